@@ -1,0 +1,61 @@
+"""Every error that r2tuning raises on purpose, and the warnings it gives.
+
+    R2TuningError
+    ├── VideoError        a file that cannot be read as video
+    ├── QueryError        a query that cannot be encoded
+    ├── BackboneError     a CLIP folder that is missing, damaged or does not fit the model
+    ├── CheckpointError   a checkpoint that is unknown, damaged or not what it says
+    │   └── DownloadError     … that could not be fetched from the hub
+    ├── FeatureError      a feature file that is damaged or was made for another model
+    └── OutputError       a result that cannot be written
+
+    R2TuningWarning (a UserWarning)
+    ├── VideoWarning      part of a video could not be used; the result covers the rest
+    └── QueryWarning      part of a query could not be used
+
+A message is one line: the thing, the value that is wrong, and what to do next. The command line prints it and exits 1.
+"""
+
+
+class R2TuningError(Exception):
+    """Base of every error that r2tuning raises on purpose."""
+
+
+class VideoError(R2TuningError):
+    """A file cannot be read as video."""
+
+
+class QueryError(R2TuningError):
+    """A query cannot be encoded."""
+
+
+class BackboneError(R2TuningError):
+    """A CLIP backbone is missing, damaged, or does not fit the model."""
+
+
+class CheckpointError(R2TuningError):
+    """A checkpoint is unknown, damaged, or not what it says it is."""
+
+
+class DownloadError(CheckpointError):
+    """A checkpoint could not be fetched from the hub."""
+
+
+class FeatureError(R2TuningError):
+    """A feature file is damaged or was made for another model."""
+
+
+class OutputError(R2TuningError):
+    """A result cannot be written where it was asked for."""
+
+
+class R2TuningWarning(UserWarning):
+    """Base of every warning that r2tuning gives."""
+
+
+class VideoWarning(R2TuningWarning):
+    """Part of a video could not be used; the result covers the rest."""
+
+
+class QueryWarning(R2TuningWarning):
+    """Part of a query could not be used."""
