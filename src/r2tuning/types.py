@@ -6,9 +6,9 @@ Masks are bool, True = real. Times are seconds on the clock a player shows; fram
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -135,7 +135,8 @@ class Saliency:
 
     Attributes:
         times: float64 ``[T]``, centres of the sampled clips, seconds.
-        scores: float32 ``[T]``, relevance to the query, in [0, 1] (cosines below 0 are shown as 0).
+        scores: float32 ``[T]``, relevance to the query. Saliency family: a probability in [0, 1]; grounding family:
+            that times a cosine, so in [-1, 1], where values below 0 speak against the query.
     """
 
     times: np.ndarray
@@ -171,8 +172,3 @@ class Grounding:
     video_truncated: bool = False
     query_truncated: bool = False
     windows: int = 1
-    extra: dict[str, Any] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON that the command line prints: plain numbers, seconds rounded to the millisecond."""
-        return asdict(self)

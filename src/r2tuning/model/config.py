@@ -1,0 +1,67 @@
+"""Shape and options of an R²-Tuning model: everything needed to build it, nothing about data or decoding."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+Family = Literal["grounding", "saliency"]
+
+
+class R2Config(BaseModel):
+    """Configuration of `R2Tuning`; the defaults are the published QVHighlights model on CLIP ViT-B/32.
+
+    Attributes:
+        family: ``grounding`` answers with moments and saliency, ``saliency`` with saliency alone.
+        video_width: Dv, width of the image tower's tokens.
+        query_width: Dq, width of the text tower's tokens.
+        layers: K, number of last CLIP layers the R² Block walks through.
+        hidden: C, width inside the model.
+        heads: Attention heads of the temporal layer.
+        strides: Strides of the pyramid levels; powers of two, ascending, starting at 1.
+        dropout: Dropout before each linear layer of the two feature maps.
+        drop_path: Chance that a sample skips a sub-layer of the temporal layer during training.
+
+    Raises:
+        pydantic.ValidationError: If a field is unknown or out of range.
+
+    Example:
+        >>> R2Config(family="saliency").strides
+        (1,)
+        >>> R2Config().strides
+        (1, 2, 4, 8)
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    family: Family = "grounding"
+    video_width: int = 768
+    query_width: int = 512
+    layers: int = 4
+    hidden: int = 256
+    heads: int = 8
+    strides: tuple[int, ...] = (1, 2, 4, 8)
+    dropout: float = 0.5
+    drop_path: float = 0.1
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_level_for_saliency(cls, values: object) -> object:
+        if isinstance(values, dict) and values.get("family") == "saliency":
+            return {"strides": (1,), **values}
+        return values
+
+    @model_validator(mode="after")
+    def _check(self) -> "R2Config":
+        for name in ("video_width", "query_width", "layers", "hidden", "heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.hidden % self.heads or self.hidden % 2:
+            raise ValueError(f"hidden ({self.hidden}) must be even and a multiple of heads ({self.heads})")
+        if not self.strides or self.strides != tuple(2**level for level in range(len(self.strides))):
+            raise ValueError(f"strides must be 1, 2, 4, … in order, not {self.strides}")
+        if self.family == "saliency" and self.strides != (1,):
+            raise ValueError(f"the saliency family has the one stride 1, not {self.strides}")
+        for name in ("dropout", "drop_path"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)}")
+        return self
