@@ -65,3 +65,8 @@ class R2Config(BaseModel):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)}")
         return self
+
+    @property
+    def video_input_width(self) -> int:
+        """Width of what `video_map` reads: grounding models see two temporal endpoints beside each token."""
+        return self.video_width + 2 if self.family == "grounding" else self.video_width

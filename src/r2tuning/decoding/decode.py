@@ -1,0 +1,93 @@
+"""From predictions at points to ranked moments and a saliency curve, before clamping, rounding and suppression."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from r2tuning.types import ModelOutput
+
+KEPT_MOMENTS = 50
+"""Moments kept of each sample, as the published models do."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The raw answer for one sample.
+
+    Attributes:
+        moments: fp32 ``[N, 3]``: start and end in seconds from the first frame, score in [0, 1]; best first, at most
+            `KEPT_MOMENTS`; not clamped to the video. Empty for the saliency family.
+        saliency: fp32 ``[T]``, see `r2tuning.types.Saliency`.
+    """
+
+    moments: Tensor
+    saliency: Tensor
+
+
+def decode(output: ModelOutput, fps: float) -> list[Decoded]:
+    """Decodes every sample of a batch.
+
+    Args:
+        output: Predictions of `R2Tuning`.
+        fps: Sampled frames per second.
+
+    Returns:
+        One raw answer for each sample.
+    """
+    return [
+        Decoded(decode_moments(output, sample, fps), decode_saliency(output, sample))
+        for sample in range(len(output.class_logits))
+    ]
+
+
+def decode_moments(output: ModelOutput, sample: int, fps: float) -> Tensor:
+    """Moments of one sample: a point at p with stride s says ``(p - off₀·s, p + off₁·s) / fps``.
+
+    Args:
+        output: Predictions of `R2Tuning`.
+        sample: Index into the batch.
+        fps: Sampled frames per second.
+
+    Returns:
+        fp32 ``[N, 3]``, see `Decoded`.
+    """
+    if output.offsets is None:
+        return output.class_logits.new_zeros(0, 3)
+    real = output.point_mask[sample]
+    position, stride = output.points[real][:, 0], output.points[real][:, 3]
+    offsets = output.offsets[sample][real]
+    start = (position - offsets[:, 0] * stride) / fps
+    end = (position + offsets[:, 1] * stride) / fps
+    score, order = output.class_logits[sample][real].sigmoid().sort(descending=True, stable=True)
+    moments = torch.stack([start[order], end[order], score], dim=1)
+    return moments[:KEPT_MOMENTS]
+
+
+def decode_saliency(output: ModelOutput, sample: int) -> Tensor:
+    """Saliency of one sample: the best score over levels, each stretched to the frames.
+
+    Grounding models multiply it by the cosine of frame and pooled query (Eq. 14).
+
+    Args:
+        output: Predictions of `R2Tuning`.
+        sample: Index into the batch.
+
+    Returns:
+        fp32 ``[T]`` for the T real frames of the sample.
+    """
+    real = output.video_mask[sample]
+    frames = int(real.sum())
+    frame = torch.arange(frames, device=real.device)
+    scores = output.class_logits[sample].sigmoid()
+    best = torch.zeros(frames, device=real.device)
+    for stride in output.points[:, 3].unique().tolist():
+        level = scores[(output.points[:, 3] == stride) & output.point_mask[sample]]
+        if len(level):
+            # Every entry covers ⌊T / entries⌋ frames; the last one fills what is left.
+            covered = frame.div(frames // len(level), rounding_mode="floor").clamp(max=len(level) - 1)
+            best = torch.maximum(best, level[covered])
+    if output.offsets is None:
+        return best
+    return best * F.cosine_similarity(output.hidden[sample][real].float(), output.query[sample].float(), dim=-1)

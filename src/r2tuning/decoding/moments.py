@@ -1,0 +1,104 @@
+"""Clamping, rounding and suppression of raw moments, in NumPy.
+
+Moments are float ``[N, 3]``: start and end in seconds, score.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from r2tuning.decoding.config import DecodingConfig
+
+Moments = NDArray[np.float64]
+
+
+def finish_moments(moments: Moments, duration: float, config: DecodingConfig, top: int | None = None) -> Moments:
+    """Turns raw ranked moments into the final list: clamp, round, suppress, sort.
+
+    Args:
+        moments: ``[N, 3]``.
+        duration: Seconds of video.
+        config: Unit of rounding and kind of suppression.
+        top: Only settle the order of this many; the rest is left out.
+
+    Returns:
+        ``[≤ N, 3]``, best first. Moments that ``normal`` suppression dropped have score 0 and come last.
+    """
+    return suppress_overlaps(clamp_moments(moments, duration, config.unit), config, top)
+
+
+def clamp_moments(moments: Moments, duration: float, unit: float | None) -> Moments:
+    """Clamps starts and ends to ``[0, duration]`` and rounds them to multiples of ``unit``.
+
+    A moment that reached the end of the video before it was clamped keeps its exact times.
+
+    Args:
+        moments: ``[N, 3]``.
+        duration: Seconds of video.
+        unit: Seconds; None to leave times as they are.
+
+    Returns:
+        A new array ``[N, 3]``.
+
+    Example:
+        >>> clamp_moments(np.array([[-1.0, 7.2, 0.9], [3.1, 31.0, 0.8]]), duration=30.0, unit=2.0).tolist()
+        [[0.0, 8.0, 0.9], [3.1, 30.0, 0.8]]
+    """
+    clamped = moments.copy()
+    inside = moments[:, 1] < duration
+    clamped[:, :2] = clamped[:, :2].clip(0, duration)
+    if unit is not None:
+        clamped[inside, :2] = np.round(clamped[inside, :2] / unit) * unit
+    return clamped
+
+
+def overlap(moment: NDArray[np.float64], others: Moments) -> NDArray[np.float64]:
+    """Temporal IoU of one moment with others; 0 where both have no length.
+
+    Args:
+        moment: ``[≥ 2]``, start and end.
+        others: ``[N, ≥ 2]``.
+
+    Returns:
+        ``[N]``, in [0, 1].
+
+    Example:
+        >>> overlap(np.array([0.0, 4.0]), np.array([[2.0, 6.0], [4.0, 5.0]])).round(3).tolist()
+        [0.333, 0.0]
+    """
+    shared = np.minimum(moment[1], others[:, 1]) - np.maximum(moment[0], others[:, 0])
+    shared = shared.clip(min=0)
+    union = (moment[1] - moment[0]) + (others[:, 1] - others[:, 0]) - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+def suppress_overlaps(moments: Moments, config: DecodingConfig, top: int | None = None) -> Moments:
+    """Non-maximum suppression: the best moment lowers those that overlap it, then the best of the rest, and so on.
+
+    ``normal`` sets scores at IoU ≥ threshold to 0, ``linear`` multiplies by 1 − IoU, ``gaussian`` by exp(−IoU²/σ).
+
+    Args:
+        moments: ``[N, 3]``.
+        config: Kind of suppression and its numbers.
+        top: Stop once this many are settled.
+
+    Returns:
+        A new array ``[N or top, 3]``, best first.
+    """
+    settled = moments.copy()
+    count = len(settled) if top is None else min(top, len(settled))
+    if config.nms != "none":
+        for i in range(count):
+            best = i + int(settled[i:, 2].argmax())
+            settled[[i, best]] = settled[[best, i]]
+            if settled[i, 2] <= 0:
+                break  # what was suppressed suppresses nothing, and only such are left
+            rest = settled[i + 1 :]
+            iou = overlap(settled[i], rest)
+            if config.nms == "normal":
+                rest[iou >= config.nms_threshold, 2] = 0
+            elif config.nms == "linear":
+                rest[:, 2] *= 1 - iou
+            else:
+                rest[:, 2] *= np.exp(-(iou**2) / config.nms_sigma)
+    order = (-settled[:, 2]).argsort(kind="stable")
+    return settled[order][:count]

@@ -1,0 +1,166 @@
+"""The R² Block (Sec. 3.3): one set of weights, walked through the last K layers of CLIP from deep to shallow."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from r2tuning.model.config import R2Config
+from r2tuning.model.layers import Attention, DropPath, FeatureMap, position_encoding, temporal_endpoints
+
+
+@dataclass(frozen=True)
+class BlockOutput:
+    """What the block hands to pyramid, heads and losses.
+
+    Attributes:
+        hidden: ``[B, T, C]``, the state h after the last step.
+        query: ``[B, K, L, C]``, projected query tokens q̂, oldest layer first.
+    """
+
+    hidden: Tensor
+    query: Tensor
+
+
+class SpatialPooling(nn.Module):
+    """Query-modulated spatial pooling (Eq. 4 to 6).
+
+    Args:
+        config: Shape of the model.
+
+    Attributes:
+        query_projection: w_q of Eq. 4.
+        video_projection: w_v of Eq. 4.
+        gate: ``[K]``; tanh of it is g of Eq. 6, one for each layer, zero at first.
+    """
+
+    def __init__(self, config: R2Config) -> None:
+        super().__init__()
+        self.query_projection = nn.Linear(config.hidden, config.hidden)
+        self.video_projection = nn.Linear(config.hidden, config.hidden)
+        self.gate = nn.Parameter(torch.zeros(config.layers))
+
+    def forward(self, video: Tensor, query: Tensor, query_mask: Tensor, layer: int) -> Tensor:
+        """Pools the patches of every frame, guided by every query token, into one token.
+
+        Args:
+            video: v̂ of one layer, ``[B or 1, T, P+1, C]``, [CLS] first.
+            query: q̂ of the same layer, ``[B, L, C]``.
+            query_mask: bool ``[B, L]``.
+            layer: Index of the layer among the K, oldest first.
+
+        Returns:
+            e_pool, ``[B, T, C]``.
+        """
+        scale = video.shape[-1] ** -0.5
+        token = self.query_projection(query)[:, None] * scale
+        attention = (token @ self.video_projection(video).transpose(-1, -2)).softmax(dim=-1)
+        pooled = attention @ video + query[:, None]
+        pooled = pooled.masked_fill(~query_mask[:, None, :, None], -torch.inf).amax(dim=2)
+        return video[..., 0, :] + self.gate[layer].tanh() * pooled
+
+
+class TemporalRefinement(nn.Module):
+    """Recurrent temporal refinement (Eq. 7 and 8), post-norm.
+
+    Args:
+        config: Shape of the model.
+
+    Attributes:
+        gate: ``[K-1]``; its sigmoid is φ of Eq. 7, one for each layer but the last, with which the walk begins.
+    """
+
+    def __init__(self, config: R2Config) -> None:
+        super().__init__()
+        hidden = config.hidden
+        self.gate = nn.Parameter(torch.zeros(config.layers - 1))
+        self.cross_attention = Attention(hidden, config.heads)
+        self.cross_norm = nn.LayerNorm(hidden)
+        self.self_attention = Attention(hidden, config.heads)
+        self.self_norm = nn.LayerNorm(hidden)
+        self.feed_forward = nn.Sequential(nn.Linear(hidden, 4 * hidden), nn.ReLU(), nn.Linear(4 * hidden, hidden))
+        self.feed_forward_norm = nn.LayerNorm(hidden)
+        self.drop_path = DropPath(config.drop_path)
+
+    def fuse(self, pooled: Tensor, hidden: Tensor | None, layer: int) -> Tensor:
+        """Mixes the pooled frames with the state so far (Eq. 7); the first step takes them as they are."""
+        if hidden is None:
+            return pooled
+        gate = self.gate[layer].sigmoid()
+        return gate * pooled + (1 - gate) * hidden
+
+    def forward(
+        self, fused: Tensor, query: Tensor, position: Tensor, video_mask: Tensor, query_mask: Tensor
+    ) -> Tensor:
+        """Lets frames look at the query, then at each other (Eq. 8).
+
+        Args:
+            fused: ``[B, T, C]``, from `fuse`.
+            query: q̂, ``[B, L, C]``.
+            position: ``[B, T, C]``, from `position_encoding`.
+            video_mask: bool ``[B, T]``.
+            query_mask: bool ``[B, L]``.
+
+        Returns:
+            The new state h, ``[B, T, C]``.
+        """
+        x = fused
+        x = self.cross_norm(x + self.drop_path(self.cross_attention(x + position, query, query, query_mask)))
+        located = x + position
+        x = self.self_norm(x + self.drop_path(self.self_attention(located, located, x, video_mask)))
+        refined: Tensor = self.feed_forward_norm(x + self.drop_path(self.feed_forward(x)))
+        return refined
+
+
+class R2Block(nn.Module):
+    """Walks the last K CLIP layers from deep to shallow and refines one state for every frame (Eq. 1).
+
+    Args:
+        config: Shape of the model.
+    """
+
+    def __init__(self, config: R2Config) -> None:
+        super().__init__()
+        self.config = config
+        self.video_map = FeatureMap(config.video_input_width, config.hidden, config.dropout)
+        self.query_map = FeatureMap(config.query_width, config.hidden, config.dropout)
+        self.spatial_pooling = SpatialPooling(config)
+        self.temporal_refinement = TemporalRefinement(config)
+
+    def project_video(self, video: Tensor, video_mask: Tensor) -> Tensor:
+        """Projected patches v̂ (Eq. 2), which do not depend on the query.
+
+        Args:
+            video: ``[B, K, T, P+1, Dv]``.
+            video_mask: bool ``[B, T]``.
+
+        Returns:
+            ``[B, K, T, P+1, C]``.
+        """
+        if self.config.family == "grounding":
+            endpoints = temporal_endpoints(video_mask).to(video.dtype)[:, None, :, None]
+            video = torch.cat([video, endpoints.expand(*video.shape[:-1], 2)], dim=-1)
+        projected: Tensor = self.video_map(video)
+        return projected
+
+    def forward(self, projected: Tensor, query: Tensor, video_mask: Tensor, query_mask: Tensor) -> BlockOutput:
+        """Refines the state of every frame, step by step.
+
+        Args:
+            projected: v̂, ``[B or 1, K, T, P+1, C]``, from `project_video`; 1 shares one video among B queries.
+            query: ``[B, K, L, Dq]``.
+            video_mask: bool ``[B, T]``.
+            query_mask: bool ``[B, L]``.
+
+        Returns:
+            The last state and the projected query.
+        """
+        tokens = self.query_map(query)
+        position = position_encoding(video_mask, self.config.hidden).to(projected.dtype)
+        hidden: Tensor | None = None
+        for layer in reversed(range(self.config.layers)):
+            pooled = self.spatial_pooling(projected[:, layer], tokens[:, layer], query_mask, layer)
+            fused = self.temporal_refinement.fuse(pooled, hidden, layer)
+            hidden = self.temporal_refinement(fused, tokens[:, layer], position, video_mask, query_mask)
+        assert hidden is not None  # the configuration has at least one layer
+        return BlockOutput(hidden, tokens)

@@ -1,0 +1,61 @@
+"""Prediction heads (Sec. 3.4) and the pooled query."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ConvHead(nn.Sequential):
+    """Two convolutions of width 3 over the points of one level; weights are shared by all levels.
+
+    Args:
+        hidden: C.
+        outputs: Numbers predicted at each point.
+    """
+
+    def __init__(self, hidden: int, outputs: int) -> None:
+        super().__init__(
+            nn.Conv1d(hidden, hidden, kernel_size=3, padding=1),
+            nn.ReLU(),
+            nn.Conv1d(hidden, outputs, kernel_size=3, padding=1),
+        )
+
+    def forward(self, level: Tensor, mask: Tensor) -> Tensor:
+        """Predicts on one level; entries beyond a sample's end act as the zero padding they would meet alone.
+
+        Runs in fp32 whatever autocast says, as the published models do.
+
+        Args:
+            level: ``[B, N, C]``.
+            mask: bool ``[B, N]``.
+
+        Returns:
+            ``[B, N, outputs]``, fp32.
+        """
+        first, activation, second = self
+        with torch.autocast(level.device.type, enabled=False):
+            real = mask[:, None]
+            x = activation(first(level.float().transpose(1, 2) * real)) * real
+            predicted: Tensor = second(x)
+        return predicted.transpose(1, 2)
+
+
+class QueryPooling(nn.Module):
+    """Token-wise adaptive pooling of the query into one vector q̃ (Sec. 3.3, Granularity Calibration).
+
+    Args:
+        hidden: C.
+    """
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(hidden, 1, bias=False)
+
+    def forward(self, query: Tensor, mask: Tensor) -> Tensor:
+        """Weighted mean of the tokens ``[..., L, C]`` where ``mask`` (broadcast to ``[..., L]``) is True.
+
+        Returns:
+            ``[..., C]``.
+        """
+        weight = self.score(query).masked_fill(~mask[..., None], -torch.inf)
+        return F.softmax(weight, dim=-2).transpose(-1, -2).matmul(query).squeeze(-2)

@@ -1,0 +1,96 @@
+"""Temporal feature pyramid (Sec. 3.4): the same frames at strides 1, 2, 4, 8."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Downsample(nn.Module):
+    """Halves the number of frames: convolution of width and stride 2, LayerNorm, ReLU. An odd last frame is left out.
+
+    Args:
+        hidden: C.
+
+    Shape:
+        ``[B, T, C]`` → ``[B, ⌊T/2⌋, C]``.
+    """
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(hidden, hidden, kernel_size=2, stride=2)
+        self.norm = nn.LayerNorm(hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Halves ``x``."""
+        return F.relu(self.norm(self.conv(x.transpose(1, 2)).transpose(1, 2)))
+
+
+class Pyramid(nn.Module):
+    """Builds every level from the frames themselves, each with convolutions of its own.
+
+    Args:
+        hidden: C.
+        strides: 1, 2, 4, …
+    """
+
+    def __init__(self, hidden: int, strides: tuple[int, ...]) -> None:
+        super().__init__()
+        self.strides = strides
+        self.levels = nn.ModuleList(
+            nn.Sequential(*[Downsample(hidden) for _ in range(level)]) for level in range(1, len(strides))
+        )
+
+    def forward(self, hidden: Tensor) -> list[Tensor]:
+        """Levels of ``hidden [B, T, C]``, finest first; those whose stride exceeds T are left out.
+
+        Returns:
+            Tensors ``[B, ⌊T/stride⌋, C]``.
+        """
+        frames = hidden.shape[1]
+        coarser = [level(hidden) for level, s in zip(self.levels, self.strides[1:], strict=True) if s <= frames]
+        return [hidden, *coarser]
+
+
+def level_mask(video_mask: Tensor, stride: int) -> Tensor:
+    """Which entries of a level lie on real frames only.
+
+    Args:
+        video_mask: bool ``[B, T]``, real frames first.
+        stride: Stride of the level.
+
+    Returns:
+        bool ``[B, ⌊T/stride⌋]``.
+
+    Example:
+        >>> level_mask(torch.tensor([[True, True, True, False]]), 2).tolist()
+        [[True, False]]
+    """
+    entries = torch.arange(video_mask.shape[1] // stride, device=video_mask.device)
+    return entries < (video_mask.sum(1, keepdim=True) // stride)
+
+
+def level_points(frames: int, strides: tuple[int, ...], device: torch.device) -> Tensor:
+    """The points of all levels: position, regression range and stride, in frames.
+
+    A level of stride s > 1 regresses distances from s to 2s; the first begins at 0, the last has no upper bound.
+
+    Args:
+        frames: T.
+        strides: Strides of the pyramid.
+        device: Where to put the points.
+
+    Returns:
+        fp32 ``[N, 4]``: position, lowest distance, highest distance, stride; levels one after the other.
+
+    Example:
+        >>> level_points(2, (1, 2), torch.device("cpu")).tolist()
+        [[0.0, 0.0, 2.0, 1.0], [1.0, 0.0, 2.0, 1.0], [0.0, 2.0, inf, 2.0]]
+    """
+    levels = []
+    for stride in strides:
+        position = torch.arange(frames // stride, device=device, dtype=torch.float32) * stride
+        low = 0.0 if stride == 1 else float(stride)
+        high = float("inf") if stride == strides[-1] else 2.0 * stride
+        rest = torch.tensor([low, high, float(stride)], device=device).expand(len(position), 3)
+        levels.append(torch.cat([position[:, None], rest], dim=1))
+    return torch.cat(levels)

@@ -1,0 +1,124 @@
+"""R²-Tuning put together: frozen CLIP features of a video and a query in, predictions at every point out."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from r2tuning.model.block import R2Block
+from r2tuning.model.config import R2Config
+from r2tuning.model.heads import ConvHead, QueryPooling
+from r2tuning.model.pyramid import Pyramid, level_mask, level_points
+from r2tuning.types import ModelOutput
+
+
+class R2Tuning(nn.Module):
+    """The trainable part of R²-Tuning (Fig. 4): R² Block, pyramid and heads on features of a frozen CLIP.
+
+    Results of a sample do not depend on padding or on the other samples of its batch.
+
+    Args:
+        config: Shape of the model.
+
+    Example:
+        >>> model = R2Tuning(R2Config(video_width=8, query_width=6, layers=2, hidden=16, heads=2)).eval()
+        >>> video, query = torch.zeros(1, 2, 5, 4, 8), torch.zeros(1, 2, 3, 6)  # [B, K, T, P+1, Dv], [B, K, L, Dq]
+        >>> model(video, query).class_logits.shape  # 5 points of stride 1, 2 of stride 2, 1 of stride 4
+        torch.Size([1, 8])
+    """
+
+    def __init__(self, config: R2Config) -> None:
+        super().__init__()
+        self.config = config
+        self.block = R2Block(config)
+        self.pyramid = Pyramid(config.hidden, config.strides)
+        self.query_pooling = QueryPooling(config.hidden)
+        self.class_head = ConvHead(config.hidden, 1)
+        self.offset_head = ConvHead(config.hidden, 2) if config.family == "grounding" else None
+        # One factor for the offsets of each level. Saliency checkpoints hold it too, though nothing reads it there.
+        self.level_scale = nn.Parameter(torch.ones(len(config.strides)))
+
+    def forward(
+        self, video: Tensor, query: Tensor, video_mask: Tensor | None = None, query_mask: Tensor | None = None
+    ) -> ModelOutput:
+        """Predicts for a batch of videos with one query each.
+
+        Args:
+            video: Image-tower tokens of the last K CLIP layers, oldest first, ``[B, K, T, P+1, Dv]``.
+            query: Text-tower tokens, ``[B, K, L, Dq]``.
+            video_mask: bool ``[B, T]``, True for real frames, which come first; None if all are real.
+            query_mask: bool ``[B, L]``, likewise.
+
+        Returns:
+            Predictions at every point of every level.
+
+        Raises:
+            ValueError: If a shape does not fit the configuration or the other input.
+        """
+        self._check(video, query, video_mask, query_mask)
+        if video_mask is None:
+            video_mask = torch.ones(video.shape[0], video.shape[2], dtype=torch.bool, device=video.device)
+        if query_mask is None:
+            query_mask = torch.ones(query.shape[0], query.shape[2], dtype=torch.bool, device=query.device)
+        return self.answer(self.block.project_video(video, video_mask), query, video_mask, query_mask)
+
+    def answer(self, projected: Tensor, query: Tensor, video_mask: Tensor, query_mask: Tensor) -> ModelOutput:
+        """Predicts from patches that were projected before, so that many queries share that work.
+
+        Args:
+            projected: v̂ of `R2Block.project_video`, ``[B or 1, K, T, P+1, C]``; 1 shares one video among B queries.
+            query: ``[B, K, L, Dq]``.
+            video_mask: bool ``[B or 1, T]``.
+            query_mask: bool ``[B, L]``.
+
+        Returns:
+            Predictions at every point of every level.
+        """
+        video_mask = video_mask.expand(query.shape[0], -1)
+        refined = self.block(projected, query, video_mask, query_mask)
+        hidden = F.relu(refined.hidden)
+        levels = self.pyramid(hidden)
+        strides = self.config.strides[: len(levels)]
+        masks = [level_mask(video_mask, stride) for stride in strides]
+        class_logits = torch.cat([self.class_head(*pair) for pair in zip(levels, masks, strict=True)], dim=1)
+        pooled = self.query_pooling(refined.query, query_mask[:, None])
+        return ModelOutput(
+            hidden=hidden,
+            query=pooled[:, 0],
+            class_logits=class_logits.squeeze(-1),
+            offsets=self._offsets(levels, masks),
+            # Ranges are those of the whole pyramid, also where a short video has no room for its upper levels.
+            points=level_points(hidden.shape[1], self.config.strides, hidden.device),
+            point_mask=torch.cat(masks, dim=1),
+            video_mask=video_mask,
+            video_cls=projected[..., 0, :].expand(query.shape[0], -1, -1, -1),
+            query_pooled=pooled,
+        )
+
+    def _offsets(self, levels: list[Tensor], masks: list[Tensor]) -> Tensor | None:
+        if self.offset_head is None:
+            return None
+        return torch.cat(
+            [
+                self.offset_head(level, mask).exp() * scale
+                for level, mask, scale in zip(levels, masks, self.level_scale[: len(levels)], strict=True)
+            ],
+            dim=1,
+        )
+
+    def _check(self, video: Tensor, query: Tensor, video_mask: Tensor | None, query_mask: Tensor | None) -> None:
+        config = self.config
+        if video.dim() != 5 or video.shape[1] != config.layers or video.shape[4] != config.video_width:
+            expected = f"[B, {config.layers}, T, P+1, {config.video_width}]"
+            raise ValueError(f"video has shape {list(video.shape)}; this model takes {expected}")
+        if query.dim() != 4 or query.shape[1] != config.layers or query.shape[3] != config.query_width:
+            expected = f"[B, {config.layers}, L, {config.query_width}]"
+            raise ValueError(f"query has shape {list(query.shape)}; this model takes {expected}")
+        if video.shape[0] != query.shape[0]:
+            raise ValueError(f"{video.shape[0]} videos but {query.shape[0]} queries; give one query for each video")
+        for name, mask, lengths in (("video", video_mask, video), ("query", query_mask, query)):
+            if mask is not None and mask.shape != lengths.shape[:3:2]:
+                raise ValueError(
+                    f"{name}_mask has shape {list(mask.shape)}; it must be {list(lengths.shape[:3:2])}"
+                )
+            if mask is not None and mask.dtype != torch.bool:
+                raise ValueError(f"{name}_mask is {mask.dtype}; it must be torch.bool, True = real")

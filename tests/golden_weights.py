@@ -1,0 +1,45 @@
+"""The seeded weights behind the golden numbers: the official names and shapes, filled by a fixed recipe."""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+_PARAMETERS = Path(__file__).parent / "golden" / "parameters.json"
+_SEED = 1000
+
+
+def official_shapes(arch: str) -> dict[str, tuple[int, ...]]:
+    """Parameter names of the authors' files and their shapes, sorted by name; ``arch``: grounding or saliency."""
+    shapes = json.loads(_PARAMETERS.read_text())[arch]
+    return {name: tuple(shapes[name]) for name in sorted(shapes) if name != "loss._loss_sal.scale"}
+
+
+def official_state_dict(arch: str) -> dict[str, torch.Tensor]:
+    """Seeded fp32 weights under the authors' names; every call returns tensors of its own.
+
+    ``grounding`` is the QVHighlights model, ``saliency`` the TVSum model.
+    """
+    return {name: torch.from_numpy(values.copy()) for name, values in _values(arch).items()}
+
+
+@cache
+def _values(arch: str) -> dict[str, np.ndarray]:
+    values = {}
+    for j, (name, shape) in enumerate(official_shapes(arch).items()):
+        z = np.random.RandomState(_SEED + j).standard_normal(shape)
+        if name in ("adapter.gate", "adapter.scale"):
+            z = 0.5 * z
+        elif name == "coef":
+            z = 1 + 0.2 * z
+        elif z.ndim == 1:
+            z = 1 + 0.1 * z if name.endswith(".weight") else 0.05 * z
+        else:
+            z = z / math.sqrt(math.prod(shape[1:]))
+        values[name] = z.astype(np.float16).astype(np.float32)
+    return values
