@@ -82,7 +82,7 @@ def decode_saliency(output: ModelOutput, sample: int) -> Tensor:
     frame = torch.arange(frames, device=real.device)
     scores = output.class_logits[sample].sigmoid()
     best = torch.zeros(frames, device=real.device)
-    for stride in output.points[:, 3].unique().tolist():
+    for stride in sorted(set(output.points[:, 3].tolist())):
         level = scores[(output.points[:, 3] == stride) & output.point_mask[sample]]
         if len(level):
             # Every entry covers ⌊T / entries⌋ frames; the last one fills what is left.

@@ -68,7 +68,8 @@ def overlap(moment: NDArray[np.float64], others: Moments) -> NDArray[np.float64]
     shared = np.minimum(moment[1], others[:, 1]) - np.maximum(moment[0], others[:, 0])
     shared = shared.clip(min=0)
     union = (moment[1] - moment[0]) + (others[:, 1] - others[:, 0]) - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    iou: NDArray[np.float64] = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return iou
 
 
 def suppress_overlaps(moments: Moments, config: DecodingConfig, top: int | None = None) -> Moments:

@@ -60,9 +60,7 @@ def plan_windows(frames: int, length: int, overlap_ratio: float = 0.5) -> list[W
     return [Window(start, start + length) for start in starts]
 
 
-def merge_saliency(
-    windows: Sequence[Window], curves: Sequence[NDArray[np.float32]]
-) -> NDArray[np.float32]:
+def merge_saliency(windows: Sequence[Window], curves: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     """One curve for the whole video: where windows overlap, the one that sees a frame nearer its middle counts more.
 
     Args:
@@ -107,7 +105,7 @@ def merge_moments(windows: Sequence[Window], found: Sequence[Moments], fps: floa
         return found[0]
     bounds = [(window.start / fps, window.stop / fps) for window in windows]
     lists = [
-        _inside(moments + (low, low, 0), low if i else -np.inf, high if i < len(windows) - 1 else np.inf)
+        _inside(moments + np.array([low, low, 0.0]), low if i else -np.inf, high if i < len(windows) - 1 else np.inf)
         for i, (moments, (low, high)) in enumerate(zip(found, bounds, strict=True))
     ]
     seam = SEAM * (bounds[0][1] - bounds[0][0])

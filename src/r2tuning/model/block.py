@@ -57,7 +57,8 @@ class SpatialPooling(nn.Module):
         attention = (token @ self.video_projection(video).transpose(-1, -2)).softmax(dim=-1)
         pooled = attention @ video + query[:, None]
         pooled = pooled.masked_fill(~query_mask[:, None, :, None], -torch.inf).amax(dim=2)
-        return video[..., 0, :] + self.gate[layer].tanh() * pooled
+        combined: Tensor = video[..., 0, :] + self.gate[layer].tanh() * pooled
+        return combined
 
 
 class TemporalRefinement(nn.Module):
@@ -89,9 +90,7 @@ class TemporalRefinement(nn.Module):
         gate = self.gate[layer].sigmoid()
         return gate * pooled + (1 - gate) * hidden
 
-    def forward(
-        self, fused: Tensor, query: Tensor, position: Tensor, video_mask: Tensor, query_mask: Tensor
-    ) -> Tensor:
+    def forward(self, fused: Tensor, query: Tensor, position: Tensor, video_mask: Tensor, query_mask: Tensor) -> Tensor:
         """Lets frames look at the query, then at each other (Eq. 8).
 
         Args:

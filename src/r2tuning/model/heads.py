@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class ConvHead(nn.Sequential):
+class ConvHead(nn.ModuleList):
     """Two convolutions of width 3 over the points of one level; weights are shared by all levels.
 
     Args:
@@ -15,9 +15,11 @@ class ConvHead(nn.Sequential):
 
     def __init__(self, hidden: int, outputs: int) -> None:
         super().__init__(
-            nn.Conv1d(hidden, hidden, kernel_size=3, padding=1),
-            nn.ReLU(),
-            nn.Conv1d(hidden, outputs, kernel_size=3, padding=1),
+            [
+                nn.Conv1d(hidden, hidden, kernel_size=3, padding=1),
+                nn.ReLU(),
+                nn.Conv1d(hidden, outputs, kernel_size=3, padding=1),
+            ]
         )
 
     def forward(self, level: Tensor, mask: Tensor) -> Tensor:

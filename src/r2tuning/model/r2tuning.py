@@ -117,8 +117,6 @@ class R2Tuning(nn.Module):
             raise ValueError(f"{video.shape[0]} videos but {query.shape[0]} queries; give one query for each video")
         for name, mask, lengths in (("video", video_mask, video), ("query", query_mask, query)):
             if mask is not None and mask.shape != lengths.shape[:3:2]:
-                raise ValueError(
-                    f"{name}_mask has shape {list(mask.shape)}; it must be {list(lengths.shape[:3:2])}"
-                )
+                raise ValueError(f"{name}_mask has shape {list(mask.shape)}; it must be {list(lengths.shape[:3:2])}")
             if mask is not None and mask.dtype != torch.bool:
                 raise ValueError(f"{name}_mask is {mask.dtype}; it must be torch.bool, True = real")

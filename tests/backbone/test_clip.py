@@ -1,0 +1,151 @@
+"""The towers against transformers' own hidden states, and what they refuse."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_clip import save_tiny_clip
+from transformers import CLIPModel
+
+from r2tuning.backbone import ClipBackbone
+from r2tuning.backbone.loading import CLIP_MEAN, CLIP_STD
+from r2tuning.errors import BackboneError, QueryError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_clip(tmp_path_factory.mktemp("clip"))
+
+
+@pytest.fixture(scope="module")
+def reference(folder: Path) -> CLIPModel:
+    return CLIPModel.from_pretrained(folder).eval()
+
+
+@pytest.fixture(scope="module")
+def frames() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (5, 3, 224, 224), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("layers", [1, 4, 5])
+def test_image_tower_equals_transformers_hidden_states(
+    folder: Path, reference: CLIPModel, frames: np.ndarray, layers: int
+) -> None:
+    values = ClipBackbone.load(folder, layers=layers).encode_frames(frames)
+    mean, std = (torch.tensor(x).view(3, 1, 1) for x in (CLIP_MEAN, CLIP_STD))
+    pixels = (torch.from_numpy(frames) / 255 - mean) / std
+    with torch.no_grad():
+        hidden = reference.vision_model(pixel_values=pixels, output_hidden_states=True).hidden_states
+    assert values.shape == (5, layers, 17, 32)
+    for k in range(layers):
+        torch.testing.assert_close(values[:, k], hidden[k - layers], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("layers", [1, 4])
+def test_text_tower_equals_transformers_hidden_states(folder: Path, reference: CLIPModel, layers: int) -> None:
+    backbone = ClipBackbone.load(folder, layers=layers)
+    queries = ["a dog", "the cat jumps over a long fence", "x"]
+    for query, features in zip(queries, backbone.encode_queries(queries), strict=True):
+        ids = torch.tensor([backbone._tokenizer(query)["input_ids"]])
+        with torch.no_grad():
+            hidden = reference.text_model(input_ids=ids, output_hidden_states=True).hidden_states
+        assert features.values.shape == (layers, ids.shape[1], 16)
+        assert not features.truncated
+        for k in range(layers):
+            torch.testing.assert_close(features.values[k], hidden[k - layers][0], atol=1e-5, rtol=0)
+
+
+def test_batches_do_not_matter(folder: Path, frames: np.ndarray) -> None:
+    backbone = ClipBackbone.load(folder)
+    whole = backbone.encode_frames(frames)
+    parts = torch.cat([backbone.encode_frames(frames[:2]), backbone.encode_frames(frames[2:])])
+    torch.testing.assert_close(whole, parts, atol=1e-5, rtol=0)
+    together = backbone.encode_queries(["short", "a much longer sentence than that"])
+    torch.testing.assert_close(together[0].values, backbone.encode_queries(["short"])[0].values, atol=1e-5, rtol=0)
+
+
+def test_a_long_query_is_cut_and_says_so(folder: Path) -> None:
+    backbone = ClipBackbone.load(folder)
+    long, short = backbone.encode_queries(["word " * 60, "word"])
+    assert long.truncated
+    assert long.values.shape[1] == 77
+    assert not short.truncated
+    ids, _ = backbone._tokenize("word " * 60)
+    assert ids[0] == backbone._tokenizer.bos_token_id
+    assert ids[-1] == backbone._tokenizer.eos_token_id
+
+
+@pytest.mark.parametrize("query", ["", "  \n\t"])
+def test_an_empty_query_is_an_error(folder: Path, query: str) -> None:
+    with pytest.raises(QueryError, match="query is empty"):
+        ClipBackbone.load(folder).encode_queries(["fine", query])
+
+
+def test_no_queries_are_fine(folder: Path) -> None:
+    assert ClipBackbone.load(folder).encode_queries([]) == []
+
+
+def test_frames_of_another_size_or_type_are_refused(folder: Path) -> None:
+    backbone = ClipBackbone.load(folder)
+    with pytest.raises(ValueError, match=r"takes uint8 \[n, 3, 224, 224\]"):
+        backbone.encode_frames(np.zeros((1, 3, 336, 336), np.uint8))
+    with pytest.raises(ValueError, match=r"torch.float32"):
+        backbone.encode_frames(np.zeros((1, 3, 224, 224), np.float32))
+
+
+def test_another_image_size_and_patch(tmp_path: Path) -> None:
+    backbone = ClipBackbone.load(save_tiny_clip(tmp_path, image_size=336, patch=112), layers=2)
+    assert (backbone.image_size, backbone.tokens_per_frame) == (336, 10)
+    assert backbone.encode_frames(np.zeros((1, 3, 336, 336), np.uint8)).shape == (1, 2, 10, 32)
+
+
+def test_the_fingerprint_tells_weights_apart(folder: Path, tmp_path: Path) -> None:
+    one = ClipBackbone.load(folder)
+    assert ClipBackbone.load(folder, dtype=torch.float16).fingerprint == one.fingerprint
+    assert ClipBackbone.load(save_tiny_clip(tmp_path, seed=1)).fingerprint != one.fingerprint
+
+
+def test_more_layers_than_there_are(folder: Path) -> None:
+    with pytest.raises(BackboneError, match=r"last 6 layers, its image tower has 5"):
+        ClipBackbone.load(folder, layers=6)
+
+
+def test_damaged_folders_are_refused_in_one_line(folder: Path, tmp_path: Path) -> None:
+    def broken(name: str) -> Path:
+        return save_tiny_clip(tmp_path / name)
+
+    cases = {}
+    cases["no config.json"] = broken("a")
+    (cases["no config.json"] / "config.json").unlink()
+    cases["of type 'bert'"] = broken("b")
+    (cases["of type 'bert'"] / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    cases["no tokenizer"] = broken("c")
+    (cases["no tokenizer"] / "tokenizer.json").unlink()
+    cases["cannot be loaded"] = broken("d")
+    weights = cases["cannot be loaded"] / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    cases["not a readable configuration"] = broken("e")
+    (cases["not a readable configuration"] / "config.json").write_text("{")
+    for message, path in cases.items():
+        with pytest.raises(BackboneError, match=message) as caught:
+            ClipBackbone.load(path)
+        assert "\n" not in str(caught.value)
+        assert str(path) in str(caught.value)
+
+
+def test_missing_weights_are_not_left_random(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = save_tiny_clip(tmp_path)
+    state = load_file(folder / "model.safetensors")
+    del state["vision_model.encoder.layers.3.mlp.fc1.weight"]
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(BackboneError, match=r"1 weights are missing, such as .*layers\.3\.mlp\.fc1\.weight"):
+        ClipBackbone.load(folder)
+
+
+def test_an_unknown_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BackboneError, match=r"no such folder, and no backbone of that name; known are ViT-B/32"):
+        ClipBackbone.load("./nowhere")
