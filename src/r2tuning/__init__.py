@@ -1,5 +1,60 @@
 """Find the moment: video temporal grounding with R²-Tuning (ECCV 2024)."""
 
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from r2tuning.checkpoints import load_checkpoint
+    from r2tuning.decoding import decode
+    from r2tuning.errors import R2TuningError
+    from r2tuning.features import EncodedVideo
+    from r2tuning.grounder import Grounder
+    from r2tuning.model import R2Config, R2Tuning
+    from r2tuning.types import Grounding, ModelOutput, Moment, Saliency, VideoInfo
+    from r2tuning.video import probe
 
 __version__ = version("r2tuning")
+
+__all__ = [
+    "EncodedVideo",
+    "Grounder",
+    "Grounding",
+    "ModelOutput",
+    "Moment",
+    "R2Config",
+    "R2Tuning",
+    "R2TuningError",
+    "Saliency",
+    "VideoInfo",
+    "decode",
+    "load_checkpoint",
+    "probe",
+]
+
+# Names are imported when they are first used, so that `import r2tuning` does not wait for PyTorch.
+_HOME = {
+    "EncodedVideo": "r2tuning.features",
+    "Grounder": "r2tuning.grounder",
+    "Grounding": "r2tuning.types",
+    "ModelOutput": "r2tuning.types",
+    "Moment": "r2tuning.types",
+    "R2Config": "r2tuning.model",
+    "R2Tuning": "r2tuning.model",
+    "R2TuningError": "r2tuning.errors",
+    "Saliency": "r2tuning.types",
+    "VideoInfo": "r2tuning.types",
+    "decode": "r2tuning.decoding",
+    "load_checkpoint": "r2tuning.checkpoints",
+    "probe": "r2tuning.video",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'r2tuning' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

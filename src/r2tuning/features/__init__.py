@@ -1,1 +1,6 @@
-"""TODO."""
+"""Features of a video, made once and asked many times."""
+
+from r2tuning.features.encoded import EncodedVideo, EncodingFacts
+from r2tuning.features.extract import encode_video
+
+__all__ = ["EncodedVideo", "EncodingFacts", "encode_video"]

@@ -1,0 +1,83 @@
+"""``r2tuning``: the commands put together, and the one place where errors become an exit code."""
+
+import os
+import sys
+import warnings
+from typing import Annotated, Any, TextIO
+
+import typer
+from typer.core import TyperGroup
+
+import r2tuning
+from r2tuning.cli.convert import convert
+from r2tuning.cli.ground import ground
+from r2tuning.cli.models import models
+from r2tuning.errors import R2TuningError, R2TuningWarning
+
+
+class ErrorBoundary(TyperGroup):
+    """Turns errors that a person can act on into one line on stderr and exit code 1; bugs keep their traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command."""
+        warnings.showwarning = _show_warning
+        warnings.simplefilter("always", R2TuningWarning)
+        try:
+            return super().invoke(ctx)
+        except R2TuningError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise typer.Exit(1) from error
+        except KeyboardInterrupt:
+            print("stopped", file=sys.stderr)
+            raise typer.Exit(130) from None
+        except BrokenPipeError:  # such as `r2tuning … | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(1) from None
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,  # noqa: ARG001  (the signature is Python's)
+    line: str | None = None,
+) -> None:
+    """Ours are for people: one line. Others show where they come from, as usual."""
+    if issubclass(category, R2TuningWarning):
+        print(f"warning: {message}", file=sys.stderr)
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
+
+
+app = typer.Typer(
+    cls=ErrorBoundary,
+    help="Find the moment: ask a video for what you are looking for.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(ground)
+app.command()(models)
+app.command()(convert)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"r2tuning {r2tuning.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Find the moment: ask a video for what you are looking for."""
+
+
+def run() -> None:
+    """Entry point of the ``r2tuning`` command."""
+    app()

@@ -1,0 +1,33 @@
+"""``r2tuning models``: the published checkpoints."""
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from r2tuning.checkpoints.cache import is_cached
+from r2tuning.checkpoints.registry import PUBLISHED
+
+HEADLINES = ("mAP", "R1@0.5")
+"""The published score to show: the first of these that there is."""
+
+
+def models() -> None:
+    """List the published checkpoints: what for, how good, how large, and whether they are on this machine."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("name", no_wrap=True)
+    table.add_column("task")
+    table.add_column("fps", justify="right")
+    table.add_column("published score")
+    table.add_column("size", justify="right")
+    table.add_column("cached")
+    for entry in PUBLISHED:
+        shown = {metric.removeprefix("MR-full-"): score for metric, score in entry.scores.items()}
+        score = next(f"{metric} {shown[metric]:.2f}" for metric in HEADLINES if metric in shown)
+        task = "moments" if entry.family == "grounding" else "saliency"
+        size = f"~{entry.approximate_size / 1e6:.0f} MB"
+        table.add_row(entry.name, task, f"{entry.fps:g}", score, size, "yes" if is_cached(entry.name) else "no")
+    console = Console()
+    console.print(table)
+    console.print(
+        "Scores are the authors', on validation. Ask with: r2tuning ground VIDEO QUERY --model NAME", style="dim"
+    )

@@ -1,0 +1,220 @@
+"""An encoded video: the features of its frames with the facts that an answer needs.
+
+Features are kept as fp16, the precision that the published models were trained with, laid out ``[T, K, P+1, Dv]``.
+They live in memory or in a file; a file is only read where it is asked for, so its size does not matter.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from r2tuning.errors import FeatureError
+from r2tuning.types import Sampling
+
+TENSOR = "video"
+METADATA = "r2tuning"
+
+
+class EncodingFacts(BaseModel):
+    """How the features of a video came about.
+
+    Attributes:
+        video: The file they were made from.
+        duration: Seconds of video that could be used.
+        start: Seconds on the player's clock at which the video begins.
+        fps: Sampled frames per second.
+        sampling: How frames were picked.
+        truncated: Whether the file ended early or was damaged.
+        backbone: Hub name or folder of the CLIP.
+        fingerprint: Of the CLIP's weights.
+        preprocess_version: Of the preparation of frames.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    video: str
+    duration: float = Field(gt=0)
+    start: float
+    fps: float = Field(gt=0)
+    sampling: Sampling
+    truncated: bool
+    backbone: str
+    fingerprint: str
+    preprocess_version: int
+
+
+class EncodedVideo:
+    """Features of one video; made by `r2tuning.Grounder.encode`, kept with `save` and `load`.
+
+    Args:
+        facts: How the features came about.
+        values: fp16 ``[T, K, P+1, Dv]`` in memory, or the safetensors file that holds them.
+
+    Attributes:
+        facts: How the features came about.
+        frames: T.
+        layers: K.
+        tokens: P + 1.
+        width: Dv.
+    """
+
+    def __init__(self, facts: EncodingFacts, values: Tensor | Path) -> None:
+        self.facts = facts
+        self._values = values
+        if isinstance(values, Tensor):
+            shape = list(values.shape)
+        else:
+            with safe_open(values, "pt") as file:
+                shape = file.get_slice(TENSOR).get_shape()
+        self.frames, self.layers, self.tokens, self.width = shape
+
+    def read(self, start: int, stop: int) -> Tensor:
+        """The features of some frames.
+
+        Args:
+            start: First frame.
+            stop: Frame after the last.
+
+        Returns:
+            fp16 ``[K, stop - start, P+1, Dv]`` on the CPU.
+        """
+        if isinstance(self._values, Tensor):
+            return self._values[start:stop].transpose(0, 1)
+        # Opened anew for each piece: a mapping that stays open keeps every page it has touched.
+        with safe_open(self._values, "pt") as file:
+            piece: Tensor = file.get_slice(TENSOR)[start:stop]
+        return piece.transpose(0, 1)
+
+    def save(self, path: str | Path) -> None:
+        """Writes a safetensors file that `load` reads; an existing file is replaced once the new one is complete.
+
+        Raises:
+            FeatureError: If it cannot be written there.
+        """
+        path = Path(path)
+        if not path.parent.is_dir():
+            raise FeatureError(f"{path}: cannot be written, there is no folder {path.parent}; create it first")
+        part = path.with_name(f".{path.name[:200]}.{os.getpid()}.part")
+        try:
+            if isinstance(self._values, Tensor):
+                save_file({TENSOR: self._values.contiguous()}, part, metadata={METADATA: self.facts.model_dump_json()})
+            else:
+                shutil.copyfile(self._values, part)
+            part.replace(path)
+        except (OSError, SafetensorError) as error:
+            raise FeatureError(f"{path}: features cannot be written there ({error}); choose another place") from error
+        finally:
+            part.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | Path) -> EncodedVideo:
+        """Opens a file written by `save`, without reading the features yet.
+
+        Raises:
+            FeatureError: If it is missing, damaged, or holds something else.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FeatureError(f"{path}: no such file; make it with --save-features")
+        try:
+            with safe_open(path, "pt") as file:
+                metadata, names = file.metadata() or {}, file.keys()
+                piece = file.get_slice(TENSOR) if TENSOR in names else None
+            if piece is None or METADATA not in metadata or len(piece.get_shape()) != 4 or piece.get_dtype() != "F16":
+                raise FeatureError(f"{path}: not features of a video written by r2tuning; encode the video again")
+            facts = EncodingFacts.model_validate_json(metadata[METADATA])
+        except (SafetensorError, OSError) as error:
+            raise FeatureError(f"{path}: damaged or not a feature file ({error}); encode the video again") from error
+        except ValidationError as error:
+            problem = error.errors()[0]
+            field = ".".join(map(str, problem["loc"]))
+            raise FeatureError(f"{path}: {field}: {problem['msg']}; encode the video again") from error
+        return cls(facts, path)
+
+
+class FeatureWriter:
+    """Collects features as they are made: in memory at first, in a temporary file once they outgrow it.
+
+    Args:
+        memory_limit: Bytes to keep in memory.
+    """
+
+    HEADER = 32 * 1024
+    """Bytes reserved at the head of the file, where the shape is written once it is known."""
+
+    def __init__(self, memory_limit: int = 256 * 2**20) -> None:
+        self._limit = memory_limit
+        self._parts: list[Tensor] = []
+        self._bytes = 0
+        self._frames = 0
+        self._path: Path | None = None
+
+    def append(self, values: Tensor) -> None:
+        """Adds frames.
+
+        Args:
+            values: ``[n, K, P+1, Dv]``, any precision and device.
+        """
+        # CLIP has a few outlying channels; in fp16 they may be cut, but must not become infinite.
+        limit = torch.finfo(torch.float16).max
+        part = values.clamp(-limit, limit).half().cpu().contiguous()
+        self._parts.append(part)
+        self._frames += len(part)
+        self._bytes += part.nbytes
+        if self._path is not None or self._bytes > self._limit:
+            self._spill()
+
+    def finish(self, facts: EncodingFacts) -> EncodedVideo:
+        """Closes the collection, which must hold a frame.
+
+        Returns:
+            The encoded video; a temporary file goes away with it.
+        """
+        if self._path is None:
+            return EncodedVideo(facts, torch.cat(self._parts))
+        header = {
+            "__metadata__": {METADATA: facts.model_dump_json()},
+            TENSOR: {"dtype": "F16", "shape": [self._frames, *self._shape], "data_offsets": [0, self._bytes]},
+        }
+        text = json.dumps(header).encode()
+        with self._path.open("r+b") as file:
+            file.write((self.HEADER - 8).to_bytes(8, "little") + text.ljust(self.HEADER - 8))
+        encoded = EncodedVideo(facts, self._path)
+        weakref.finalize(encoded, self._path.unlink, missing_ok=True)
+        return encoded
+
+    def discard(self) -> None:
+        """Gives up the collection and removes its temporary file."""
+        self._parts.clear()
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+    def _spill(self) -> None:
+        try:
+            if self._path is None:
+                handle, name = tempfile.mkstemp(prefix="r2tuning-", suffix=".safetensors")
+                os.close(handle)
+                self._path = Path(name)
+                self._shape = self._parts[0].shape[1:]
+                self._path.write_bytes(bytes(self.HEADER))
+            with self._path.open("ab") as file:
+                for part in self._parts:
+                    file.write(part.numpy().tobytes())
+        except OSError as error:
+            self.discard()
+            raise FeatureError(
+                f"{tempfile.gettempdir()}: no room for the features of this video ({error}); "
+                f"set TMPDIR to a folder on a larger disk"
+            ) from error
+        self._parts.clear()

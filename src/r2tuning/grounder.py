@@ -1,0 +1,262 @@
+"""The front door: a video and a sentence in, moments and a saliency curve out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from r2tuning.backbone import ClipBackbone
+from r2tuning.checkpoints import CheckpointConfig, resolve
+from r2tuning.decoding import Decoded, decode
+from r2tuning.decoding.moments import finish_moments
+from r2tuning.decoding.windows import Window, merge_moments, merge_saliency, plan_windows
+from r2tuning.errors import BackboneError, FeatureError, QueryWarning
+from r2tuning.features import EncodedVideo, encode_video
+from r2tuning.model import R2Tuning
+from r2tuning.types import Grounding, Moment, QueryFeatures, Saliency, Sampling
+
+PAIRS = 16
+"""Windows times queries that go through the model at once: enough to keep it busy, few enough to bound memory."""
+
+
+class Grounder:
+    """Finds moments in videos; use `from_pretrained` to make one.
+
+    Args:
+        model: Trained model.
+        config: What its checkpoint says.
+        backbone: The frozen CLIP that it was trained on.
+
+    Raises:
+        BackboneError: If the CLIP does not fit the model.
+    """
+
+    def __init__(self, model: R2Tuning, config: CheckpointConfig, backbone: ClipBackbone) -> None:
+        _check_fit(model, backbone)
+        self.model = model.eval().to(backbone.device)
+        self.config = config
+        self.backbone = backbone
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path = "qvhighlights",
+        *,
+        backbone: str | Path | None = None,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Grounder:
+        """Loads a checkpoint and its CLIP, fetching what is not cached from the hub.
+
+        Args:
+            name: A published checkpoint (`r2tuning models` lists them), a checkpoint folder, or an authors' ``.pth``.
+            backbone: CLIP to use instead of the one the checkpoint names: short name, hub name or folder.
+            device: Where to run; None for the GPU where there is one.
+            dtype: Precision of the CLIP; None for fp32 on CPU and fp16 elsewhere. The model itself runs in fp32.
+
+        Raises:
+            CheckpointError: If the checkpoint is unknown, damaged, or cannot be fetched.
+            BackboneError: If the CLIP cannot be loaded or does not fit the model.
+        """
+        config, model = resolve(name)
+        clip = ClipBackbone.load(
+            backbone or config.backbone, layers=config.model.layers, device=device or _best_device(), dtype=dtype
+        )
+        return cls(model, config, clip)
+
+    def encode(
+        self,
+        path: str | Path,
+        *,
+        fps: float | None = None,
+        sampling: Sampling = "exact",
+        batch_size: int = 32,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> EncodedVideo:
+        """Encodes a video once, for any number of queries; memory does not grow with its length.
+
+        Args:
+            path: Video file.
+            fps: Frames per second to sample; None for the rate the model was trained with.
+            sampling: ``exact``, or ``keyframe`` for speed.
+            batch_size: Frames that go through CLIP at once.
+            progress: Called with the number of frames done and expected.
+
+        Raises:
+            VideoError: If nothing of the file can be used.
+            FeatureError: If there is no room for the features.
+            ValueError: If ``fps`` or ``batch_size`` is not positive.
+        """
+        if (fps is not None and not 0 < fps < float("inf")) or batch_size < 1:
+            raise ValueError(f"fps and batch_size must be positive, not {fps} and {batch_size}")
+        return encode_video(
+            path,
+            self.backbone,
+            fps or self.config.fps,
+            sampling=sampling,
+            batch_size=batch_size,
+            progress=progress,
+        )
+
+    @overload
+    def ground(  # type: ignore[overload-overlap]  # a str is a Sequence[str] too, but the first signature wins
+        self, video: EncodedVideo | str | Path, query: str, *, top_k: int | None = ..., threshold: float | None = ...
+    ) -> Grounding: ...
+
+    @overload
+    def ground(
+        self,
+        video: EncodedVideo | str | Path,
+        query: Sequence[str],
+        *,
+        top_k: int | None = ...,
+        threshold: float | None = ...,
+    ) -> list[Grounding]: ...
+
+    @torch.inference_mode()
+    def ground(
+        self,
+        video: EncodedVideo | str | Path,
+        query: str | Sequence[str],
+        *,
+        top_k: int | None = None,
+        threshold: float | None = None,
+    ) -> Grounding | list[Grounding]:
+        """Answers one query or many about a video.
+
+        A video longer than the model was trained on is covered by overlapping windows (`GroundingConfig.window`).
+
+        Args:
+            video: An encoded video, or a file to encode first.
+            query: A sentence, or several; all go through the model in batches.
+            top_k: Most moments to return; None for all, at most 50.
+            threshold: Lowest score of a moment to return. None leaves out only what overlap suppression dropped,
+                0 keeps even that (the benchmarks count it).
+
+        Returns:
+            One answer for a sentence, a list for a list. Times are those a player shows.
+
+        Raises:
+            QueryError: If a query is empty.
+            FeatureError: If the encoded video was made for another model.
+            VideoError: If nothing of the file can be used.
+        """
+        encoded = video if isinstance(video, EncodedVideo) else self.encode(video)
+        self._check_features(encoded)
+        sentences = [query] if isinstance(query, str) else list(query)
+        queries = self.backbone.encode_queries(sentences)
+        for features in queries:
+            if features.truncated:
+                kept = self.backbone.max_query_tokens
+                warnings.warn(f"query cut to {kept} tokens: {features.text[:60]}…", QueryWarning, stacklevel=3)
+        facts = encoded.facts
+        windows = plan_windows(encoded.frames, max(1, round(self.config.window * facts.fps)))
+        found = self._answer(encoded, queries, windows)
+        answers = [
+            self._finish(encoded, features, windows, raw, top_k, threshold)
+            for features, raw in zip(queries, found, strict=True)
+        ]
+        return answers[0] if isinstance(query, str) else answers
+
+    def _answer(
+        self, encoded: EncodedVideo, queries: Sequence[QueryFeatures], windows: Sequence[Window]
+    ) -> list[list[Decoded]]:
+        """Runs the model on every pair of query and window; the result is indexed in this order."""
+        found: list[list[Decoded]] = [[] for _ in queries]
+        group = max(1, PAIRS // max(1, len(queries)))
+        for first in range(0, len(windows), group):
+            chosen = windows[first : first + group]
+            projected = torch.cat([self._project(encoded, window) for window in chosen])
+            for begin in range(0, len(queries), PAIRS):
+                batch = queries[begin : begin + PAIRS]
+                raw = self._decode(projected, batch, encoded.facts.fps)
+                for i in range(len(batch)):
+                    found[begin + i] += raw[i :: len(batch)]
+        return found
+
+    def _project(self, encoded: EncodedVideo, window: Window) -> Tensor:
+        video = encoded.read(window.start, window.stop)[None].to(self.backbone.device).float()
+        mask = torch.ones(1, video.shape[2], dtype=torch.bool, device=video.device)
+        return self.model.block.project_video(video, mask)
+
+    def _decode(self, projected: Tensor, queries: Sequence[QueryFeatures], fps: float) -> list[Decoded]:
+        """Answers of W windows to Q queries, window by window."""
+        windows = len(projected)
+        tokens = [features.values.transpose(0, 1) for features in queries]
+        values = pad_sequence(tokens, batch_first=True).transpose(1, 2)
+        mask = pad_sequence([torch.ones(len(x), dtype=torch.bool, device=x.device) for x in tokens], batch_first=True)
+        if windows > 1:  # one window is shared by all queries without a copy
+            projected = projected.repeat_interleave(len(queries), dim=0)
+        video_mask = torch.ones(len(projected), projected.shape[2], dtype=torch.bool, device=projected.device)
+        return decode(
+            self.model.answer(projected, values.repeat(windows, 1, 1, 1), video_mask, mask.repeat(windows, 1)), fps
+        )
+
+    def _finish(
+        self,
+        encoded: EncodedVideo,
+        query: QueryFeatures,
+        windows: Sequence[Window],
+        raw: Sequence[Decoded],
+        top_k: int | None,
+        threshold: float | None,
+    ) -> Grounding:
+        facts = encoded.facts
+        moments = merge_moments(windows, [answer.moments.double().cpu().numpy() for answer in raw], facts.fps)
+        saliency = merge_saliency(windows, [answer.saliency.cpu().numpy() for answer in raw])
+        limit = 50 if top_k is None else min(50, top_k)
+        final = finish_moments(moments, facts.duration, self.config.decoding, limit)
+        final = final[final[:, 2] > 0] if threshold is None else final[final[:, 2] >= threshold]
+        centres = np.minimum((np.arange(encoded.frames) + 0.5) / facts.fps, facts.duration)
+        return Grounding(
+            query=query.text,
+            video=facts.video,
+            duration=facts.duration,
+            start=facts.start,
+            moments=[Moment(facts.start + start, facts.start + end, score) for start, end, score in final.tolist()],
+            saliency=Saliency(facts.start + centres, saliency),
+            model=self.config.name,
+            sampling=facts.sampling,
+            video_truncated=facts.truncated,
+            query_truncated=query.truncated,
+            windows=len(windows),
+        )
+
+    def _check_features(self, encoded: EncodedVideo) -> None:
+        model = self.config.model
+        if (encoded.layers, encoded.width) != (model.layers, model.video_width):
+            raise FeatureError(
+                f"{encoded.facts.video}: features have {encoded.layers} layers of width {encoded.width}, the model "
+                f"{self.config.name} takes {model.layers} of {model.video_width}; encode the video again"
+            )
+        if encoded.facts.fingerprint != self.backbone.fingerprint:
+            raise FeatureError(
+                f"{encoded.facts.video}: features were made with another CLIP ({encoded.facts.backbone}, not "
+                f"{self.backbone.name}); encode the video again or name that CLIP with --backbone"
+            )
+
+
+def _check_fit(model: R2Tuning, backbone: ClipBackbone) -> None:
+    config = model.config
+    for tower, has, wants in (
+        ("image", backbone.video_width, config.video_width),
+        ("text", backbone.query_width, config.query_width),
+    ):
+        if has != wants:
+            raise BackboneError(
+                f"{backbone.name}: its {tower} tower is {has} wide, but the model was trained on one of {wants}; "
+                f"give the CLIP it was trained on"
+            )
+    if backbone.layers != config.layers:
+        raise BackboneError(f"{backbone.name}: reads {backbone.layers} layers, the model takes {config.layers}")
+
+
+def _best_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
