@@ -7,11 +7,14 @@
     ├── CheckpointError   a checkpoint that is unknown, damaged or not what it says
     │   └── DownloadError     … that could not be fetched from the hub
     ├── FeatureError      a feature file that is damaged or was made for another model
+    ├── DataError         an annotation file that cannot be read, or an entry of it that is wrong
+    ├── MetricError       predictions or annotations that cannot be scored
     └── OutputError       a result that cannot be written
 
     R2TuningWarning (a UserWarning)
     ├── VideoWarning      part of a video could not be used; the result covers the rest
-    └── QueryWarning      part of a query could not be used
+    ├── QueryWarning      part of a query could not be used
+    └── CheckpointWarning something about a checkpoint had to be assumed
 
 A message is one line: the thing, the value that is wrong, and what to do next. The command line prints it and exits 1.
 """
@@ -45,6 +48,14 @@ class FeatureError(R2TuningError):
     """A feature file is damaged or was made for another model."""
 
 
+class DataError(R2TuningError):
+    """An annotation file cannot be read, or an entry of it is wrong."""
+
+
+class MetricError(R2TuningError):
+    """Predictions or annotations cannot be scored."""
+
+
 class OutputError(R2TuningError):
     """A result cannot be written where it was asked for."""
 
@@ -59,3 +70,7 @@ class VideoWarning(R2TuningWarning):
 
 class QueryWarning(R2TuningWarning):
     """Part of a query could not be used."""
+
+
+class CheckpointWarning(R2TuningWarning):
+    """Something about a checkpoint had to be assumed, or is not as published."""

@@ -67,7 +67,7 @@ class Grounder:
         """
         config, model = resolve(name)
         clip = ClipBackbone.load(
-            backbone or config.backbone, layers=config.model.layers, device=device or _best_device(), dtype=dtype
+            backbone or config.backbone, layers=config.model.layers, device=_choose_device(device), dtype=dtype
         )
         return cls(model, config, clip)
 
@@ -258,5 +258,13 @@ def _check_fit(model: R2Tuning, backbone: ClipBackbone) -> None:
         raise BackboneError(f"{backbone.name}: reads {backbone.layers} layers, the model takes {config.layers}")
 
 
-def _best_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _choose_device(device: str | torch.device | None) -> torch.device:
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise BackboneError(f"{device}: not a device; give cpu, cuda, or cuda:1 for the second GPU") from error
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise BackboneError(f"{device}: PyTorch sees {torch.cuda.device_count()} GPUs here; give --device cpu")
+    return chosen

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -172,3 +172,35 @@ class Grounding:
     video_truncated: bool = False
     query_truncated: bool = False
     windows: int = 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer in plain Python values, as `r2tuning ground --json` prints it.
+
+        Returns:
+            The attributes, seconds rounded to 3 decimals and scores to 6; ``moments`` is a list of
+            ``{"start", "end", "score"}``, ``saliency`` is ``{"times": [...], "scores": [...]}``.
+        """
+        return {
+            "query": self.query,
+            "video": self.video,
+            "duration": _round(self.duration, 3),
+            "start": _round(self.start, 3),
+            "model": self.model,
+            "sampling": self.sampling,
+            "video_truncated": bool(self.video_truncated),
+            "query_truncated": bool(self.query_truncated),
+            "windows": int(self.windows),
+            "moments": [
+                {"start": _round(m.start, 3), "end": _round(m.end, 3), "score": _round(m.score, 6)}
+                for m in self.moments
+            ],
+            "saliency": {
+                "times": [_round(time, 3) for time in self.saliency.times],
+                "scores": [_round(score, 6) for score in self.saliency.scores],
+            },
+        }
+
+
+def _round(value: float, decimals: int) -> float:
+    # float(): NumPy scalars are no JSON numbers. + 0.0 turns -0.0 into 0.0.
+    return round(float(value), decimals) + 0.0

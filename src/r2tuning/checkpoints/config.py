@@ -44,7 +44,7 @@ class CheckpointConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    format_version: int = FORMAT_VERSION
+    format_version: int = Field(default=FORMAT_VERSION, ge=1)
     name: str = Field(min_length=1)
     model: R2Config
     backbone: str = Field(min_length=1)

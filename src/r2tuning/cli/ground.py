@@ -68,9 +68,13 @@ def ground(
         raise typer.BadParameter(f"must be above 0, not {fps}", param_hint="--fps")
     if save_features is not None and save_features.suffix != FEATURE_SUFFIX:
         raise typer.BadParameter(f"the file's name must end in {FEATURE_SUFFIX}", param_hint="--save-features")
-    for target in (*plots, save_features, None if json == "-" else json):
+    for target in (save_features, None if json == "-" else json):
         if target is not None:
             check_target(target, force=force)
+    for target in plots:
+        from r2tuning.output.plots import check_plot_target
+
+        check_plot_target(target, force=force)
 
     from r2tuning.grounder import Grounder
 
@@ -98,7 +102,7 @@ def _report(results: list[Grounding], json: str | None, top_k: int, force: bool)
     from r2tuning.output.table import print_grounding
 
     if json == "-":
-        typer.echo(to_json(results))
+        typer.echo(to_json(results).encode())  # UTF-8 whatever the terminal's encoding
         return
     if json is not None:
         write_atomically(json, to_json(results) + "\n", force=force)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TextIO
 import typer
 from typer.core import TyperGroup
 
-import r2tuning
+from r2tuning import __version__
 from r2tuning.cli.convert import convert
 from r2tuning.cli.ground import ground
 from r2tuning.cli.models import models
@@ -65,7 +65,7 @@ app.command()(convert)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"r2tuning {r2tuning.__version__}")
+        typer.echo(f"r2tuning {__version__}")
         raise typer.Exit
 
 

@@ -13,11 +13,11 @@ HEADLINES = ("mAP", "R1@0.5")
 
 def models() -> None:
     """List the published checkpoints: what for, how good, how large, and whether they are on this machine."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("name", no_wrap=True)
     table.add_column("task")
     table.add_column("fps", justify="right")
-    table.add_column("published score")
+    table.add_column("score", no_wrap=True)
     table.add_column("size", justify="right")
     table.add_column("cached")
     for entry in PUBLISHED:

@@ -1,1 +1,1 @@
-"""TODO."""
+"""What users get to see and keep: one small writer for each form of a result."""

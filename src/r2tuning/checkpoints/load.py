@@ -1,0 +1,124 @@
+"""One way in for every format: our folder, the authors' ``.pth``, a published name."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from pathlib import Path
+
+import torch
+
+from r2tuning import __version__
+from r2tuning.checkpoints.config import CheckpointConfig, Provenance
+from r2tuning.checkpoints.files import load_config, load_state, save_checkpoint
+from r2tuning.checkpoints.official import read_official
+from r2tuning.checkpoints.registry import BACKBONE, PublishedCheckpoint, find_published, match_published
+from r2tuning.checkpoints.tensors import take_tensors
+from r2tuning.decoding.config import DecodingConfig
+from r2tuning.errors import CheckpointError, CheckpointWarning
+from r2tuning.model import R2Config, R2Tuning
+
+_STAND_IN = {"grounding": "qvhighlights", "saliency": "tvsum/BK"}
+
+
+def load_checkpoint(path: str | Path) -> R2Tuning:
+    """The model of a checkpoint folder or an authors' ``.pth``, in eval mode on the CPU.
+
+    Raises:
+        CheckpointError: If the file or folder is missing, damaged, or its weights do not fit the model in every name
+            and shape.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _build(load_config(path).model, load_state(path), path)
+    if path.suffix == ".safetensors":
+        raise CheckpointError(f"{path}: weights without their configuration; pass the folder they belong to")
+    return _build(*read_official(path), path)
+
+
+def read_checkpoint(path: str | Path) -> tuple[CheckpointConfig, R2Tuning]:
+    """The configuration and the model, as `load_checkpoint` reads them.
+
+    An authors' ``.pth`` does not say how it was trained. A published one is known by its file name; for another the
+    QVHighlights (grounding) or TVSum (saliency) settings are assumed, with a warning.
+
+    Raises:
+        CheckpointError: As `load_checkpoint`.
+    """
+    path = Path(path)
+    if path.is_dir() or path.suffix == ".safetensors":
+        model = load_checkpoint(path)
+        return load_config(path), model
+    config, state = _describe_official(path)
+    return config, _build(config.model, state, path)
+
+
+def convert(pth: str | Path, folder: str | Path, entry: PublishedCheckpoint | None = None) -> CheckpointConfig:
+    """Writes an authors' ``.pth`` as a checkpoint folder.
+
+    Args:
+        pth: The file.
+        folder: New, empty, or an older checkpoint, which is replaced.
+        entry: The published checkpoint that the file is known to be; by default found by the file's name.
+
+    Returns:
+        What was written to ``config.json``.
+
+    Raises:
+        CheckpointError: If the file cannot be read as `read_checkpoint` would.
+        OutputError: If the folder cannot be written or holds something else.
+    """
+    config, state = _describe_official(Path(pth), entry)
+    save_checkpoint(folder, state, config)
+    return config
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file, as 64 hex digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _describe_official(
+    path: Path, entry: PublishedCheckpoint | None = None
+) -> tuple[CheckpointConfig, dict[str, torch.Tensor]]:
+    """An authors' file under our names, with the settings that its like was trained with."""
+    model, state = read_official(path)
+    sha256 = hash_file(path)
+    entry = entry or match_published(path.name)
+    name, source = path.stem, path.name
+    if entry is None or entry.family != model.family:
+        entry = find_published(_STAND_IN[model.family])
+        warnings.warn(
+            f"{path}: not a published file name, so settings of {entry.name} are assumed ({entry.fps:g} frames per "
+            f"second, windows of {entry.window:g} s); convert it and correct config.json if it was trained otherwise",
+            CheckpointWarning,
+            stacklevel=3,
+        )
+    else:
+        name = entry.name
+        if sha256.startswith(entry.sha256_prefix):
+            source = entry.url
+        else:
+            warnings.warn(
+                f"{path}: SHA-256 begins {sha256[:8]}, not {entry.sha256_prefix}: these are not the published weights "
+                f"of {name}; fetch them with --model {name}",
+                CheckpointWarning,
+                stacklevel=3,
+            )
+    config = CheckpointConfig(
+        name=name,
+        model=model.model_copy(update={"dropout": entry.dropout}),
+        backbone=BACKBONE,
+        fps=entry.fps,
+        window=entry.window,
+        decoding=DecodingConfig(unit=entry.unit, nms=entry.nms),
+        provenance=Provenance(source=source, sha256=sha256, created_with=__version__),
+    )
+    return config, state
+
+
+def _build(config: R2Config, state: dict[str, torch.Tensor], path: Path) -> R2Tuning:
+    model = R2Tuning(config)
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    model.load_state_dict(take_tensors(state, expected, path))
+    return model.eval()

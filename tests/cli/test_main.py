@@ -1,0 +1,70 @@
+"""The command line as a whole: help without weight, every command documented."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from golden_weights import official_state_dict
+from typer.testing import CliRunner
+
+import r2tuning
+from r2tuning.checkpoints import load_checkpoint
+from r2tuning.checkpoints.registry import PUBLISHED
+from r2tuning.cli.main import app
+
+README = Path(__file__).parents[2] / "README.md"
+COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]
+
+
+def test_help_and_version_do_not_import_torch() -> None:
+    for option in ("--help", "--version"):
+        script = (
+            "import sys; sys.argv = ['r2tuning', sys.argv[1]]\n"
+            "from r2tuning.cli.main import run\n"
+            "try: run()\n"
+            "except SystemExit as stop: assert not stop.code\n"
+            "heavy = {'torch', 'transformers', 'matplotlib', 'av'} & set(sys.modules)\n"
+            "assert not heavy, heavy"
+        )
+        done = subprocess.run([sys.executable, "-c", script, option], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout
+
+
+def test_version() -> None:
+    assert CliRunner().invoke(app, ["--version"]).stdout == f"r2tuning {r2tuning.__version__}\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_in_the_readme_and_helps(command: str) -> None:
+    assert f"r2tuning {command}" in README.read_text(encoding="utf-8")
+    result = CliRunner().invoke(app, [command, "--help"])
+    assert result.exit_code == 0
+    assert result.stdout.count("\n") > 8
+
+
+def test_models_lists_every_published_checkpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("R2TUNING_CACHE", str(tmp_path))
+    shown = CliRunner().invoke(app, ["models"]).stdout
+    for entry in PUBLISHED:
+        (row,) = [line for line in shown.splitlines() if line.split()[:1] == [entry.name]]
+        assert row.split()[2] == f"{entry.fps:g}"
+        assert row.split()[-1] == "no"
+    assert len(PUBLISHED) == 20
+
+
+def test_convert(tmp_path: Path) -> None:
+    state = official_state_dict("saliency")
+    torch.save({"meta": {}, "state_dict": state}, tmp_path / "r2_tuning_tvsum_bk-00000000.pth")
+    arguments = ["convert", str(tmp_path / "r2_tuning_tvsum_bk-00000000.pth"), str(tmp_path / "folder")]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "saliency model" in result.stdout
+    assert torch.equal(load_checkpoint(tmp_path / "folder").level_scale, state["coef"])
+    (tmp_path / "bad.pth").write_bytes(b"not a checkpoint")
+    result = CliRunner().invoke(app, ["convert", str(tmp_path / "bad.pth"), str(tmp_path / "other")])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "bad.pth" in result.stderr
+    assert not (tmp_path / "other").exists()
