@@ -1,1 +1,38 @@
-"""TODO."""
+"""The benchmarks' own metrics, in numpy: moment retrieval, highlight detection and summarization.
+
+A definition here is the benchmark's, quirks included, so that numbers compare with published ones.
+"""
+
+from r2tuning.metrics.evaluate import BRIEF, evaluate_grounding
+from r2tuning.metrics.highlight_detection import (
+    interpolated_average_precision,
+    trapezoid_average_precision,
+    tvsum_top5_map,
+    youtube_map,
+)
+from r2tuning.metrics.moment_retrieval import detection_average_precision
+from r2tuning.metrics.records import GroundTruth, Prediction
+from r2tuning.metrics.summarization import (
+    SummaryCorrelation,
+    correlate_summaries,
+    kendall_tau,
+    spearman_rho,
+)
+from r2tuning.metrics.tiou import temporal_iou
+
+__all__ = [
+    "BRIEF",
+    "GroundTruth",
+    "Prediction",
+    "SummaryCorrelation",
+    "correlate_summaries",
+    "detection_average_precision",
+    "evaluate_grounding",
+    "interpolated_average_precision",
+    "kendall_tau",
+    "spearman_rho",
+    "temporal_iou",
+    "trapezoid_average_precision",
+    "tvsum_top5_map",
+    "youtube_map",
+]

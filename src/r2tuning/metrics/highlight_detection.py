@@ -1,0 +1,157 @@
+"""Highlight detection as QVHighlights, YouTube Highlights and TVSum score it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from r2tuning.metrics.records import WORKERS, GroundTruth, Prediction, pair_videos
+from r2tuning.metrics.tiou import FloatArray
+
+LEVELS = {"Fair": 2, "Good": 3, "VeryGood": 4}
+"""Lowest label of a positive clip."""
+CLIP_SECONDS = 2
+
+
+def interpolated_average_precision(scores: FloatArray, positive: NDArray[np.bool_]) -> FloatArray:
+    """AP of QVHighlights: the unweighted mean of precision over the distinct non-zero recall levels.
+
+    Clips of equal score form one precision/recall point. Precision is made non-increasing from the right.
+
+    Args:
+        scores: ``[..., T]``; -inf marks padding.
+        positive: ``[..., T, W]``, the positive clips of each worker; False in padding.
+
+    Returns:
+        ``[..., W]``, in [0, 1]; 0 for a worker without positives.
+
+    Example:
+        >>> positive = np.array([[True], [True], [False], [False]])
+        >>> interpolated_average_precision(np.array([0.9, 0.5, 0.5, 0.1]), positive).round(3)
+        array([0.833])
+    """
+    order = np.argsort(-scores, axis=-1, kind="stable")
+    scores = np.take_along_axis(scores, order, axis=-1)
+    hits = np.take_along_axis(positive, order[..., None], axis=-2).cumsum(axis=-2)
+    # Only the last of equal scores is a point of the curve.
+    point = np.append(scores[..., 1:] != scores[..., :-1], np.ones((*scores.shape[:-1], 1), dtype=bool), axis=-1)
+    hits = np.where(point[..., None], hits, 0)
+    precision = hits / np.arange(1, hits.shape[-2] + 1)[:, None]
+    precision = np.flip(np.maximum.accumulate(np.flip(precision, axis=-2), axis=-2), axis=-2)
+    reached = np.maximum.accumulate(hits, axis=-2)
+    higher = np.diff(reached, axis=-2, prepend=0) > 0
+    return np.asarray(np.sum(precision * higher, axis=-2) / np.maximum(higher.sum(axis=-2), 1))
+
+
+def score_highlights(predictions: Sequence[Prediction], ground_truth: Sequence[GroundTruth]) -> dict[str, float]:
+    """HD mAP and Hit@1 of QVHighlights, at three levels of labels.
+
+    For mAP, scores are padded with 0 or cut to the number of clips. For Hit@1 the top clip is the highest
+    score given (the first on ties); beyond the last clip it is a miss. An empty or missing curve counts 0.
+
+    Args:
+        predictions: Answers, one per query.
+        ground_truth: Annotations of the same queries in the same order, each with saliency labels.
+
+    Returns:
+        Fractions in [0, 1], not rounded: ``HL-min-Fair-mAP``, ``HL-min-Fair-Hit1``, and so for Good and
+        VeryGood.
+    """
+    clips = [int(annotation.duration / CLIP_SECONDS) for annotation in ground_truth]
+    labels = np.zeros((len(ground_truth), max(1, *clips), WORKERS))
+    scores = np.full(labels.shape[:2], -np.inf)
+    answered = np.zeros(len(ground_truth), dtype=bool)
+    top = np.zeros((len(ground_truth), WORKERS))
+    for row, (prediction, annotation, count) in enumerate(zip(predictions, ground_truth, clips, strict=True)):
+        if annotation.clip_ids is not None:
+            labels[row, annotation.clip_ids] = annotation.saliency
+        if prediction.saliency is None or len(prediction.saliency) == 0:
+            continue
+        answered[row] = True
+        scores[row, :count] = 0
+        given = prediction.saliency[:count]
+        scores[row, : len(given)] = given
+        best = int(prediction.saliency.argmax())
+        if best < count:
+            top[row] = labels[row, best]
+
+    metrics: dict[str, float] = {}
+    for name, lowest in LEVELS.items():
+        precision = interpolated_average_precision(scores, labels >= lowest)
+        metrics[f"HL-min-{name}-mAP"] = float((precision * answered[:, None]).mean())
+        metrics[f"HL-min-{name}-Hit1"] = float((top >= lowest).any(axis=1).mean())
+    return metrics
+
+
+def trapezoid_average_precision(
+    scores: FloatArray, positive: NDArray[np.bool_], *, top: int | None = None
+) -> FloatArray:
+    """Area under the precision/recall curve by trapezoids, precision starting at 1.
+
+    Args:
+        scores: ``[T]``; equal scores keep their order.
+        positive: ``[T, ...]``, one or more judgements of the same clips.
+        top: Look at this many best clips only, with recall over the positives among them; None looks at all.
+
+    Returns:
+        ``[...]``, in [0, 1]; 0 without positives.
+
+    Example:
+        >>> area = trapezoid_average_precision(np.array([0.9, 0.8, 0.1]), np.array([True, False, True]))
+        >>> round(float(area), 4)
+        0.7917
+    """
+    order = np.argsort(-scores, kind="stable")[:top]
+    relevant = positive[order]
+    hits = relevant.cumsum(axis=0)
+    ranks = np.arange(1, len(order) + 1).reshape(-1, *[1] * (positive.ndim - 1))
+    precision = hits / ranks
+    before = np.concatenate([np.ones_like(precision[:1]), precision[:-1]])
+    area = np.sum(relevant * (precision + before) / 2, axis=0)
+    return np.asarray(area / np.maximum(relevant.sum(axis=0), 1))[()]
+
+
+def youtube_map(saliency: Sequence[ArrayLike], labels: Sequence[ArrayLike]) -> float:
+    """MAP of one YouTube Highlights domain: a clip is positive where its label is above 0.
+
+    Args:
+        saliency: ``[T]`` scores of every video.
+        labels: ``[T]`` labels of every video.
+
+    Returns:
+        Percent, rounded to two decimals.
+
+    Raises:
+        MetricError: If there is no video, lengths differ, or a score is not finite.
+
+    Example:
+        >>> youtube_map([[0.9, 0.8, 0.1]], [[1, 0, 1]])
+        79.17
+    """
+    videos = pair_videos(saliency, labels, 1)
+    each = [float(trapezoid_average_precision(scores, label > 0)) for scores, label in videos]
+    return round(100 * float(np.mean(each)), 2)
+
+
+def tvsum_top5_map(saliency: Sequence[ArrayLike], ratings: Sequence[ArrayLike]) -> float:
+    """Top-5 mAP of TVSum: a clip is positive for a rater who rates it above their own median in the video.
+
+    Args:
+        saliency: ``[T]`` scores of every video.
+        ratings: ``[T, R]`` ratings of every video (R = 20 raters, 1 to 5).
+
+    Returns:
+        Percent, rounded to two decimals; the mean over raters, then over videos.
+
+    Raises:
+        MetricError: If there is no video, lengths differ, or a score is not finite.
+
+    Example:
+        >>> tvsum_top5_map([[0.9, 0.8, 0.1]], [[[5, 1], [1, 1], [1, 1]]])
+        50.0
+    """
+    videos = pair_videos(saliency, ratings, 2)
+    each = [trapezoid_average_precision(s, r > np.median(r, axis=0), top=5).mean() for s, r in videos]
+    return round(100 * float(np.mean(each)), 2)
