@@ -1,0 +1,163 @@
+"""What the benchmarks have in common, as data."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from r2tuning.datasets.annotations import Annotation
+from r2tuning.datasets.entries import Entry
+from r2tuning.datasets.saliency import LabelRule, fit_labels, mark_moments
+from r2tuning.errors import DataError, R2TuningWarning
+from r2tuning.metrics.tiou import FloatArray
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split of a benchmark.
+
+    Attributes:
+        name: ``train``, ``val`` or ``test``.
+        hub_file: The authors' annotation file, in the benchmark's folder on the hub.
+        files: Names it may have in a local folder, the preferred first.
+    """
+
+    name: str
+    hub_file: str
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark as data. What a model was trained with is in `r2tuning.checkpoints.registry`.
+
+    Attributes:
+        name: As in the names of checkpoints, such as ``charades-sta``.
+        splits: The splits that have annotations.
+        evaluation_split: The split that papers report.
+        main_metric: The metric by which checkpoints are chosen.
+        fps: Frames per second of the authors' features; None where each video has its own.
+        hub_folder: The authors' folder on the hub, below ``datasets/``; archives begin with its name.
+        video_parts: Number of parts the archive of video features is cut into.
+        parse: From an entry of a file to its annotation.
+        domains: Parts of the benchmark, each with a model of its own.
+        split_of: The split a video is in, where one file may hold all; None where every split has its file.
+        labels: How saliency labels become a target; None where there are none.
+        min_duration: Seconds below which a video is left out of training.
+        video_suffix: What the names of videos and their features have after the id.
+    """
+
+    name: str
+    splits: tuple[Split, ...]
+    evaluation_split: str
+    main_metric: str
+    fps: float | None
+    hub_folder: str
+    video_parts: int
+    parse: Callable[[Entry], Annotation]
+    domains: tuple[str, ...] = ()
+    split_of: Callable[[str], str] | None = None
+    labels: LabelRule | None = None
+    min_duration: float = 0
+    video_suffix: str = ""
+
+    @property
+    def hub_files(self) -> tuple[str, ...]:
+        """The authors' files in their hub repository: annotations, video features, query features."""
+        archive = f"{self.hub_folder}_clip_b32_vid_k4.tar.gz"
+        parts = [f"{archive}.a{'abcdefgh'[part]}" for part in range(self.video_parts)] if self.video_parts > 1 else []
+        annotations = dict.fromkeys(split.hub_file for split in self.splits)
+        files = [*annotations, *(parts or [archive]), f"{self.hub_folder}_clip_b32_txt_k4.tar.gz"]
+        return tuple(f"datasets/{self.hub_folder}/{file}" for file in files)
+
+    def find_split(self, name: str) -> Split:
+        """The split called ``name``.
+
+        Raises:
+            DataError: If there is none.
+        """
+        for split in self.splits:
+            if split.name == name:
+                return split
+        names = " or ".join(split.name for split in self.splits)
+        raise DataError(f"{self.name} has no split {name!r}; choose {names}")
+
+    def find_file(self, folder: str | Path, split: str) -> Path:
+        """The split's annotation file in ``folder``.
+
+        Raises:
+            DataError: If there is no such split, or the folder has none of its files.
+        """
+        files = self.find_split(split).files
+        for file in files:
+            if (Path(folder) / file).is_file():
+                return Path(folder) / file
+        raise DataError(f"{folder}: has no {split} annotations of {self.name}; put {' or '.join(files)} there")
+
+    def video_name(self, annotation: Annotation) -> str:
+        """Name, without ending, of the video's file and of its features."""
+        return annotation.vid + self.video_suffix
+
+    def query_name(self, annotation: Annotation) -> str:
+        """Name, without ending, of the query's features."""
+        return str(annotation.qid)
+
+    def frame_rate(self, annotation: Annotation) -> float:
+        """Frames per second to sample the video at: the benchmark's, or one frame per label row.
+
+        Raises:
+            DataError: If neither is known.
+        """
+        if self.fps is not None:
+            return self.fps
+        if annotation.clips is None or annotation.duration is None:
+            raise DataError(f"{annotation.vid}: has no labels to take a frame rate from; give its annotation")
+        return annotation.clips / annotation.duration
+
+    def saliency_target(self, annotation: Annotation, frames: int, fps: float) -> FloatArray:
+        """What a model should answer for every frame, in [0, 1].
+
+        Args:
+            annotation: Of one query.
+            frames: T, number of sampled frames.
+            fps: Sampled frames per second.
+
+        Returns:
+            ``[T]``, or shorter by up to the slack of the label rule: cut the video to as many frames.
+
+        Raises:
+            DataError: If there are labels, but not about one per frame; or there is nothing to learn from.
+        """
+        try:
+            if self.labels is not None and annotation.saliency is not None:
+                return fit_labels(annotation.saliency, frames, self.labels)
+        except DataError as error:
+            raise DataError(f"{annotation.vid}: {error}") from None
+        if not annotation.moments:
+            raise DataError(f"{annotation.vid}: query {annotation.qid!r} has no labels to train on; use another split")
+        return mark_moments(annotation.moments, frames, fps)
+
+    def positive_frames(self, annotation: Annotation, target: FloatArray) -> NDArray[np.bool_]:
+        """Frames that a positive may be drawn from: ``[T]``, those above the benchmark's threshold.
+
+        All False where the labels do not tell frames apart.
+        """
+        rule = self.labels if annotation.saliency is not None else None
+        return target > (rule.threshold(target) if rule is not None else 0)
+
+    def keep_trainable(self, annotations: Sequence[Annotation]) -> list[Annotation]:
+        """The annotations of videos that last at least `min_duration`; warns of how many are left out."""
+        kept = [a for a in annotations if a.duration is None or a.duration >= self.min_duration]
+        if left_out := len(annotations) - len(kept):
+            warnings.warn(
+                f"{left_out} of {len(annotations)} queries of {self.name} are left out of training: "
+                f"their videos are shorter than {self.min_duration:g} s",
+                R2TuningWarning,
+                stacklevel=2,
+            )
+        return kept

@@ -1,0 +1,235 @@
+"""Fetches a benchmark's annotations and the authors' features: in pieces, checked, and whole or not there.
+
+The folder holds the annotation files, ``clip_b32_vid_k4/`` and ``clip_b32_txt_k4/``; ``download.json``, which says what
+of it was fetched; and, while there is something left to do, ``archives/``.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path, PurePosixPath
+from string import ascii_lowercase
+
+from huggingface_hub.utils import WeakFileLock
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from r2tuning.checkpoints.cache import cache_folder
+from r2tuning.checkpoints.registry import REPOSITORY
+from r2tuning.datasets.benchmark import Benchmark
+from r2tuning.datasets.unpack import unpack_features
+from r2tuning.errors import DataError, DownloadError, OutputError
+from r2tuning.hub import HubFile, Progress, fetch_file, fetched_bytes, list_files, unwatched
+from r2tuning.output.files import write_atomically
+
+RECORD_FILE = "download.json"
+ARCHIVES = "archives"
+ARCHIVE_SUFFIX = ".tar.gz"
+UNPACKED_RATIO = 1.25
+"""Estimated bytes of the unpacked files for a byte of archive: features hardly compress."""
+
+_PART = re.compile(r"(?<=\.tar\.gz)\.[a-z]{2}$")
+_PART_NAMES = tuple(f".{first}{second}" for first, second in product(ascii_lowercase, repeat=2))
+
+
+class _Record(BaseModel):
+    """What was fetched.
+
+    Attributes:
+        files: Hashes that the hub stated, by the name of an annotation file or archive; one for each of its parts.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    files: dict[str, tuple[str, ...]] = {}
+
+
+@dataclass(frozen=True)
+class _Item:
+    """What is fetched as a whole: an annotation file, or an archive in one or more files."""
+
+    name: str
+    target: Path
+    files: tuple[HubFile, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(file.size for file in self.files)
+
+    @property
+    def unpacked_size(self) -> int:
+        return round(UNPACKED_RATIO * self.size) if self.name.endswith(ARCHIVE_SUFFIX) else 0
+
+
+def dataset_folder(benchmark: Benchmark) -> Path:
+    """Where `download_benchmark` puts a benchmark by default: in the cache, beside the checkpoints."""
+    return cache_folder() / "datasets" / benchmark.name
+
+
+def free_space(folder: Path) -> int:
+    """Bytes free on the disk that ``folder`` is on, or will be on."""
+    return shutil.disk_usage(next(place for place in (folder, *folder.absolute().parents) if place.exists())).free
+
+
+def download_benchmark(
+    benchmark: Benchmark,
+    folder: str | Path | None = None,
+    *,
+    annotations_only: bool = False,
+    keep_archives: bool = False,
+    announce: Callable[[Sequence[HubFile]], None] = lambda files: None,
+    progress: Progress = unwatched,
+    measure_free: Callable[[Path], int] = free_space,
+) -> Path:
+    """Fetches what is missing of a benchmark; what was fetched before is not asked for again.
+
+    Each file is checked against the hash that the hub states. After an interruption, the next call goes on where this
+    one stopped.
+
+    Args:
+        benchmark: Which one.
+        folder: Where to; `dataset_folder` by default. Other files in it are left alone.
+        annotations_only: Leaves out the features.
+        keep_archives: Whether archives stay in ``archives/`` when they are unpacked.
+        announce: Called once, before anything is fetched, with the files that will be (none if all are there).
+        progress: Shows the checking and unpacking of a file.
+        measure_free: Bytes free for a folder.
+
+    Returns:
+        The folder: annotation files for `Benchmark.find_file`, features in ``clip_b32_vid_k4/`` and
+        ``clip_b32_txt_k4/``.
+
+    Raises:
+        DownloadError: If the hub cannot be reached, lacks a file, or delivers something else than it lists.
+        DataError: If an archive is damaged or unsafe; it is removed.
+        OutputError: If the disk has too little space, the folder cannot be written, or it has files of the same
+            names that were not fetched by this function.
+    """
+    folder = dataset_folder(benchmark) if folder is None else Path(folder)
+    names = [name for name in _item_names(benchmark) if not (annotations_only and name.endswith(ARCHIVE_SUFFIX))]
+    missing = [name for name in names if not _is_complete(benchmark, folder, name)]
+    for name in missing:
+        target = _target(benchmark, folder, name)
+        if target.exists():
+            raise OutputError(f"{target}: exists but was not downloaded; move it away or choose another folder")
+    items = _find_items(benchmark, folder, missing) if missing else []
+    announce([file for item in items for file in item.files])
+    if not items:
+        return folder
+    needed, free = _needed_bytes(items, folder / ARCHIVES, keep_archives), measure_free(folder)
+    if needed > free:
+        raise OutputError(
+            f"{folder}: {benchmark.name} needs about {needed / 1e9:.3g} GB of disk, {free / 1e9:.3g} GB are free; "
+            "free the rest or choose a folder on another disk"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with WeakFileLock(folder / ".download.lock"):
+            for item in items:
+                # Another process may have been at it while this one waited for the lock.
+                if not _is_complete(benchmark, folder, item.name):
+                    _fetch_item(item, folder, keep_archives, progress)
+            if not any((folder / ARCHIVES).iterdir()):
+                (folder / ARCHIVES).rmdir()
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: cannot be written ({error.strerror or error}); "
+            "free space or choose another folder; run it again to go on from there"
+        ) from error
+    return folder
+
+
+def _item_names(benchmark: Benchmark) -> list[str]:
+    """Names of annotation files and archives, without the endings of parts."""
+    return list(dict.fromkeys(PurePosixPath(_PART.sub("", path)).name for path in benchmark.hub_files))
+
+
+def _target(benchmark: Benchmark, folder: Path, name: str) -> Path:
+    """What becomes of an item: ``charades_clip_b32_vid_k4.tar.gz`` is the folder ``clip_b32_vid_k4``."""
+    if name.endswith(ARCHIVE_SUFFIX):
+        name = name.removesuffix(ARCHIVE_SUFFIX).removeprefix(f"{benchmark.hub_folder}_")
+    return folder / name
+
+
+def _find_items(benchmark: Benchmark, folder: Path, names: Sequence[str]) -> list[_Item]:
+    """The items with their files on the hub, which decides how many parts an archive has."""
+    listed = {file.path: file for file in list_files(REPOSITORY)}
+    items = []
+    for name in names:
+        path = f"datasets/{benchmark.hub_folder}/{name}"
+        parts = [listed[path + ending] for ending in _PART_NAMES if path + ending in listed]
+        files = [listed[path]] if path in listed else parts
+        wanted = [path] if path in listed or not parts else [path + ending for ending in _PART_NAMES[: len(parts)]]
+        for one in wanted:
+            if one not in listed:
+                raise DownloadError(
+                    f"{benchmark.name}: {one} is not in {REPOSITORY} on the hub (any more); "
+                    "fetch it by other means, or upgrade r2tuning"
+                )
+        items.append(_Item(name, _target(benchmark, folder, name), tuple(files)))
+    return items
+
+
+def _needed_bytes(items: Sequence[_Item], archives: Path, keep_archives: bool) -> int:
+    """Most that will be written beyond what is there now: items are fetched one by one, then unpacked."""
+    held = most = 0
+    for item in items:
+        held += item.size - sum(fetched_bytes(file, archives) for file in item.files) + item.unpacked_size
+        most = max(most, held)
+        if item.unpacked_size and not keep_archives:
+            held -= item.size
+    return most
+
+
+def _fetch_item(item: _Item, folder: Path, keep_archives: bool, progress: Progress) -> None:
+    archives = folder / ARCHIVES
+    fetched = [fetch_file(file, archives, progress) for file in item.files]
+    if not item.name.endswith(ARCHIVE_SUFFIX):
+        _put(fetched[0], item, folder)
+        return
+    unpacked = archives / "unpacking"
+    shutil.rmtree(unpacked, ignore_errors=True)  # left by a process that was killed
+    unpacked.mkdir()
+    try:
+        with progress(f"Unpacking {item.name}") as report:
+            unpack_features(fetched, unpacked, report)
+        _put(unpacked, item, folder)
+    except DataError:
+        for file in fetched:
+            file.unlink()
+        raise
+    finally:
+        shutil.rmtree(unpacked, ignore_errors=True)
+    if not keep_archives:
+        for file in fetched:
+            file.unlink()
+
+
+def _put(made: Path, item: _Item, folder: Path) -> None:
+    """Moves what is ready to its place.
+
+    The record is written first: an item is complete once it is in the record and in its place, so a process that is
+    killed in between leaves nothing that is taken for whole, or for somebody else's.
+    """
+    files = _read_record(folder).files | {item.name: tuple(file.digest for file in item.files)}
+    write_atomically(folder / RECORD_FILE, _Record(files=files).model_dump_json(indent=2) + "\n", force=True)
+    made.replace(item.target)
+
+
+def _is_complete(benchmark: Benchmark, folder: Path, name: str) -> bool:
+    return name in _read_record(folder).files and _target(benchmark, folder, name).exists()
+
+
+def _read_record(folder: Path) -> _Record:
+    path = folder / RECORD_FILE
+    try:
+        return _Record.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return _Record()
+    except (OSError, ValidationError) as error:
+        raise DataError(
+            f"{path}: cannot be read as the record of a download; move {folder} away and download again"
+        ) from error

@@ -1,0 +1,126 @@
+"""Annotation files as text: JSON Lines, JSON and CSV, every entry with the place it came from."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from r2tuning.errors import DataError
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One unchecked entry of a file.
+
+    Attributes:
+        place: ``file:line``, or ``file:key`` in a file that is one JSON object.
+        values: The entry's fields.
+        key: The entry's name in such a file; None elsewhere.
+    """
+
+    place: str
+    values: Mapping[str, Any]
+    key: str | None = None
+
+
+def read_json(path: Path) -> list[Entry]:
+    """Entries of a ``.jsonl`` (an object per line) or ``.json`` file (objects by name, or an array of them).
+
+    A byte order mark and blank lines are skipped.
+
+    Raises:
+        DataError: If the file cannot be read, has another ending or no entries, is not UTF-8 or not JSON, or an
+            entry is no object.
+    """
+    ending = path.suffix.lower()
+    if ending == ".jsonl":
+        entries = [_to_entry(f"{path}:{line}", _parse(f"{path}:{line}", text)) for line, text in _read_lines(path)]
+    elif ending == ".json":
+        # Joined again: lines are decoded one by one, to name the one that is not UTF-8.
+        content = _parse(str(path), "\n".join(text for _, text in _read_lines(path, blank=True)))
+        if isinstance(content, dict):
+            entries = [_to_entry(f"{path}:{key}", value, key) for key, value in content.items()]
+        elif isinstance(content, list):
+            entries = [_to_entry(f"{path}:[{index}]", value) for index, value in enumerate(content)]
+        else:
+            raise DataError(f"{path}: holds {content!r:.40}; give an object or an array of objects")
+    else:
+        raise DataError(f"{path}: the ending {path.suffix!r} is unknown; give a .jsonl or .json file")
+    return _require_some(path, entries)
+
+
+def read_csv(path: Path) -> list[Entry]:
+    """Entries of a CSV file with a header; the values are text. A byte order mark and blank lines are skipped.
+
+    Raises:
+        DataError: If the file cannot be read, is not UTF-8 or no CSV, has no rows, or a row has more or fewer values
+            than the header names columns.
+    """
+    # A quoted value may span lines, so the reader counts them itself.
+    # It gets every line, blank ones too, for its count to be the file's.
+    rows = csv.reader((text + "\n" for _, text in _read_lines(path, blank=True)), strict=True)
+    header: list[str] | None = None
+    entries: list[Entry] = []
+    while True:
+        place = f"{path}:{rows.line_num + 1}"
+        try:
+            row = next(rows, None)
+        except csv.Error as error:
+            raise DataError(f"{place}: not CSV: {error}; put quotes around text, and two for one inside") from None
+        if row is None:
+            return _require_some(path, entries)
+        if not any(value.strip() for value in row):
+            continue
+        if header is None:
+            header = [name.strip() for name in row]
+        elif len(row) != len(header):
+            raise DataError(
+                f"{place}: {len(row)} values for {len(header)} columns ({', '.join(header)}); "
+                "put text with commas in quotes"
+            )
+        else:
+            entries.append(Entry(place, dict(zip(header, row, strict=True))))
+
+
+def _read_lines(path: Path, *, blank: bool = False) -> Iterator[tuple[int, str]]:
+    """Numbers (from 1) and texts of the lines, blank ones only where asked for."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}; check the path") from error
+    # Only \n ends a line: str.splitlines would also split at U+2028 and others, which JSON allows within a string.
+    for number, line in enumerate(content.removeprefix(BYTE_ORDER_MARK).split(b"\n"), start=1):
+        try:
+            text = line.decode().removesuffix("\r")
+        except UnicodeDecodeError as error:
+            byte = line[error.start]
+            raise DataError(
+                f"{path}:{number}: not UTF-8: byte 0x{byte:02x} at position {error.start}; save the file as UTF-8"
+            ) from None
+        if blank or text.strip():
+            yield number, text
+
+
+def _parse(place: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{place}: not JSON: {error}; correct the line") from None
+
+
+def _to_entry(place: str, value: Any, key: str | None = None) -> Entry:
+    if not isinstance(value, dict):
+        raise DataError(f'{place}: holds a {type(value).__name__}; give an object, {{"key": value, …}}')
+    return Entry(place, value, key)
+
+
+def _require_some(path: Path, entries: list[Entry]) -> list[Entry]:
+    if not entries:
+        raise DataError(f"{path}: has no annotations; check that it is complete")
+    return entries

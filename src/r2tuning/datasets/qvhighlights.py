@@ -1,0 +1,116 @@
+"""QVHighlights (Lei et al., NeurIPS 2021): moments, and every 2-second clip rated by three workers."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field, ValidationInfo, field_validator
+
+from r2tuning.datasets.annotations import Annotation
+from r2tuning.datasets.benchmark import Benchmark, Split
+from r2tuning.datasets.entries import Entry
+from r2tuning.datasets.moments import to_moments
+from r2tuning.datasets.saliency import LabelRule
+from r2tuning.datasets.schema import Duration, Fields, Qid, Text, Window, check
+from r2tuning.metrics.records import WORKERS
+from r2tuning.metrics.tiou import FloatArray
+
+CLIPS_PER_SECOND = 0.5
+HIGHEST = 4
+"""The best rating, very good; 0 is very bad."""
+
+Rating = Annotated[int, Field(ge=0, le=HIGHEST)]
+Row = Annotated[list[Rating], Field(min_length=WORKERS, max_length=WORKERS)]
+
+
+class QVHighlightsFields(Fields):
+    """A query with its moments and the ratings of the clips in them; both are withheld in the test split."""
+
+    qid: Qid
+    vid: Text
+    query: Text
+    duration: Duration
+    relevant_windows: list[Window] | None = None
+    relevant_clip_ids: list[Annotated[int, Field(ge=0)]] | None = None
+    saliency_scores: Annotated[list[Row] | None, Field(validate_default=True)] = None
+
+    @field_validator("relevant_clip_ids")
+    @classmethod
+    def _check_clip_ids(cls, clip_ids: list[int] | None, info: ValidationInfo) -> list[int] | None:
+        # The duration is not there where it was refused itself.
+        if clip_ids and "duration" in info.data:
+            clips = int(info.data["duration"] * CLIPS_PER_SECOND)
+            if max(clip_ids) >= clips:
+                raise ValueError(f"clip {max(clip_ids)} is not one of the video's {clips}, counted from 0")
+            if len(set(clip_ids)) < len(clip_ids):
+                raise ValueError("name every clip once")
+        return clip_ids
+
+    @field_validator("saliency_scores")
+    @classmethod
+    def _check_pairing(cls, rows: list[Row] | None, info: ValidationInfo) -> list[Row] | None:
+        if "relevant_clip_ids" not in info.data:
+            return rows
+        clip_ids = info.data["relevant_clip_ids"]
+        if (rows is None) != (clip_ids is None):
+            raise ValueError("scores and relevant_clip_ids come together; give both or neither")
+        if rows is not None and len(rows) != len(clip_ids):
+            raise ValueError(f"{len(rows)} rows of scores for {len(clip_ids)} relevant_clip_ids; give one row each")
+        return rows
+
+
+def parse_qvhighlights(entry: Entry) -> Annotation:
+    """The annotation of one line; clips that it does not list are rated 0.
+
+    Raises:
+        DataError: If a field is missing or wrong.
+    """
+    fields = check(entry, QVHighlightsFields)
+    saliency = None
+    if fields.saliency_scores is not None and fields.relevant_clip_ids is not None:
+        saliency = np.zeros((int(fields.duration * CLIPS_PER_SECOND), WORKERS))
+        if fields.relevant_clip_ids:
+            saliency[fields.relevant_clip_ids] = fields.saliency_scores
+    return Annotation(
+        qid=fields.qid,
+        vid=fields.vid,
+        query=fields.query,
+        duration=fields.duration,
+        moments=to_moments(fields.relevant_windows or []),
+        saliency=saliency,
+    )
+
+
+def scale_ratings(labels: FloatArray) -> FloatArray:
+    """Share of the highest sum of ratings, ``[clips, 3]`` to ``[clips]`` in [0, 1].
+
+    Example:
+        >>> scale_ratings(np.array([[4, 4, 4], [1, 2, 0]]))
+        array([1.  , 0.25])
+    """
+    return np.asarray(labels.sum(axis=1) / (WORKERS * HIGHEST))
+
+
+QVHIGHLIGHTS = Benchmark(
+    name="qvhighlights",
+    splits=(
+        Split("train", "qvhighlights_train.jsonl", ("qvhighlights_train.jsonl", "highlight_train_release.jsonl")),
+        Split("val", "qvhighlights_val.jsonl", ("qvhighlights_val.jsonl", "highlight_val_release.jsonl")),
+        # With the labels that were withheld at first, the test split can be scored locally.
+        Split(
+            "test",
+            "qvhighlights_test.jsonl",
+            ("highlight_test_with_gt.jsonl", "qvhighlights_test.jsonl", "highlight_test_release.jsonl"),
+        ),
+    ),
+    evaluation_split="val",
+    main_metric="MR-full-mAP",
+    fps=CLIPS_PER_SECOND,
+    hub_folder="qvhighlights",
+    video_parts=5,
+    parse=parse_qvhighlights,
+    labels=LabelRule(scale=scale_ratings, threshold=lambda _: 0, slack=4),
+    min_duration=5,
+)
+"""150-second YouTube videos of vlogs and news."""

@@ -1,0 +1,131 @@
+"""YouTube Highlights (Sun et al., ECCV 2014): which clips of a video are its highlights; the query is the domain."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, get_args
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from r2tuning.datasets.annotations import Annotation
+from r2tuning.datasets.benchmark import Benchmark, Split
+from r2tuning.datasets.entries import Entry
+from r2tuning.datasets.saliency import LabelRule
+from r2tuning.datasets.schema import Duration, Fields, Qid, Text, check
+from r2tuning.metrics.tiou import FloatArray
+
+Domain = Literal["dog", "gymnastics", "parkour", "skating", "skiing", "surfing"]
+Match = Annotated[list[Annotated[int, Field(ge=-1, le=1)]], Field(min_length=1)]
+"""Per clip: 1 a highlight, 0 in between, -1 none."""
+
+# The split of UMT (Liu et al., CVPR 2022), which papers have used since. All others are for training.
+_VALIDATION = """
+    -d72e4v9skA -hE9v3izo4c 0-fstXuo_Pw 08k4ysX_XJE 09v0HNf81J0 0AHkDElk3ws 0P2PZXUa0Bg 1gjntnYm8NA 1n7Afe5AZCM
+    2AuigNFEsTM 2oOe2_Ew6Ao 2pstGBM4p0w 3Y1Jp1_fFLQ 4-4BgyGphLQ 4RsZz_8d8Ro 4cyx1VpDjc4 5VaY6LgIqDs 6_BPy_VaPSY
+    6sMNnWqa_as 7Hcyse0h9HE 7TQbqKWjLcI 82OzgxT2tH8 86YLsw7efDM 8En3M5CUc2E 8aWN-0NZErI 8sTJfTUk1d0 8x8ESK5MnR0
+    91lDbBHUx0w 9D_Q8l_ruQk 9GpZHq1n8ps 9rP5yF9EC3Y 9wtXO2lF6hM AJ98A2y1dVw AO6p0jlOd6U AshLUHPEb8M BGZaaqFjoRY
+    BU7YlQAOBkM Be4IlnKeBOo CQZNrEstSag CefGXyYu_zU DGcO0QgcXtw DyZ0gZ5xmxI E0aRE1_ea8E Eiq8GHi4kEo EwQ-aMK2sKg
+    FLYkD7zHuHQ FT7yIi3-tG0 GS09SevPYT4 H5FEdJYokO4 HW6_sPym938 HwKv3Xc5MAE I7wFmP6P7p0 IjQhHPlTfdE IyoD3G5igY0
+    J-P-t6g19SM JJSu7Lh9rvs K0f_DpVOjfA Ka2qcp3jmWo KldEfRhv7H0 KzQcJrT91jU L09Qo1ql0nM MXyv-Ut9HRg MkBdHvXPocc
+    Mkyp0z_Cgig Mp8Pz86J660 NAfBa7lqg2Q NB5Ez5kJfMU NctbssxGCtU O3XxuutEvoo OCVXhRG2fEA Om5mczkpcVg OxSsRZqPfyk
+    P0MnXh6bnKk PAjJbT1DRnY PEKRfJYYEgU PWqLJKZeBC8 PcvdX5OVgfQ QGp0kRzKiAc RGxiOb9hlS0 RjagI4pAUpw RoiLzMA_ilA
+    Rq0BpciuvBM SI2JbS48Upg SSlv7qJK5zA Srjd4pe6vck TFdbCRkVeIA T_zWyrVzyvw U6vnbCurZQA Xa0y6b6Vm6U XamrS9XyHuQ
+    YJCR2q-WRhQ YPd7RDN5CkE YbwdDCzVczU Z8X9WIojH1U ZnA4-ggkFu8 ZueaKXReGjU _10CbYdTG5M _BYqZjuKpKA a2nj7XCo2Rk
+    affAIVH9uRA b53-VPsWom4 bMuyPVIlXW8 bXq9rRSbI3c bZzP2MieC1c bcmXVyFbsRg dHE8q7sZ70U dlH2K9N_jSM drHPy6wSZGs
+    eB4Toq9dUWs eUyuw2J5FaE fLek7GRIxjE fXx44D1sqUw g1WbAIzkw80 gVcCGUtpA90 hSRyclcZyGM hdklRTNrq0I hjZLa2DTuqs
+    iDJM9j11U-c iQRMMFiYAUw iXdt4v42mbs iaHbK6ogafc ixsKaNplm6o jRbst8kjWW8 jaCOI_VwIjc kAAvTAKkIy4 l8ME6z_EWKE
+    lbp6_wCXqvw lhgmIgzBQxs lw_1fEY9QTo lzEhLAPxZyQ m-W-lcTkBQ0 mGST8ZekCZc mRdthCqe6Nk mSVxaAJcNJQ msjK8nHZHZ0
+    n5q2KhfoiWw nBZiGSccsTg nhOhI24P7dM o-bubyWTw60 o0on6yIXJQE oT6g0I2Ok9o p0oxRJD1GUk p2eU5z647Mw p8VUjcZyK70
+    pK9gDWoOyko ppNjl3I3iJs qBbqK5qlVSM qlGPuopK3CI rGxWxX6nYO4 rPsKpHKzUso ruySf5zL7Kw s6LNwTThBgs s9dTu2fcbNg
+    sTd06idFa0E t05AD0c08zE twGcxuhCXoU tzq5cJQ9NQA uGLs9atTvNc uUuYnKLETLw u_n7jMS1vlw ucTkpjZO_o4 vT33-8KUb2Q
+    w7fzLVRPSUc wf_qlAizlSM wvQ0h5Nwsxc x-G4r153n6o xZIN_s-qhbU yN7h90Y-04g yUjJq0kvxcw z3cNtOMKK7A zqXd4EgUFhE
+    zr5LSPMBpiI
+"""
+_VALIDATION_IDS = frozenset(_VALIDATION.split())
+_INFO_DOMAIN = 5
+"""Position of the domain in an entry's ``info``."""
+
+
+class YouTubeFields(Fields):
+    """A line of the files per split."""
+
+    qid: Qid
+    vid: Text
+    query: Text
+    duration: Duration
+    domain: Domain
+    match: Match
+
+
+class YouTubeVideo(Fields):
+    """An entry of the authors' one file, by video."""
+
+    frames: Annotated[float, Field(ge=1, le=1e9)]
+    fps: Annotated[float, Field(gt=0, le=1e4)]
+    match: Match
+    info: list[Any]
+
+    @field_validator("info")
+    @classmethod
+    def _check_domain(cls, info: list[Any]) -> list[Any]:
+        if len(info) <= _INFO_DOMAIN or info[_INFO_DOMAIN] not in get_args(Domain):
+            raise ValueError(f"item {_INFO_DOMAIN} (from 0) is to be one of {', '.join(get_args(Domain))}")
+        return info
+
+
+def parse_youtube(entry: Entry) -> Annotation:
+    """The annotation of one video, from either layout.
+
+    Raises:
+        DataError: If a field is missing or wrong.
+    """
+    if entry.key is None:
+        line = check(entry, YouTubeFields)
+        qid, vid, query, domain = line.qid, line.vid, line.query, str(line.domain)
+        duration, match = line.duration, line.match
+    else:
+        video = check(entry, YouTubeVideo)
+        qid, vid, query, domain = entry.key, entry.key, video.info[_INFO_DOMAIN], video.info[_INFO_DOMAIN]
+        duration, match = int(video.frames) / video.fps, video.match
+    saliency = np.array(match, dtype=np.float64)[:, None]
+    return Annotation(qid=qid, vid=vid, query=query, duration=duration, saliency=saliency, domain=domain)
+
+
+def split_of(vid: str) -> str:
+    """The split of a video.
+
+    Example:
+        >>> split_of("fXx44D1sqUw"), split_of("6bS6-GVLBeM")
+        ('val', 'train')
+    """
+    return "val" if vid in _VALIDATION_IDS else "train"
+
+
+def scale_match(labels: FloatArray) -> FloatArray:
+    """-1, 0, 1 as 0, ½, 1: ``[clips, 1]`` to ``[clips]``.
+
+    Example:
+        >>> scale_match(np.array([[-1], [0], [1]]))
+        array([0. , 0.5, 1. ])
+    """
+    return np.asarray((labels[:, 0] + 1) / 2)
+
+
+YOUTUBE_HIGHLIGHTS = Benchmark(
+    name="youtube-highlights",
+    splits=(
+        Split("train", "youtube_anno.json", ("youtube_anno.json", "youtube_highlight_train.jsonl")),
+        Split("val", "youtube_anno.json", ("youtube_anno.json", "youtube_highlight_val.jsonl")),
+    ),
+    evaluation_split="val",
+    main_metric="mAP",
+    # Clips are a hundred video frames long and half overlap, so their rate is the video's own.
+    fps=None,
+    hub_folder="youtube",
+    video_parts=1,
+    parse=parse_youtube,
+    domains=get_args(Domain),
+    split_of=split_of,
+    labels=LabelRule(scale=scale_match, threshold=lambda _: 0.5, slack=0),
+)
+"""Six domains, each with a model of its own."""

@@ -1,0 +1,97 @@
+import csv
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from r2tuning.datasets import Annotation, load_own
+from r2tuning.errors import DataError
+
+HEADER = ("video", "start", "end", "query")
+Row = tuple[str, float, float, str]
+
+# Words, quotes, commas, line ends of all kinds and other alphabets; a lone surrogate is no text, \0 no CSV.
+words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"), min_size=1, max_size=12)
+texts = words.map(str.strip).filter(bool)
+spans = st.tuples(st.floats(0, 1000), st.floats(0.001, 1000)).map(lambda pair: (pair[0], pair[0] + pair[1]))
+rows = st.lists(st.builds(lambda v, s, q: (v, *s, q), texts, spans, texts), min_size=1, max_size=8)
+
+
+def write_csv(path: Path, rows: list[Row]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([HEADER, *rows])
+
+
+def write_jsonl(path: Path, rows: list[Row]) -> None:
+    lines = [json.dumps(dict(zip(HEADER, row, strict=True)), ensure_ascii=False) for row in rows]
+    path.write_text("\n".join(lines), encoding="utf-8", newline="\n")
+
+
+def facts(annotations: list[Annotation]) -> list[tuple[object, ...]]:
+    return [(a.qid, a.vid, a.query, a.duration, a.moments, a.clips, a.domain) for a in annotations]
+
+
+@given(rows)
+@settings(max_examples=60)
+def test_what_is_written_is_read_from_both_formats(rows: list[Row]) -> None:
+    expected: dict[tuple[str, str], set[tuple[float, float]]] = {}
+    for video, start, end, query in rows:
+        expected.setdefault((video, query), set()).add((start, end))
+    with TemporaryDirectory() as folder:
+        write_csv(Path(folder) / "a.csv", rows)
+        write_jsonl(Path(folder) / "a.jsonl", rows)
+        from_csv = load_own(Path(folder) / "a.csv")
+        assert facts(from_csv) == facts(load_own(Path(folder) / "a.jsonl"))
+    assert [(a.qid, a.vid, a.query) for a in from_csv] == [(i, *key) for i, key in enumerate(expected)]
+    assert [set(a.moments) for a in from_csv] == list(expected.values())
+    assert all(list(a.moments) == sorted(a.moments) for a in from_csv)
+
+
+def test_rows_of_one_query_on_one_video_are_its_moments(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(
+        "note,video,start,end,query\n,trip.mp4,8,9,a dog\n,beach.mp4,0,1,a dog\nlater, trip.mp4 ,1.5,4, a dog\n",
+        encoding="utf-8",
+    )
+    assert facts(load_own(path)) == [
+        (0, "trip.mp4", "a dog", None, ((1.5, 4), (8, 9)), None, None),
+        (1, "beach.mp4", "a dog", None, ((0, 1),), None, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("a.mp4,5,2,q", "end: 2 s is not after the start, 5 s; correct one"),
+        ("a.mp4,5,5,q", "end: 5 s is not after the start, 5 s; correct one"),
+        ("a.mp4,-1,5,q", "start: is '-1'; input should be greater than or equal to 0"),
+        ("a.mp4,nan,5,q", "start: is 'nan'; input should be a finite number"),
+        ("a.mp4,0:10,5,q", "start: is '0:10'; input should be a valid number"),
+        ("a.mp4,,5,q", "start: is ''; input should be a valid number"),
+        ("a.mp4,1,5,", "query: is ''; write at least one character"),
+        (",1,5,q", "video: is ''; write at least one character"),
+    ],
+)
+def test_csv_rows_are_refused_by_line_and_column(tmp_path: Path, row: str, message: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"video,start,end,query\nok.mp4,0,1,q\n{row}\n", encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        load_own(path)
+    assert str(caught.value).startswith(f"{path}:3: {message}")
+
+
+def test_misspelt_columns_and_text_for_numbers_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("video,star,end,query\na.mp4,0,1,q\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"a\.csv:2: start: is missing; rename 'star'\?"):
+        load_own(path)
+    path.write_text("video;start;end;query\na.mp4;0;1;q\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"a\.csv:2: video: is missing; the keys are \['video;start;end;query'\]"):
+        load_own(path)
+    lines = tmp_path / "a.jsonl"
+    lines.write_text('{"video": "a.mp4", "start": "0", "end": 1, "query": "q"}', encoding="utf-8")
+    with pytest.raises(DataError, match=r"a\.jsonl:1: start: is '0'; input should be a valid number"):
+        load_own(lines)
