@@ -30,19 +30,31 @@ class Grounder:
     """Finds moments in videos; use `from_pretrained` to make one.
 
     Args:
-        model: Trained model.
+        model: Trained model, on the device to run on; it is used in eval mode.
         config: What its checkpoint says.
-        backbone: The frozen CLIP that it was trained on.
+        backbone: The frozen CLIP that it was trained on; None if only features that exist already are asked (`answer`).
 
     Raises:
         BackboneError: If the CLIP does not fit the model.
     """
 
-    def __init__(self, model: R2Tuning, config: CheckpointConfig, backbone: ClipBackbone) -> None:
-        _check_fit(model, backbone)
-        self.model = model.eval().to(backbone.device)
+    def __init__(self, model: R2Tuning, config: CheckpointConfig, backbone: ClipBackbone | None) -> None:
+        if backbone is not None:
+            _check_fit(model, backbone)
+        self.model = model.eval()
         self.config = config
-        self.backbone = backbone
+        self._backbone = backbone
+
+    @property
+    def backbone(self) -> ClipBackbone:
+        """The frozen CLIP.
+
+        Raises:
+            BackboneError: If there is none.
+        """
+        if self._backbone is None:
+            raise BackboneError(f"{self.config.name}: loaded without a CLIP; use Grounder.from_pretrained")
+        return self._backbone
 
     @classmethod
     def from_pretrained(
@@ -69,7 +81,7 @@ class Grounder:
         clip = ClipBackbone.load(
             backbone or config.backbone, layers=config.model.layers, device=_choose_device(device), dtype=dtype
         )
-        return cls(model, config, clip)
+        return cls(model.to(clip.device), config, clip)
 
     def encode(
         self,
@@ -120,7 +132,6 @@ class Grounder:
         threshold: float | None = ...,
     ) -> list[Grounding]: ...
 
-    @torch.inference_mode()
     def ground(
         self,
         video: EncodedVideo | str | Path,
@@ -131,7 +142,7 @@ class Grounder:
     ) -> Grounding | list[Grounding]:
         """Answers one query or many about a video.
 
-        A video longer than the model was trained on is covered by overlapping windows (`GroundingConfig.window`).
+        A video longer than the model was trained on is covered by overlapping windows (`CheckpointConfig.window`).
 
         Args:
             video: An encoded video, or a file to encode first.
@@ -149,23 +160,46 @@ class Grounder:
             VideoError: If nothing of the file can be used.
         """
         encoded = video if isinstance(video, EncodedVideo) else self.encode(video)
-        self._check_features(encoded)
-        sentences = [query] if isinstance(query, str) else list(query)
-        queries = self.backbone.encode_queries(sentences)
+        queries = self.backbone.encode_queries([query] if isinstance(query, str) else list(query))
         for features in queries:
             if features.truncated:
                 kept = self.backbone.max_query_tokens
-                warnings.warn(f"query cut to {kept} tokens: {features.text[:60]}…", QueryWarning, stacklevel=3)
-        facts = encoded.facts
-        windows = plan_windows(encoded.frames, max(1, round(self.config.window * facts.fps)))
-        found = self._answer(encoded, queries, windows)
-        answers = [
-            self._finish(encoded, features, windows, raw, top_k, threshold)
-            for features, raw in zip(queries, found, strict=True)
-        ]
+                warnings.warn(f"query cut to {kept} tokens: {features.text[:60]}…", QueryWarning, stacklevel=2)
+        answers = self.answer(encoded, queries, top_k=top_k, threshold=threshold)
         return answers[0] if isinstance(query, str) else answers
 
-    def _answer(
+    @torch.inference_mode()
+    def answer(
+        self,
+        video: EncodedVideo,
+        queries: Sequence[QueryFeatures],
+        *,
+        top_k: int | None = None,
+        threshold: float | None = None,
+    ) -> list[Grounding]:
+        """Answers queries that are encoded already, as `ground` does after encoding them.
+
+        Args:
+            video: An encoded video.
+            queries: Encoded sentences.
+            top_k: As for `ground`.
+            threshold: As for `ground`.
+
+        Returns:
+            One answer for each query.
+
+        Raises:
+            FeatureError: If features were made for another model.
+        """
+        self._check_features(video, queries)
+        windows = plan_windows(video.frames, max(1, round(self.config.window * video.facts.fps)))
+        found = self._decode_pairs(video, queries, windows)
+        return [
+            self._finish(video, features, windows, raw, top_k, threshold)
+            for features, raw in zip(queries, found, strict=True)
+        ]
+
+    def _decode_pairs(
         self, encoded: EncodedVideo, queries: Sequence[QueryFeatures], windows: Sequence[Window]
     ) -> list[list[Decoded]]:
         """Runs the model on every pair of query and window; the result is indexed in this order."""
@@ -181,15 +215,19 @@ class Grounder:
                     found[begin + i] += raw[i :: len(batch)]
         return found
 
+    @property
+    def _device(self) -> torch.device:
+        return self.model.level_scale.device
+
     def _project(self, encoded: EncodedVideo, window: Window) -> Tensor:
-        video = encoded.read(window.start, window.stop)[None].to(self.backbone.device).float()
+        video = encoded.read(window.start, window.stop)[None].to(self._device).float()
         mask = torch.ones(1, video.shape[2], dtype=torch.bool, device=video.device)
         return self.model.block.project_video(video, mask)
 
     def _decode(self, projected: Tensor, queries: Sequence[QueryFeatures], fps: float) -> list[Decoded]:
         """Answers of W windows to Q queries, window by window."""
         windows = len(projected)
-        tokens = [features.values.transpose(0, 1) for features in queries]
+        tokens = [features.values.transpose(0, 1).to(self._device).float() for features in queries]
         values = pad_sequence(tokens, batch_first=True).transpose(1, 2)
         mask = pad_sequence([torch.ones(len(x), dtype=torch.bool, device=x.device) for x in tokens], batch_first=True)
         if windows > 1:  # one window is shared by all queries without a copy
@@ -229,17 +267,25 @@ class Grounder:
             windows=len(windows),
         )
 
-    def _check_features(self, encoded: EncodedVideo) -> None:
-        model = self.config.model
+    def _check_features(self, encoded: EncodedVideo, queries: Sequence[QueryFeatures]) -> None:
+        model, facts = self.config.model, encoded.facts
         if (encoded.layers, encoded.width) != (model.layers, model.video_width):
             raise FeatureError(
-                f"{encoded.facts.video}: features have {encoded.layers} layers of width {encoded.width}, the model "
+                f"{facts.video}: features have {encoded.layers} layers of width {encoded.width}, the model "
                 f"{self.config.name} takes {model.layers} of {model.video_width}; encode the video again"
             )
-        if encoded.facts.fingerprint != self.backbone.fingerprint:
+        for query in queries:
+            if query.values.shape[::2] != (model.layers, model.query_width):
+                layers, _, width = query.values.shape
+                raise FeatureError(
+                    f"query {query.text[:60]!r}: features have {layers} layers of width {width}, the model "
+                    f"{self.config.name} takes {model.layers} of {model.query_width}; encode the query again"
+                )
+        # Features without a fingerprint are the authors'; nothing tells which weights made them.
+        if self._backbone is not None and facts.fingerprint not in ("", self._backbone.fingerprint):
             raise FeatureError(
-                f"{encoded.facts.video}: features were made with another CLIP ({encoded.facts.backbone}, not "
-                f"{self.backbone.name}); encode the video again or name that CLIP with --backbone"
+                f"{facts.video}: features were made with another CLIP ({facts.backbone}, not "
+                f"{self._backbone.name}); encode the video again or name that CLIP with --backbone"
             )
 
 

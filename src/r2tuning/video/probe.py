@@ -1,0 +1,123 @@
+"""Facts about a video file."""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass
+from fractions import Fraction
+from math import atan2, degrees
+from typing import cast
+
+from av.format import Flags
+from av.sidedata.sidedata import SideData
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from r2tuning.errors import VideoError
+from r2tuning.types import VideoInfo
+from r2tuning.video.source import decode_frames, open_video, read_packets
+from r2tuning.video.timeline import Timeline, find_frame_rate, read_timeline
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A file's facts together with the exact timeline they come from."""
+
+    info: VideoInfo
+    timeline: Timeline
+
+
+def probe(path: str | os.PathLike[str]) -> VideoInfo:
+    """Reads a video file's facts from the timestamps of its packets; only one frame is decoded.
+
+    Times are those of a player's clock. MP4, MKV, WebM and their like show timestamps as they are stored, so a file
+    whose first frame is stamped 8.33 s starts at 8.33. Formats whose clock may start anywhere (FFmpeg's
+    ``AVFMT_TS_DISCONT``, such as MPEG-TS) count from the first timestamp of any stream. Mirroring and the sample
+    aspect ratio are ignored: width and height count stored pixels, turned upright.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The facts, of the default video stream.
+
+    Raises:
+        VideoError: The file cannot be read, is not a video, or none of its frames can be decoded.
+    """
+    return survey(path).info
+
+
+def survey(path: str | os.PathLike[str]) -> Survey:
+    """Does the work of :func:`probe`, and keeps the exact timeline."""
+    with open_video(path) as stream:
+        timeline = read_timeline(stream)
+        origin = _clock_origin(stream)
+    if timeline is None:
+        raise VideoError(f"{path} contains no video frames; it was probably cut off: copy or download it again")
+    # Opened anew, because not every format can be rewound.
+    with open_video(path) as stream:
+        frame = next(decode_frames(stream, read_packets(stream)), None)
+        if frame is None:
+            raise VideoError(
+                f"{path}: none of its {len(timeline.ticks)} video frames can be decoded; copy or download it again"
+            )
+        guesses = (stream.guessed_rate, stream.base_rate, stream.average_rate)
+        codec = stream.codec_context.codec.canonical_name
+    if frame.pts is not None:
+        timeline = timeline.starting_at(frame.pts)
+    rate, variable = find_frame_rate(timeline.ticks, timeline.end, timeline.time_base, guesses)
+    rotation = find_rotation(_display_matrix(frame))
+    width, height = (frame.height, frame.width) if rotation in (90, 270) else (frame.width, frame.height)
+    info = VideoInfo(
+        path=os.fspath(path),
+        duration=float(timeline.duration),
+        start=float(int(timeline.ticks[0]) * timeline.time_base - origin),
+        width=width,
+        height=height,
+        rotation=rotation,
+        frame_rate=rate,
+        variable_frame_rate=variable,
+        codec=codec,
+    )
+    return Survey(info, timeline)
+
+
+def find_rotation(matrix: tuple[int, ...]) -> int:
+    """Finds how far a display matrix turns the picture, to the nearest quarter.
+
+    A mirrored picture is read as one that is mirrored left to right first and turned then.
+
+    Args:
+        matrix: The nine numbers of the matrix, by rows: the first two rows map the picture's right and down.
+
+    Returns:
+        Degrees clockwise: 0, 90, 180 or 270.
+
+    Example:
+        >>> find_rotation((0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30))
+        90
+        >>> find_rotation((-65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30))  # mirrored, not turned
+        0
+    """
+    a, b, _, c, d = matrix[:5]
+    if a * d - b * c < 0:
+        a, b = -a, -b
+    return round(degrees(atan2(b, a)) / 90) * 90 % 360
+
+
+def _display_matrix(frame: VideoFrame) -> tuple[int, ...]:
+    data = frame.side_data.get("DISPLAYMATRIX")
+    return struct.unpack("=9i", bytes(data)) if isinstance(data, SideData) else (1, 0, 0, 0, 1, 0, 0, 0, 1)
+
+
+def _clock_origin(stream: VideoStream) -> Fraction:
+    """The stored time that a player shows as zero."""
+    if not stream.container.format.flags & cast(int, Flags.ts_discont.value):
+        return Fraction(0)
+    starts = [
+        s.start_time * s.time_base
+        for s in stream.container.streams
+        if s.type in ("video", "audio") and s.start_time is not None and s.time_base is not None
+    ]
+    return min(starts, default=Fraction(0))

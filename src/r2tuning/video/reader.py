@@ -1,0 +1,108 @@
+"""Decodes a stream from beginning to end, and keeps count of what was lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from r2tuning.video.source import decode_frames, read_packets
+from r2tuning.video.timeline import Timeline
+
+# Timestamps may promise half a frame more than there is; a whole missing frame is damage.
+_TOLERATED_FRAMES = Fraction(3, 2)
+# Single frames lost on the way leave the answer as it was; a larger share may not.
+_TOLERATED_SHARE = Fraction(1, 100)
+
+
+class FrameReader:
+    """Iterates over the frames of a stream, each with its time in seconds since the first one; can be used once.
+
+    Args:
+        stream: An open stream, read from its beginning.
+        timeline: Its timeline.
+        frame_rate: Frames per second, on average.
+        keyframes: Whether to decode key frames only.
+    """
+
+    def __init__(self, stream: VideoStream, timeline: Timeline, frame_rate: Fraction, *, keyframes: bool) -> None:
+        self.finished = False
+        self._stream = stream
+        self._timeline = timeline
+        self._interval = 1 / frame_rate
+        self._keyframes = keyframes
+        self._decoded = 0
+        self._corrupt = 0
+        self._end = Fraction(0)
+
+    def __iter__(self) -> Iterator[tuple[Fraction, VideoFrame]]:
+        self._stream.thread_type = "AUTO"
+        packets = read_packets(self._stream)
+        if self._keyframes:
+            self._stream.codec_context.skip_frame = "NONKEY"
+            packets = (packet for packet in packets if packet.is_keyframe)
+        first, last = self._timeline.ticks[0], self._timeline.ticks[-1]
+        for frame in decode_frames(self._stream, packets):
+            if self._timeline.stamped and frame.pts is not None and not first <= frame.pts <= last:
+                continue  # its time is damaged, which the timeline has counted
+            start, end = self._find_times(frame)
+            self._decoded += 1
+            self._corrupt += frame.is_corrupt
+            self._end = end
+            yield start, frame
+        self.finished = True
+
+    @property
+    def duration(self) -> Fraction:
+        """Seconds that could be used: those of the timeline, unless frames at its end are missing."""
+        promised = self._timeline.duration
+        if self._keyframes or promised - self._end <= self._tolerance:
+            return promised
+        return self._end
+
+    @property
+    def declared(self) -> Fraction:
+        """Seconds that the file says it has, by its header or its timestamps."""
+        return max(self._timeline.duration, self._timeline.declared or Fraction(0))
+
+    @property
+    def stored(self) -> int:
+        """Number of frames in the file, of those that were wanted."""
+        return len(self._timeline.key_ticks) if self._keyframes else len(self._timeline.ticks) + self._timeline.lost
+
+    @property
+    def lost(self) -> int:
+        """Number of stored frames that did not decode, or not completely."""
+        return max(0, self.stored - self._decoded) + self._corrupt
+
+    @property
+    def ended_early(self) -> bool:
+        """Whether at least a whole frame is missing at the end."""
+        return self.declared - self.duration > self._tolerance
+
+    @property
+    def damaged(self) -> bool:
+        """Whether too many frames were lost, wherever they were."""
+        return self.lost > self.stored * _TOLERATED_SHARE
+
+    @property
+    def _tolerance(self) -> Fraction:
+        return _TOLERATED_FRAMES * self._interval
+
+    def _find_times(self, frame: VideoFrame) -> tuple[Fraction, Fraction]:
+        """When ``frame`` is shown and when the next one is, in seconds since the first."""
+        ticks = self._timeline.ticks
+        if self._timeline.stamped:
+            if frame.pts is None:
+                return self._end, self._end + self._interval
+            tick = frame.pts
+        else:
+            turns = self._timeline.key_ticks if self._keyframes else ticks
+            tick = int(turns[min(self._decoded, len(turns) - 1)])
+        after = int(np.searchsorted(ticks, tick, side="right"))
+        next_tick = int(ticks[after]) if after < len(ticks) else self._timeline.end
+        first, base = int(ticks[0]), self._timeline.time_base
+        return (tick - first) * base, (next_tick - first) * base

@@ -1,0 +1,127 @@
+"""The one door to FFmpeg: opens a file, chooses its video stream, reads packets, and words what goes wrong."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import chain
+from pathlib import Path
+from typing import cast
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from r2tuning.errors import VideoError
+
+# FFmpeg opens text as an animation of letters, and a photo as a video of one frame.
+_TEXT_ART = {"tty", "bin", "xbin", "adf", "idf"}
+_PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails
+
+# Reading goes on behind a damaged stretch, but a demuxer that never gets past it must not hang us.
+_READ_ATTEMPTS = 1000
+
+
+@contextmanager
+def open_video(path: str | os.PathLike[str]) -> Iterator[VideoStream]:
+    """Opens a local file and yields the video stream a player would show; closes the file on leaving.
+
+    The stream is the first one marked as default, else the one FFmpeg finds best; cover art does not count.
+    Playlists may name local files only: the network is never touched.
+
+    Args:
+        path: The file.
+
+    Yields:
+        The stream, with a decoder; its ``container`` is open.
+
+    Raises:
+        VideoError: The file cannot be read, or is not a video. FFmpeg's own errors leave as this one too.
+    """
+    _check_readable(path)
+    try:
+        # An absolute path cannot be mistaken for "protocol:…".
+        container = av.open(
+            str(Path(path).absolute()),
+            options={"protocol_whitelist": "file"},
+            metadata_errors="replace",
+        )
+        with container:
+            yield _choose_stream(container, path)
+    except av.FFmpegError as error:
+        raise VideoError(
+            f"{path} cannot be read as video ({error.strerror}); check that it is one and was copied completely"
+        ) from error
+
+
+def read_packets(stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+    """Reads the packets of ``stream`` in file order, past stretches of the file that are damaged."""
+    container = cast(InputContainer, stream.container)
+    for _ in range(_READ_ATTEMPTS):
+        # What stays unreadable is missing from the count of frames, which callers check.
+        with suppress(av.FFmpegError):
+            for packet in container.demux(stream):
+                if packet.size:
+                    yield packet
+                elif packet.dts is None:  # marks the end; behind it, PyAV stumbles over streams found midway
+                    return
+            return
+
+
+def decode_frames(stream: VideoStream, packets: Iterable[Packet[VideoStream]]) -> Iterator[VideoFrame]:
+    """Decodes ``packets`` into frames in the order they are shown, leaving out what is damaged.
+
+    Args:
+        stream: The stream the packets are from; its decoder is used up.
+        packets: In file order.
+
+    Yields:
+        The frames that decode. Callers count them against the timestamps to learn what was lost.
+    """
+    for packet in chain(packets, (None,)):  # None fetches what the decoder still holds back
+        try:
+            frames = stream.codec_context.decode(packet)
+        except av.FFmpegError:
+            continue
+        yield from frames
+
+
+def _check_readable(path: str | os.PathLike[str]) -> None:
+    try:
+        status = Path(path).stat()
+    except FileNotFoundError:
+        raise VideoError(f"{path} does not exist; check the path") from None
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        reason = getattr(error, "strerror", None) or error
+        raise VideoError(f"{path!s} cannot be opened ({reason}); check the path") from None
+    if stat.S_ISDIR(status.st_mode):
+        raise VideoError(f"{path} is a folder; name one video file in it")
+    if not stat.S_ISREG(status.st_mode):
+        raise VideoError(f"{path} is not a regular file; save the video to disk first")
+    if not os.access(path, os.R_OK):
+        raise VideoError(f"{path} may not be read (permission denied); change its permissions")
+    if status.st_size == 0:
+        raise VideoError(f"{path} is empty (0 bytes); copy or download it again")
+
+
+def _choose_stream(container: InputContainer, path: str | os.PathLike[str]) -> VideoStream:
+    kind = container.format.name
+    if kind in _TEXT_ART:
+        raise VideoError(f"{path} is a text file, not a video; name a video file")
+    streams = [s for s in container.streams.video if not s.disposition & _PICTURES]
+    if not streams:
+        found = sorted({str(s.type) for s in container.streams}) or ["no stream"]
+        raise VideoError(f"{path} has no video stream (found: {', '.join(found)}); name a file with pictures")
+    defaults = [s for s in streams if s.disposition & Disposition.default]
+    best = container.streams.best("video")
+    stream = defaults[0] if defaults else best if isinstance(best, VideoStream) and best in streams else streams[0]
+    if kind == "image2" or kind.endswith("_pipe") or stream.disposition & Disposition.still_image:
+        raise VideoError(f"{path} is a still image, not a video; name a video file")
+    if stream.codec_context is None:
+        raise VideoError(f"{path} uses a video codec that this FFmpeg cannot decode; convert it to H.264")
+    return stream
