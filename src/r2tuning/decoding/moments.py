@@ -51,23 +51,23 @@ def clamp_moments(moments: Moments, duration: float, unit: float | None) -> Mome
     return clamped
 
 
-def overlap(moment: NDArray[np.float64], others: Moments) -> NDArray[np.float64]:
-    """Temporal IoU of one moment with others; 0 where both have no length.
+def overlap(moments: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Temporal IoU of moments with others; 0 where both have no length.
 
     Args:
-        moment: ``[≥ 2]``, start and end.
-        others: ``[N, ≥ 2]``.
+        moments: ``[..., ≥ 2]``, start and end; may be one moment for many others, as NumPy broadcasts.
+        others: ``[..., ≥ 2]``.
 
     Returns:
-        ``[N]``, in [0, 1].
+        ``[...]``, in [0, 1].
 
     Example:
         >>> overlap(np.array([0.0, 4.0]), np.array([[2.0, 6.0], [4.0, 5.0]])).round(3).tolist()
         [0.333, 0.0]
     """
-    shared = np.minimum(moment[1], others[:, 1]) - np.maximum(moment[0], others[:, 0])
+    shared = np.minimum(moments[..., 1], others[..., 1]) - np.maximum(moments[..., 0], others[..., 0])
     shared = shared.clip(min=0)
-    union = (moment[1] - moment[0]) + (others[:, 1] - others[:, 0]) - shared
+    union = (moments[..., 1] - moments[..., 0]) + (others[..., 1] - others[..., 0]) - shared
     iou: NDArray[np.float64] = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
     return iou
 

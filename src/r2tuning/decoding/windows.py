@@ -17,10 +17,7 @@ SEAM = 0.04
 """Share of a window within which a moment counts as cut by the window's edge."""
 
 SAME = 0.5
-"""IoU from which moments of neighbouring windows count as one, and ratio of scores from which two pieces agree."""
-
-COVERED = 0.8
-"""Share of a cut piece that a whole moment must cover to replace it."""
+"""IoU from which moments of two windows count as one, and ratio of scores from which they agree."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +85,10 @@ def merge_saliency(windows: Sequence[Window], curves: Sequence[NDArray[np.float3
 
 
 def merge_moments(windows: Sequence[Window], found: Sequence[Moments], fps: float) -> Moments:
-    """One ranked list for the whole video, without doubles at the seams.
+    """One ranked list for the whole video, without doubles or cut pieces at the seams.
 
-    Pieces of one moment that two windows both cut at their common seam are joined; a piece is dropped where a
-    neighbour sees the moment whole; of two moments of neighbouring windows that say the same, the better stays.
+    Walks the windows from left to right. Two moments are one where they say the same of what both windows saw; what
+    an edge cut off is then taken from the other, so a moment may grow over many windows.
 
     Args:
         windows: As `plan_windows` gave them.
@@ -100,79 +97,94 @@ def merge_moments(windows: Sequence[Window], found: Sequence[Moments], fps: floa
 
     Returns:
         ``[≤ ΣN, 3]``, in seconds from the video's first frame, best first.
+
+    Example:
+        >>> windows = plan_windows(12, 8)  # frames 0 to 8 and 4 to 12
+        >>> cut = [np.array([[2.0, 8.0, 0.7]]), np.array([[0.0, 6.0, 0.8]])]
+        >>> merge_moments(windows, cut, fps=1.0).tolist()
+        [[2.0, 10.0, 0.8]]
     """
     if len(windows) == 1:
         return found[0]
-    bounds = [(window.start / fps, window.stop / fps) for window in windows]
-    lists = [
-        _inside(moments + np.array([low, low, 0.0]), low if i else -np.inf, high if i < len(windows) - 1 else np.inf)
-        for i, (moments, (low, high)) in enumerate(zip(found, bounds, strict=True))
-    ]
-    seam = SEAM * (bounds[0][1] - bounds[0][0])
-    lists = _drop_cut_pieces(_join_pieces(lists, bounds, seam), bounds, seam)
-    return _drop_doubles(lists)
+    seam = SEAM * (windows[0].stop - windows[0].start) / fps
+    merged = np.zeros((0, 4))
+    for window, moments in zip(windows, found, strict=True):
+        # The video's own ends are no seams.
+        low = -np.inf if window is windows[0] else window.start / fps
+        high = np.inf if window is windows[-1] else window.stop / fps
+        shift = window.start / fps
+        seen = _inside(moments + np.array([shift, shift, 0.0]), low, high, seam)
+        near = merged[:, 3] > low
+        merged = np.concatenate([merged[~near], _match(merged[near], seen, low, seam)])
+    return merged[(-merged[:, 2]).argsort(kind="stable"), :3]
 
 
-def _inside(moments: Moments, low: float, high: float) -> Moments:
-    """Clips moments to a window; beyond its seams the model has seen nothing."""
-    clipped = moments.copy()
-    clipped[:, :2] = clipped[:, :2].clip(low, high)
-    return clipped[clipped[:, 1] > clipped[:, 0]]
+def _inside(moments: Moments, low: float, high: float, seam: float) -> Moments:
+    """Clips moments to a window, beyond which the model has seen nothing, and drops those that lie within a seam.
 
-
-def _join_pieces(lists: list[Moments], bounds: list[tuple[float, float]], seam: float) -> list[Moments]:
-    """Joins, from left to right, the best piece that runs out of a window with the best that runs into the next.
-
-    Both must fill what the two windows share, and agree on their score. The joined moment belongs to the later window.
+    A neighbour sees these better. Returns ``[≤ N, 4]``: start, end, score, and how far the window reaches.
     """
-    joined = [moments.copy() for moments in lists]
-    for i in range(len(joined) - 1):
-        left, right = joined[i], joined[i + 1]
-        shared_start, shared_end = bounds[i + 1][0], bounds[i][1]
-        leaving = np.flatnonzero((left[:, 1] >= shared_end - seam) & (left[:, 0] <= shared_start + seam))
-        entering = np.flatnonzero((right[:, 0] <= shared_start + seam) & (right[:, 1] >= shared_end - seam))
-        if not len(leaving) or not len(entering):
+    kept = moments[(moments[:, 1] > low + seam) & (moments[:, 0] < high - seam)]
+    return np.column_stack([kept[:, :2].clip(low, high), kept[:, 2], np.full(len(kept), high)])
+
+
+def _match(before: Moments, after: Moments, low: float, seam: float) -> Moments:
+    """Pairs moments of earlier windows with those of the next, best with best, and makes each pair one.
+
+    Args:
+        before: ``[M, 4]``, from `_inside` or from here.
+        after: ``[N, 4]``, of a window that begins at ``low``.
+        low: Seconds.
+        seam: Seconds.
+
+    Returns:
+        ``[≤ M + N, 4]``: pairs, and what found no partner. A cut piece without one is left out where it only repeats
+        a better moment.
+    """
+    after = after.copy()
+    cut_end, cut_start = _cut_end(before, seam), _cut_start(after, low, seam)
+    same = _same(before, after, low, seam)
+    better = before[:, None, 2] >= after[None, :, 2]
+    replaced = cut_end & (same & ~better).any(axis=1)
+    repeated = cut_start & (same & better).any(axis=0)
+    for n in (-after[:, 2]).argsort(kind="stable"):
+        agree = np.minimum(before[:, 2], after[n, 2]) >= SAME * np.maximum(before[:, 2], after[n, 2])
+        partners = np.flatnonzero(same[:, n] & agree)
+        if not len(partners):
             continue
-        a, b = leaving[left[leaving, 2].argmax()], entering[right[entering, 2].argmax()]
-        scores = left[a, 2], right[b, 2]
-        if min(scores) < SAME * max(scores):
-            continue
-        right[b] = min(left[a, 0], right[b, 0]), right[b, 1], sum(scores) / 2
-        joined[i] = np.delete(left, a, axis=0)
-    return joined
+        m = partners[before[partners, 2].argmax()]
+        best = before[m] if better[m, n] else after[n]
+        start = before[m, 0] if cut_start[n] else best[0]
+        end = after[n, 1] if cut_end[m] else best[1]
+        after[n, :3] = start, end, best[2]
+        same[m] = False  # taken
+        replaced[m], repeated[n] = True, False
+    return np.concatenate([before[~replaced], after[~repeated]])
 
 
-def _drop_cut_pieces(lists: list[Moments], bounds: list[tuple[float, float]], seam: float) -> list[Moments]:
-    """Drops pieces that end at a seam of their window where a neighbour's moment covers them and goes on beyond it."""
-    kept = []
-    for i, moments in enumerate(lists):
-        low, high = bounds[i]
-        others = np.concatenate([lists[j] for j in (i - 1, i + 1) if 0 <= j < len(lists)])
-        shared = np.minimum(moments[:, None, 1], others[None, :, 1])
-        shared = shared - np.maximum(moments[:, None, 0], others[None, :, 0])
-        covers = shared >= COVERED * (moments[:, 1] - moments[:, 0])[:, None]
-        agrees = others[None, :, 2] >= SAME * moments[:, None, 2]
-        cut_right = (moments[:, 1] >= high - seam)[:, None] & (others[None, :, 1] > high + seam)
-        cut_left = (moments[:, 0] <= low + seam)[:, None] & (others[None, :, 0] < low - seam)
-        # Only joined moments begin before their window (but for the first, which has no seam there): they stay.
-        joined = moments[:, 0] < (low if i else -np.inf)
-        replaced = (covers & agrees & (cut_right | cut_left)).any(axis=1) & ~joined
-        kept.append(moments[~replaced])
-    return kept
+def _same(before: Moments, after: Moments, low: float, seam: float) -> NDArray[np.bool_]:
+    """Which moments of earlier windows and of the next are one: bool ``[M, N]``; arguments as in `_match`.
+
+    They must agree in what both windows saw, and as a whole once each lends the other the end that it did not see.
+    """
+    m, n = np.broadcast_arrays(before[:, None, :2], after[None, :, :2])
+    reach = before[:, None, 3:]
+    m_seen, n_seen = m.clip(low, reach), n.clip(low, reach)
+    shared = overlap(m_seen, n_seen)
+    # Where both saw no more than a sliver, IoU says little: it is enough that they meet and their ends are near.
+    agree = (shared >= SAME) | ((shared > 0) & (np.abs(m_seen - n_seen) <= seam).all(axis=-1))
+    m_end = np.where(_cut_end(before, seam)[:, None], np.maximum(m[..., 1], n[..., 1]), m[..., 1])
+    n_start = np.where(_cut_start(after, low, seam), np.minimum(m[..., 0], n[..., 0]), n[..., 0])
+    whole = overlap(np.stack([m[..., 0], m_end], axis=-1), np.stack([n_start, n[..., 1]], axis=-1))
+    same: NDArray[np.bool_] = agree & (whole >= SAME)
+    return same
 
 
-def _drop_doubles(lists: list[Moments]) -> Moments:
-    """Keeps, of moments of windows that overlap and say the same, the one with the best score."""
-    moments = np.concatenate(lists)
-    window = np.repeat(np.arange(len(lists)), [len(rows) for rows in lists])
-    first = np.searchsorted(window, np.arange(len(lists) + 1))
-    alive = np.ones(len(moments), dtype=bool)
-    ranked = (-moments[:, 2]).argsort(kind="stable")
-    for i in ranked:
-        if not alive[i]:
-            continue
-        # The last window may reach back over two others, so look two windows to either side.
-        near = slice(first[max(window[i] - 2, 0)], first[min(window[i] + 3, len(lists))])
-        same = (overlap(moments[i], moments[near]) >= SAME) & (window[near] != window[i])
-        alive[near] &= ~same
-    return moments[ranked[alive[ranked]]]
+def _cut_end(before: Moments, seam: float) -> NDArray[np.bool_]:
+    """Which moments run out of the last window that saw them, ``[M]``."""
+    return before[:, 1] >= before[:, 3] - seam
+
+
+def _cut_start(after: Moments, low: float, seam: float) -> NDArray[np.bool_]:
+    """Which moments run into the window that begins at ``low``, ``[N]``."""
+    return after[:, 0] <= low + seam

@@ -25,19 +25,20 @@ class ConvHead(nn.ModuleList):
     def forward(self, level: Tensor, mask: Tensor) -> Tensor:
         """Predicts on one level; entries beyond a sample's end act as the zero padding they would meet alone.
 
-        Runs in fp32 whatever autocast says, as the published models do.
+        Runs in the precision of its weights (fp32 as published) whatever autocast says.
 
         Args:
             level: ``[B, N, C]``.
             mask: bool ``[B, N]``.
 
         Returns:
-            ``[B, N, outputs]``, fp32.
+            ``[B, N, outputs]``, in the precision of the weights.
         """
         first, activation, second = self
+        precision = next(self.parameters()).dtype
         with torch.autocast(level.device.type, enabled=False):
             real = mask[:, None]
-            x = activation(first(level.float().transpose(1, 2) * real)) * real
+            x = activation(first(level.to(precision).transpose(1, 2) * real)) * real
             predicted: Tensor = second(x)
         return predicted.transpose(1, 2)
 

@@ -88,7 +88,7 @@ def temporal_endpoints(mask: Tensor) -> Tensor:
         mask: bool ``[B, T]``, True for real frames.
 
     Returns:
-        fp32 ``[B, T, 2]``; values of padded frames mean nothing.
+        ``[B, T, 2]`` of PyTorch's default float type; values of padded frames mean nothing.
 
     Example:
         >>> temporal_endpoints(torch.tensor([[True, True, False]]))[0, :2].tolist()
@@ -109,15 +109,15 @@ def position_encoding(mask: Tensor, channels: int) -> Tensor:
         channels: C.
 
     Returns:
-        fp32 ``[B, T, C]``; values of padded frames mean nothing.
+        ``[B, T, C]`` of PyTorch's default float type; values of padded frames mean nothing.
 
     Example:
         >>> position_encoding(torch.ones(1, 2, dtype=torch.bool), 2).round(decimals=2)[0].tolist()
         [[0.0, -1.0], [-0.0, 1.0]]
     """
-    frame = torch.arange(1, mask.shape[1] + 1, device=mask.device, dtype=torch.float32)
+    frame = torch.arange(1, mask.shape[1] + 1, device=mask.device)
     position = 2 * math.pi * frame / (mask.sum(1, keepdim=True) + 1e-6)
     channel = torch.arange(channels, device=mask.device)
-    wavelength = 10000.0 ** (2 * (channel // 2).float() / channels)
+    wavelength = 10000.0 ** (2 * (channel // 2) / channels)
     angle = position[..., None] / wavelength
     return torch.where(channel % 2 == 0, angle.sin(), angle.cos())
