@@ -1,0 +1,345 @@
+"""The five losses (Sec. 3.3 and 3.4), over whole batches, in fp32 whatever autocast says.
+
+Two recipes exist because the paper and the code that the published models were trained with differ:
+
+                     released                                    paper
+    classification   focal, no α                                 focal, α = 0.9 (Eq. 12)
+    offset           0.2 × mean over start and end               0.1 × their sum (Eq. 13), which is the same number
+    saliency         contrast with frames of saliency ≤ that     contrast with frames of lower saliency (Eq. 15)
+                     of the positive one, and with samples
+    calibration      at the sampled positive frame               over the mean of all positive frames (Eq. 9)
+
+α and the factors are numbers of `LossWeights`; the rest is what ``recipe`` selects.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from r2tuning.training.targets import Targets, assign_targets
+from r2tuning.types import ModelOutput
+
+Recipe = Literal["released", "paper"]
+
+TEMPERATURE = 0.07
+"""τ of Eq. 15 and of both calibration losses."""
+
+_ZERO_LENGTH = 1e-6
+
+
+class LossWeights(BaseModel):
+    """Factors of the losses; the defaults are those of the published QVHighlights model.
+
+    Attributes:
+        classification: λ_cls.
+        offset: λ_reg.
+        saliency: λ_sal.
+        video_calibration: λ_video.
+        layer_calibration: λ_layer.
+        focal_alpha: α of the focal loss: weight of foreground points, 1 − α that of the others; None weighs all by 1.
+        focal_gamma: γ of the focal loss.
+
+    Raises:
+        pydantic.ValidationError: If a field is unknown or out of range.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    classification: float = Field(default=1.0, ge=0)
+    offset: float = Field(default=0.2, ge=0)
+    saliency: float = Field(default=0.1, ge=0)
+    video_calibration: float = Field(default=0.1, ge=0)
+    layer_calibration: float = Field(default=0.1, ge=0)
+    focal_alpha: float | None = Field(default=None, ge=0, le=1)
+    focal_gamma: float = Field(default=2.0, ge=0)
+
+
+PAPER_WEIGHTS = LossWeights(offset=0.1, focal_alpha=0.9)
+"""The numbers that the paper states (Sec. 3.4)."""
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The weighted losses of a batch, fp32 scalars.
+
+    Attributes:
+        classification: Foreground or not; for the saliency family, distance from the saliency curve.
+        offset: Distances to start and end; None for the saliency family.
+        saliency: Contrast of the positive frame with others.
+        video_calibration: Contrast among the samples of the batch.
+        layer_calibration: Contrast among the layers of a sample.
+    """
+
+    classification: Tensor
+    offset: Tensor | None
+    saliency: Tensor
+    video_calibration: Tensor
+    layer_calibration: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """Their sum, which training minimizes."""
+        total = self.classification + self.saliency + self.video_calibration + self.layer_calibration
+        return total if self.offset is None else total + self.offset
+
+
+def compute_losses(output: ModelOutput, targets: Targets, weights: LossWeights, recipe: Recipe) -> Losses:
+    """Compares what the model said with the truth.
+
+    A sample without a positive frame takes no part in the saliency and calibration losses, neither as itself nor as a
+    contrast to others. A mean over nothing is 0. So every legal batch has finite losses and gradients.
+
+    Args:
+        output: What the model said of the whole batch. The saliency family is known by having no offsets.
+        targets: The truth, with the same B and T.
+        weights: Factors.
+        recipe: Which form of the losses.
+
+    Returns:
+        The weighted losses.
+
+    Raises:
+        ValueError: If targets are not of the output's batch size or number of frames.
+    """
+    _check(output, targets)
+    with torch.autocast(output.hidden.device.type, enabled=False):
+        logits = output.class_logits.float()
+        offset: Tensor | None = None
+        if output.offsets is None:
+            classification = curve_loss(logits, targets.saliency, output.point_mask)
+        else:
+            truth = assign_targets(output.points, targets.moments, targets.fps, output.point_mask)
+            classification = focal_loss(
+                logits, truth.foreground, output.point_mask, weights.focal_alpha, weights.focal_gamma
+            )
+            offset = weights.offset * offset_loss(output.offsets.float(), truth.offsets, truth.foreground, recipe)
+        sample = (targets.positive >= 0).nonzero().squeeze(1)
+        positive = targets.positive[sample]
+        if recipe == "released":
+            video = output.video_cls[sample, :, positive].float()
+        else:
+            mask = targets.positive_mask & output.video_mask
+            video = mean_positive(output.video_cls[sample].float(), mask[sample])
+        query = output.query_pooled[sample].float()
+        return Losses(
+            classification=weights.classification * classification,
+            offset=offset,
+            saliency=weights.saliency * _saliency_loss(output, targets, sample, recipe),
+            video_calibration=weights.video_calibration * info_nce(video.transpose(0, 1), query.transpose(0, 1)),
+            layer_calibration=weights.layer_calibration * info_nce(video, query),
+        )
+
+
+def focal_loss(logits: Tensor, foreground: Tensor, mask: Tensor, alpha: float | None, gamma: float) -> Tensor:
+    """Focal loss of the foreground logits (Eq. 12), mean over the real points of the batch.
+
+    Eq. 12 writes the term of foreground points; that of the others mirrors it, as in the work it cites. The released
+    code has no α.
+
+    Args:
+        logits: ``[B, N]``.
+        foreground: bool ``[B, N]``.
+        mask: bool ``[B, N]``, True for real points.
+        alpha: Weight of foreground points, 1 − α that of the others; None for 1 and 1.
+        gamma: How much points that are already right count less; 0 is cross-entropy.
+
+    Returns:
+        Scalar.
+
+    Example:
+        >>> logits, foreground = torch.tensor([[0.0, 9.0]]), torch.tensor([[True, True]])
+        >>> f"{focal_loss(logits, foreground, foreground, None, 2.0):.4f}"  # (¼·log 2 + about 0) / 2
+        '0.0866'
+    """
+    truth = foreground[mask]
+    margin = torch.where(truth, logits[mask], -logits[mask])  # > 0 where the point is right
+    # log(1 − p) as logsigmoid(−margin): a power of 1 − p itself has an infinite slope at 0 for γ < 1.
+    loss = -F.logsigmoid(margin) * (gamma * F.logsigmoid(-margin)).exp()
+    if alpha is not None:
+        loss = loss * torch.where(truth, alpha, 1 - alpha)
+    return _mean(loss)
+
+
+def curve_loss(logits: Tensor, saliency: Tensor, mask: Tensor) -> Tensor:
+    """Binary cross-entropy of the saliency family's logits with the saliency curve, mean over the batch's real frames.
+
+    The released code's choice, kept in both recipes: the paper's focal loss (Eq. 12) has no form for soft labels.
+
+    Args:
+        logits: ``[B, T]``.
+        saliency: ``[B, T]`` in [0, 1].
+        mask: bool ``[B, T]``.
+
+    Returns:
+        Scalar.
+
+    Example:
+        >>> mask = torch.tensor([[True, False]])
+        >>> f"{curve_loss(torch.tensor([[0.0, 5.0]]), torch.tensor([[0.5, 0.0]]), mask):.4f}"  # log 2
+        '0.6931'
+    """
+    return _mean(F.binary_cross_entropy_with_logits(logits[mask], saliency[mask].float(), reduction="none"))
+
+
+def offset_loss(predicted: Tensor, target: Tensor, foreground: Tensor, recipe: Recipe) -> Tensor:
+    """L1 distance of offsets at foreground points (Eq. 13), mean over these points of the batch.
+
+    Eq. 13 adds the errors at start and end, the released code takes their mean; so 0.1 of the one is 0.2 of the other.
+
+    Args:
+        predicted: ``[B, N, 2]``, in strides.
+        target: ``[B, N, 2]``, in strides.
+        foreground: bool ``[B, N]``.
+        recipe: ``released`` for the mean of both errors, ``paper`` for their sum.
+
+    Returns:
+        Scalar; 0 where no point is foreground.
+
+    Example:
+        >>> predicted, target = torch.tensor([[[1.0, 2.0], [5.0, 5.0]]]), torch.zeros(1, 2, 2)
+        >>> offset_loss(predicted, target, torch.tensor([[True, False]]), "released").item()
+        1.5
+    """
+    error = (predicted[foreground] - target[foreground]).abs()
+    return _mean(error if recipe == "released" else error.sum(dim=-1))
+
+
+def _saliency_loss(output: ModelOutput, targets: Targets, sample: Tensor, recipe: Recipe) -> Tensor:
+    """Contrastive saliency loss of the samples at these indices, each of which has a positive frame."""
+    hidden, query = output.hidden[sample].float(), output.query[sample].float()
+    similarity = (to_unit(hidden) @ to_unit(query)[..., None]).squeeze(-1) / TEMPERATURE
+    positive, saliency = targets.positive[sample], targets.saliency[sample]
+    level = saliency.gather(1, positive[:, None])
+    if recipe == "released":
+        admissible = (saliency <= level) & output.video_mask[sample]
+    else:
+        admissible = (saliency < level) & output.video_mask[sample]
+        admissible = admissible.scatter(1, positive[:, None], True)
+    loss = frame_contrast_loss(similarity, admissible, positive)
+    if recipe == "released" and output.offsets is not None:
+        loss = loss + sample_contrast_loss(similarity, admissible, positive)
+    return loss
+
+
+def frame_contrast_loss(similarity: Tensor, admissible: Tensor, positive: Tensor) -> Tensor:
+    """The positive frame should be more like the query than the other admissible frames of its video (Eq. 15).
+
+    The released code admits frames of saliency ≤ that of the positive one, the paper those of lower saliency.
+
+    Args:
+        similarity: ``[B, T]``, cosine of frame and query (Eq. 14) over the temperature.
+        admissible: bool ``[B, T]``, True at the positive frame and False at padded ones.
+        positive: int64 ``[B]``.
+
+    Returns:
+        Scalar, mean over the samples.
+
+    Example:
+        >>> similarity, admissible = torch.zeros(1, 3), torch.tensor([[True, True, False]])
+        >>> f"{frame_contrast_loss(similarity, admissible, torch.tensor([0])):.4f}"  # one of two: log 2
+        '0.6931'
+    """
+    chosen = similarity.gather(1, positive[:, None]).squeeze(1)
+    return _mean(similarity.masked_fill(~admissible, -torch.inf).logsumexp(dim=1) - chosen)
+
+
+def sample_contrast_loss(similarity: Tensor, admissible: Tensor, positive: Tensor) -> Tensor:
+    """A positive frame should suit its query better than the same frame of other samples suits theirs.
+
+    Only the released code has this term, and only for the grounding family. It looks at no frame but the positive ones,
+    each of which its own sample admits, so that no softmax is over nothing.
+
+    Args:
+        similarity: ``[B, T]``, as for `frame_contrast_loss`.
+        admissible: bool ``[B, T]``, likewise.
+        positive: int64 ``[B]``.
+
+    Returns:
+        Scalar, mean over the samples.
+
+    Example:
+        >>> similarity, admissible = torch.zeros(2, 3), torch.tensor([[True, True, False], [True, False, True]])
+        >>> f"{sample_contrast_loss(similarity, admissible, torch.tensor([0, 2])):.4f}"  # (log 2 + log 1) / 2
+        '0.3466'
+    """
+    others = similarity[:, positive].masked_fill(~admissible[:, positive], -torch.inf)  # column b: frame p_b of all
+    return _mean(others.logsumexp(dim=0) - similarity[:, positive].diagonal())
+
+
+def mean_positive(video_cls: Tensor, positive_mask: Tensor) -> Tensor:
+    """Average of the projected [CLS] tokens over all positive frames: ẽ_v of Eq. 9, for the paper's recipe.
+
+    Args:
+        video_cls: ``[B, K, T, C]``.
+        positive_mask: bool ``[B, T]``, with at least one True for each sample.
+
+    Returns:
+        ``[B, K, C]``.
+
+    Example:
+        >>> mean_positive(torch.tensor([[[[1.0], [2.0], [4.0]]]]), torch.tensor([[True, False, True]])).tolist()
+        [[[2.5]]]
+    """
+    weight = positive_mask.to(video_cls.dtype)
+    total: Tensor = (weight[:, None, None] @ video_cls).squeeze(2)
+    return total / weight.sum(dim=1).clamp(min=1)[:, None, None]
+
+
+def info_nce(first: Tensor, second: Tensor) -> Tensor:
+    """InfoNCE of two sets of vectors, row i of one belonging to row i of the other; mean of both directions.
+
+    With rows = samples, for each layer, it is the video-level loss (Eq. 10); with rows = layers, for each sample, the
+    layer-wise one (Eq. 11). The paper does not say in which direction; both is the released code's choice.
+
+    Args:
+        first: ``[..., n, C]``.
+        second: ``[..., n, C]``.
+
+    Returns:
+        Scalar, mean over all rows; 0 for none.
+
+    Example:
+        >>> info_nce(torch.eye(2), torch.eye(2)) < 1e-5, info_nce(torch.eye(2), torch.eye(2).flip(0)) > 14
+        (tensor(True), tensor(True))
+    """
+    logits = to_unit(first) @ to_unit(second).transpose(-1, -2) / TEMPERATURE
+    directions = (logits.logsumexp(dim=-1) + logits.logsumexp(dim=-2)) / 2
+    return _mean(directions - logits.diagonal(dim1=-2, dim2=-1))
+
+
+def to_unit(vectors: Tensor) -> Tensor:
+    """Vectors ``[..., C]`` at length 1; a zero vector, which has no direction, stays zero and gets no gradient.
+
+    Example:
+        >>> to_unit(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
+        tensor([[0.6000, 0.8000],
+                [0.0000, 0.0000]])
+    """
+    length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    unit = vectors / length.clamp(min=_ZERO_LENGTH)
+    return torch.where(length > _ZERO_LENGTH, unit, 0)
+
+
+def _mean(values: Tensor) -> Tensor:
+    return values.sum() / max(values.numel(), 1)
+
+
+def _check(output: ModelOutput, targets: Targets) -> None:
+    batch, frames = output.video_mask.shape
+    expected = {
+        "moments": (batch, targets.moments.shape[1], 2),
+        "fps": (batch,),
+        "saliency": (batch, frames),
+        "positive": (batch,),
+        "positive_mask": (batch, frames),
+    }
+    for name, shape in expected.items():
+        found = tuple(getattr(targets, name).shape)
+        if found != shape:
+            raise ValueError(f"targets.{name} has shape {list(found)}; this batch of {batch} needs {list(shape)}")

@@ -1,0 +1,135 @@
+"""Losses, gradients and ten optimizer steps are those of the released implementation."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from golden_cases import CASES, expected, inputs, names
+from golden_weights import official_state_dict
+from torch import Tensor
+
+from r2tuning.checkpoints.official import export_official, read_official
+from r2tuning.model import R2Tuning
+from r2tuning.training.losses import LossWeights, compute_losses
+from r2tuning.training.targets import PointTargets, Targets, assign_targets
+
+LOSS_NAMES = {
+    "loss_cls": "classification",
+    "loss_reg": "offset",
+    "loss_sal": "saliency",
+    "loss_video_cal": "video_calibration",
+    "loss_layer_cal": "layer_calibration",
+}
+STEP_TOLERANCE = [1e-4] * 2 + [5e-4] * 2 + [1e-2] * 3 + [5e-2] * 3  # Adam amplifies rounding
+
+
+@dataclass(frozen=True)
+class Run:
+    """What ten training steps on one batch gave, parameters under the authors' names."""
+
+    points: Tensor
+    point_targets: PointTargets
+    losses: dict[str, float]
+    gradients: dict[str, Tensor]
+    trajectory: list[float]
+    parameters: dict[str, Tensor]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    # Many small operations: more threads mostly wait for each other, above all beside other tests.
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def golden_targets(name: str) -> Targets:
+    """The targets that the released implementation was given."""
+    case, truth = CASES[name], expected(name)
+    return Targets(
+        moments=truth.get("boundary_target", torch.zeros(case["B"], 0, 2)),
+        fps=torch.full((case["B"],), case["fps"]),
+        saliency=truth["saliency_target"],
+        positive=truth["pos_clip"].squeeze(1),
+        positive_mask=truth["saliency_target"] > 0,
+    )
+
+
+def run(name: str, folder: Path) -> Run:
+    """Trains the seeded model for ten steps: AdamW, no warm-up, no dropout."""
+    case = CASES[name]
+    path = folder / "official.pth"
+    torch.save(official_state_dict(case["arch"]), path)
+    config, weights = read_official(path)
+    model = R2Tuning(config.model_copy(update={"dropout": 0.0, "drop_path": 0.0})).train()
+    model.load_state_dict(weights)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4, weight_decay=1e-4)
+    video, query = inputs(case)
+    targets = golden_targets(name)
+    trajectory = []
+    for step in range(10):
+        optimizer.zero_grad()
+        output = model(video, query)
+        losses = compute_losses(output, targets, LossWeights(), "released")
+        losses.total.backward()
+        if step == 0:
+            values = {ours: getattr(losses, ours) for ours in LOSS_NAMES.values()}
+            first = {ours: value.item() for ours, value in values.items() if value is not None}
+            gradients = {
+                key: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.clone()
+                for key, parameter in model.named_parameters()
+            }
+        trajectory.append(losses.total.item())
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 35)
+        optimizer.step()
+    return Run(
+        points=output.points,
+        point_targets=assign_targets(output.points, targets.moments, targets.fps, output.point_mask),
+        losses=first,
+        gradients=export_official(gradients),
+        trajectory=trajectory,
+        parameters=export_official({key: value.detach() for key, value in model.state_dict().items()}),
+    )
+
+
+def check_point_targets(found: Run, truth: dict[str, Tensor]) -> None:
+    assert torch.equal(found.points, truth["point"])
+    foreground = truth["cls_target"] == 1
+    assert foreground.any()
+    assert torch.equal(found.point_targets.foreground, foreground)
+    assert torch.equal(found.point_targets.offsets[foreground], truth["reg_target"][foreground])
+
+
+def check_gradients(gradients: dict[str, Tensor], norms: dict[str, float], full: dict[str, list[float]]) -> None:
+    off = {
+        key: (gradients[key].norm().item(), norm)
+        for key, norm in norms.items()
+        if abs(gradients[key].norm().item() - norm) > 1e-4 * norm + 1e-6
+    }
+    assert off == {}
+    for key, values in full.items():
+        torch.testing.assert_close(gradients[key], torch.tensor(values), rtol=1e-4, atol=1e-6)
+
+
+# One test for each case, not for each check: workers in parallel would otherwise repeat the steps.
+@pytest.mark.parametrize("name", names("train"))
+def test_training_is_the_released_one(name: str, tmp_path: Path) -> None:
+    case, found = CASES[name], run(name, tmp_path)
+    unused = set() if case["arch"] == "grounding" else {"coef"}  # saliency models hold it, and nothing reads it
+
+    if case["arch"] == "grounding":
+        check_point_targets(found, expected(name))
+    wanted = {LOSS_NAMES[key]: loss for key, loss in case["losses"].items()}
+    assert found.losses == pytest.approx(wanted, rel=1e-4)
+
+    assert found.gradients.keys() - case["grad_norm"].keys() == unused
+    assert case["grad"].keys() == {"coef", "adapter.gate", "adapter.scale"} - unused
+    check_gradients(found.gradients, case["grad_norm"], case["grad"])
+
+    error = [abs(ours / theirs - 1) for ours, theirs in zip(found.trajectory, case["trajectory"], strict=True)]
+    assert [step for step, limit in enumerate(STEP_TOLERANCE) if error[step] > limit] == []
+    norms = {key: value.norm().item() for key, value in found.parameters.items()}
+    assert norms == pytest.approx(case["param_norm_after_10"], rel=2e-3)

@@ -1,0 +1,434 @@
+"""Each loss against its formula in plain Python, and whole batches that have broken such losses before."""
+
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from torch import Tensor
+from torch.nn import functional as F
+
+from r2tuning.model import R2Config, R2Tuning
+from r2tuning.model.pyramid import level_mask, level_points
+from r2tuning.training.losses import (
+    PAPER_WEIGHTS,
+    TEMPERATURE,
+    Losses,
+    LossWeights,
+    compute_losses,
+    focal_loss,
+    frame_contrast_loss,
+    info_nce,
+    mean_positive,
+    offset_loss,
+    sample_contrast_loss,
+    to_unit,
+)
+from r2tuning.training.targets import NO_POSITIVE, Targets, assign_targets
+from r2tuning.types import ModelOutput
+
+K, C = 3, 8
+INF = math.inf
+RECIPES = ["released", "paper"]
+FAMILIES = ["grounding", "saliency"]
+NAMES = [field.name for field in dataclasses.fields(Losses)]
+
+
+def make_output(lengths: list[int], family: str = "grounding", seed: int = 0, padding: int = 0) -> ModelOutput:
+    """Random predictions; each sample's real entries do not depend on how much padding there is."""
+    frames = max(lengths) + padding
+    strides = (1, 2, 4) if family == "grounding" else (1,)
+    video_mask = torch.arange(frames) < torch.tensor(lengths)[:, None]
+    masks = [level_mask(video_mask, stride) for stride in strides]
+    junk = torch.Generator().manual_seed(seed + 1000 * padding)
+
+    def draw(generator: torch.Generator, *shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    def fill(mask: Tensor, width: int, salt: int) -> Tensor:
+        values = 50 * draw(junk, *mask.shape, width)
+        for row, real, b in zip(values, mask, range(len(mask)), strict=True):
+            row[real] = draw(torch.Generator().manual_seed(seed + 100 * salt + b), int(real.sum()), width)
+        return values
+
+    logits = torch.cat([fill(mask, 1, 10 + i) for i, mask in enumerate(masks)], dim=1).squeeze(-1)
+    offsets = torch.cat([fill(mask, 2, 20 + i).abs() for i, mask in enumerate(masks)], dim=1)
+    cls = torch.stack([fill(video_mask, C, 30 + k) for k in range(K)], dim=1)
+    fixed = torch.Generator().manual_seed(seed)
+    return ModelOutput(
+        hidden=fill(video_mask, C, 1).relu().requires_grad_(),
+        query=draw(fixed, len(lengths), C).requires_grad_(),
+        class_logits=logits.requires_grad_(),
+        offsets=offsets.requires_grad_() if family == "grounding" else None,
+        points=level_points(frames, strides, video_mask.device),
+        point_mask=torch.cat(masks, dim=1),
+        video_mask=video_mask,
+        video_cls=cls.requires_grad_(),
+        query_pooled=draw(fixed, len(lengths), K, C).requires_grad_(),
+    )
+
+
+def make_targets(
+    lengths: list[int],
+    moments: list[list[list[float]]],
+    saliency: list[list[float]],
+    positive: list[int],
+    padding: int = 0,
+) -> Targets:
+    """Targets at 1 frame per second; padded frames get saliencies that would matter if they were looked at."""
+    frames, most = max(lengths) + padding, max(map(len, moments))
+    return Targets(
+        moments=torch.tensor([[*rows, *[[INF, INF]] * (most - len(rows))] for rows in moments]).reshape(
+            len(moments), most, 2
+        ),
+        fps=torch.ones(len(lengths)),
+        saliency=torch.tensor([[*row, *[0.01 * i for i in range(frames - len(row))]] for row in saliency]),
+        positive=torch.tensor(positive),
+        positive_mask=torch.tensor([[*(x > 0 for x in row), *[True] * (frames - len(row))] for row in saliency]),
+    )
+
+
+def gradients(output: ModelOutput) -> dict[str, Tensor]:
+    """Gradients of all predictions, by name."""
+    names = ("hidden", "query", "class_logits", "offsets", "video_cls", "query_pooled")
+    leaves = {name: getattr(output, name) for name in names}
+    return {name: leaf.grad for name, leaf in leaves.items() if leaf is not None and leaf.grad is not None}
+
+
+def check_finite(output: ModelOutput, targets: Targets, recipe: Any) -> Losses:
+    """Losses of a batch; they and all gradients are finite."""
+    losses = compute_losses(output, targets, LossWeights() if recipe == "released" else PAPER_WEIGHTS, recipe)
+    losses.total.backward()
+    found = gradients(output)
+    assert {"class_logits", "hidden"} <= found.keys()
+    assert losses.total.dtype == torch.float32
+    assert losses.total.isfinite()
+    assert [name for name, gradient in found.items() if not gradient.isfinite().all()] == []
+    return losses
+
+
+LENGTHS = [7, 4, 6]
+MOMENTS = [[[1.0, 4.0], [4.5, 6.0]], [[0.0, 4.0]], [[2.5, 3.5]]]
+SALIENCY = [[0.0, 0.5, 0.5, 0.75, 0.25, 1.0, 0.0], [0.25, 0.5, 1.0, 0.75], [0.0, 0.0, 0.0, 0.5, 0.5, 0.0]]
+POSITIVE = [3, 1, 4]
+
+
+def similarities(output: ModelOutput) -> list[list[float]]:
+    """``s[b][t]`` by the definition of a cosine."""
+
+    def cosine(x: list[float], y: list[float]) -> float:
+        return sum(map(lambda a, b: a * b, x, y)) / math.hypot(*x) / math.hypot(*y)
+
+    pairs = zip(output.hidden.tolist(), output.query.tolist(), strict=True)
+    return [[cosine(frame, query) / 0.07 for frame in frames] for frames, query in pairs]
+
+
+def contrast(chosen: float, others: list[float]) -> float:
+    return math.log(sum(math.exp(x) for x in others)) - chosen
+
+
+def plain_saliency_loss(output: ModelOutput, recipe: str, across: bool) -> float:
+    """Sum over t or b written out for the batch above."""
+    s = similarities(output)
+    total = 0.0
+    for b, p in enumerate(POSITIVE):
+        if recipe == "paper":
+            admissible = [p] + [t for t in range(LENGTHS[b]) if SALIENCY[b][t] < SALIENCY[b][p]]
+        else:
+            admissible = [t for t in range(LENGTHS[b]) if SALIENCY[b][t] <= SALIENCY[b][p]]
+        total += contrast(s[b][p], [s[b][t] for t in admissible])
+        if across:
+            others = [c for c in range(3) if p < LENGTHS[c] and SALIENCY[c][p] <= SALIENCY[c][POSITIVE[c]]]
+            total += contrast(s[b][p], [s[c][p] for c in others])
+    return total / 3
+
+
+@pytest.mark.parametrize(("family", "recipe"), [(family, recipe) for family in FAMILIES for recipe in RECIPES])
+def test_saliency_loss_is_the_formula(family: str, recipe: Any) -> None:
+    output = make_output(LENGTHS, family)
+    targets = make_targets(LENGTHS, MOMENTS, SALIENCY, POSITIVE)
+    losses = compute_losses(output, targets, LossWeights(saliency=0.5), recipe)
+    across = family == "grounding" and recipe == "released"
+    assert losses.saliency.item() == pytest.approx(0.5 * plain_saliency_loss(output, recipe, across), rel=1e-5)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_calibration_is_cross_entropy_both_ways(recipe: Any) -> None:
+    output = make_output(LENGTHS)
+    losses = compute_losses(output, make_targets(LENGTHS, MOMENTS, SALIENCY, POSITIVE), LossWeights(), recipe)
+    frames = [
+        [p] if recipe == "released" else [t for t, x in enumerate(row) if x > 0]
+        for p, row in zip(POSITIVE, SALIENCY, strict=True)
+    ]
+    video = torch.stack([output.video_cls[b, :, chosen].mean(dim=1) for b, chosen in enumerate(frames)])
+
+    def both_ways(video: Tensor, query: Tensor) -> Tensor:
+        logits = F.cosine_similarity(video[:, None], query[None], dim=-1) / TEMPERATURE
+        truth = torch.arange(len(logits))
+        return (F.cross_entropy(logits, truth) + F.cross_entropy(logits.T, truth)) / 2
+
+    across = sum(both_ways(video[:, k], output.query_pooled[:, k]) for k in range(K)) / K
+    layers = sum(both_ways(video[b], output.query_pooled[b]) for b in range(3)) / 3
+    torch.testing.assert_close(losses.video_calibration, 0.1 * across, rtol=1e-5, atol=0)
+    torch.testing.assert_close(losses.layer_calibration, 0.1 * layers, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_classification_and_offsets_are_means_over_real_and_foreground_points(recipe: Any) -> None:
+    output, targets = make_output(LENGTHS), make_targets(LENGTHS, MOMENTS, SALIENCY, POSITIVE)
+    weights = LossWeights() if recipe == "released" else PAPER_WEIGHTS
+    losses = compute_losses(output, targets, weights, recipe)
+    truth = assign_targets(output.points, targets.moments, 1.0, output.point_mask)
+    focal, error, points, foreground = 0.0, 0.0, 0, 0
+    assert output.offsets is not None
+    for b in range(3):
+        for n in output.point_mask[b].nonzero().squeeze(1).tolist():
+            points += 1
+            right = torch.sigmoid(output.class_logits[b, n]).item()
+            alpha = 1.0 if recipe == "released" else 0.1
+            if truth.foreground[b, n]:
+                foreground += 1
+                alpha = 1.0 if recipe == "released" else 0.9
+                error += (output.offsets[b, n] - truth.offsets[b, n]).abs().sum().item()
+            else:
+                right = 1 - right
+            focal -= alpha * (1 - right) ** 2 * math.log(right)
+    assert 0 < foreground < points
+    assert losses.classification.item() == pytest.approx(focal / points, rel=1e-5)
+    assert losses.offset is not None
+    assert losses.offset.item() == pytest.approx(0.1 * error / foreground, rel=1e-5)  # 0.2 · mean = 0.1 · sum
+
+
+def test_saliency_family_is_trained_on_the_curve() -> None:
+    output = make_output(LENGTHS, "saliency")
+    targets = make_targets(LENGTHS, [[], [], []], SALIENCY, POSITIVE)
+    losses = compute_losses(output, targets, LossWeights(classification=2), "released")
+    wanted, frames = 0.0, 0
+    for b, row in enumerate(SALIENCY):
+        for t, y in enumerate(row):
+            p = torch.sigmoid(output.class_logits[b, t]).item()
+            wanted -= y * math.log(p) + (1 - y) * math.log(1 - p)
+            frames += 1
+    assert losses.offset is None
+    assert losses.classification.item() == pytest.approx(2 * wanted / frames, rel=1e-5)
+    parts = losses.classification + losses.saliency + losses.video_calibration + losses.layer_calibration
+    assert losses.total.item() == pytest.approx(parts.item(), rel=1e-6)
+
+
+def test_weights_scale_and_total_adds() -> None:
+    output, targets = make_output(LENGTHS), make_targets(LENGTHS, MOMENTS, SALIENCY, POSITIVE)
+    plain = compute_losses(
+        output,
+        targets,
+        LossWeights(classification=1, offset=1, saliency=1, video_calibration=1, layer_calibration=1),
+        "released",
+    )
+    for name in NAMES:
+        only = LossWeights(**{other: 3.0 if other == name else 0.0 for other in NAMES})
+        found = compute_losses(output, targets, only, "released")
+        assert found.total.item() == pytest.approx(3 * getattr(plain, name).item(), rel=1e-6)
+        assert plain.total.item() > getattr(plain, name).item() > 0
+
+
+@given(st.integers(1, 20), st.integers(0, 50), st.sampled_from(RECIPES), st.sampled_from(FAMILIES))
+def test_padding_changes_nothing(padding: int, seed: int, recipe: Any, family: str) -> None:
+    losses, grads = [], []
+    for extra in (0, padding):
+        output = make_output(LENGTHS, family, seed, extra)
+        targets = make_targets(LENGTHS, MOMENTS, SALIENCY, POSITIVE, extra)
+        losses.append(check_finite(output, targets, recipe))
+        grads.append(gradients(output))
+        for name, mask in (("hidden", output.video_mask), ("class_logits", output.point_mask)):
+            assert not grads[-1][name][~mask].any()
+            assert grads[-1][name][mask].any()
+    for name in NAMES:
+        first, second = (getattr(found, name) for found in losses)
+        assert (first is None) == (second is None)
+        if first is not None:
+            torch.testing.assert_close(second, first, rtol=1e-5, atol=1e-6)
+    for name in ("query", "query_pooled"):
+        torch.testing.assert_close(grads[1][name], grads[0][name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_padding_changes_nothing_through_the_model(family: Any, recipe: Any) -> None:
+    torch.manual_seed(0)
+    strides = (1, 2, 4) if family == "grounding" else (1,)  # no level that only padding makes room for
+    sizes = {"video_width": 6, "query_width": 5, "layers": K, "hidden": 16, "heads": 2, "strides": strides}
+    model = R2Tuning(R2Config(family=family, dropout=0, drop_path=0, **sizes))
+    video, query = torch.randn(3, K, 12, 4, 6), torch.randn(3, K, 5, 5)
+    results = []
+    for extra in (0, 5):
+        frames = max(LENGTHS) + extra
+        mask = torch.arange(frames) < torch.tensor(LENGTHS)[:, None]
+        output = model(video[:, :, :frames], query, video_mask=mask)
+        targets = make_targets(LENGTHS, MOMENTS, SALIENCY, POSITIVE, extra)
+        model.zero_grad()
+        compute_losses(output, targets, LossWeights(), recipe).total.backward()
+        results.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+    assert len(results[0]) == len(list(model.parameters())) - (family == "saliency")  # which leaves level_scale unused
+    for first, second in zip(*results, strict=True):
+        assert first.isfinite().all()
+        torch.testing.assert_close(second, first, rtol=1e-3, atol=1e-5)
+
+
+def test_a_frame_that_no_sample_admits_leaves_gradients_finite() -> None:
+    saliency = [[1.0, 0.5, 0.25], [1.0, 0.25, 0.5]]  # frame 0 lies above both positives
+    output = make_output([3, 3])
+    check_finite(output, make_targets([3, 3], [[[0.0, 2.0]]] * 2, saliency, [1, 2]), "released")
+    assert not gradients(output)["hidden"][:, 0].any()
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("lengths", "moments", "saliency", "positive"),
+    [
+        ([5], [[[1.0, 3.0]]], [[0.0, 1.0, 1.0, 0.0, 0.0]], [1]),
+        ([1], [[[0.0, 1.0]]], [[1.0]], [0]),
+        ([1, 6], [[[0.0, 1.0]], [[0.0, 6.0]]], [[1.0], [1.0] * 6], [0, 5]),
+        ([6, 6], [[[0.0, 6.0]]] * 2, [[1.0] * 6] * 2, [2, 2]),
+        ([6, 3], [[], []], [[0.0] * 6, [0.0] * 3], [NO_POSITIVE, NO_POSITIVE]),
+        ([6, 3], [[[1.0, 2.0]], []], [[0.0, 1.0, 1.0, 0.0, 0.0, 0.0], [0.0] * 3], [2, NO_POSITIVE]),
+    ],
+    ids=["batch of 1", "one frame", "one frame among others", "whole video", "nothing to find", "one without"],
+)
+def test_every_legal_batch_is_finite(
+    lengths: list[int], moments: Any, saliency: Any, positive: list[int], family: str, recipe: Any
+) -> None:
+    losses = check_finite(make_output(lengths, family), make_targets(lengths, moments, saliency, positive), recipe)
+    assert losses.classification > 0
+    if set(positive) == {NO_POSITIVE}:
+        assert losses.saliency == losses.video_calibration == losses.layer_calibration == 0
+    if not any(moments) and family == "grounding":
+        assert losses.offset == 0
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_sample_without_a_positive_does_not_touch_the_contrasts_of_others(recipe: Any) -> None:
+    both = make_targets(LENGTHS, MOMENTS, SALIENCY, [3, NO_POSITIVE, 4])
+    output = make_output(LENGTHS)
+    losses = check_finite(output, both, recipe)
+    found = gradients(output)
+    assert not found["query_pooled"][1].any()
+    assert not found["hidden"][1].any()
+    assert not found["video_cls"][1].any()
+    assert found["class_logits"][1].any()
+    rest = [0, 2]
+    fields = {f.name: getattr(output, f.name) for f in dataclasses.fields(output)}
+    alone = ModelOutput(**{name: x if name == "points" else x[rest] for name, x in fields.items()})
+    truth = Targets(**{f.name: getattr(both, f.name)[rest] for f in dataclasses.fields(both)})
+    weights = LossWeights() if recipe == "released" else PAPER_WEIGHTS
+    without = compute_losses(alone, truth, weights, recipe)
+    for name in ("saliency", "video_calibration", "layer_calibration"):
+        torch.testing.assert_close(getattr(losses, name), getattr(without, name))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_identical_videos_are_finite_and_count_as_contrasts(recipe: Any) -> None:
+    output = make_output([6, 6])
+    twins = {
+        name: getattr(output, name).detach()[:1].repeat(2, *[1] * (getattr(output, name).dim() - 1)).requires_grad_()
+        for name in ("hidden", "query", "class_logits", "offsets", "video_cls", "query_pooled")
+    }
+    targets = make_targets([6, 6], [[[1.0, 4.0]]] * 2, [[0.0, 1.0, 1.0, 1.0, 0.0, 0.0]] * 2, [2, 2])
+    losses = check_finite(dataclasses.replace(output, **twins), targets, recipe)
+    assert losses.video_calibration.item() == pytest.approx(0.1 * math.log(2), rel=1e-5)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_zero_vectors_give_and_get_no_gradient(recipe: Any) -> None:
+    output = make_output(LENGTHS)
+    rows = {"hidden": 0, "query": 1, "video_cls": 0, "query_pooled": 1}  # each beside vectors that are not zero
+    for name, b in rows.items():
+        getattr(output, name).data[b] = 0
+    check_finite(output, make_targets(LENGTHS, MOMENTS, SALIENCY, POSITIVE), recipe)
+    for name, b in rows.items():
+        assert not gradients(output)[name][b].any()
+        assert 0 < gradients(output)[name].abs().max() < 10  # a clamped length would make it 1e6 and more
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_half_precision_predictions_are_compared_in_fp32(dtype: torch.dtype, recipe: Any) -> None:
+    output, targets = make_output(LENGTHS), make_targets(LENGTHS, MOMENTS, SALIENCY, POSITIVE)
+    halves = {
+        name: (30 * getattr(output, name).detach()).to(dtype).requires_grad_()
+        for name in ("hidden", "query", "class_logits", "offsets", "video_cls", "query_pooled")
+    }
+    low = dataclasses.replace(output, **halves)
+    exact = dataclasses.replace(output, **{name: x.detach().float() for name, x in halves.items()})
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = check_finite(low, targets, recipe)
+    weights = LossWeights() if recipe == "released" else PAPER_WEIGHTS
+    assert found.total.item() == pytest.approx(compute_losses(exact, targets, weights, recipe).total.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("alpha", [None, 0.9])
+def test_focal_loss_of_certain_points_is_finite(gamma: float, alpha: float | None) -> None:
+    logits = torch.tensor([[300.0, -300.0, 300.0, -300.0, 0.0]], requires_grad=True)
+    foreground = torch.tensor([[True, False, False, True, True]])
+    mask = torch.ones_like(foreground)
+    loss = focal_loss(logits, foreground, mask, alpha, gamma)
+    loss.backward()
+    on, off = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
+    wanted = (300 * off + 300 * on + on * 0.5**gamma * math.log(2)) / 5
+    assert loss.item() == pytest.approx(wanted, rel=1e-5)
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
+def test_losses_of_nothing_are_zero() -> None:
+    none = torch.zeros(1, 2, dtype=torch.bool)
+    assert focal_loss(torch.ones(1, 2), none, none, None, 2.0) == 0
+    assert offset_loss(torch.ones(1, 2, 2), torch.zeros(1, 2, 2), none, "paper") == 0
+    assert info_nce(torch.zeros(K, 0, C), torch.zeros(K, 0, C)) == 0
+    empty = torch.zeros(0, 4)
+    for loss in (frame_contrast_loss, sample_contrast_loss):
+        assert loss(empty, empty.bool(), torch.zeros(0, dtype=torch.int64)) == 0
+
+
+def test_gradients_are_those_of_finite_differences() -> None:
+    torch.manual_seed(0)
+    first, second = (torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    assert torch.autograd.gradcheck(info_nce, (first, second))
+    assert torch.autograd.gradcheck(to_unit, (first,))
+    admissible = torch.rand(3, 5) > 0.3
+    positive = torch.tensor([0, 4, 2])
+    admissible[range(3), positive] = True
+    similarity = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
+    for loss in (frame_contrast_loss, sample_contrast_loss):
+        assert torch.autograd.gradcheck(lambda x, loss=loss: loss(x, admissible, positive), (similarity,))
+    mask = torch.rand(3, 5) > 0.2
+    foreground = torch.rand(3, 5) > 0.5
+    assert torch.autograd.gradcheck(lambda x: focal_loss(x, foreground, mask, 0.9, 2.0), (similarity,))
+
+
+def test_mean_positive_weighs_frames_alike() -> None:
+    cls = torch.randn(2, K, 5, C, generator=torch.Generator().manual_seed(0))
+    mask = torch.tensor([[True, False, True, True, False], [False, True, False, False, False]])
+    wanted = torch.stack([cls[b][:, mask[b]].mean(dim=1) for b in range(2)])
+    torch.testing.assert_close(mean_positive(cls, mask), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_weights_are_checked() -> None:
+    assert LossWeights(offset=0.1, focal_alpha=0.9) == PAPER_WEIGHTS
+    for wrong in ({"offset": -1}, {"saliency": math.nan}, {"focal_alpha": 1.5}, {"sailency": 0.1}):
+        with pytest.raises(ValidationError):
+            LossWeights(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("saliency", torch.zeros(3, 9)), ("positive", torch.zeros(3, 1)), ("fps", torch.ones(2))]
+)
+def test_targets_of_another_shape_are_refused(field: str, value: Tensor) -> None:
+    targets = make_targets(LENGTHS, MOMENTS, SALIENCY, POSITIVE)
+    said = rf"targets\.{field} has shape \{list(value.shape)}; this batch of 3 needs"
+    with pytest.raises(ValueError, match=said.replace("\\[", r"\[")):
+        compute_losses(make_output(LENGTHS), dataclasses.replace(targets, **{field: value}), LossWeights(), "released")
