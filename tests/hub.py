@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+import pytest
+from huggingface_hub import constants
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 _RESOLVE = re.compile(r"/(?P<repo>[^/]+/[^/]+)/resolve/[^/]+/(?P<file>.+)")
+_MODEL = re.compile(r"/api/models/(?P<repo>[^/]+/[^/]+)")
 
 
 @dataclass(frozen=True)
@@ -31,21 +37,45 @@ class Hub:
     Attributes:
         url: For ``HF_ENDPOINT``.
         files: Content by ``owner/repository/file``; may be changed while running.
+        damaged: Content that is sent instead of what is in ``files``, and listed.
         requests: All requests so far.
-        cut_after: Close the next GET's connection after so many bytes of its body, once.
+        cut_after: Close the next GET's connection after so many bytes of a file, once.
+        status_after_cut: Becomes ``status`` when a connection was cut.
         status: Answer everything with this HTTP status instead.
     """
 
     url: str
     files: dict[str, bytes]
+    damaged: dict[str, bytes] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     cut_after: int | None = None
+    status_after_cut: int | None = None
     status: int | None = None
 
     @property
     def ranges(self) -> list[str]:
         """Range headers of all GETs that had one."""
         return [request.range for request in self.requests if request.method == "GET" and request.range]
+
+    def list_repository(self, repository: str) -> bytes:
+        """What the hub says of a model repository and its files: only JSON is small enough to be in Git itself."""
+        siblings = []
+        for name, content in self.files.items():
+            if not name.startswith(f"{repository}/"):
+                continue
+            blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+            entry = {"rfilename": name.removeprefix(f"{repository}/"), "size": len(content), "blobId": blob}
+            if not name.endswith((".json", ".jsonl")):
+                large = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest(), "pointerSize": 130}
+                entry |= {"blobId": COMMIT, "lfs": large}
+            siblings.append(entry)
+        return json.dumps({"id": repository, "sha": COMMIT, "siblings": siblings}).encode()
+
+
+def use_hub(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """What HF_ENDPOINT sets; the hub's client reads it once, when it is imported."""
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
 
 
 @contextmanager
@@ -70,8 +100,12 @@ def serve_hub(files: Mapping[str, bytes]) -> Iterator[Hub]:
             if hub.status is not None:
                 self._send(hub.status, b"", {})
                 return
+            if model := _MODEL.fullmatch(urlsplit(self.path).path):
+                self._send(200, hub.list_repository(model["repo"]), {"Content-Type": "application/json"})
+                return
             match = _RESOLVE.fullmatch(self.path)
-            body = hub.files.get(f"{match['repo']}/{match['file']}") if match else None
+            name = f"{match['repo']}/{match['file']}" if match else ""
+            body = hub.damaged.get(name, hub.files.get(name))
             if body is None:
                 self._send(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
                 return
@@ -96,8 +130,9 @@ def serve_hub(files: Mapping[str, bytes]) -> Iterator[Hub]:
             self.end_headers()
             if self.command == "HEAD":
                 return
-            if hub.cut_after is not None:
+            if hub.cut_after is not None and "/resolve/" in self.path:
                 body, hub.cut_after = body[: hub.cut_after], None
+                hub.status = hub.status_after_cut
                 self.close_connection = True
             self.wfile.write(body)
 

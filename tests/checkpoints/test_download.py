@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from golden_weights import official_state_dict
-from hub import Hub, serve_hub
+from hub import Hub, serve_hub, use_hub
 from huggingface_hub import constants
 
 from r2tuning.checkpoints.cache import cached_checkpoint
@@ -46,14 +46,9 @@ def entry(weights):
 @pytest.fixture(autouse=True)
 def _settings(hub, monkeypatch, tmp_path):
     """What HF_ENDPOINT and HF_HOME set; the hub client reads them once, when it is imported."""
-    use_endpoint(monkeypatch, hub.url)
+    use_hub(monkeypatch, hub.url)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf"))
     monkeypatch.setenv("R2TUNING_CACHE", str(tmp_path / "ours"))
-
-
-def use_endpoint(monkeypatch, url):
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
 
 
 def count_downloads(hub: Hub) -> int:
@@ -116,7 +111,7 @@ def test_a_half_written_conversion_is_not_used(entry, hub, monkeypatch):
 
 
 def test_without_hub_and_cache_the_error_says_what_to_do(entry, hub, monkeypatch, tmp_path):
-    use_endpoint(monkeypatch, "http://127.0.0.1:9")
+    use_hub(monkeypatch, "http://127.0.0.1:9")
     with pytest.raises(DownloadError, match="Connection refused") as caught:
         fetch_published(entry)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 
 from r2tuning.checkpoints.cache import cached_checkpoint
 from r2tuning.checkpoints.layout import is_complete
-from r2tuning.checkpoints.load import convert, hash_file
+from r2tuning.checkpoints.load import convert
 from r2tuning.checkpoints.registry import REPOSITORY, PublishedCheckpoint
 from r2tuning.errors import CheckpointError, DownloadError
+from r2tuning.hub import explain, hash_file
 
 
 def fetch_published(entry: PublishedCheckpoint) -> Path:
@@ -53,18 +53,9 @@ def _download(entry: PublishedCheckpoint) -> Path:
         return Path(hf_hub_download(REPOSITORY, entry.file))
     except Exception as error:  # of the HTTP library, of Xet, of the system: they have no common base
         raise DownloadError(
-            f"{entry.name}: cannot be downloaded: {_explain(error)}; connect and try again, "
+            f"{entry.name}: cannot be downloaded: {explain(error)}; connect and try again, "
             f"or fetch {entry.url} by other means and pass its path with --model"
         ) from error
-
-
-def _explain(error: Exception) -> str:
-    if isinstance(error, OfflineModeIsEnabled):
-        return "offline mode is on (HF_HUB_OFFLINE)"
-    if isinstance(error, HfHubHTTPError):
-        return f"{constants.ENDPOINT} answered {error.response.status_code}"
-    reason = (str(error).splitlines() or [""])[0]
-    return f"{constants.ENDPOINT} did not deliver it ({reason or type(error).__name__})"
 
 
 def _discard(file: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from r2tuning.checkpoints.registry import BACKBONE, PublishedCheckpoint, find_pu
 from r2tuning.checkpoints.tensors import take_tensors
 from r2tuning.decoding.config import DecodingConfig
 from r2tuning.errors import CheckpointError, CheckpointWarning
+from r2tuning.hub import hash_file
 from r2tuning.model import R2Config, R2Tuning
 
 _STAND_IN = {"grounding": "qvhighlights", "saliency": "tvsum/BK"}
@@ -71,11 +71,6 @@ def convert(pth: str | Path, folder: str | Path, entry: PublishedCheckpoint | No
     config, state = _describe_official(Path(pth), entry)
     save_checkpoint(folder, state, config)
     return config
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file, as 64 hex digits."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _describe_official(

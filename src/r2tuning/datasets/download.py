@@ -14,7 +14,7 @@ from itertools import product
 from pathlib import Path, PurePosixPath
 from string import ascii_lowercase
 
-from huggingface_hub.utils import WeakFileLock
+from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]  # it is documented there
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from r2tuning.checkpoints.cache import cache_folder
@@ -80,7 +80,7 @@ def download_benchmark(
     *,
     annotations_only: bool = False,
     keep_archives: bool = False,
-    announce: Callable[[Sequence[HubFile]], None] = lambda files: None,
+    announce: Callable[[Sequence[HubFile]], None] = lambda _: None,
     progress: Progress = unwatched,
     measure_free: Callable[[Path], int] = free_space,
 ) -> Path:
@@ -119,7 +119,8 @@ def download_benchmark(
     announce([file for item in items for file in item.files])
     if not items:
         return folder
-    needed, free = _needed_bytes(items, folder / ARCHIVES, keep_archives), measure_free(folder)
+    archives = folder / ARCHIVES
+    needed, free = _needed_bytes(items, archives, keep_archives), measure_free(folder)
     if needed > free:
         raise OutputError(
             f"{folder}: {benchmark.name} needs about {needed / 1e9:.3g} GB of disk, {free / 1e9:.3g} GB are free; "
@@ -132,8 +133,8 @@ def download_benchmark(
                 # Another process may have been at it while this one waited for the lock.
                 if not _is_complete(benchmark, folder, item.name):
                     _fetch_item(item, folder, keep_archives, progress)
-            if not any((folder / ARCHIVES).iterdir()):
-                (folder / ARCHIVES).rmdir()
+            if archives.is_dir() and not any(archives.iterdir()):
+                archives.rmdir()
     except OSError as error:
         raise OutputError(
             f"{folder}: cannot be written ({error.strerror or error}); "
@@ -166,7 +167,7 @@ def _find_items(benchmark: Benchmark, folder: Path, names: Sequence[str]) -> lis
         for one in wanted:
             if one not in listed:
                 raise DownloadError(
-                    f"{benchmark.name}: {one} is not in {REPOSITORY} on the hub (any more); "
+                    f"{benchmark.name}: {one} is not in {REPOSITORY} on the hub; "
                     "fetch it by other means, or upgrade r2tuning"
                 )
         items.append(_Item(name, _target(benchmark, folder, name), tuple(files)))

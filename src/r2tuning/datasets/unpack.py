@@ -8,8 +8,9 @@ import shutil
 import tarfile
 import warnings
 import zlib
-from collections.abc import Buffer, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from r2tuning.errors import DataError, R2TuningWarning
 
@@ -18,9 +19,7 @@ BLOCK = 1 << 20
 """Bytes unpacked at a time."""
 
 
-def unpack_features(
-    parts: Sequence[Path], folder: Path, progress: Callable[[int, int], None] = lambda done, total: None
-) -> None:
+def unpack_features(parts: Sequence[Path], folder: Path, progress: Callable[[int, int], None]) -> None:
     """Unpacks the files of a ``.tar.gz`` into a folder, whatever folders they are in there.
 
     Args:
@@ -101,7 +100,7 @@ class _Joined(io.RawIOBase):
         """Yes."""
         return True
 
-    def readinto(self, buffer: Buffer, /) -> int:
+    def readinto(self, buffer: Any, /) -> int:
         """Reads from the part whose turn it is; 0 once all are read."""
         while True:
             if self._open is not None:

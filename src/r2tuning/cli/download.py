@@ -1,0 +1,84 @@
+"""``r2tuning download``: annotations and features of a benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from r2tuning.cli.progress import show_progress
+
+if TYPE_CHECKING:
+    from r2tuning.hub import HubFile
+
+TEST_TRUTH = "highlight_test_with_gt.jsonl"
+TEST_TRUTH_URL = f"https://github.com/jayleicn/moment_detr/blob/main/data/{TEST_TRUTH}"
+
+
+def download(
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            help="qvhighlights, ego4d-nlq, charades-sta, tacos, youtube-highlights or tvsum.", metavar="DATASET"
+        ),
+    ],
+    to: Annotated[
+        Path | None, typer.Option(help="Folder to put it in; by default one in the cache of r2tuning.", metavar="DIR")
+    ] = None,
+    annotations_only: Annotated[bool, typer.Option("--annotations-only", help="Leave out the features.")] = False,
+    keep_archives: Annotated[
+        bool, typer.Option("--keep-archives", help="Keep the archives in DIR/archives when they are unpacked.")
+    ] = False,
+) -> None:
+    """Download a benchmark: its annotations, and the features that the authors' models were trained on.
+
+    Run it again after an interruption: it goes on where it stopped.
+
+    Example: r2tuning download charades-sta --annotations-only
+    """
+    from r2tuning.datasets import find_benchmark
+    from r2tuning.datasets.download import download_benchmark
+    from r2tuning.datasets.qvhighlights import QVHIGHLIGHTS
+
+    benchmark = find_benchmark(dataset)
+    folder = download_benchmark(
+        benchmark,
+        to,
+        annotations_only=annotations_only,
+        keep_archives=keep_archives,
+        announce=_announce,
+        progress=_show_bytes,
+    )
+    typer.echo(folder)
+    if benchmark is QVHIGHLIGHTS and not (folder / TEST_TRUTH).exists():
+        typer.echo(
+            f"Labels of the test split are published elsewhere (CC BY-NC-SA 4.0): to score it, put {TEST_TRUTH_URL} "
+            f"into {folder}",
+            err=True,
+        )
+
+
+def _announce(files: Sequence[HubFile]) -> None:
+    if not files:
+        typer.echo("Nothing to download: all of it is there.", err=True)
+        return
+    total = _in_words(sum(file.size for file in files))
+    typer.echo(f"{len(files)} files, {total}, from {files[0].repository} on the hub:", err=True)
+    for file in files:
+        typer.echo(f"  {_in_words(file.size):>8}  {file.name}", err=True)
+
+
+def _in_words(size: int) -> str:
+    for unit, number in (("GB", 10**9), ("MB", 10**6)):
+        if size >= number:
+            return f"{size / number:.1f} {unit}"
+    return f"{size / 1000:.1f} kB"
+
+
+@contextmanager
+def _show_bytes(step: str) -> Iterator[Callable[[int, int], None]]:
+    with show_progress(step, "MB") as report:
+        yield lambda done, total: report(done // 10**6, total // 10**6)
