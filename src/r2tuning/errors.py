@@ -5,10 +5,12 @@
     ├── QueryError        a query that cannot be encoded
     ├── BackboneError     a CLIP folder that is missing, damaged or does not fit the model
     ├── CheckpointError   a checkpoint that is unknown, damaged or not what it says
-    │   └── DownloadError     … that could not be fetched from the hub
+    ├── DownloadError     a file that could not be fetched from the hub
     ├── FeatureError      a feature file that is damaged or was made for another model
     ├── DataError         an annotation file that cannot be read, or an entry of it that is wrong
     ├── MetricError       predictions or annotations that cannot be scored
+    ├── RecipeError       a recipe that does not exist or says what cannot be
+    ├── TrainingError     a training run that cannot start, go on, or has diverged
     └── OutputError       a result that cannot be written
 
     R2TuningWarning (a UserWarning)
@@ -40,8 +42,8 @@ class CheckpointError(R2TuningError):
     """A checkpoint is unknown, damaged, or not what it says it is."""
 
 
-class DownloadError(CheckpointError):
-    """A checkpoint could not be fetched from the hub."""
+class DownloadError(R2TuningError):
+    """A file could not be fetched from the hub."""
 
 
 class FeatureError(R2TuningError):
@@ -54,6 +56,14 @@ class DataError(R2TuningError):
 
 class MetricError(R2TuningError):
     """Predictions or annotations cannot be scored."""
+
+
+class RecipeError(R2TuningError):
+    """A recipe does not exist, or says what cannot be."""
+
+
+class TrainingError(R2TuningError):
+    """A training run cannot start, cannot go on, or has diverged."""
 
 
 class OutputError(R2TuningError):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from r2tuning.backbone import ClipBackbone
+from r2tuning.backbone import ClipBackbone, choose_device
 from r2tuning.checkpoints import CheckpointConfig, resolve
 from r2tuning.decoding import Decoded, decode
 from r2tuning.decoding.moments import finish_moments
@@ -79,7 +79,7 @@ class Grounder:
         """
         config, model = resolve(name)
         clip = ClipBackbone.load(
-            backbone or config.backbone, layers=config.model.layers, device=_choose_device(device), dtype=dtype
+            backbone or config.backbone, layers=config.model.layers, device=choose_device(device), dtype=dtype
         )
         return cls(model.to(clip.device), config, clip)
 
@@ -302,15 +302,3 @@ def _check_fit(model: R2Tuning, backbone: ClipBackbone) -> None:
             )
     if backbone.layers != config.layers:
         raise BackboneError(f"{backbone.name}: reads {backbone.layers} layers, the model takes {config.layers}")
-
-
-def _choose_device(device: str | torch.device | None) -> torch.device:
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise BackboneError(f"{device}: not a device; give cpu, cuda, or cuda:1 for the second GPU") from error
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise BackboneError(f"{device}: PyTorch sees {torch.cuda.device_count()} GPUs here; give --device cpu")
-    return chosen

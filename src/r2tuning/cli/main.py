@@ -10,8 +10,14 @@ from typer.core import TyperGroup
 
 from r2tuning import __version__
 from r2tuning.cli.convert import convert
+from r2tuning.cli.download import download
+from r2tuning.cli.evaluate import evaluate
+from r2tuning.cli.extract import extract
 from r2tuning.cli.ground import ground
 from r2tuning.cli.models import models
+from r2tuning.cli.reproduce import reproduce
+from r2tuning.cli.score import score
+from r2tuning.cli.train import train
 from r2tuning.errors import R2TuningError, R2TuningWarning
 
 
@@ -59,8 +65,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(ground)
+app.command()(extract)
 app.command()(models)
 app.command()(convert)
+app.command()(download)
+app.command()(train)
+app.command()(evaluate)
+app.command()(score)
+app.command()(reproduce)
 
 
 def _print_version(wanted: bool) -> None:

@@ -43,7 +43,6 @@ class Benchmark:
         main_metric: The metric by which checkpoints are chosen.
         fps: Frames per second of the authors' features; None where each video has its own.
         hub_folder: The authors' folder on the hub, below ``datasets/``; archives begin with its name.
-        video_parts: Number of parts the archive of video features is cut into.
         parse: From an entry of a file to its annotation.
         domains: Parts of the benchmark, each with a model of its own.
         split_of: The split a video is in, where one file may hold all; None where every split has its file.
@@ -58,7 +57,6 @@ class Benchmark:
     main_metric: str
     fps: float | None
     hub_folder: str
-    video_parts: int
     parse: Callable[[Entry], Annotation]
     domains: tuple[str, ...] = ()
     split_of: Callable[[str], str] | None = None
@@ -68,12 +66,12 @@ class Benchmark:
 
     @property
     def hub_files(self) -> tuple[str, ...]:
-        """The authors' files in their hub repository: annotations, video features, query features."""
-        archive = f"{self.hub_folder}_clip_b32_vid_k4.tar.gz"
-        parts = [f"{archive}.a{'abcdefgh'[part]}" for part in range(self.video_parts)] if self.video_parts > 1 else []
+        """Names of the authors' files in their hub folder: annotations, video features, query features.
+
+        Large archives are cut into parts there, named with ``.aa``, ``.ab`` … at the end.
+        """
         annotations = dict.fromkeys(split.hub_file for split in self.splits)
-        files = [*annotations, *(parts or [archive]), f"{self.hub_folder}_clip_b32_txt_k4.tar.gz"]
-        return tuple(f"datasets/{self.hub_folder}/{file}" for file in files)
+        return (*annotations, *(f"{self.hub_folder}_clip_b32_{what}_k4.tar.gz" for what in ("vid", "txt")))
 
     def find_split(self, name: str) -> Split:
         """The split called ``name``.

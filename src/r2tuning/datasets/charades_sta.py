@@ -13,7 +13,6 @@ CHARADES_STA = Benchmark(
     main_metric="MR-full-R1@0.5",
     fps=1,
     hub_folder="charades",
-    video_parts=2,
     parse=parse_moments,
     min_duration=5,
 )

@@ -6,12 +6,11 @@ of it was fetched; and, while there is something left to do, ``archives/``.
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from string import ascii_lowercase
 
 from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]  # it is documented there
@@ -31,7 +30,6 @@ ARCHIVE_SUFFIX = ".tar.gz"
 UNPACKED_RATIO = 1.25
 """Estimated bytes of the unpacked files for a byte of archive: features hardly compress."""
 
-_PART = re.compile(r"(?<=\.tar\.gz)\.[a-z]{2}$")
 _PART_NAMES = tuple(f".{first}{second}" for first, second in product(ascii_lowercase, repeat=2))
 
 
@@ -109,7 +107,7 @@ def download_benchmark(
             names that were not fetched by this function.
     """
     folder = dataset_folder(benchmark) if folder is None else Path(folder)
-    names = [name for name in _item_names(benchmark) if not (annotations_only and name.endswith(ARCHIVE_SUFFIX))]
+    names = [name for name in benchmark.hub_files if not (annotations_only and name.endswith(ARCHIVE_SUFFIX))]
     missing = [name for name in names if not _is_complete(benchmark, folder, name)]
     for name in missing:
         target = _target(benchmark, folder, name)
@@ -141,11 +139,6 @@ def download_benchmark(
             "free space or choose another folder; run it again to go on from there"
         ) from error
     return folder
-
-
-def _item_names(benchmark: Benchmark) -> list[str]:
-    """Names of annotation files and archives, without the endings of parts."""
-    return list(dict.fromkeys(PurePosixPath(_PART.sub("", path)).name for path in benchmark.hub_files))
 
 
 def _target(benchmark: Benchmark, folder: Path, name: str) -> Path:

@@ -13,7 +13,6 @@ EGO4D_NLQ = Benchmark(
     main_metric="MR-full-R1@0.5",
     fps=0.5,
     hub_folder="ego4d",
-    video_parts=2,
     parse=parse_moments,
     min_duration=5,
 )

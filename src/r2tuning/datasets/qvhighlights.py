@@ -108,7 +108,6 @@ QVHIGHLIGHTS = Benchmark(
     main_metric="MR-full-mAP",
     fps=CLIPS_PER_SECOND,
     hub_folder="qvhighlights",
-    video_parts=5,
     parse=parse_qvhighlights,
     labels=LabelRule(scale=scale_ratings, threshold=lambda _: 0, slack=4),
     min_duration=5,

@@ -12,7 +12,6 @@ TACOS = Benchmark(
     main_metric="MR-full-R1@0.5",
     fps=0.5,
     hub_folder="tacos",
-    video_parts=1,
     parse=parse_moments,
     # Annotations name the recording, files also the camera.
     video_suffix="-cam-002",

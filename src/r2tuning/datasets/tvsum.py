@@ -110,7 +110,6 @@ TVSUM = Benchmark(
     main_metric="mAP",
     fps=CLIPS_PER_SECOND,
     hub_folder="tvsum",
-    video_parts=1,
     parse=parse_tvsum,
     domains=tuple(_VIDEOS),
     split_of=split_of,

@@ -122,7 +122,6 @@ YOUTUBE_HIGHLIGHTS = Benchmark(
     # Clips are a hundred video frames long and half overlap, so their rate is the video's own.
     fps=None,
     hub_folder="youtube",
-    video_parts=1,
     parse=parse_youtube,
     domains=get_args(Domain),
     split_of=split_of,

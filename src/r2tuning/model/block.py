@@ -16,10 +16,12 @@ class BlockOutput:
     Attributes:
         hidden: ``[B, T, C]``, the state h after the last step.
         query: ``[B, K, L, C]``, projected query tokens q̂, oldest layer first.
+        last: Index of the layer of the last step.
     """
 
     hidden: Tensor
     query: Tensor
+    last: int
 
 
 class SpatialPooling(nn.Module):
@@ -38,7 +40,7 @@ class SpatialPooling(nn.Module):
         super().__init__()
         self.query_projection = nn.Linear(config.hidden, config.hidden)
         self.video_projection = nn.Linear(config.hidden, config.hidden)
-        self.gate = nn.Parameter(torch.zeros(config.layers))
+        self.gate = nn.Parameter(torch.zeros(config.steps))
 
     def forward(self, video: Tensor, query: Tensor, query_mask: Tensor, layer: int) -> Tensor:
         """Pools the patches of every frame, guided by every query token, into one token.
@@ -68,13 +70,13 @@ class TemporalRefinement(nn.Module):
         config: Shape of the model.
 
     Attributes:
-        gate: ``[K-1]``; its sigmoid is φ of Eq. 7, one for each layer but the last, with which the walk begins.
+        gate: ``[K-1]``; its sigmoid is φ of Eq. 7, one for each layer but that with which the walk begins.
     """
 
     def __init__(self, config: R2Config) -> None:
         super().__init__()
         hidden = config.hidden
-        self.gate = nn.Parameter(torch.zeros(config.layers - 1))
+        self.gate = nn.Parameter(torch.zeros(config.steps - 1))
         self.cross_attention = Attention(hidden, config.heads)
         self.cross_norm = nn.LayerNorm(hidden)
         self.self_attention = Attention(hidden, config.heads)
@@ -83,11 +85,9 @@ class TemporalRefinement(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(hidden)
         self.drop_path = DropPath(config.drop_path)
 
-    def fuse(self, pooled: Tensor, hidden: Tensor | None, layer: int) -> Tensor:
-        """Mixes the pooled frames with the state so far (Eq. 7); the first step takes them as they are."""
-        if hidden is None:
-            return pooled
-        gate = self.gate[layer].sigmoid()
+    def fuse(self, pooled: Tensor, hidden: Tensor, index: int) -> Tensor:
+        """Mixes the pooled frames with the state so far (Eq. 7), by the gate of this index."""
+        gate = self.gate[index].sigmoid()
         return gate * pooled + (1 - gate) * hidden
 
     def forward(self, fused: Tensor, query: Tensor, position: Tensor, video_mask: Tensor, query_mask: Tensor) -> Tensor:
@@ -126,6 +126,12 @@ class R2Block(nn.Module):
         self.spatial_pooling = SpatialPooling(config)
         self.temporal_refinement = TemporalRefinement(config)
 
+    def select(self, features: Tensor) -> Tensor:
+        """The layers that the block looks at, one for each step, of ``[B, K, ...]`` (Fig. 7)."""
+        if self.config.refinement == "mean":
+            return features.mean(dim=1, keepdim=True)
+        return features[:, :1] if self.config.refinement == "single" else features
+
     def project_video(self, video: Tensor, video_mask: Tensor) -> Tensor:
         """Projected patches v̂ (Eq. 2), which do not depend on the query.
 
@@ -134,8 +140,9 @@ class R2Block(nn.Module):
             video_mask: bool ``[B, T]``.
 
         Returns:
-            ``[B, K, T, P+1, C]``.
+            ``[B, K, T, P+1, C]``; where the block takes one step only, K is 1.
         """
+        video = self.select(video)
         if self.config.family == "grounding":
             endpoints = temporal_endpoints(video_mask).to(video.dtype)[:, None, :, None]
             video = torch.cat([video, endpoints.expand(*video.shape[:-1], 2)], dim=-1)
@@ -154,12 +161,16 @@ class R2Block(nn.Module):
         Returns:
             The last state and the projected query.
         """
-        tokens = self.query_map(query)
+        tokens = self.query_map(self.select(query))
         position = position_encoding(video_mask, self.config.hidden).to(projected.dtype)
-        hidden: Tensor | None = None
-        for layer in reversed(range(self.config.layers)):
+        last = self.config.steps - 1
+        deep_to_shallow = self.config.refinement != "forward"
+        walk = range(last, -1, -1) if deep_to_shallow else range(last + 1)
+        hidden = projected.new_empty(0)  # there is no state before the first step
+        for step, layer in enumerate(walk):
             pooled = self.spatial_pooling(projected[:, layer], tokens[:, layer], query_mask, layer)
-            fused = self.temporal_refinement.fuse(pooled, hidden, layer)
+            # The layer with which the walk begins has no gate, so those of the others are counted without it.
+            gate = layer if deep_to_shallow else layer - 1
+            fused = pooled if step == 0 else self.temporal_refinement.fuse(pooled, hidden, gate)
             hidden = self.temporal_refinement(fused, tokens[:, layer], position, video_mask, query_mask)
-        assert hidden is not None  # the configuration has at least one layer
-        return BlockOutput(hidden, tokens)
+        return BlockOutput(hidden, tokens, walk[-1])

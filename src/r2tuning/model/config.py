@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, model_validator
 
 Family = Literal["grounding", "saliency"]
+Refinement = Literal["reversed", "forward", "mean", "single"]
 
 
 class R2Config(BaseModel):
@@ -15,6 +16,8 @@ class R2Config(BaseModel):
         video_width: Dv, width of the image tower's tokens.
         query_width: Dq, width of the text tower's tokens.
         layers: K, number of last CLIP layers the R² Block walks through.
+        refinement: How the layers are used (Fig. 7): ``reversed`` walks from deep to shallow, ``forward`` the other
+            way, ``mean`` looks once at their average, ``single`` once at the K-th last layer alone.
         hidden: C, width inside the model.
         heads: Attention heads of the temporal layer.
         strides: Strides of the pyramid levels; powers of two, ascending, starting at 1.
@@ -37,6 +40,7 @@ class R2Config(BaseModel):
     video_width: int = 768
     query_width: int = 512
     layers: int = 4
+    refinement: Refinement = "reversed"
     hidden: int = 256
     heads: int = 8
     strides: tuple[int, ...] = (1, 2, 4, 8)
@@ -70,3 +74,8 @@ class R2Config(BaseModel):
     def video_input_width(self) -> int:
         """Width of what `video_map` reads: grounding models see two temporal endpoints beside each token."""
         return self.video_width + 2 if self.family == "grounding" else self.video_width
+
+    @property
+    def steps(self) -> int:
+        """Steps of the R² Block: one for each layer it looks at."""
+        return self.layers if self.refinement in ("reversed", "forward") else 1

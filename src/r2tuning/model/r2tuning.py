@@ -38,28 +38,38 @@ class R2Tuning(nn.Module):
         self.level_scale = nn.Parameter(torch.ones(len(config.strides)))
 
     def forward(
-        self, video: Tensor, query: Tensor, video_mask: Tensor | None = None, query_mask: Tensor | None = None
+        self,
+        video: Tensor,
+        query: Tensor,
+        video_mask: Tensor | None = None,
+        query_mask: Tensor | None = None,
+        video_index: Tensor | None = None,
     ) -> ModelOutput:
-        """Predicts for a batch of videos with one query each.
+        """Predicts for a batch of B queries on V videos.
 
         Args:
-            video: Image-tower tokens of the last K CLIP layers, oldest first, ``[B, K, T, P+1, Dv]``.
+            video: Image-tower tokens of the last K CLIP layers, oldest first, ``[V, K, T, P+1, Dv]``.
             query: Text-tower tokens, ``[B, K, L, Dq]``.
-            video_mask: bool ``[B, T]``, True for real frames, which come first; None if all are real.
+            video_mask: bool ``[V, T]``, True for real frames, which come first; None if all are real.
             query_mask: bool ``[B, L]``, likewise.
+            video_index: int64 ``[B]``, the video that each query asks, so that several can share the work on one video;
+                None if there is one query for each video, in the same order.
 
         Returns:
-            Predictions at every point of every level.
+            Predictions at every point of every level, for each query.
 
         Raises:
             ValueError: If a shape does not fit the configuration or the other input.
         """
-        self._check(video, query, video_mask, query_mask)
+        self._check(video, query, video_mask, query_mask, video_index)
         if video_mask is None:
             video_mask = torch.ones(video.shape[0], video.shape[2], dtype=torch.bool, device=video.device)
         if query_mask is None:
             query_mask = torch.ones(query.shape[0], query.shape[2], dtype=torch.bool, device=query.device)
-        return self.answer(self.block.project_video(video, video_mask), query, video_mask, query_mask)
+        projected = self.block.project_video(video, video_mask)
+        if video_index is not None:
+            projected, video_mask = projected[video_index], video_mask[video_index]
+        return self.answer(projected, query, video_mask, query_mask)
 
     def answer(self, projected: Tensor, query: Tensor, video_mask: Tensor, query_mask: Tensor) -> ModelOutput:
         """Predicts from patches that were projected before, so that many queries share that work.
@@ -83,7 +93,7 @@ class R2Tuning(nn.Module):
         pooled = self.query_pooling(refined.query, query_mask[:, None])
         return ModelOutput(
             hidden=hidden,
-            query=pooled[:, 0],
+            query=pooled[:, refined.last],
             class_logits=class_logits.squeeze(-1),
             offsets=self._offsets(levels, masks),
             # Ranges are those of the whole pyramid, also where a short video has no room for its upper levels.
@@ -105,7 +115,14 @@ class R2Tuning(nn.Module):
             dim=1,
         )
 
-    def _check(self, video: Tensor, query: Tensor, video_mask: Tensor | None, query_mask: Tensor | None) -> None:
+    def _check(
+        self,
+        video: Tensor,
+        query: Tensor,
+        video_mask: Tensor | None,
+        query_mask: Tensor | None,
+        video_index: Tensor | None,
+    ) -> None:
         config = self.config
         if video.dim() != 5 or video.shape[1] != config.layers or video.shape[4] != config.video_width:
             expected = f"[B, {config.layers}, T, P+1, {config.video_width}]"
@@ -113,7 +130,9 @@ class R2Tuning(nn.Module):
         if query.dim() != 4 or query.shape[1] != config.layers or query.shape[3] != config.query_width:
             expected = f"[B, {config.layers}, L, {config.query_width}]"
             raise ValueError(f"query has shape {list(query.shape)}; this model takes {expected}")
-        if video.shape[0] != query.shape[0]:
+        if video_index is not None and video_index.shape != query.shape[:1]:
+            raise ValueError(f"video_index has shape {list(video_index.shape)}; it must be {list(query.shape[:1])}")
+        if video_index is None and video.shape[0] != query.shape[0]:
             raise ValueError(f"{video.shape[0]} videos but {query.shape[0]} queries; give one query for each video")
         for name, mask, lengths in (("video", video_mask, video), ("query", query_mask, query)):
             if mask is not None and mask.shape != lengths.shape[:3:2]:

@@ -1,0 +1,119 @@
+"""``r2tuning extract``: features of many videos and queries, for training and evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from r2tuning.cli.progress import show_progress
+from r2tuning.errors import VideoError
+from r2tuning.types import Sampling
+
+if TYPE_CHECKING:
+    from r2tuning.datasets import Annotation, Benchmark
+    from r2tuning.features.tasks import Failure, QueryTask, VideoTask
+
+OWN = "own"
+"""Stands for annotations of your own videos, where a benchmark's name is asked for."""
+
+
+def extract(
+    annotations: Annotated[Path, typer.Argument(help="Annotation file: what videos and queries there are.")],
+    videos: Annotated[Path, typer.Argument(help="Folder of the video files, named as in the annotations.")],
+    store: Annotated[Path, typer.Argument(help="Folder to put the features into; run again to go on or to update.")],
+    benchmark: Annotated[
+        str, typer.Option("--benchmark", "-b", help="Name of the benchmark; own for your own CSV or JSONL.")
+    ] = OWN,
+    backbone: Annotated[str, typer.Option(help="CLIP to use: ViT-B/32, hub name or folder.")] = "ViT-B/32",
+    layers: Annotated[int, typer.Option(min=1, help="How many of its last layers to keep.")] = 4,
+    fps: Annotated[
+        float | None, typer.Option(help="Frames to look at per second; by default the benchmark's, else required.")
+    ] = None,
+    sampling: Annotated[
+        Sampling, typer.Option(help="exact: decode every frame; keyframe: only key frames, faster and approximate.")
+    ] = "exact",
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes that encode videos side by side.")] = 1,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1 …; the GPU by default where there is one.")
+    ] = None,
+    layout: Annotated[
+        Literal["own", "npy"], typer.Option("--format", help="own: safetensors; npy: arrays as the authors have them.")
+    ] = "own",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first videos and their queries.")] = None,
+) -> None:
+    """Extract features of the videos and queries of an annotation file.
+
+    Features that are up to date are kept, so an interrupted run goes on where it stopped.
+
+    Example: r2tuning extract charades_train.jsonl videos/ features/ --benchmark charades-sta --jobs 4
+    """
+    if fps is not None and not 0 < fps < float("inf"):
+        raise typer.BadParameter(f"must be above 0, not {fps}", param_hint="--fps")
+    if fps is None and benchmark.lower() == OWN:
+        raise typer.BadParameter("your own videos need a rate, such as --fps 1", param_hint="--fps")
+
+    video_tasks, query_tasks, missing = _plan(annotations, videos, benchmark.lower(), fps, limit)
+
+    from r2tuning.backbone import ClipBackbone, choose_device
+    from r2tuning.features.batch import extract_queries, extract_videos
+    from r2tuning.features.store import FeatureStore
+
+    clip = ClipBackbone.load(backbone, layers=layers, device=choose_device(device))
+    target = FeatureStore.create(store, clip, layout)
+    try:
+        with show_progress("Queries", "queries") as progress:
+            queries = extract_queries(query_tasks, target, clip, progress=progress)
+        with show_progress("Videos", "videos") as progress:
+            done = extract_videos(video_tasks, target, clip, sampling=sampling, jobs=jobs, progress=progress)
+    except KeyboardInterrupt:
+        typer.echo(f"stopped; what is complete is in {store}: run the same command again to go on", err=True)
+        raise typer.Exit(130) from None
+    failures = [*missing, *done.failures]
+    typer.echo(
+        f"{store}: videos: {done.extracted} extracted, {done.skipped} skipped, {len(failures)} failed; "
+        f"queries: {queries.extracted} extracted, {queries.skipped} skipped"
+    )
+    for failure in failures:
+        typer.echo(f"failed: {failure.name}: {failure.reason}", err=True)
+    if failures:
+        raise typer.Exit(1)
+
+
+def _plan(
+    annotations: Path, folder: Path, name: str, fps: float | None, limit: int | None
+) -> tuple[list[VideoTask], list[QueryTask], list[Failure]]:
+    """What there is to do, and the videos that have no file."""
+    from r2tuning.datasets import find_benchmark, load_annotations, load_own
+    from r2tuning.features.tasks import Failure, QueryTask, VideoTask
+    from r2tuning.features.video_folder import VideoFolder
+
+    benchmark = None if name == OWN else find_benchmark(name)
+    entries = load_own(annotations) if benchmark is None else load_annotations(annotations, benchmark)
+    files = VideoFolder(folder)
+    videos: dict[str, VideoTask | Failure] = {}
+    queries: dict[str, QueryTask] = {}
+    for entry in entries:
+        video, query = _names(entry, benchmark)
+        if video not in videos:
+            if len(videos) == limit:
+                continue
+            rate = fps or (benchmark.frame_rate(entry) if benchmark is not None else None)
+            assert rate is not None  # the caller insists on one for own videos
+            try:
+                videos[video] = VideoTask(video, files.find(video), rate)
+            except VideoError as error:
+                videos[video] = Failure(video, str(error))
+        queries.setdefault(query, QueryTask(query, entry.query))
+    found = [task for task in videos.values() if isinstance(task, VideoTask)]
+    missing = [failure for failure in videos.values() if isinstance(failure, Failure)]
+    return found, list(queries.values()), missing
+
+
+def _names(entry: Annotation, benchmark: Benchmark | None) -> tuple[str, str]:
+    """Of the features of an annotation's video and query."""
+    if benchmark is None:
+        # Own queries are numbered by file, so that numbers of two files would meet in one store.
+        return entry.vid, entry.query
+    return benchmark.video_name(entry), benchmark.query_name(entry)

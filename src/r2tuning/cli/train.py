@@ -1,0 +1,93 @@
+"""``r2tuning train``: train a model by a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from r2tuning.training.train import Report
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe, such as charades-sta or own, or a YAML file.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="key=value of the recipe; may be given again.", metavar="KEY=VALUE"),
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="Folder of the run: checkpoints, log, state.  [default: runs/NAME]")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+) -> None:
+    """Train a model, from features that are there or, for your own videos, are made first.
+
+    Example: r2tuning train own --set data.annotations=moments.csv --set data.videos=clips --set training.epochs=20
+    """
+    from r2tuning.training.prepare import prepare_features
+    from r2tuning.training.recipes import load_recipe
+    from r2tuning.training.train import train as run_training
+
+    checked = load_recipe(recipe, overrides or ())
+    folder = run or Path("runs") / checked.name
+    prepare_features(checked)
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("Training"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TextColumn("steps"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[status]}"),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=None, status="")
+
+        def show(report: Report) -> None:
+            status = describe_report(report)
+            progress.update(task, completed=report.step, total=report.steps, status=status)
+            if "total" not in report.values:
+                console.print(f"epoch {report.epoch + 1}: {status}")
+
+        trained = run_training(checked, folder, resume=resume, report=show)
+    if not trained.finished:
+        typer.echo(
+            f"stopped; the state is saved, go on with: r2tuning train {recipe} … --run {folder} --resume", err=True
+        )
+        raise typer.Exit(130)
+    for name, value in trained.metrics.items():
+        typer.echo(f"{name} {value:.2f}")
+    typer.echo(f"Best checkpoint: {trained.best}")
+
+
+def describe_report(report: Report) -> str:
+    """Losses of a step, or the main numbers of a validation, on one line.
+
+    Example:
+        >>> from r2tuning.training.train import Report
+        >>> describe_report(Report(10, 90, 0, {"lr": 5e-4, "total": 1.25, "classification": 1.0, "waiting": 0.02}))
+        'epoch 1 · total 1.250 · cls 1.000 · lr 5.0e-04 · waiting 2%'
+        >>> describe_report(Report(90, 90, 0, {"MR-full-mAP": 41.5, "MR-full-R1@0.5": 60.0}))
+        'mAP 41.50 · R1@0.5 60.00'
+    """
+    values = report.values
+    if "total" not in values:
+        shown = {name.removeprefix("MR-full-"): value for name, value in values.items()}
+        names = [name for name in ("mAP", "R1@0.5", "R1@0.7", "mIoU", "HL-min-VeryGood-mAP") if name in shown]
+        return " · ".join(f"{name} {shown[name]:.2f}" for name in names)
+    short = {
+        "total": "total",
+        "classification": "cls",
+        "offset": "reg",
+        "saliency": "sal",
+        "video_calibration": "video",
+        "layer_calibration": "layer",
+    }
+    parts = [f"{label} {values[name]:.3f}" for name, label in short.items() if name in values]
+    tail = [f"lr {values['lr']:.1e}", f"waiting {values['waiting']:.0%}"]
+    return " · ".join([f"epoch {report.epoch + 1}", *parts, *tail])

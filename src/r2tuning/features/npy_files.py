@@ -1,0 +1,167 @@
+"""Feature files in the authors' layout: one NumPy array each, in a folder for videos and one for queries."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from tokenize import TokenError
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
+from torch import Tensor
+
+from r2tuning.backbone.registry import KNOWN_BACKBONES
+from r2tuning.errors import FeatureError
+from r2tuning.features.encoded import EncodedVideo, EncodingFacts
+from r2tuning.features.own_files import QueryFacts
+from r2tuning.features.writing import file_name, replace_file
+
+PIECE = 64
+"""Frames that are written at once."""
+
+Facts = TypeVar("Facts", bound=BaseModel)
+
+
+class NpyFiles:
+    """``{tag}_vid_k{K}/{name}.npy`` and ``{tag}_txt_k{K}/{name}.npy``; what r2tuning knows of them is in ``facts``.
+
+    Args:
+        folder: That of the store.
+        tag: What the names of the two folders begin with, such as ``clip_b32``.
+        layers: K.
+
+    Attributes:
+        videos: Folder of the videos' features.
+        queries: Folder of the queries' features.
+        folders: All folders of the store.
+    """
+
+    def __init__(self, folder: Path, tag: str, layers: int) -> None:
+        self.videos = folder / f"{tag}_vid_k{layers}"
+        self.queries = folder / f"{tag}_txt_k{layers}"
+        self._video_facts = folder / "facts" / "videos"
+        self._query_facts = folder / "facts" / "queries"
+        self.folders = (self.videos, self.queries, self._video_facts, self._query_facts)
+
+    def video_path(self, name: str) -> Path:
+        """The file of a video's features."""
+        return self.videos / file_name(name, ".npy")
+
+    def query_path(self, name: str) -> Path:
+        """The file of a query's features."""
+        return self.queries / file_name(name, ".npy")
+
+    def video_facts(self, name: str) -> EncodingFacts | None:
+        """How a video's features came about; None where they are not r2tuning's."""
+        return _read_facts(self._video_facts_path(name), EncodingFacts)
+
+    def query_facts(self, name: str) -> QueryFacts | None:
+        """How a query's features came about; None where they are not r2tuning's."""
+        return _read_facts(self._query_facts_path(name), QueryFacts)
+
+    def video_shape(self, name: str) -> tuple[int, ...]:
+        """``(T, K, P+1, Dv)`` of a video, without reading it."""
+        return map_array(self.video_path(name)).shape
+
+    def query_shape(self, name: str) -> tuple[int, ...]:
+        """``(L, K, Dq)`` of a query."""
+        return map_array(self.query_path(name)).shape
+
+    def read_video(self, name: str) -> Tensor:
+        """fp16 ``[T, K, P+1, Dv]``, memory-mapped."""
+        return _to_tensor(map_array(self.video_path(name)))
+
+    def read_query(self, name: str) -> Tensor:
+        """fp16 ``[L, K, Dq]``, memory-mapped."""
+        return _to_tensor(map_array(self.query_path(name)))
+
+    def save_video(self, name: str, encoded: EncodedVideo) -> None:
+        """Writes a video's features as a whole."""
+        shape = encoded.frames, encoded.layers, encoded.tokens, encoded.width
+        starts = range(0, encoded.frames, PIECE)
+        pieces = (encoded.read(start, min(start + PIECE, encoded.frames)).transpose(0, 1) for start in starts)
+        self._save(self.video_path(name), self._video_facts_path(name), shape, pieces, encoded.facts)
+
+    def save_query(self, name: str, values: Tensor, facts: QueryFacts) -> None:
+        """Writes a query's features, fp16 ``[L, K, Dq]``, as a whole."""
+        self._save(self.query_path(name), self._query_facts_path(name), tuple(values.shape), [values], facts)
+
+    def _save(
+        self, path: Path, facts_path: Path, shape: tuple[int, ...], pieces: Iterable[Tensor], facts: BaseModel
+    ) -> None:
+        # Old facts must not stand beside a new array, so they go first and come last.
+        with replace_file(path) as part:
+            facts_path.unlink(missing_ok=True)
+            with part.open("xb") as file:
+                header = {"descr": "<f2", "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+                for piece in pieces:
+                    file.write(piece.contiguous().numpy().astype("<f2", copy=False).tobytes())
+        with replace_file(facts_path) as part:
+            part.write_text(facts.model_dump_json() + "\n", encoding="utf-8")
+
+    def _video_facts_path(self, name: str) -> Path:
+        return self._video_facts / file_name(name, ".json")
+
+    def _query_facts_path(self, name: str) -> Path:
+        return self._query_facts / file_name(name, ".json")
+
+
+def map_array(path: Path) -> NDArray[Any]:
+    """Maps a file's array into memory without reading it; writes to it stay in this process.
+
+    Raises:
+        FeatureError: If the file is damaged, or holds something other than an fp16 or fp32 array.
+    """
+    try:
+        # Unlike np.load, this reads arrays only: no archives, and never a pickle.
+        array = np.lib.format.open_memmap(path, mode="c")
+    except (OSError, ValueError, OverflowError, SyntaxError, TokenError, MemoryError) as error:
+        reason = " ".join(str(error).split())[:150]
+        raise FeatureError(f"{path}: damaged or not a NumPy array ({reason}); extract or download it again") from error
+    if array.dtype.newbyteorder("=") not in (np.float16, np.float32):
+        raise FeatureError(f"{path}: holds numbers of type {array.dtype}, not fp16 or fp32; extract it again")
+    return array
+
+
+def backbone_tag(backbone: str) -> str:
+    """What the authors' folders of a backbone's features begin with.
+
+    Example:
+        >>> backbone_tag("openai/clip-vit-base-patch32"), backbone_tag("models/my-clip")
+        ('clip_b32', 'my_clip')
+    """
+    for known in KNOWN_BACKBONES:
+        if backbone in (known.repository, known.name):
+            return "clip_" + re.sub(r"\W", "", known.name.removeprefix("ViT-")).lower()
+    return re.sub(r"\W", "_", Path(backbone).name) or "clip"
+
+
+def find_npy_folders(folder: Path) -> list[tuple[str, int]]:
+    """Tags and layers of the pairs of feature folders in ``folder``."""
+    pairs = []
+    for videos in sorted(folder.glob("*_vid_k*")):
+        found = re.fullmatch(r"(.+)_vid_k([1-9]\d?)", videos.name)
+        if found and (folder / f"{found[1]}_txt_k{found[2]}").is_dir():
+            pairs.append((found[1], int(found[2])))
+    return pairs
+
+
+def _to_tensor(array: NDArray[Any]) -> Tensor:
+    if array.dtype != np.dtype("=f2"):  # fp32, or of a machine with another byte order
+        limit = np.finfo(np.float16).max
+        array = np.asarray(array).clip(-limit, limit).astype(np.float16)
+    return torch.from_numpy(array)
+
+
+def _read_facts(path: Path, kind: type[Facts]) -> Facts | None:
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        raise FeatureError(f"{path}: damaged or not written by r2tuning; extract its features again") from error

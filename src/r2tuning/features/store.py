@@ -1,0 +1,293 @@
+"""Features of many videos and queries in one folder, for training and evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from r2tuning.backbone import ClipBackbone
+from r2tuning.errors import FeatureError
+from r2tuning.features.encoded import EncodedVideo, EncodingFacts
+from r2tuning.features.npy_files import NpyFiles, backbone_tag, find_npy_folders, map_array
+from r2tuning.features.own_files import OwnFiles, QueryFacts
+from r2tuning.features.store_facts import STORE_FILE, Layout, StoreFacts
+from r2tuning.features.writing import remove_leftovers
+from r2tuning.types import QueryFeatures, Sampling
+
+
+class FeatureStore:
+    """Features by name; use `open` to read a folder and `create` to fill one.
+
+    What it hands out is memory-mapped: pages are read when they are used, and processes that read the same file share
+    them. The store itself holds no features, so it may be handed to worker processes.
+
+    Args:
+        folder: Where the features are.
+        files: Its files.
+        layers: K.
+        tokens: P + 1.
+        video_width: Dv.
+        query_width: Dq.
+        facts: How they came about; None for the authors'.
+
+    Attributes:
+        folder: Where the features are.
+        layers: K.
+        tokens: P + 1.
+        video_width: Dv.
+        query_width: Dq.
+        facts: How they came about; None for the authors'.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        files: OwnFiles | NpyFiles,
+        layers: int,
+        tokens: int,
+        video_width: int,
+        query_width: int,
+        facts: StoreFacts | None,
+    ) -> None:
+        self.folder = folder
+        self.layers = layers
+        self.tokens = tokens
+        self.video_width = video_width
+        self.query_width = query_width
+        self.facts = facts
+        self._files = files
+
+    @classmethod
+    def open(cls, folder: str | Path) -> FeatureStore:
+        """Opens a folder that `r2tuning extract` made, or one with the authors' ``*_vid_k4`` and ``*_txt_k4``.
+
+        Raises:
+            FeatureError: If it holds no features, those of several backbones, or damaged ones.
+        """
+        folder = Path(folder)
+        if (folder / STORE_FILE).is_file():
+            return cls._from_facts(folder, StoreFacts.read(folder))
+        pairs = find_npy_folders(folder)
+        if not pairs:
+            raise FeatureError(
+                f"{folder}: holds no features; make them with r2tuning extract, or put the authors' folders "
+                f"clip_b32_vid_k4 and clip_b32_txt_k4 there"
+            )
+        if len(pairs) > 1:
+            names = ", ".join(f"{tag}_vid_k{layers}" for tag, layers in pairs)
+            raise FeatureError(f"{folder}: holds features of several backbones ({names}); move all but one away")
+        ((tag, layers),) = pairs
+        files = NpyFiles(folder, tag, layers)
+        _, _, tokens, video_width = _first_shape(files.videos, 4)
+        _, _, query_width = _first_shape(files.queries, 3)
+        return cls(folder, files, layers, tokens, video_width, query_width, None)
+
+    @classmethod
+    def create(cls, folder: str | Path, backbone: ClipBackbone, layout: Layout = "own") -> FeatureStore:
+        """Makes a store for the features of a backbone, or opens one to go on with.
+
+        Args:
+            folder: Where to; made if need be.
+            backbone: The CLIP that the features will come from.
+            layout: How they are to lie in the folder.
+
+        Raises:
+            FeatureError: If the folder holds something else, or features of another backbone or layout, or cannot be
+                written.
+        """
+        folder = Path(folder)
+        facts = StoreFacts.of(backbone, layout)
+        try:
+            if (folder / STORE_FILE).is_file():
+                old = StoreFacts.read(folder)
+                facts.check_continues(old, folder)
+                facts = facts.model_copy(update={"backbone": old.backbone})
+            elif folder.is_dir() and any(folder.iterdir()):
+                raise FeatureError(f"{folder}: has files, but none of a store; choose an empty or new folder")
+            store = cls._from_facts(folder, facts)
+            for place in store._files.folders:
+                place.mkdir(parents=True, exist_ok=True)
+                remove_leftovers(place)
+        except OSError as error:
+            raise FeatureError(f"{folder}: cannot be written ({error}); choose another folder") from error
+        facts.write(folder)
+        return store
+
+    @classmethod
+    def _from_facts(cls, folder: Path, facts: StoreFacts) -> FeatureStore:
+        npy = facts.layout == "npy"
+        files = NpyFiles(folder, backbone_tag(facts.backbone), facts.layers) if npy else OwnFiles(folder)
+        return cls(folder, files, facts.layers, facts.tokens, facts.video_width, facts.query_width, facts)
+
+    def has_video(self, name: str) -> bool:
+        """Whether there is a file for the video."""
+        return self._files.video_path(name).is_file()
+
+    def has_query(self, name: str) -> bool:
+        """Whether there is a file for the query."""
+        return self._files.query_path(name).is_file()
+
+    def video(self, name: str) -> Tensor:
+        """Features of a video.
+
+        Returns:
+            fp16 ``[T, K, P+1, Dv]``, memory-mapped; an fp32 array is converted, which copies it.
+
+        Raises:
+            FeatureError: If there are none, or they are damaged, of another shape, or do not belong to the store.
+        """
+        self.video_facts(name)
+        values = self._files.read_video(name)
+        self._check_video(name, tuple(values.shape))
+        return values
+
+    def query(self, name: str) -> Tensor:
+        """Features of a query.
+
+        Returns:
+            fp16 ``[L, K, Dq]``, memory-mapped; an fp32 array is converted, which copies it.
+
+        Raises:
+            FeatureError: As `video`.
+        """
+        self.query_facts(name)
+        values = self._files.read_query(name)
+        self._check_query(name, tuple(values.shape))
+        return values
+
+    def frames(self, name: str) -> int:
+        """Number of frames T of a video, without reading its features.
+
+        Raises:
+            FeatureError: As `video`.
+        """
+        _require(self._files.video_path(name))
+        shape = self._files.video_shape(name)
+        self._check_video(name, shape)
+        return shape[0]
+
+    def video_facts(self, name: str) -> EncodingFacts | None:
+        """How a video's features came about; None for the authors'.
+
+        Raises:
+            FeatureError: If there are no features, or they were made otherwise than the store says.
+        """
+        path = _require(self._files.video_path(name))
+        if self.facts is None:
+            return None
+        facts = self._files.video_facts(name)
+        wanted = self.facts.fingerprint, self.facts.preprocess_version
+        if facts is None or (facts.fingerprint, facts.preprocess_version) != wanted:
+            raise _foreign(path)
+        return facts
+
+    def query_facts(self, name: str) -> QueryFacts | None:
+        """How a query's features came about; None for the authors'.
+
+        Raises:
+            FeatureError: As `video_facts`.
+        """
+        path = _require(self._files.query_path(name))
+        if self.facts is None:
+            return None
+        facts = self._files.query_facts(name)
+        if facts is None or facts.fingerprint != self.facts.fingerprint:
+            raise _foreign(path)
+        return facts
+
+    def is_current(self, name: str, source: Path, fps: float, sampling: Sampling) -> bool:
+        """Whether the store has a video's features, made the same way from the file as it is.
+
+        Args:
+            name: Of the video.
+            source: The video file.
+            fps: Frames per second that are wanted.
+            sampling: How frames are to be picked.
+
+        Returns:
+            False also for features that are damaged or older than the file.
+        """
+        path = self._files.video_path(name)
+        if not path.is_file():
+            return False
+        try:
+            facts = self.video_facts(name)
+            self.frames(name)
+            newer = source.stat().st_mtime_ns > path.stat().st_mtime_ns
+        except (FeatureError, OSError):  # without the file, encoding it says what is wrong
+            return False
+        return facts is not None and (facts.fps, facts.sampling) == (fps, sampling) and not newer
+
+    def has_text(self, name: str, text: str) -> bool:
+        """Whether the store has a query's features, made from this text."""
+        if not self.has_query(name):
+            return False
+        try:
+            facts = self.query_facts(name)
+            self._check_query(name, self._files.query_shape(name))
+        except FeatureError:
+            return False
+        return facts is not None and facts.text == text
+
+    def save_video(self, name: str, encoded: EncodedVideo) -> None:
+        """Puts a video into the store; what it has of that name is replaced once the new file is complete.
+
+        Raises:
+            FeatureError: If it cannot be written.
+        """
+        self._files.save_video(name, encoded)
+
+    def save_query(self, name: str, query: QueryFeatures, backbone: ClipBackbone) -> None:
+        """Puts a query into the store.
+
+        Args:
+            name: Of the query.
+            query: Its features.
+            backbone: The CLIP they come from.
+
+        Raises:
+            FeatureError: If it cannot be written.
+        """
+        facts = QueryFacts(
+            text=query.text, truncated=query.truncated, backbone=backbone.name, fingerprint=backbone.fingerprint
+        )
+        limit = torch.finfo(torch.float16).max  # as for videos, nothing becomes infinite
+        self._files.save_query(name, query.values.clamp(-limit, limit).half().cpu().transpose(0, 1), facts)
+
+    def _check_video(self, name: str, shape: tuple[int, ...]) -> None:
+        wanted = (self.layers, self.tokens, self.video_width)
+        if len(shape) != 4 or shape[0] < 1 or shape[1:] != wanted:
+            raise _misshapen(self._files.video_path(name), shape, ("T", *wanted))
+
+    def _check_query(self, name: str, shape: tuple[int, ...]) -> None:
+        wanted = (self.layers, self.query_width)
+        if len(shape) != 3 or shape[0] < 1 or shape[1:] != wanted:
+            raise _misshapen(self._files.query_path(name), shape, ("L", *wanted))
+
+
+def _require(path: Path) -> Path:
+    if not path.is_file():
+        raise FeatureError(f"{path}: no such file; make it with r2tuning extract")
+    return path
+
+
+def _foreign(path: Path) -> FeatureError:
+    return FeatureError(f"{path}: was not made the way the store says, or not finished; run r2tuning extract again")
+
+
+def _misshapen(path: Path, shape: tuple[int, ...], wanted: tuple[int | str, ...]) -> FeatureError:
+    expected = ", ".join(map(str, wanted))
+    return FeatureError(f"{path}: has shape {list(shape)}, not [{expected}]; extract or download it again")
+
+
+def _first_shape(folder: Path, dimensions: int) -> tuple[int, ...]:
+    """Shape of one of the arrays in a folder, the same whenever it is asked."""
+    path = min(folder.glob("*.npy"), default=None)
+    if path is None:
+        raise FeatureError(f"{folder}: holds no features; unpack the archive there, or extract again")
+    shape = map_array(path).shape
+    if len(shape) != dimensions or min(shape) < 1:
+        raise _misshapen(path, shape, ("T", "K", "P+1", "Dv") if dimensions == 4 else ("L", "K", "Dq"))
+    return shape

@@ -1,0 +1,147 @@
+"""A recipe: everything that decides what a training run computes, checked and written to every checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from r2tuning.decoding.config import DecodingConfig
+from r2tuning.model.config import R2Config
+from r2tuning.training.losses import LossWeights
+from r2tuning.training.losses import Recipe as LossRecipe
+
+Precision = Literal["auto", "32", "16-mixed", "bf16-mixed"]
+
+
+class Section(BaseModel):
+    """What all parts of a recipe have in common: unknown fields are refused, values do not change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataConfig(Section):
+    """What to train and validate on.
+
+    Attributes:
+        benchmark: Name of a benchmark, or ``own`` for your own annotations.
+        domain: Part of the benchmark to keep, such as ``dog``.
+        annotations: Folder of the benchmark's annotation files, or your own training file; None for where
+            ``r2tuning download`` puts them.
+        validation: Your own validation file; None validates on a share of the training videos (own data only).
+        features: Folder of features; None for the annotations' folder.
+        videos: Folder of your own videos, from which missing features are made.
+        train_split: Split to train on.
+        validation_split: Split to validate on; None for the one that papers report.
+        repeat: How often each annotation occurs in an epoch.
+        queries_per_video: Most queries of one video that share its features in a batch.
+        workers: Processes that read ahead.
+    """
+
+    benchmark: str = "own"
+    domain: str | None = None
+    annotations: Path | None = None
+    validation: Path | None = None
+    features: Path | None = None
+    videos: Path | None = None
+    train_split: str = "train"
+    validation_split: str | None = None
+    repeat: int = Field(default=1, ge=1)
+    queries_per_video: int = Field(default=1, ge=1)
+    workers: int = Field(default=2, ge=0)
+
+
+class LossConfig(LossWeights):
+    """Factors of the losses, and which form they have.
+
+    Attributes:
+        recipe: ``released``, what the published checkpoints were trained with, or ``paper``.
+    """
+
+    recipe: LossRecipe = "released"
+
+
+class OptimizerConfig(Section):
+    """AdamW with a linear warm-up and steps down.
+
+    Attributes:
+        lr: Learning rate after warm-up.
+        weight_decay: On every parameter.
+        warmup_steps: Steps over which the rate rises to ``lr``.
+        warmup_factor: Share of ``lr`` at the first step.
+        drop_epochs: Epochs (from 0) from which the rate is multiplied by ``drop_factor`` once more.
+        drop_factor: Factor of each drop.
+        clip_norm: Largest norm of all gradients together.
+    """
+
+    lr: float = Field(default=5e-4, gt=0)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    warmup_steps: int = Field(default=500, ge=0)
+    warmup_factor: float = Field(default=1e-3, gt=0, le=1)
+    drop_epochs: tuple[int, ...] = ()
+    drop_factor: float = Field(default=0.1, gt=0)
+    clip_norm: float = Field(default=35.0, gt=0)
+
+
+class TrainingConfig(Section):
+    """How the run goes.
+
+    Attributes:
+        epochs: Passes over the data.
+        batch_size: Queries in a batch of one process.
+        seed: Of weights, order, dropout and sampled frames.
+        precision: ``auto`` is ``16-mixed`` on a GPU, as published, and ``32`` on the CPU.
+        ema: Decay of an average of the weights that is validated and kept instead of them; None for none.
+        validate_every: Epochs between validations.
+        log_every: Steps between rows of the log.
+        checkpoint_every: Steps between saved states, from which an interrupted run goes on.
+        accelerator: ``auto``, ``cpu`` or ``cuda``.
+        devices: Processes on each machine, one per GPU.
+        nodes: Machines.
+        start_from: Checkpoint whose weights to begin with: published name, folder or ``.pth``; None for random ones.
+    """
+
+    epochs: int = Field(default=30, ge=1)
+    batch_size: int = Field(default=32, ge=1)
+    seed: int = Field(default=0, ge=0)
+    precision: Precision = "auto"
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    validate_every: int = Field(default=1, ge=1)
+    log_every: int = Field(default=10, ge=1)
+    checkpoint_every: int = Field(default=200, ge=1)
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: int = Field(default=1, ge=1)
+    nodes: int = Field(default=1, ge=1)
+    start_from: str | None = None
+
+
+class Recipe(Section):
+    """A whole training run.
+
+    Attributes:
+        name: Of the model, shown in results.
+        backbone: Hub name or folder of the CLIP whose features the model reads.
+        fps: Frames per second, for own data and for the videos the model will be asked about.
+        window: Seconds; longer videos will be covered by overlapping windows of this length.
+        model: Shape; the widths are taken from the features.
+        decoding: Rounding and suppression of moments.
+        data: What to train on.
+        losses: What to minimize.
+        optimizer: How to minimize it.
+        training: How the run goes.
+
+    Raises:
+        pydantic.ValidationError: If a field is unknown or out of range.
+    """
+
+    name: str = Field(min_length=1)
+    backbone: str = "openai/clip-vit-base-patch32"
+    fps: float = Field(default=0.5, gt=0)
+    window: float = Field(default=150, gt=0)
+    model: R2Config = R2Config()
+    decoding: DecodingConfig = DecodingConfig()
+    data: DataConfig = DataConfig()
+    losses: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    training: TrainingConfig = TrainingConfig()

@@ -1,0 +1,254 @@
+"""Batches for training: examples made from annotations and stored features, in an order that a seed decides."""
+
+from __future__ import annotations
+
+import random
+import signal
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader, Dataset
+
+from r2tuning.datasets import Annotation, Benchmark
+from r2tuning.errors import DataError
+from r2tuning.features.store import FeatureStore
+from r2tuning.training.targets import Targets, choose_positive, normalize_moments
+
+Group = tuple[int, ...]
+"""Indices of annotations of one video, which share its place in a batch."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One query on one video, and what is true of it.
+
+    Attributes:
+        video: fp16 ``[T, K, P+1, Dv]``, a view of memory-mapped features.
+        query: ``[L, K, Dq]``.
+        fps: Sampled frames per second.
+        moments: ``[M, 2]``, seconds.
+        saliency: ``[T]`` in [0, 1].
+        positive: Index of the frame drawn for the contrastive losses, or `r2tuning.training.targets.NO_POSITIVE`.
+        positive_mask: bool ``[T]``, the frames it was drawn from.
+    """
+
+    video: Tensor
+    query: Tensor
+    fps: float
+    moments: Tensor
+    saliency: Tensor
+    positive: int
+    positive_mask: Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded features of V videos and B queries on them, with targets.
+
+    Attributes:
+        video: fp16 ``[V, K, T, P+1, Dv]``.
+        query: ``[B, K, L, Dq]``.
+        video_mask: bool ``[V, T]``.
+        query_mask: bool ``[B, L]``.
+        video_index: int64 ``[B]``, the video that each query asks.
+        targets: Of the B queries.
+    """
+
+    video: Tensor
+    query: Tensor
+    video_mask: Tensor
+    query_mask: Tensor
+    video_index: Tensor
+    targets: Targets
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on a device; features keep their precision."""
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
+
+        return Batch(
+            video=move(self.video),
+            query=move(self.query),
+            video_mask=move(self.video_mask),
+            query_mask=move(self.query_mask),
+            video_index=move(self.video_index),
+            targets=Targets(*(move(getattr(self.targets, field.name)) for field in fields(Targets))),
+        )
+
+    def pad_to(self, frames: int) -> Batch:
+        """The batch with videos padded to ``frames``, at least T; so that ranks can gather their results."""
+        more = frames - self.video.shape[2]
+        if more == 0:
+            return self
+        targets = self.targets
+        return Batch(
+            video=torch.nn.functional.pad(self.video, (0, 0, 0, 0, 0, more)),
+            query=self.query,
+            video_mask=torch.nn.functional.pad(self.video_mask, (0, more)),
+            query_mask=self.query_mask,
+            video_index=self.video_index,
+            targets=Targets(
+                moments=targets.moments,
+                fps=targets.fps,
+                saliency=torch.nn.functional.pad(targets.saliency, (0, more)),
+                positive=targets.positive,
+                positive_mask=torch.nn.functional.pad(targets.positive_mask, (0, more)),
+            ),
+        )
+
+
+class TrainingData(Dataset[list[Example]]):
+    """Annotations with their stored features; an item is the examples of one group, in one epoch.
+
+    Workers read the same memory-mapped files, so nothing is copied for them. What is drawn for an example depends on
+    the seed, the epoch and the example alone, so that an interrupted training goes on as if it had not been.
+
+    Args:
+        annotations: Labelled annotations.
+        benchmark: What they belong to.
+        store: Features of their videos and queries.
+        layers: K, number of last layers to read.
+        seed: Of all random choices.
+
+    Raises:
+        FeatureError: If features of a video or query are missing.
+        DataError: If an annotation has no labels.
+    """
+
+    def __init__(
+        self, annotations: Sequence[Annotation], benchmark: Benchmark, store: FeatureStore, layers: int, seed: int
+    ) -> None:
+        for annotation in annotations:
+            if not annotation.labelled:
+                raise DataError(f"query {annotation.qid!r} has no labels to train on; use another split")
+        self.annotations = annotations
+        self.benchmark = benchmark
+        self.store = store
+        self.layers = layers
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+    def __getitem__(self, key: tuple[int, Group]) -> list[Example]:
+        epoch, group = key
+        return [self._example(index, epoch) for index in group]
+
+    def _example(self, index: int, epoch: int) -> Example:
+        annotation, benchmark = self.annotations[index], self.benchmark
+        video = self.store.video(benchmark.video_name(annotation))[:, -self.layers :]
+        fps = benchmark.frame_rate(annotation)
+        saliency = benchmark.saliency_target(annotation, len(video), fps)
+        # Video and labels may differ by a few frames; both are cut to the shorter.
+        frames = len(saliency)
+        mask = torch.from_numpy(benchmark.positive_frames(annotation, saliency))
+        draw = random.Random(f"{self.seed}/{epoch}/{index}")
+        return Example(
+            video=video[:frames],
+            query=self.store.query(benchmark.query_name(annotation))[:, -self.layers :].float(),
+            fps=fps,
+            moments=normalize_moments(torch.tensor(annotation.moments).reshape(-1, 2), frames, fps),
+            saliency=torch.from_numpy(saliency).float(),
+            positive=choose_positive(mask, draw),
+            positive_mask=mask,
+        )
+
+    def plan_epoch(self, epoch: int, batch_size: int, queries_per_video: int, repeat: int) -> list[list[Group]]:
+        """The batches of an epoch: every annotation ``repeat`` times, in an order of its own.
+
+        Args:
+            epoch: Number of the epoch.
+            batch_size: Queries in a batch, at most.
+            queries_per_video: Most queries of one video that share its features in a batch.
+            repeat: How often each annotation occurs.
+
+        Returns:
+            Groups of each batch; a group holds queries of one video.
+        """
+        draw = random.Random(f"{self.seed}/{epoch}/order")
+        groups = [group for _ in range(repeat) for group in self._group(queries_per_video, draw)]
+        draw.shuffle(groups)
+        per_batch = max(1, batch_size // queries_per_video)
+        return [groups[first : first + per_batch] for first in range(0, len(groups), per_batch)]
+
+    def _group(self, queries_per_video: int, draw: random.Random) -> list[Group]:
+        if queries_per_video == 1:
+            return [(index,) for index in range(len(self.annotations))]
+        videos = defaultdict(list)
+        for index, annotation in enumerate(self.annotations):
+            videos[annotation.vid].append(index)
+        groups: list[Group] = []
+        for indices in videos.values():
+            draw.shuffle(indices)
+            starts = range(0, len(indices), queries_per_video)
+            groups.extend(tuple(indices[first : first + queries_per_video]) for first in starts)
+        return groups
+
+
+def load_batches(
+    data: TrainingData, plan: Sequence[Sequence[Group]], epoch: int, workers: int, *, pin: bool
+) -> Iterator[Batch]:
+    """Reads planned batches, ahead of time in worker processes.
+
+    Args:
+        data: Where from.
+        plan: Batches to read, from `TrainingData.plan_epoch`.
+        epoch: Number of the epoch.
+        workers: Processes; 0 reads in this one.
+        pin: Whether to put batches where a GPU copies from fastest.
+
+    Yields:
+        One batch for each of the plan.
+    """
+    loader: DataLoader[Any] = DataLoader(  # collate makes a Batch of what the data hands out
+        data,
+        batch_sampler=[[(epoch, group) for group in batch] for batch in plan],
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin,
+        worker_init_fn=_leave_interrupts_to_the_main_process,
+    )
+    yield from loader
+
+
+def _leave_interrupts_to_the_main_process(_worker: int) -> None:
+    """Ctrl-C reaches every process of the terminal; workers must last until the step under way is done."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def collate(groups: Sequence[Sequence[Example]]) -> Batch:
+    """Pads the examples of several groups into one batch; the first example of a group gives its video.
+
+    Args:
+        groups: Examples of one video each.
+
+    Returns:
+        The batch.
+    """
+    examples = [example for group in groups for example in group]
+    videos = [group[0].video for group in groups]
+    moments = pad_sequence([example.moments for example in examples], batch_first=True, padding_value=torch.inf)
+    return Batch(
+        video=pad_sequence(videos, batch_first=True).transpose(1, 2).contiguous(),
+        query=pad_sequence([example.query for example in examples], batch_first=True).transpose(1, 2).contiguous(),
+        video_mask=_mask([len(video) for video in videos]),
+        query_mask=_mask([len(example.query) for example in examples]),
+        video_index=torch.tensor([place for place, group in enumerate(groups) for _ in group]),
+        targets=Targets(
+            moments=moments,
+            fps=torch.tensor([example.fps for example in examples]),
+            saliency=pad_sequence([example.saliency for example in examples], batch_first=True),
+            positive=torch.tensor([example.positive for example in examples]),
+            positive_mask=pad_sequence([example.positive_mask for example in examples], batch_first=True),
+        ),
+    )
+
+
+def _mask(lengths: Sequence[int]) -> Tensor:
+    return torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]

@@ -1,0 +1,185 @@
+"""Asks a model the queries of a benchmark, by the call that users make."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from math import isclose
+
+import torch
+
+from r2tuning.checkpoints import CheckpointConfig
+from r2tuning.datasets import Annotation, Benchmark
+from r2tuning.errors import FeatureError
+from r2tuning.features import EncodedVideo, EncodingFacts
+from r2tuning.features.store import FeatureStore
+from r2tuning.grounder import Grounder
+from r2tuning.metrics import Prediction
+from r2tuning.model import R2Tuning
+from r2tuning.training.scoring import score_predictions
+from r2tuning.types import Grounding, QueryFeatures
+
+MOMENTS = 50
+"""Moments kept of each answer, suppressed ones of score 0 included: the benchmarks count them."""
+
+WHOLE = 1e9
+"""A window in seconds that no video outlasts."""
+
+DECIMALS = 6
+"""Of seconds: 243 · 0.1 is to be 24.3, as the annotations have it, and nothing else is to change."""
+
+
+def see_whole(config: CheckpointConfig) -> CheckpointConfig:
+    """The configuration with videos seen whole however long they are, as for the published scores."""
+    return config.model_copy(update={"window": WHOLE})
+
+
+def predict(
+    grounder: Grounder,
+    annotations: Sequence[Annotation],
+    benchmark: Benchmark,
+    store: FeatureStore,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Prediction]:
+    """Answers every query from stored features; those of a video are read and projected once for all its queries.
+
+    Seconds count from the first frame, as they do in training.
+
+    Args:
+        grounder: The model; its configuration decides on windows (see `see_whole`).
+        annotations: Queries and their videos; labels are not looked at beyond their number.
+        benchmark: What they belong to.
+        store: Features of videos and queries.
+        progress: Told of the queries done and their number after every video.
+
+    Returns:
+        One prediction for each annotation, in their order: up to 50 moments (seconds, score in [0, 1]), best first,
+        and the saliency of every frame.
+
+    Raises:
+        FeatureError: If features are missing, damaged, or were made for another model or frame rate.
+        DataError: If a video has more or fewer frames than the benchmark's labels allow.
+    """
+    _require_features(annotations, benchmark, store)
+    layers = grounder.config.model.layers
+    together: dict[tuple[str, float | None, int | None], list[int]] = defaultdict(list)
+    for index, annotation in enumerate(annotations):
+        together[benchmark.video_name(annotation), annotation.duration, annotation.clips].append(index)
+    found: dict[int, Prediction] = {}
+    for indices in together.values():
+        encoded = open_video(annotations[indices[0]], benchmark, store, layers)
+        queries = [open_query(annotations[index], benchmark, store, layers) for index in indices]
+        answers = grounder.answer(encoded, queries, top_k=MOMENTS, threshold=0)
+        for index, answer in zip(indices, answers, strict=True):
+            found[index] = to_prediction(annotations[index], answer)
+        if progress is not None:
+            progress(len(found), len(annotations))
+    return [found[index] for index in range(len(annotations))]
+
+
+def evaluate_model(
+    model: R2Tuning,
+    config: CheckpointConfig,
+    annotations: Sequence[Annotation],
+    benchmark: Benchmark,
+    store: FeatureStore,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, float]:
+    """Scores a model that may be in the middle of its training, in fp32 and with videos seen whole.
+
+    Args:
+        model: The model; it is left in the mode it was in.
+        config: What its checkpoint will say.
+        annotations: Labelled annotations with durations.
+        benchmark: What they belong to.
+        store: Features of videos and queries.
+        progress: As for `predict`.
+
+    Returns:
+        Percent, see `score_predictions`.
+
+    Raises:
+        FeatureError: As `predict`.
+        DataError: As `predict`, or if a duration is unknown.
+        MetricError: If nothing is annotated.
+    """
+    training = model.training
+    try:
+        # Training may run this under autocast; users do not.
+        with torch.autocast(model.level_scale.device.type, enabled=False):
+            grounder = Grounder(model, see_whole(config), None)
+            predictions = predict(grounder, annotations, benchmark, store, progress)
+    finally:
+        model.train(training)
+    return score_predictions(predictions, annotations, benchmark)
+
+
+def open_video(annotation: Annotation, benchmark: Benchmark, store: FeatureStore, layers: int) -> EncodedVideo:
+    """The stored features of an annotation's video, cut to its label rows where the benchmark has labels.
+
+    A model may read fewer layers than are stored: the last ones.
+
+    Raises:
+        FeatureError: If they are missing, damaged, or made at another frame rate.
+        DataError: If frames and label rows differ by more than the benchmark allows.
+    """
+    name, fps = benchmark.video_name(annotation), benchmark.frame_rate(annotation)
+    values, made = store.video(name), store.video_facts(name)
+    if made is not None and not isclose(made.fps, fps, rel_tol=1e-6):
+        raise FeatureError(
+            f"{name}: features have {made.fps:g} frames per second, {benchmark.name} is seen at {fps:g}; "
+            "run r2tuning extract again without --fps"
+        )
+    frames = _count_frames(annotation, benchmark, len(values), fps)
+    facts = EncodingFacts(
+        video=name,
+        duration=annotation.duration or len(values) / fps,
+        start=0,
+        fps=fps,
+        sampling="exact" if made is None else made.sampling,
+        truncated=False if made is None else made.truncated,
+        backbone="" if made is None else made.backbone,
+        fingerprint="" if made is None else made.fingerprint,
+        preprocess_version=0 if made is None else made.preprocess_version,
+    )
+    return EncodedVideo(facts, values[:frames, -layers:])
+
+
+def open_query(annotation: Annotation, benchmark: Benchmark, store: FeatureStore, layers: int) -> QueryFeatures:
+    """The stored features of an annotation's query, of the last layers.
+
+    Raises:
+        FeatureError: If they are missing or damaged.
+    """
+    values = store.query(benchmark.query_name(annotation))
+    return QueryFeatures(annotation.query, values[:, -layers:].transpose(0, 1).float())
+
+
+def to_prediction(annotation: Annotation, answer: Grounding) -> Prediction:
+    """An answer as the metrics take it."""
+    windows = [[round(m.start, DECIMALS), round(m.end, DECIMALS), m.score] for m in answer.moments]
+    return Prediction(qid=annotation.qid, windows=windows, saliency=answer.saliency.scores)  # type: ignore[arg-type]
+
+
+def _count_frames(annotation: Annotation, benchmark: Benchmark, frames: int, fps: float) -> int:
+    if benchmark.labels is None:
+        return frames
+    if annotation.saliency is not None:
+        return len(benchmark.saliency_target(annotation, frames, fps))
+    # Labels are withheld; an answer must not depend on whether they are.
+    return frames if annotation.duration is None else min(frames, max(1, int(annotation.duration * fps)))
+
+
+def _require_features(annotations: Sequence[Annotation], benchmark: Benchmark, store: FeatureStore) -> None:
+    """Says at once how much is missing, rather than at the first video that is."""
+    for kind, names, has in (
+        ("videos", dict.fromkeys(benchmark.video_name(a) for a in annotations), store.has_video),
+        ("queries", dict.fromkeys(benchmark.query_name(a) for a in annotations), store.has_query),
+    ):
+        missing = [name for name in names if not has(name)]
+        if missing:
+            first = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
+            raise FeatureError(
+                f"{store.folder}: no features of {len(missing)} of {len(names)} {kind} ({first}); make them with "
+                f"r2tuning extract, or fetch the authors' with r2tuning download"
+            )

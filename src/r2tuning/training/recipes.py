@@ -1,0 +1,135 @@
+"""Recipe files: small YAML files that say how a training run differs from the defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from r2tuning.errors import RecipeError
+from r2tuning.training.config import Recipe
+
+_FOLDER = files("r2tuning") / "recipes"
+
+
+def list_recipes() -> list[str]:
+    """Names of the recipes that come with the package, such as ``charades-sta`` and ``tvsum/BK``."""
+
+    def walk(folder: Traversable, prefix: str) -> Iterator[str]:
+        for item in folder.iterdir():
+            if item.is_dir():
+                yield from walk(item, f"{prefix}{item.name}/")
+            elif item.name.endswith(".yaml"):
+                yield prefix + item.name.removesuffix(".yaml")
+
+    return sorted(walk(_FOLDER, ""))
+
+
+def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads a recipe and sets what differs this time.
+
+    Args:
+        name: Of a recipe in the package, or a YAML file. A file may start with ``extends: NAME``.
+        overrides: ``key=value`` with dotted keys, such as ``optimizer.lr=1e-4``; values are YAML.
+
+    Returns:
+        The checked recipe.
+
+    Raises:
+        RecipeError: If there is no such recipe, it is not YAML, or a key or value is not valid.
+    """
+    values = _read(str(name), ())
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise RecipeError(f"--set {override}: write key=value, such as optimizer.lr=1e-4")
+        try:
+            value = _as_number(yaml.safe_load(text))
+        except yaml.YAMLError as error:
+            raise RecipeError(f"--set {override}: {text!r} is not a YAML value") from error
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        values = _merge(values, value)
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise RecipeError(f"{name}: {_explain(error)}") from error
+
+
+def write_recipe(recipe: Recipe) -> str:
+    """The whole recipe as YAML that `load_recipe` reads."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
+    if name in seen:
+        raise RecipeError(f"{name}: extends itself ({' → '.join((*seen, name))}); break the circle")
+    known = list_recipes()
+    # A name of ours wins; a file of the same name is reached by ./NAME.
+    exact = {recipe.lower(): recipe for recipe in known}
+    try:
+        if name.lower() in exact:
+            text = _FOLDER.joinpath(f"{exact[name.lower()]}.yaml").read_text(encoding="utf-8")
+        elif Path(name).is_file():
+            text = Path(name).read_text(encoding="utf-8")
+        else:
+            near = get_close_matches(name.lower(), exact, n=1, cutoff=0.6)
+            hint = f"did you mean {exact[near[0]]}?" if near else f"give a YAML file or one of {', '.join(known)}"
+            raise RecipeError(f"{name}: no such recipe; {hint}")
+        values = yaml.safe_load(text) or {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{name}: cannot be read ({error}); check the file") from error
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{name}: not YAML ({' '.join(str(error).split())}); correct the file") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"{name}: holds {type(values).__name__}, not keys and values; correct the file")
+    base = values.pop("extends", None)
+    own = _merge({}, _as_number(values))
+    return own if base is None else _merge(_read(str(base), (*seen, name)), own)
+
+
+def _merge(base: dict[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in change.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _as_number(value: Any) -> Any:
+    """Reads ``1e-4``, which YAML 1.1 takes for a string, as the number everybody means."""
+    if isinstance(value, dict):
+        return {key: _as_number(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_as_number(item) for item in value]
+    if isinstance(value, str) and "e" in value.lower():
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _explain(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] != "extra_forbidden":
+        return f"{key}: {problem['msg']}, not {problem['input']!r}" if key else problem["msg"]
+    valid = list(_keys(Recipe, ""))
+    same_last = [name for name in valid if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
+    near = same_last or get_close_matches(key, valid, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else f"valid are {', '.join(Recipe.model_fields)}"
+    return f"unknown key {key}; {hint}"
+
+
+def _keys(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _keys(field.annotation, f"{prefix}{name}.")

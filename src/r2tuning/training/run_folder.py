@@ -1,0 +1,186 @@
+"""The folder of a training run: its recipe, its log, its checkpoints, and the state from which it can go on."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from r2tuning import __version__
+from r2tuning.checkpoints import save_checkpoint
+from r2tuning.checkpoints.config import CheckpointConfig
+from r2tuning.errors import TrainingError
+from r2tuning.training.config import Recipe
+from r2tuning.training.recipes import load_recipe, write_recipe
+
+RECIPE_FILE = "recipe.yaml"
+ENVIRONMENT_FILE = "environment.json"
+STATE_FILE = "state.pt"
+LOG_FILE = "log.csv"
+
+_PACKAGES = ("torch", "lightning", "transformers", "numpy", "safetensors", "av")
+_FREE = ("epochs", "validate_every", "log_every", "checkpoint_every")
+"""Settings of ``training`` that may change when a run goes on: they decide how long, not what is computed."""
+
+
+class RunFolder:
+    """What a run writes.
+
+    Args:
+        path: The folder.
+
+    Attributes:
+        path: The folder.
+        best: Checkpoint of the best validation.
+        last: Checkpoint of the last validation.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.best = self.path / "best"
+        self.last = self.path / "last"
+
+    def begin(self, recipe: Recipe) -> None:
+        """Makes the folder and writes the recipe, package versions, seed and git state to it.
+
+        Raises:
+            TrainingError: If it holds a run already, or cannot be made.
+        """
+        if (self.path / RECIPE_FILE).exists():
+            raise TrainingError(
+                f"{self.path}: holds a run already; go on with --resume, or choose another --run folder"
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            _write(self.path / ENVIRONMENT_FILE, json.dumps(describe_environment(recipe), indent=2) + "\n")
+            _write(self.path / RECIPE_FILE, write_recipe(recipe))
+        except OSError as error:
+            raise TrainingError(f"{self.path}: cannot be written ({error}); choose another --run folder") from error
+
+    def resume(self, recipe: Recipe) -> dict[str, Any] | None:
+        """The saved state of the run; None if it was interrupted before it saved one.
+
+        Raises:
+            TrainingError: If there is no run, it had another recipe, or its state is damaged.
+        """
+        if not (self.path / RECIPE_FILE).is_file():
+            raise TrainingError(f"{self.path}: holds no run to go on with; leave out --resume")
+        old = load_recipe(self.path / RECIPE_FILE)
+        if _essence(old) != _essence(recipe):
+            difference = _first_difference(_essence(old), _essence(recipe))
+            raise TrainingError(f"{self.path}: was run with another recipe ({difference}); choose another --run folder")
+        _write(self.path / RECIPE_FILE, write_recipe(recipe))
+        if not (self.path / STATE_FILE).is_file():
+            return None
+        try:
+            state: dict[str, Any] = torch.load(self.path / STATE_FILE, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises many kinds for a damaged file
+            raise TrainingError(f"{self.path / STATE_FILE}: damaged; start again in another --run folder") from error
+        return state
+
+    def save_state(self, state: Mapping[str, Any]) -> None:
+        """Writes the state, or leaves the one before."""
+        part = self.path / f".{STATE_FILE}.part"
+        torch.save(dict(state), part)
+        part.replace(self.path / STATE_FILE)
+
+    def save_model(self, folder: Path, weights: Mapping[str, torch.Tensor], config: CheckpointConfig) -> None:
+        """Writes a checkpoint with the recipe and environment beside it."""
+        save_checkpoint(folder, weights, config)
+        for name in (RECIPE_FILE, ENVIRONMENT_FILE):
+            _write(folder / name, (self.path / name).read_text(encoding="utf-8"))
+
+
+class Log:
+    """Rows of numbers, as CSV and for TensorBoard.
+
+    Args:
+        folder: The run's.
+        columns: Names of the numbers.
+        step: Number of steps done so far; rows of later steps, from before an interruption, are removed.
+    """
+
+    def __init__(self, folder: Path, columns: tuple[str, ...], step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._path = folder / LOG_FILE
+        rows = []
+        if self._path.exists():
+            with self._path.open(newline="", encoding="utf-8") as file:
+                rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+        self._columns = ("step", "epoch", *columns)
+        self._file = self._path.open("w", newline="", encoding="utf-8")
+        self._csv = csv.DictWriter(self._file, self._columns, extrasaction="ignore")
+        self._csv.writeheader()
+        self._csv.writerows(rows)
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+
+    def write(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
+        """Adds a row; numbers without a column go to TensorBoard only."""
+        self._csv.writerow({"step": step, "epoch": epoch, **{name: f"{value:.6g}" for name, value in values.items()}})
+        self._file.flush()
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Closes the files."""
+        self._file.close()
+        self._board.close()
+
+
+def describe_environment(recipe: Recipe) -> dict[str, Any]:
+    """What a run's numbers may depend on beside its recipe."""
+    return {
+        "r2tuning": __version__,
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in _PACKAGES},
+        "platform": platform.platform(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "seed": recipe.training.seed,
+        "git": _git_state(),
+    }
+
+
+def _git_state() -> dict[str, Any] | None:
+    """Commit of the code and whether it was changed since; None for an installed package."""
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "--", "."))}
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+def _essence(recipe: Recipe) -> dict[str, Any]:
+    values = recipe.model_dump(mode="json")
+    for name in _FREE:
+        del values["training"][name]
+    del values["data"]["workers"]
+    return values
+
+
+def _first_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> str:
+    for key, value in old.items():
+        if value != new[key]:
+            if isinstance(value, dict):
+                return _first_difference(value, new[key], f"{prefix}{key}.")
+            return f"{prefix}{key} was {value}, is {new[key]}"
+    return ""
