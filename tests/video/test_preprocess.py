@@ -8,7 +8,8 @@ import pytest
 from av.video.reformatter import VideoReformatter
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from r2tuning.video.preprocess import MEAN, STD, Preprocessor, scaled_size
+from r2tuning.backbone.loading import CLIP_MEAN, CLIP_STD
+from r2tuning.video.preprocess import Preprocessor, scaled_size
 
 EXACT_SCALER = 0x4 | 0x2000 | 0x40000  # as in preprocess.py; PyAV's default rounds colours 1-2 levels off
 
@@ -124,8 +125,8 @@ def solid_frame(rgb, red, blue, full_range, size):
 
 def test_statistics_are_clips():
     processor = CLIPImageProcessorPil()
-    assert tuple(processor.image_mean) == MEAN
-    assert tuple(processor.image_std) == STD
+    assert tuple(processor.image_mean) == CLIP_MEAN
+    assert tuple(processor.image_std) == CLIP_STD
 
 
 @pytest.mark.parametrize(("size", "shape"), [((1, 1000), (224, 224000)), ((3, 2), (336, 224)), ((2, 3), (224, 336))])

@@ -1,7 +1,7 @@
 """What is done to the pixels of a frame before CLIP sees them: the only copy in the package.
 
-The short side is scaled to the model's size, and the centre is cut out. Mean and standard deviation are applied where
-the model runs.
+The short side is scaled to the model's size, and the centre is cut out. Mean and standard deviation belong
+to the CLIP and are applied where it runs (`r2tuning.backbone`).
 """
 
 from __future__ import annotations
@@ -12,12 +12,6 @@ from av.video.reformatter import VideoReformatter
 
 PREPROCESS_VERSION = 1
 """Raised whenever the same frame would give other pixels; stored features record it."""
-
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-"""CLIP's mean of R, G and B, of pixels scaled to [0, 1]."""
-
-STD = (0.26862954, 0.26130258, 0.27577711)
-"""CLIP's standard deviation of R, G and B, of pixels scaled to [0, 1]."""
 
 # libswscale's SWS_BICUBIC | SWS_FULL_CHR_H_INT | SWS_ACCURATE_RND: without the last two, colours are off by 1-2 levels.
 # As a number, because PyAV names the flags only in its newest versions.
