@@ -49,8 +49,8 @@ def download(
         to,
         annotations_only=annotations_only,
         keep_archives=keep_archives,
-        announce=_announce,
-        progress=_show_bytes,
+        announce=announce_files,
+        progress=show_bytes,
     )
     typer.echo(folder)
     if benchmark is QVHIGHLIGHTS and not (folder / TEST_TRUTH).exists():
@@ -61,7 +61,7 @@ def download(
         )
 
 
-def _announce(files: Sequence[HubFile]) -> None:
+def announce_files(files: Sequence[HubFile]) -> None:
     if not files:
         typer.echo("Nothing to download: all of it is there.", err=True)
         return
@@ -79,6 +79,6 @@ def _in_words(size: int) -> str:
 
 
 @contextmanager
-def _show_bytes(step: str) -> Iterator[Callable[[int, int], None]]:
+def show_bytes(step: str) -> Iterator[Callable[[int, int], None]]:
     with show_progress(step, "MB") as report:
         yield lambda done, total: report(done // 10**6, total // 10**6)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from r2tuning.cli.download import _announce, _show_bytes
+from r2tuning.cli.download import announce_files, show_bytes
 from r2tuning.cli.evaluate import ask, place_data, report
 from r2tuning.cli.score_table import print_spread
+from r2tuning.cli.train import describe_report
 
 if TYPE_CHECKING:
     from r2tuning.training.config import Recipe
@@ -24,6 +25,10 @@ def reproduce(
     train: Annotated[
         bool, typer.Option("--train", help="Also train anew, and show mean and deviation of the seeds.")
     ] = False,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="key=value of the recipe, for --train; may be given again.", metavar="KEY=VALUE"),
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of trainings, with seeds from 0; needs --train.")] = 3,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1 …; the GPU by default where there is one.")
@@ -41,9 +46,9 @@ def reproduce(
     from r2tuning.training.benchmarking import open_split
     from r2tuning.training.recipes import load_recipe
 
-    recipe = load_recipe(find_published(name).name)
+    recipe = load_recipe(find_published(name).name, overrides or ())
     benchmark = find_benchmark(recipe.data.benchmark)
-    folder = download_benchmark(benchmark, to, announce=_announce, progress=_show_bytes)
+    folder = download_benchmark(benchmark, to, announce=announce_files, progress=show_bytes)
     recipe = place_data(recipe, folder, folder)
     data = open_split(recipe)
     model, answers = ask(data, recipe.name, False, device)
@@ -66,5 +71,4 @@ def _train(recipe: Recipe, folder: Path, seeds: int) -> None:
 
 
 def _tell(seed: int, told: Report) -> None:
-    shown = "  ".join(f"{name} {value:.4g}" for name, value in list(told.values.items())[:4])
-    typer.echo(f"seed {seed}: step {told.step}/{told.steps}, epoch {told.epoch}: {shown}", err=True)
+    typer.echo(f"seed {seed}, step {told.step} of {told.steps}: {describe_report(told)}", err=True)

@@ -49,9 +49,10 @@ def print_scores(title: str, metrics: Mapping[str, float], published: Mapping[st
 def print_spread(title: str, spread: Mapping[str, Spread], published: Mapping[str, float]) -> None:
     """Prints mean ± standard deviation of several runs, beside the published scores; all in percent."""
     table = _start_table("metric", "trained", "published", "difference")
+    sign = "+/-" if Console().options.ascii_only else "±"
     for name in choose_metrics(spread):
         mean, deviation = spread[name].mean, spread[name].deviation
-        row = [name, f"{mean:.2f}" if deviation is None else f"{mean:.2f} ± {deviation:.2f}"]
+        row = [name, f"{mean:.2f}" if deviation is None else f"{mean:.2f} {sign} {deviation:.2f}"]
         if name in published:
             row += [f"{published[name]:.2f}", f"{mean - published[name]:+.2f}"]
         table.add_row(*row)
@@ -78,7 +79,8 @@ def write_scores(json_file: str, content: Mapping[str, object], *, force: bool) 
 def _print(title: str, table: Table) -> None:
     console = Console()
     # Not the table's own title, which would wrap at the table's width.
-    console.print(show_on_one_line(title), style="bold", markup=False, highlight=False, soft_wrap=True)
+    shown = show_on_one_line(title).encode(console.encoding, "backslashreplace").decode(console.encoding)
+    console.print(shown, style="bold", markup=False, highlight=False, soft_wrap=True)
     console.print(table)
 
 

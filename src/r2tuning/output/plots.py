@@ -103,6 +103,8 @@ def plot_grounding(
         matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "r2tuning"})
         # Characters that no installed font has are drawn as boxes; a warning for each would help nobody.
         warnings.filterwarnings("ignore", r"Glyph .* missing from", UserWarning)
+        # Before 3.11, matplotlib says so of scripts whose letters it places one by one.
+        warnings.filterwarnings("ignore", r"Matplotlib currently does not support", UserWarning)
         content = _render(_draw(result, thumbnails, thumbnail_times, top), suffix)
     write_atomically(path, content, force=force)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +13,12 @@ from pydantic import BaseModel, ValidationError
 from r2tuning.errors import RecipeError
 from r2tuning.training.config import Recipe
 
-_FOLDER = files("r2tuning") / "recipes"
+_FOLDER = Path(__file__).parents[1] / "recipes"
 
 
 def list_recipes() -> list[str]:
     """Names of the recipes that come with the package, such as ``charades-sta`` and ``tvsum/BK``."""
-
-    def walk(folder: Traversable, prefix: str) -> Iterator[str]:
-        for item in folder.iterdir():
-            if item.is_dir():
-                yield from walk(item, f"{prefix}{item.name}/")
-            elif item.name.endswith(".yaml"):
-                yield prefix + item.name.removesuffix(".yaml")
-
-    return sorted(walk(_FOLDER, ""))
+    return sorted(file.relative_to(_FOLDER).with_suffix("").as_posix() for file in _FOLDER.rglob("*.yaml"))
 
 
 def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -50,7 +40,7 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         if not equals or not key:
             raise RecipeError(f"--set {override}: write key=value, such as optimizer.lr=1e-4")
         try:
-            value = _as_number(yaml.safe_load(text))
+            value = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise RecipeError(f"--set {override}: {text!r} is not a YAML value") from error
         for part in reversed(key.split(".")):
@@ -70,12 +60,23 @@ def write_recipe(recipe: Recipe) -> str:
 def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
     if name in seen:
         raise RecipeError(f"{name}: extends itself ({' → '.join((*seen, name))}); break the circle")
+    values = _parse(name)
+    base = values.pop("extends", None)
+    if base is None:
+        return values
+    beside = Path(name).parent / str(base)
+    # A file names others as seen from its own folder.
+    other = str(beside) if Path(name).is_file() and beside.is_file() and str(base) not in list_recipes() else str(base)
+    return _merge(_read(other, (*seen, name)), values)
+
+
+def _parse(name: str) -> dict[str, Any]:
     known = list_recipes()
     # A name of ours wins; a file of the same name is reached by ./NAME.
     exact = {recipe.lower(): recipe for recipe in known}
     try:
         if name.lower() in exact:
-            text = _FOLDER.joinpath(f"{exact[name.lower()]}.yaml").read_text(encoding="utf-8")
+            text = (_FOLDER / f"{exact[name.lower()]}.yaml").read_text(encoding="utf-8")
         elif Path(name).is_file():
             text = Path(name).read_text(encoding="utf-8")
         else:
@@ -89,9 +90,7 @@ def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
         raise RecipeError(f"{name}: not YAML ({' '.join(str(error).split())}); correct the file") from error
     if not isinstance(values, dict):
         raise RecipeError(f"{name}: holds {type(values).__name__}, not keys and values; correct the file")
-    base = values.pop("extends", None)
-    own = _merge({}, _as_number(values))
-    return own if base is None else _merge(_read(str(base), (*seen, name)), own)
+    return values
 
 
 def _merge(base: dict[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,28 +101,18 @@ def _merge(base: dict[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _as_number(value: Any) -> Any:
-    """Reads ``1e-4``, which YAML 1.1 takes for a string, as the number everybody means."""
-    if isinstance(value, dict):
-        return {key: _as_number(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_as_number(item) for item in value]
-    if isinstance(value, str) and "e" in value.lower():
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
 def _explain(error: ValidationError) -> str:
     problem = error.errors()[0]
     key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "value_error":  # our own words, which name what they found
+        return f"{key}: {problem['msg'].removeprefix('Value error, ')}; correct it"
     if problem["type"] != "extra_forbidden":
-        return f"{key}: {problem['msg']}, not {problem['input']!r}" if key else problem["msg"]
+        return f"{key}: {problem['msg']}, not {problem['input']!r}"
     valid = list(_keys(Recipe, ""))
-    same_last = [name for name in valid if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
-    near = same_last or get_close_matches(key, valid, n=1, cutoff=0.5)
+    last = key.rsplit(".", 1)[-1]
+    initials = "".join(word[0] for word in last.split("_") if word)  # learning_rate for lr
+    near = [name for name in valid if name.rsplit(".", 1)[-1] in (last, initials)]
+    near = near or get_close_matches(key, valid, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else f"valid are {', '.join(Recipe.model_fields)}"
     return f"unknown key {key}; {hint}"
 

@@ -78,7 +78,7 @@ class LengthScore:
     """How well queries of some length are answered.
 
     Attributes:
-        words: Range of their numbers of words, such as ``1-10`` or ``≥41``.
+        words: Range of their numbers of words, such as ``1-10`` or ``41+``.
         queries: How many there are.
         mean_ap: MR mAP in percent; None where there are none.
     """
@@ -110,7 +110,7 @@ def score_query_lengths(
         >>> long = replace(truth, qid=2, query=" ".join(["word"] * 41))
         >>> scores = score_query_lengths([Prediction(1, [[10, 20, 0.9]]), Prediction(2, [])], [truth, long])
         >>> [(score.words, score.mean_ap) for score in scores]
-        [('1-10', 100.0), ('11-20', None), ('21-30', None), ('31-40', None), ('≥41', 0.0)]
+        [('1-10', 100.0), ('11-20', None), ('21-30', None), ('31-40', None), ('41+', 0.0)]
     """
     # Unlabelled saliency: only moments are scored, and the queries that have none drop out.
     truths = [to_ground_truth(replace(a, saliency=None)) for a in annotations if a.moments]
@@ -119,7 +119,7 @@ def score_query_lengths(
     for least, most in WORD_BINS:
         chosen = [t for t in truths if least <= len(t.query.split()) <= (most or len(t.query))]
         metrics = evaluate_grounding([answers[t.qid] for t in chosen], chosen) if chosen else {}
-        name = f"≥{least}" if most is None else f"{least}-{most}"
+        name = f"{least}+" if most is None else f"{least}-{most}"
         scores.append(LengthScore(name, len(chosen), metrics.get("MR-full-mAP")))
     return scores
 

@@ -1,0 +1,210 @@
+"""``r2tuning evaluate`` and ``r2tuning score`` as a user runs them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from small_benchmarks import charades_lines, make_model, save_charades, save_features, write_lines
+from typer.testing import CliRunner, Result
+
+from r2tuning.checkpoints import save_checkpoint
+from r2tuning.cli.main import app
+from r2tuning.datasets import find_benchmark, load_annotations
+from r2tuning.features.store import FeatureStore
+from r2tuning.training.evaluate import evaluate_model
+
+WITHHELD = {"qid": 1, "vid": "a", "query": "a dog runs", "duration": 150}
+LABELLED = WITHHELD | {
+    "relevant_windows": [[20, 40]],
+    "relevant_clip_ids": [10, 11],
+    "saliency_scores": [[4, 4, 4]] * 2,
+}
+
+
+def run(command: str, *arguments: object) -> Result:
+    return CliRunner().invoke(app, [command, *map(str, arguments)])
+
+
+def refused(result: Result, code: int, *parts: str) -> None:
+    """Nothing on stdout, and on stderr what is wrong; in one line where it is an error."""
+    assert (result.exit_code, result.stdout) == (code, ""), result.output
+    shown = " ".join(result.stderr.replace("│", " ").split())
+    for part in parts:
+        assert part in shown
+    if code == 1:
+        assert len(result.stderr.strip().splitlines()) == 1
+
+
+def save_model(folder: Path, family: str = "grounding", **settings: Any) -> Path:
+    config, model = make_model(family, **settings)
+    save_checkpoint(folder, model.state_dict(), config)
+    return folder
+
+
+def rows(shown: str) -> dict[str, list[str]]:
+    """Rows of a table by their first cell."""
+    return {line.split()[0]: line.split()[1:] for line in shown.splitlines() if line.startswith(" ") and line.split()}
+
+
+@pytest.fixture(scope="module")
+def charades(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_charades(tmp_path_factory.mktemp("charades"))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("model") / "m", window=8)
+
+
+@pytest.fixture
+def qvhighlights(tmp_path: Path) -> Path:
+    folder = tmp_path / "qv"
+    write_lines(folder / "qvhighlights_val.jsonl", [LABELLED])
+    write_lines(folder / "qvhighlights_test.jsonl", [WITHHELD])
+    return save_features(folder, {"a": 75}, ["1"])
+
+
+def test_a_table_beside_the_published_scores(charades: Path, model: Path) -> None:
+    result = run("evaluate", "charades-sta", "--checkpoint", model, "--annotations", charades)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("small on charades-sta, test split, 12 queries\n")
+    shown = rows(result.stdout)
+    assert shown["metric"] == ["ours", "published", "difference"]
+    from r2tuning.checkpoints import read_checkpoint
+
+    config, network = read_checkpoint(model)
+    benchmark = find_benchmark("charades-sta")
+    truth = load_annotations(charades / "charades_test.jsonl", benchmark)
+    metrics = evaluate_model(network, config, truth, benchmark, FeatureStore.open(charades))
+    assert metrics["MR-full-R1@0.5"] != 60.48
+    assert shown["MR-full-R1@0.5"] == [
+        f"{metrics['MR-full-R1@0.5']:.2f}",
+        "60.48",
+        f"{metrics['MR-full-R1@0.5'] - 60.48:+.2f}",
+    ]
+    assert shown["MR-full-mAP"] == [f"{metrics['MR-full-mAP']:.2f}"]
+    assert "MR-full-R5@0.95" not in shown
+
+    printed = run("evaluate", "charades-sta", "-c", model, "--annotations", charades, "--json", "-", "--bins")
+    content = json.loads(printed.stdout)
+    assert content["metrics"] == metrics
+    assert content["published"] == {"MR-full-R1@0.3": 70.91, "MR-full-R1@0.5": 60.48, "MR-full-R1@0.7": 38.66}
+    assert [content[name] for name in ("recipe", "split", "model", "queries")] == ["charades-sta", "test", "small", 12]
+    assert content["bins"][0] == {"words": "1-10", "queries": 12, "mAP": metrics["MR-full-mAP"]}
+
+
+def test_other_splits_have_no_published_scores(charades: Path, model: Path) -> None:
+    arguments = ["charades-sta", "-c", model, "--annotations", charades, "--split", "train", "--bins"]
+    result = run("evaluate", *arguments)
+    assert result.exit_code == 0, result.output
+    assert rows(result.stdout)["metric"] == ["ours"]
+    assert rows(result.stdout)["1-10"][0] == "12"
+    assert rows(result.stdout)["41+"] == ["0", "-"]
+
+
+def test_windows_only_where_asked_for(charades: Path, model: Path) -> None:
+    arguments = ["charades-sta", "-c", model, "--annotations", charades, "--json", "-"]
+    whole, windowed = run("evaluate", *arguments), run("evaluate", *arguments, "--windows")
+    assert json.loads(whole.stdout)["metrics"] != json.loads(windowed.stdout)["metrics"]
+
+
+def test_predictions_can_be_scored_again(charades: Path, model: Path, tmp_path: Path) -> None:
+    file = tmp_path / "answers.jsonl"
+    arguments = ["charades-sta", "-c", model, "--annotations", charades, "--predictions", file]
+    first = run("evaluate", *arguments, "--json", tmp_path / "scores.json")
+    assert first.exit_code == 0, first.output
+    again = run("score", file, charades / "charades_test.jsonl", "--benchmark", "charades-sta", "--json", "-")
+    metrics = json.loads((tmp_path / "scores.json").read_text())["metrics"]
+    assert json.loads(again.stdout) == {"benchmark": "charades-sta", "queries": 12, "metrics": metrics}
+    assert len(json.loads(file.read_text().splitlines()[0])["pred_relevant_windows"]) > 10
+    refused(run("evaluate", *arguments), 1, "answers.jsonl exists", "--force")
+    assert run("evaluate", *arguments, "--force").exit_code == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["answers.jsonl", "scores.json"]
+
+
+def test_submission_of_a_split_whose_truth_is_withheld(qvhighlights: Path, model: Path, tmp_path: Path) -> None:
+    arguments = ["qvhighlights", "-c", model, "--annotations", qvhighlights, "--split", "test"]
+    refused(run("evaluate", *arguments), 1, "test split of qvhighlights is withheld", "highlight_test_with_gt.jsonl")
+    result = run("evaluate", *arguments, "--submission", tmp_path / "new" / "send")
+    assert (result.exit_code, result.stdout) == (0, ""), result.output
+    assert "withheld: 1 answers were written, but not scored" in result.stderr
+    (line,) = (tmp_path / "new" / "send" / "hl_test_submission.jsonl").read_text().splitlines()
+    answer = json.loads(line)
+    assert list(answer) == ["qid", "query", "vid", "pred_relevant_windows", "pred_saliency_scores"]
+    assert (len(answer["pred_relevant_windows"]), len(answer["pred_saliency_scores"])) == (10, 75)
+
+    write_lines(qvhighlights / "highlight_test_with_gt.jsonl", [LABELLED])
+    scored = run("evaluate", *arguments, "--submission", tmp_path / "new" / "send", "--force")
+    assert scored.exit_code == 0, scored.output
+    assert "HL-min-VeryGood-mAP" in rows(scored.stdout)
+    assert json.loads((tmp_path / "new" / "send" / "hl_test_submission.jsonl").read_text()) == answer
+
+
+def test_saliency_models_and_domains(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    # The first video of each of two domains is for validation.
+    videos = {"sTEELN-vY30": "PR", "fWutDQy1nnY": "VU", "J0nA4VgnoCo": "VT"}
+    ratings = {vid: draw.integers(1, 6, (20, 20)).tolist() for vid in videos}
+    anno = {vid: {"title": "a title", "anno": rows} for vid, rows in ratings.items()}
+    (tmp_path / "tvsum_anno.json").write_text(json.dumps(anno))
+    save_features(tmp_path, dict.fromkeys(videos, 21), videos)
+    saved = save_model(tmp_path / "m", "saliency")
+    file = tmp_path / "answers.jsonl"
+    result = run("evaluate", "tvsum/VT", "-c", saved, "--annotations", tmp_path, "--predictions", file)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("small on tvsum/VT, val split, 1 queries\n")
+    assert rows(result.stdout)["mAP"][1] == "89.81"
+    (line,) = map(json.loads, file.read_text().splitlines())
+    assert list(line) == ["qid", "query", "vid", "pred_saliency_scores"]
+    options = ["--benchmark", "tvsum", "--split", "val", "--domain", "VT"]
+    again = run("score", file, tmp_path / "tvsum_anno.json", *options)
+    assert rows(again.stdout)["mAP"] == rows(result.stdout)["mAP"][:1]
+    everything = run("score", file, tmp_path / "tvsum_anno.json", "--benchmark", "tvsum", "--missing", "zero")
+    assert {"mAP", "VT-mAP", "VU-mAP", "PR-mAP"} <= set(rows(everything.stdout))
+    assert rows(everything.stdout)["VU-mAP"] == ["0.00"]
+    refused(run("score", file, tmp_path / "tvsum_anno.json", "--benchmark", "tvsum"), 1, "no prediction for 2 of 3")
+    refused(run("evaluate", "tvsum/VT", "-c", saved, "--annotations", tmp_path, "--bins"), 2, "tvsum has no moments")
+
+
+def test_what_cannot_be_evaluated_is_refused(
+    charades: Path, model: Path, qvhighlights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("R2TUNING_CACHE", str(tmp_path / "cache"))
+    place = ["--annotations", charades]
+    refused(run("evaluate", "charades-sta", "-c", model), 1, "no such folder", "r2tuning download charades-sta")
+    refused(run("evaluate", "charades", "-c", model), 1, "no such recipe", "did you mean charades-sta?")
+    refused(run("evaluate", "charades-sta", "-c", tmp_path / "no", *place), 1, "neither a file, a folder nor")
+    refused(run("evaluate", "charades-sta", "-c", model, *place, "--split", "val"), 1, "has no split 'val'")
+    empty = ["--features", tmp_path / "cache"]
+    refused(run("evaluate", "charades-sta", "-c", model, *place, *empty), 1, "r2tuning extract", "r2tuning download")
+    saliency = save_model(tmp_path / "s", "saliency")
+    refused(
+        run("evaluate", "charades-sta", "-c", saliency, *place), 1, "small: gives saliency only", "charades-sta asks"
+    )
+    send = ["--submission", tmp_path / "send"]
+    refused(
+        run("evaluate", "charades-sta", "-c", model, *place, *send), 2, "only the val and test splits of qvhighlights"
+    )
+    assert not (tmp_path / "send").exists()
+    refused(run("evaluate", "charades-sta", "-c", model, *place, "--predictions", "a.json"), 2, "must end in .jsonl")
+    (tmp_path / "send").write_text("a file")
+    refused(
+        run("evaluate", "qvhighlights", "-c", model, "--annotations", qvhighlights, *send), 1, "send: cannot be made"
+    )
+
+
+def test_scoring_refuses_bad_lines_and_missing_answers(charades: Path, tmp_path: Path) -> None:
+    truth = charades / "charades_test.jsonl"
+    answers = [{"qid": x["qid"], "pred_relevant_windows": [[*x["relevant_windows"][0], 1]]} for x in charades_lines()]
+    perfect = write_lines(tmp_path / "perfect.jsonl", answers)
+    options = ["--benchmark", "charades-sta"]
+    assert rows(run("score", perfect, truth, *options).stdout)["MR-full-mAP"] == ["100.00"]
+    fewer = write_lines(tmp_path / "fewer.jsonl", answers[:9])
+    refused(run("score", fewer, truth, *options), 1, "no prediction for 3 queries (9, 10, 11) of 12")
+    assert rows(run("score", fewer, truth, *options, "--missing", "zero").stdout)["MR-full-mAP"] == ["75.00"]
+    bad = write_lines(tmp_path / "bad.jsonl", [*answers[:2], answers[2] | {"pred_relevant_windows": [[1, 2]]}])
+    refused(run("score", bad, truth, *options), 1, f"{bad}:3: pred_relevant_windows[0]: ")
+    refused(run("score", tmp_path / "no.jsonl", truth, *options), 1, "no.jsonl: cannot be read")
+    refused(run("score", perfect, truth, "-b", "tvsum", "--bins"), 2, "tvsum has no moments")
