@@ -135,12 +135,24 @@ def test_a_new_model_begins_at_the_cls_tokens() -> None:
 
 VIDEO, QUERY = features(CONFIG, 2, 4, 2, 3, 0)
 REFUSED: dict[str, tuple[tuple[Tensor | None, ...], str]] = {
-    "video without batch": ((VIDEO[0], QUERY), "video has shape [2, 4, 3, 6]; this model takes [B, 2, T, P+1, 6]"),
-    "too few layers": ((VIDEO[:, :1], QUERY), "video has shape [2, 1, 4, 3, 6]; this model takes [B, 2, T, P+1, 6]"),
-    "narrow video": ((VIDEO[..., :5], QUERY), "video has shape [2, 2, 4, 3, 5]; this model takes [B, 2, T, P+1, 6]"),
-    "query without batch": ((VIDEO, QUERY[0]), "query has shape [2, 3, 5]; this model takes [B, 2, L, 5]"),
-    "query of other layers": ((VIDEO, QUERY[:, :1]), "query has shape [2, 1, 3, 5]; this model takes [B, 2, L, 5]"),
-    "narrow query": ((VIDEO, QUERY[..., :4]), "query has shape [2, 2, 3, 4]; this model takes [B, 2, L, 5]"),
+    "video without batch": (
+        (VIDEO[0], QUERY),
+        "video_features have shape [2, 4, 3, 6]; this model takes [B, 2, T, P+1, 6]",
+    ),
+    "too few layers": (
+        (VIDEO[:, :1], QUERY),
+        "video_features have shape [2, 1, 4, 3, 6]; this model takes [B, 2, T, P+1, 6]",
+    ),
+    "narrow video": (
+        (VIDEO[..., :5], QUERY),
+        "video_features have shape [2, 2, 4, 3, 5]; this model takes [B, 2, T, P+1, 6]",
+    ),
+    "query without batch": ((VIDEO, QUERY[0]), "query_features have shape [2, 3, 5]; this model takes [B, 2, L, 5]"),
+    "query of other layers": (
+        (VIDEO, QUERY[:, :1]),
+        "query_features have shape [2, 1, 3, 5]; this model takes [B, 2, L, 5]",
+    ),
+    "narrow query": ((VIDEO, QUERY[..., :4]), "query_features have shape [2, 2, 3, 4]; this model takes [B, 2, L, 5]"),
     "one query short": ((VIDEO, QUERY[:1]), "2 videos but 1 queries; give one query for each video"),
     "short video mask": (
         (VIDEO, QUERY, torch.ones(2, 3, dtype=torch.bool)),
@@ -189,3 +201,51 @@ def test_refused_configurations(options: dict[str, object], message: str) -> Non
 def test_unknown_options_are_refused() -> None:
     with pytest.raises(ValidationError, match="hiden"):
         R2Config(hiden=64)
+
+
+def test_queries_that_share_a_video_answer_as_if_each_had_its_own() -> None:
+    model = small_model(R2Config(video_width=6, query_width=5, layers=2, hidden=8, heads=2), seed=3)
+    video, query = features(model.config, 2, 9, 3, 3, seed=4)
+    index = torch.tensor([1, 0, 1])
+    queries = torch.cat([query, query[:1]])
+    shared = model(video, queries, video_index=index)
+    alone = model(video[index], queries)
+    for name in ("hidden", "query", "class_logits", "offsets", "video_cls", "query_pooled"):
+        torch.testing.assert_close(getattr(shared, name), getattr(alone, name), atol=1e-6, rtol=0)
+    with pytest.raises(ValueError, match=r"video_index has shape \[3\]; it must be \[2\]"):
+        model(video, query, video_index=index)
+
+
+@pytest.mark.parametrize("refinement", ["forward", "mean", "single"])
+def test_every_refinement_is_the_same_with_one_layer(refinement: str) -> None:
+    """Fig. 7: with K = 1 there is nothing to walk, average or choose."""
+    config = R2Config(video_width=6, query_width=5, layers=1, hidden=8, heads=2)
+    reference = small_model(config, seed=5)
+    other = R2Tuning(config.model_copy(update={"refinement": refinement})).eval()
+    other.load_state_dict(reference.state_dict())
+    inputs = features(config, 1, 5, 3, 2, seed=6)
+    assert torch.equal(other(*inputs).class_logits, reference(*inputs).class_logits)
+
+
+def test_refinements_look_at_the_layers_they_say() -> None:
+    config = R2Config(video_width=6, query_width=5, layers=3, hidden=8, heads=2)
+    video, query = features(config, 1, 5, 3, 2, seed=7)
+
+    def answer(refinement: str, layers: int, video: Tensor, query: Tensor) -> Tensor:
+        model = small_model(config.model_copy(update={"refinement": refinement, "layers": layers}), seed=8)
+        logits: Tensor = model(video, query).class_logits
+        return logits
+
+    alone = answer("reversed", 1, video[:, :1], query[:, :1])
+    torch.testing.assert_close(answer("single", 3, video, query), alone)
+    mean = answer("reversed", 1, video.mean(1, keepdim=True), query.mean(1, keepdim=True))
+    torch.testing.assert_close(answer("mean", 3, video, query), mean)
+    # Walking forward is walking in reverse through layers in the opposite order, with gates in that order too.
+    forward = small_model(config.model_copy(update={"refinement": "forward"}), seed=8)
+    reverse = small_model(config, seed=8)
+    with torch.no_grad():
+        for gate in (reverse.block.spatial_pooling.gate, reverse.block.temporal_refinement.gate):
+            gate.copy_(gate.flip(0).clone())
+    torch.testing.assert_close(
+        forward(video, query).class_logits, reverse(video.flip(1), query.flip(1)).class_logits, atol=1e-5, rtol=0
+    )

@@ -39,8 +39,8 @@ class R2Tuning(nn.Module):
 
     def forward(
         self,
-        video: Tensor,
-        query: Tensor,
+        video_features: Tensor,
+        query_features: Tensor,
         video_mask: Tensor | None = None,
         query_mask: Tensor | None = None,
         video_index: Tensor | None = None,
@@ -48,8 +48,8 @@ class R2Tuning(nn.Module):
         """Predicts for a batch of B queries on V videos.
 
         Args:
-            video: Image-tower tokens of the last K CLIP layers, oldest first, ``[V, K, T, P+1, Dv]``.
-            query: Text-tower tokens, ``[B, K, L, Dq]``.
+            video_features: Image-tower tokens of the last K CLIP layers, oldest first, ``[V, K, T, P+1, Dv]``.
+            query_features: Text-tower tokens, ``[B, K, L, Dq]``.
             video_mask: bool ``[V, T]``, True for real frames, which come first; None if all are real.
             query_mask: bool ``[B, L]``, likewise.
             video_index: int64 ``[B]``, the video that each query asks, so that several can share the work on one video;
@@ -61,15 +61,19 @@ class R2Tuning(nn.Module):
         Raises:
             ValueError: If a shape does not fit the configuration or the other input.
         """
-        self._check(video, query, video_mask, query_mask, video_index)
+        self._check(video_features, query_features, video_mask, query_mask, video_index)
         if video_mask is None:
-            video_mask = torch.ones(video.shape[0], video.shape[2], dtype=torch.bool, device=video.device)
+            video_mask = torch.ones(
+                video_features.shape[0], video_features.shape[2], dtype=torch.bool, device=video_features.device
+            )
         if query_mask is None:
-            query_mask = torch.ones(query.shape[0], query.shape[2], dtype=torch.bool, device=query.device)
-        projected = self.block.project_video(video, video_mask)
+            query_mask = torch.ones(
+                query_features.shape[0], query_features.shape[2], dtype=torch.bool, device=query_features.device
+            )
+        projected = self.block.project_video(video_features, video_mask)
         if video_index is not None:
             projected, video_mask = projected[video_index], video_mask[video_index]
-        return self.answer(projected, query, video_mask, query_mask)
+        return self.answer(projected, query_features, video_mask, query_mask)
 
     def answer(self, projected: Tensor, query: Tensor, video_mask: Tensor, query_mask: Tensor) -> ModelOutput:
         """Predicts from patches that were projected before, so that many queries share that work.
@@ -126,10 +130,10 @@ class R2Tuning(nn.Module):
         config = self.config
         if video.dim() != 5 or video.shape[1] != config.layers or video.shape[4] != config.video_width:
             expected = f"[B, {config.layers}, T, P+1, {config.video_width}]"
-            raise ValueError(f"video has shape {list(video.shape)}; this model takes {expected}")
+            raise ValueError(f"video_features have shape {list(video.shape)}; this model takes {expected}")
         if query.dim() != 4 or query.shape[1] != config.layers or query.shape[3] != config.query_width:
             expected = f"[B, {config.layers}, L, {config.query_width}]"
-            raise ValueError(f"query has shape {list(query.shape)}; this model takes {expected}")
+            raise ValueError(f"query_features have shape {list(query.shape)}; this model takes {expected}")
         if video_index is not None and video_index.shape != query.shape[:1]:
             raise ValueError(f"video_index has shape {list(video_index.shape)}; it must be {list(query.shape[:1])}")
         if video_index is None and video.shape[0] != query.shape[0]:
