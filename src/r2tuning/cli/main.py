@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from r2tuning import __version__
+from r2tuning.cli.ablate import ablate
 from r2tuning.cli.convert import convert
 from r2tuning.cli.download import download
 from r2tuning.cli.evaluate import evaluate
@@ -73,6 +74,7 @@ app.command()(train)
 app.command()(evaluate)
 app.command()(score)
 app.command()(reproduce)
+app.command()(ablate)
 
 
 def _print_version(wanted: bool) -> None:

@@ -9,7 +9,11 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from r2tuning.cli.progress import show_progress
+from r2tuning.cli.score_table import print_scores
+
 if TYPE_CHECKING:
+    from r2tuning.training.config import Recipe
     from r2tuning.training.train import Report
 
 
@@ -28,13 +32,12 @@ def train(
 
     Example: r2tuning train own --set data.annotations=moments.csv --set data.videos=clips --set training.epochs=20
     """
-    from r2tuning.training.prepare import prepare_features
     from r2tuning.training.recipes import load_recipe
     from r2tuning.training.train import train as run_training
 
     checked = load_recipe(recipe, overrides or ())
     folder = run or Path("runs") / checked.name
-    prepare_features(checked)
+    make_features(checked)
     console = Console(stderr=True)
     columns = (
         TextColumn("Training"),
@@ -46,23 +49,37 @@ def train(
         TextColumn("{task.fields[status]}"),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=None, status="")
+        # Other processes of the run are told nothing, and show nothing.
+        task = progress.add_task("", total=None, status="", visible=False)
 
         def show(report: Report) -> None:
             status = describe_report(report)
-            progress.update(task, completed=report.step, total=report.steps, status=status)
+            progress.update(task, completed=report.step, total=report.steps, status=status, visible=True)
             if "total" not in report.values:
                 console.print(f"epoch {report.epoch + 1}: {status}")
 
         trained = run_training(checked, folder, resume=resume, report=show)
+    if not trained.main:
+        return
     if not trained.finished:
         typer.echo(
             f"stopped; the state is saved, go on with: r2tuning train {recipe} … --run {folder} --resume", err=True
         )
         raise typer.Exit(130)
-    for name, value in trained.metrics.items():
-        typer.echo(f"{name} {value:.2f}")
+    print_scores(f"{checked.name}, best validation", trained.metrics, {})
     typer.echo(f"Best checkpoint: {trained.best}")
+
+
+def make_features(recipe: Recipe) -> None:
+    """Makes what features of the user's own videos are missing."""
+    from r2tuning.training.prepare import prepare_features
+
+    try:
+        with show_progress("Features", "videos") as progress:
+            prepare_features(recipe, progress)
+    except KeyboardInterrupt:
+        typer.echo("stopped; the features made so far are kept: run the same command again to go on", err=True)
+        raise typer.Exit(130) from None
 
 
 def describe_report(report: Report) -> str:

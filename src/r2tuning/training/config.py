@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from r2tuning.decoding.config import DecodingConfig
 from r2tuning.model.config import R2Config
 from r2tuning.training.losses import LossWeights
 from r2tuning.training.losses import Recipe as LossRecipe
 
-Precision = Literal["auto", "32", "16-mixed", "bf16-mixed"]
+Precision = Annotated[Literal["auto", "32", "16-mixed", "bf16-mixed"], BeforeValidator(str)]  # 32 is a number in YAML
 
 
 class Section(BaseModel):
     """What all parts of a recipe have in common: unknown fields are refused, values do not change."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True)
 
 
 class DataConfig(Section):

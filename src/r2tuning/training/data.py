@@ -5,17 +5,17 @@ from __future__ import annotations
 import random
 import signal
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
 from r2tuning.datasets import Annotation, Benchmark
-from r2tuning.errors import DataError
+from r2tuning.errors import DataError, R2TuningError
 from r2tuning.features.store import FeatureStore
 from r2tuning.training.targets import Targets, choose_positive, normalize_moments
 
@@ -68,38 +68,40 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device; features keep their precision."""
+        return self._change(lambda tensor: tensor.to(device, non_blocking=True))
 
-        def move(tensor: Tensor) -> Tensor:
-            return tensor.to(device, non_blocking=True)
+    def pin_memory(self) -> Batch:
+        """The batch where a GPU copies from fastest; a DataLoader calls this by its name."""
+        return self._change(Tensor.pin_memory)
 
-        return Batch(
-            video=move(self.video),
-            query=move(self.query),
-            video_mask=move(self.video_mask),
-            query_mask=move(self.query_mask),
-            video_index=move(self.video_index),
-            targets=Targets(*(move(getattr(self.targets, field.name)) for field in fields(Targets))),
-        )
-
-    def pad_to(self, frames: int) -> Batch:
-        """The batch with videos padded to ``frames``, at least T; so that ranks can gather their results."""
-        more = frames - self.video.shape[2]
-        if more == 0:
-            return self
+    def pad_to(self, queries: int, frames: int, moments: int) -> Batch:
+        """The batch with its last query repeated, videos and lists of moments padded, to these sizes or its own."""
+        rows = torch.arange(queries, device=self.query.device).clamp(max=len(self.query) - 1)
+        later, further = frames - self.video.shape[2], moments - self.targets.moments.shape[1]
         targets = self.targets
         return Batch(
-            video=torch.nn.functional.pad(self.video, (0, 0, 0, 0, 0, more)),
-            query=self.query,
-            video_mask=torch.nn.functional.pad(self.video_mask, (0, more)),
-            query_mask=self.query_mask,
-            video_index=self.video_index,
+            video=F.pad(self.video, (0, 0, 0, 0, 0, later)),
+            query=self.query[rows],
+            video_mask=F.pad(self.video_mask, (0, later)),
+            query_mask=self.query_mask[rows],
+            video_index=self.video_index[rows],
             targets=Targets(
-                moments=targets.moments,
-                fps=targets.fps,
-                saliency=torch.nn.functional.pad(targets.saliency, (0, more)),
-                positive=targets.positive,
-                positive_mask=torch.nn.functional.pad(targets.positive_mask, (0, more)),
+                moments=F.pad(targets.moments[rows], (0, 0, 0, further), value=torch.inf),
+                fps=targets.fps[rows],
+                saliency=F.pad(targets.saliency[rows], (0, later)),
+                positive=targets.positive[rows],
+                positive_mask=F.pad(targets.positive_mask[rows], (0, later)),
             ),
+        )
+
+    def _change(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        return Batch(
+            video=change(self.video),
+            query=change(self.query),
+            video_mask=change(self.video_mask),
+            query_mask=change(self.query_mask),
+            video_index=change(self.video_index),
+            targets=Targets(*(change(getattr(self.targets, field.name)) for field in fields(Targets))),
         )
 
 
@@ -117,7 +119,6 @@ class TrainingData(Dataset[list[Example]]):
         seed: Of all random choices.
 
     Raises:
-        FeatureError: If features of a video or query are missing.
         DataError: If an annotation has no labels.
     """
 
@@ -153,7 +154,9 @@ class TrainingData(Dataset[list[Example]]):
             video=video[:frames],
             query=self.store.query(benchmark.query_name(annotation))[:, -self.layers :].float(),
             fps=fps,
-            moments=normalize_moments(torch.tensor(annotation.moments).reshape(-1, 2), frames, fps),
+            moments=normalize_moments(
+                torch.tensor(annotation.moments, dtype=torch.float32).reshape(-1, 2), frames, fps
+            ),
             saliency=torch.from_numpy(saliency).float(),
             positive=choose_positive(mask, draw),
             positive_mask=mask,
@@ -172,17 +175,19 @@ class TrainingData(Dataset[list[Example]]):
             Groups of each batch; a group holds queries of one video.
         """
         draw = random.Random(f"{self.seed}/{epoch}/order")
-        groups = [group for _ in range(repeat) for group in self._group(queries_per_video, draw)]
+        most = min(queries_per_video, batch_size)
+        groups = [group for _ in range(repeat) for group in self._group(most, draw)]
         draw.shuffle(groups)
-        per_batch = max(1, batch_size // queries_per_video)
+        per_batch = batch_size // most
         return [groups[first : first + per_batch] for first in range(0, len(groups), per_batch)]
 
     def _group(self, queries_per_video: int, draw: random.Random) -> list[Group]:
         if queries_per_video == 1:
             return [(index,) for index in range(len(self.annotations))]
-        videos = defaultdict(list)
+        videos: dict[tuple[str, float | None, int | None], list[int]] = defaultdict(list)
         for index, annotation in enumerate(self.annotations):
-            videos[annotation.vid].append(index)
+            # Only queries that see the same frames can share them; labels of another length would cut others.
+            videos[annotation.vid, annotation.duration, annotation.clips].append(index)
         groups: list[Group] = []
         for indices in videos.values():
             draw.shuffle(indices)
@@ -205,21 +210,55 @@ def load_batches(
 
     Yields:
         One batch for each of the plan.
+
+    Raises:
+        FeatureError: If features are missing or damaged.
+        DataError: If a video has more or fewer frames than its labels allow.
     """
-    loader: DataLoader[Any] = DataLoader(  # collate makes a Batch of what the data hands out
-        data,
-        batch_sampler=[[(epoch, group) for group in batch] for batch in plan],
+    loader = DataLoader(
+        _Batches(data, plan, epoch),
+        batch_size=None,
+        shuffle=False,
         num_workers=workers,
-        collate_fn=collate,
         pin_memory=pin,
         worker_init_fn=_leave_interrupts_to_the_main_process,
     )
-    yield from loader
+    for batch in loader:
+        if isinstance(batch, R2TuningError):
+            raise batch
+        yield batch
+
+
+class _Batches(Dataset[Batch | R2TuningError]):
+    """Planned batches. An error is handed over: raised in a worker, its one line would become a traceback."""
+
+    def __init__(self, data: TrainingData, plan: Sequence[Sequence[Group]], epoch: int) -> None:
+        self._data, self._plan, self._epoch = data, plan, epoch
+
+    def __len__(self) -> int:
+        return len(self._plan)
+
+    def __getitem__(self, index: int) -> Batch | R2TuningError:
+        try:
+            return collate([self._data[self._epoch, group] for group in self._plan[index]])
+        except R2TuningError as error:
+            return error
 
 
 def _leave_interrupts_to_the_main_process(_worker: int) -> None:
     """Ctrl-C reaches every process of the terminal; workers must last until the step under way is done."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def share_batch(batch: Sequence[Group], rank: int, world: int) -> Sequence[Group]:
+    """The part of a batch that falls to one of several processes; parts differ by at most one group.
+
+    Example:
+        >>> batch = [(0,), (1,), (2,)]
+        >>> share_batch(batch, 0, 2), share_batch(batch, 1, 2)
+        ([(0,)], [(1,), (2,)])
+    """
+    return batch[len(batch) * rank // world : len(batch) * (rank + 1) // world]
 
 
 def collate(groups: Sequence[Sequence[Example]]) -> Batch:

@@ -25,6 +25,7 @@ RECIPE_FILE = "recipe.yaml"
 ENVIRONMENT_FILE = "environment.json"
 STATE_FILE = "state.pt"
 LOG_FILE = "log.csv"
+VALIDATION_FILE = "validation.csv"
 
 _PACKAGES = ("torch", "lightning", "transformers", "numpy", "safetensors", "av")
 _FREE = ("epochs", "validate_every", "log_every", "checkpoint_every")
@@ -48,16 +49,24 @@ class RunFolder:
         self.best = self.path / "best"
         self.last = self.path / "last"
 
+    def require_new(self) -> None:
+        """Checks that the folder holds no run yet.
+
+        Raises:
+            TrainingError: If it does.
+        """
+        if (self.path / RECIPE_FILE).exists():
+            raise TrainingError(
+                f"{self.path}: holds a run already; go on with --resume, or choose another --run folder"
+            )
+
     def begin(self, recipe: Recipe) -> None:
         """Makes the folder and writes the recipe, package versions, seed and git state to it.
 
         Raises:
             TrainingError: If it holds a run already, or cannot be made.
         """
-        if (self.path / RECIPE_FILE).exists():
-            raise TrainingError(
-                f"{self.path}: holds a run already; go on with --resume, or choose another --run folder"
-            )
+        self.require_new()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             _write(self.path / ENVIRONMENT_FILE, json.dumps(describe_environment(recipe), indent=2) + "\n")
@@ -87,10 +96,21 @@ class RunFolder:
         return state
 
     def save_state(self, state: Mapping[str, Any]) -> None:
-        """Writes the state, or leaves the one before."""
+        """Writes the state, or leaves the one before.
+
+        Raises:
+            TrainingError: If it cannot be written.
+        """
         part = self.path / f".{STATE_FILE}.part"
-        torch.save(dict(state), part)
-        part.replace(self.path / STATE_FILE)
+        try:
+            torch.save(dict(state), part)
+            part.replace(self.path / STATE_FILE)
+        except (OSError, RuntimeError) as error:  # torch has the second for a full disk
+            part.unlink(missing_ok=True)
+            reason = str(error).partition("\n")[0]
+            raise TrainingError(
+                f"{self.path / STATE_FILE}: cannot be written ({reason}); make room, then go on with --resume"
+            ) from error
 
     def save_model(self, folder: Path, weights: Mapping[str, torch.Tensor], config: CheckpointConfig) -> None:
         """Writes a checkpoint with the recipe and environment beside it."""
@@ -100,40 +120,69 @@ class RunFolder:
 
 
 class Log:
-    """Rows of numbers, as CSV and for TensorBoard.
+    """What a run tells on its way, as CSV and for TensorBoard: losses in one file, scores of validations in another.
 
     Args:
         folder: The run's.
-        columns: Names of the numbers.
         step: Number of steps done so far; rows of later steps, from before an interruption, are removed.
     """
 
-    def __init__(self, folder: Path, columns: tuple[str, ...], step: int) -> None:
+    def __init__(self, folder: Path, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._path = folder / LOG_FILE
-        rows = []
-        if self._path.exists():
-            with self._path.open(newline="", encoding="utf-8") as file:
-                rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
-        self._columns = ("step", "epoch", *columns)
-        self._file = self._path.open("w", newline="", encoding="utf-8")
-        self._csv = csv.DictWriter(self._file, self._columns, extrasaction="ignore")
-        self._csv.writeheader()
-        self._csv.writerows(rows)
+        self._step, self._folder = step, folder
+        self._tables: dict[str, _Table] = {}
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
-    def write(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
-        """Adds a row; numbers without a column go to TensorBoard only."""
-        self._csv.writerow({"step": step, "epoch": epoch, **{name: f"{value:.6g}" for name, value in values.items()}})
-        self._file.flush()
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+    def write_losses(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
+        """Adds the losses of a step."""
+        self._write(LOG_FILE, step, epoch, values)
+
+    def write_scores(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
+        """Adds the scores of a validation."""
+        self._write(VALIDATION_FILE, step, epoch, values)
 
     def close(self) -> None:
         """Closes the files."""
-        self._file.close()
+        for table in self._tables.values():
+            table.close()
         self._board.close()
+
+    def _write(self, file: str, step: int, epoch: int, values: Mapping[str, float]) -> None:
+        if file not in self._tables:
+            self._tables[file] = _Table(self._folder / file, ("step", "epoch", *values), self._step)
+        self._tables[file].write({"step": step, "epoch": epoch, **{name: f"{x:.6g}" for name, x in values.items()}})
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+
+
+class _Table:
+    """A CSV file that goes on after the rows of the steps that were done."""
+
+    def __init__(self, path: Path, columns: tuple[str, ...], step: int) -> None:
+        part = path.with_name(f".{path.name}.part")
+        with part.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(_read_rows(path, step))
+        part.replace(path)
+        self._file = path.open("a", newline="", encoding="utf-8")
+        self._csv = csv.DictWriter(self._file, columns)
+
+    def write(self, row: Mapping[str, str | int]) -> None:
+        self._csv.writerow(row)
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _read_rows(path: Path, step: int) -> list[dict[str, str]]:
+    """Rows up to a step, without the half one that a killed process may have left."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [row for row in csv.DictReader(line for line in lines if line.endswith("\n")) if int(row["step"]) <= step]
 
 
 def describe_environment(recipe: Recipe) -> dict[str, Any]:

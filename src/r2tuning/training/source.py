@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import isclose
 from pathlib import Path
 
 from r2tuning.datasets import Annotation, Benchmark, find_benchmark, fit_moments, load_annotations, load_own
 from r2tuning.datasets.download import dataset_folder
 from r2tuning.datasets.own import describe_own, hold_out
-from r2tuning.errors import RecipeError
+from r2tuning.errors import DataError, FeatureError, R2TuningWarning, RecipeError
 from r2tuning.features.store import FeatureStore
 from r2tuning.training.config import Recipe
+from r2tuning.training.scoring import asks_for_moments
 
 
 @dataclass(frozen=True)
@@ -38,14 +41,45 @@ def open_source(recipe: Recipe) -> Source:
         recipe: The recipe; features must be there.
 
     Raises:
-        RecipeError: If it does not say where its data is.
-        DataError: If annotations cannot be read.
-        FeatureError: If features are missing.
+        RecipeError: If it does not say where its data is, or its family of models is not the benchmark's.
+        DataError: If annotations cannot be read, or all videos are too short to train on.
+        FeatureError: If features are missing, or made at another frame rate.
     """
     benchmark, training, validation = read_annotations(recipe)
+    needed = "grounding" if asks_for_moments(benchmark) else "saliency"
+    if recipe.model.family != needed:
+        raise RecipeError(
+            f"{recipe.name}: a model of the {recipe.model.family} family cannot learn {benchmark.name}; "
+            f"set model.family={needed}"
+        )
     store = FeatureStore.open(features_folder(recipe))
+    require_features([*training, *validation], benchmark, store)
     training, validation = (_fill_in(part, benchmark, store) for part in (training, validation))
-    return Source(benchmark, store, benchmark.keep_trainable(training), validation)
+    kept = benchmark.keep_trainable(training)
+    if not kept:
+        raise DataError(
+            f"{recipe.name}: all {len(training)} training videos are shorter than {benchmark.min_duration:g} s"
+        )
+    return Source(benchmark, store, kept, validation)
+
+
+def require_features(annotations: Sequence[Annotation], benchmark: Benchmark, store: FeatureStore) -> None:
+    """Says at once how many features are missing, rather than at the first that is, in the middle of the work.
+
+    Raises:
+        FeatureError: If any is.
+    """
+    for kind, names, has in (
+        ("videos", dict.fromkeys(benchmark.video_name(a) for a in annotations), store.has_video),
+        ("queries", dict.fromkeys(benchmark.query_name(a) for a in annotations), store.has_query),
+    ):
+        missing = [name for name in names if not has(name)]
+        if missing:
+            first = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
+            raise FeatureError(
+                f"{store.folder}: no features of {len(missing)} of {len(names)} {kind} ({first}); make them with "
+                f"r2tuning extract, or fetch the authors' with r2tuning download"
+            )
 
 
 def read_annotations(recipe: Recipe) -> tuple[Benchmark, list[Annotation], list[Annotation]]:
@@ -68,6 +102,13 @@ def read_annotations(recipe: Recipe) -> tuple[Benchmark, list[Annotation], list[
         return describe_own(recipe.fps), training, validation
     benchmark = find_benchmark(data.benchmark)
     folder = data.annotations or dataset_folder(benchmark)
+    if benchmark.domains and data.domain is None:
+        warnings.warn(
+            f"{recipe.name}: one model learns all {len(benchmark.domains)} domains; the published scores are of one "
+            f"each, such as recipe {benchmark.name}/{benchmark.domains[0]}",
+            R2TuningWarning,
+            stacklevel=2,
+        )
     train, val = (
         load_annotations(benchmark.find_file(folder, split), benchmark, split=split, domain=data.domain)
         for split in (data.train_split, data.validation_split or benchmark.evaluation_split)
@@ -93,11 +134,21 @@ def features_folder(recipe: Recipe) -> Path:
 
 def _fill_in(annotations: Sequence[Annotation], benchmark: Benchmark, store: FeatureStore) -> list[Annotation]:
     """Own annotations do not say how long their videos are and count from the player's zero; the features know."""
-    filled = []
-    for annotation in annotations:
-        facts = store.video_facts(benchmark.video_name(annotation)) if annotation.duration is None else None
-        if facts is not None:
-            moments = tuple((start - facts.start, end - facts.start) for start, end in annotation.moments)
-            annotation = fit_moments(replace(annotation, duration=facts.duration, moments=moments))
-        filled.append(annotation)
-    return filled
+    return [a if a.duration is not None else _fit_to_video(a, benchmark, store) for a in annotations]
+
+
+def _fit_to_video(annotation: Annotation, benchmark: Benchmark, store: FeatureStore) -> Annotation:
+    name, fps = benchmark.video_name(annotation), benchmark.frame_rate(annotation)
+    made = store.video_facts(name)
+    if made is not None and not isclose(made.fps, fps, rel_tol=1e-6):
+        raise FeatureError(
+            f"{store.folder}: {name} has features of {made.fps:g} frames per second; set fps={made.fps:g}, or name the "
+            "folder of the videos with data.videos to make them anew"
+        )
+    start = 0 if made is None else made.start
+    duration = store.frames(name) / fps if made is None else made.duration
+    moments = tuple((first - start, last - start) for first, last in annotation.moments)
+    try:
+        return fit_moments(replace(annotation, duration=duration, moments=moments))
+    except DataError as error:
+        raise DataError(f"{annotation.vid}: {annotation.query!r}: {error}") from None

@@ -1,0 +1,129 @@
+"""``r2tuning ablate``: train a grid of settings, and show what each is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from r2tuning.cli.ablation_table import describe_ablation, format_markdown, print_table
+from r2tuning.cli.score_table import SCORES_JSON_HELP, write_scores
+from r2tuning.cli.train import describe_report, make_features
+from r2tuning.errors import OutputError
+from r2tuning.output.files import check_target, write_atomically
+
+if TYPE_CHECKING:
+    from r2tuning.training.ablation import Ablation, Cell
+    from r2tuning.training.train import Report
+
+TABLE = "table.md"
+TABLE_JSON = "table.json"
+
+
+def ablate(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a YAML file: what all cells have in common.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="key=value of the recipe, for all cells; may be given again.", metavar="KEY=VALUE"),
+    ] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(help="Values of a key to compare; given again, all combinations.", metavar="KEY=V1,V2,…"),
+    ] = None,
+    paper: Annotated[
+        Literal["refinement", "calibration", "baseline", "lengths"] | None,
+        typer.Option(
+            help="A comparison of the paper. refinement: how layers are walked through, and how many (Fig. 7); "
+            "calibration: its losses on and off (Table 5); baseline: the last layer alone against the recipe; lengths: "
+            "MR mAP by words of the query (Table 6)."
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each cell, with seeds from 0.")] = 3,
+    run: Annotated[
+        Path | None, typer.Option(help="Folder of the runs and tables.  [default: runs/NAME-ablation]", metavar="DIR")
+    ] = None,
+    json: Annotated[str | None, typer.Option(help=SCORES_JSON_HELP)] = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Replace the JSON file if it exists.")] = False,
+) -> None:
+    """Train a recipe under several settings with several seeds, and compare mean and deviation of their scores.
+
+    Run it again after an interruption: finished runs are read, and it goes on where it stopped.
+
+    Example: r2tuning ablate charades-sta --vary model.layers=1,2,4 --vary losses.recipe=released,paper --seeds 5
+    """
+    if not vary and paper is None:
+        raise typer.BadParameter("say what to compare: --vary KEY=V1,V2,… or --paper", param_hint="--vary")
+    if json not in (None, "-"):
+        check_target(json, force=force)
+
+    from r2tuning.training.ablation import Axis, Cell, count_layers, cross, load_cells, plan_features, run_ablation
+    from r2tuning.training.recipes import load_recipe
+    from r2tuning.training.studies import plan_study, score_lengths
+
+    base = load_recipe(recipe, overrides or ())
+    layers = count_layers(base) if paper == "refinement" else base.model.layers
+    cells = [Cell()] if paper is None else plan_study(paper, base, layers)
+    cells = cross(cells, [Axis.parse(text) for text in vary or ()])
+    recipes = load_cells(recipe, overrides or (), cells)
+    folder = run or Path("runs") / f"{base.name}-{paper or 'ablation'}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made ({error.strerror}); choose another --run folder") from error
+    for wanted in plan_features(recipes):
+        make_features(wanted)
+    with _show_training() as show:
+        done = run_ablation(
+            list(zip(cells, recipes, strict=True)),
+            folder,
+            range(seeds),
+            measure=score_lengths if paper == "lengths" else None,
+            report=show,
+            save=partial(_save, base.name, seeds, folder),
+        )
+    _show(done, base.name, seeds, folder, json, force)
+
+
+@contextmanager
+def _show_training() -> Iterator[Callable[[Cell, int, Report], None]]:
+    """A bar for the run under way, and a line for every validation."""
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), TextColumn("steps")
+    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=None)
+
+        def show(cell: Cell, seed: int, told: Report) -> None:
+            run = f"{cell.title}, seed {seed}"
+            progress.update(task, description=escape(run), completed=told.step, total=told.steps)
+            if "total" not in told.values:
+                line = f"{run}, step {told.step} of {told.steps}: {describe_report(told)}"
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+        yield show
+
+
+def _save(name: str, seeds: int, folder: Path, so_far: Ablation) -> None:
+    write_atomically(folder / TABLE, format_markdown(so_far, name, seeds), force=True)
+    write_scores(str(folder / TABLE_JSON), describe_ablation(so_far, name, seeds), force=True)
+
+
+def _show(done: Ablation, name: str, seeds: int, folder: Path, json: str | None, force: bool) -> None:
+    if json is not None and not done.left:  # a part of a grid would be in the way of the command that goes on
+        write_scores(json, describe_ablation(done, name, seeds), force=force)
+    if json != "-":
+        print_table(done, name, seeds)
+    for failed in done.failed:
+        typer.echo(f"failed: {failed.cell.title}: {failed.reason}", err=True)
+    if done.left:
+        typer.echo(f"stopped with {done.left} cells left; run the same command again to go on", err=True)
+        raise typer.Exit(130)
+    typer.echo(f"Tables: {folder / TABLE}, {folder / TABLE_JSON}", err=True)
+    if done.failed:
+        raise typer.Exit(1)

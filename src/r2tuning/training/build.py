@@ -1,0 +1,84 @@
+"""The model that a run begins with, and what its checkpoints say."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+
+from r2tuning import __version__
+from r2tuning.backbone.registry import hub_name
+from r2tuning.checkpoints import resolve
+from r2tuning.checkpoints.config import CheckpointConfig, Provenance
+from r2tuning.errors import CheckpointWarning, TrainingError
+from r2tuning.features.store import FeatureStore
+from r2tuning.model import R2Config, R2Tuning
+from r2tuning.training.config import Recipe
+
+_FREE = {"dropout", "drop_path"}
+"""Settings of a model that may differ from those of the checkpoint whose weights it begins with."""
+
+
+def build_model(recipe: Recipe, store: FeatureStore) -> R2Tuning:
+    """The model that a run begins with: random from the seed, or the weights of another checkpoint.
+
+    Args:
+        recipe: What to train.
+        store: Features to train on, which decide on the widths.
+
+    Raises:
+        TrainingError: If features have fewer layers than the recipe wants or come from another CLIP, or the other
+            checkpoint has another shape.
+        CheckpointError: If the other checkpoint is unknown or damaged.
+        DownloadError: If it cannot be fetched.
+    """
+    if store.layers < recipe.model.layers:
+        raise TrainingError(
+            f"{store.folder}: features have {store.layers} layers, the recipe wants {recipe.model.layers}; "
+            f"set model.layers, or extract more"
+        )
+    # Features made for this run have been compared by their weights.
+    if store.facts is not None and recipe.data.videos is None:
+        made, wanted = store.facts.backbone, recipe.backbone
+        if hub_name(made) != hub_name(wanted):
+            raise TrainingError(
+                f"{store.folder}: has features of {made}, but the model would say that it reads those of {wanted}; "
+                f"set backbone={made}"
+            )
+    config = recipe.model.model_copy(update={"video_width": store.video_width, "query_width": store.query_width})
+    torch.manual_seed(recipe.training.seed)
+    model = R2Tuning(config)
+    if recipe.training.start_from is not None:
+        _take_weights(model, recipe.training.start_from, recipe.backbone)
+    # The saliency family has no offsets to scale, so this never gets a gradient.
+    model.level_scale.requires_grad_(config.family == "grounding")
+    return model
+
+
+def _take_weights(model: R2Tuning, name: str, backbone: str) -> None:
+    config, other = resolve(name)
+    for field in R2Config.model_fields:
+        theirs, ours = getattr(other.config, field), getattr(model.config, field)
+        if field not in _FREE and theirs != ours:
+            way_out = "extract features with its CLIP" if field.endswith("width") else f"set model.{field}={theirs}"
+            raise TrainingError(f"{name}: has {field} {theirs}, the model to train {ours}; {way_out}")
+    if hub_name(config.backbone) != hub_name(backbone):
+        warnings.warn(
+            f"{name}: was trained on features of {config.backbone}, and goes on with those of {backbone}",
+            CheckpointWarning,
+            stacklevel=3,
+        )
+    model.load_state_dict(other.state_dict())
+
+
+def describe_model(recipe: Recipe, model: R2Tuning) -> CheckpointConfig:
+    """What the checkpoint of a run says."""
+    return CheckpointConfig(
+        name=recipe.name,
+        model=model.config,
+        backbone=recipe.backbone,
+        fps=recipe.fps,
+        window=recipe.window,
+        decoding=recipe.decoding,
+        provenance=Provenance(source=f"trained with recipe {recipe.name}", created_with=__version__),
+    )
