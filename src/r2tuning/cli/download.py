@@ -62,6 +62,7 @@ def download(
 
 
 def announce_files(files: Sequence[HubFile]) -> None:
+    """Lists on stderr what is about to be fetched, with sizes."""
     if not files:
         typer.echo("Nothing to download: all of it is there.", err=True)
         return
@@ -80,5 +81,6 @@ def _in_words(size: int) -> str:
 
 @contextmanager
 def show_bytes(step: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar in bytes while the block runs; yields a function to call with the number done and expected."""
     with show_progress(step, "MB") as report:
         yield lambda done, total: report(done // 10**6, total // 10**6)

@@ -56,7 +56,7 @@ def train(
             status = describe_report(report)
             progress.update(task, completed=report.step, total=report.steps, status=status, visible=True)
             if "total" not in report.values:
-                console.print(f"epoch {report.epoch + 1}: {status}")
+                console.print(f"epoch {report.epoch + 1}: {status}", soft_wrap=True, highlight=False)
 
         trained = run_training(checked, folder, resume=resume, report=show)
     if not trained.main:

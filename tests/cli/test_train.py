@@ -1,0 +1,276 @@
+"""``r2tuning train`` as a user runs it: that it learns, survives being killed, and says what is wrong."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from planted import plant_charades
+from planted_highlights import plant_highlights
+from safetensors.torch import load_file
+from small_benchmarks import save_charades
+from tiny_clip import save_tiny_clip
+from typer.testing import CliRunner, Result
+from videos import write_video
+
+from r2tuning.cli.main import app
+from r2tuning.features.store import FeatureStore
+from r2tuning.training.build import build_model, describe_model
+from r2tuning.training.evaluate import evaluate_model
+from r2tuning.training.recipes import load_recipe
+from r2tuning.training.source import open_source
+
+LEARNING = ["model.layers=2", "model.heads=4", "model.dropout=0", "data.workers=0", "optimizer.warmup_steps=20"]
+LEARNING += ["optimizer.lr=3e-3", "training.batch_size=8"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Sums depend on the number of threads, and many threads only hinder each other on small models."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def arguments(recipe: str, settings: list[str], run: Path, *options: str) -> list[str]:
+    return ["train", recipe, *(part for s in settings for part in ("--set", s)), "--run", str(run), *options]
+
+
+def invoke(*args: object) -> Result:
+    return CliRunner().invoke(app, list(map(str, args)))
+
+
+def start(*args: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "r2tuning", *args]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    )
+
+
+def score_untrained(recipe: str, settings: list[str]) -> dict[str, float]:
+    checked = load_recipe(recipe, settings)
+    source = open_source(checked)
+    model = build_model(checked, source.store)
+    return evaluate_model(model, describe_model(checked, model), source.validation, source.benchmark, source.store)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_moments_are_learned(tmp_path: Path) -> None:
+    """R1@0.5 of 50 unseen queries: untrained 6, after 250 steps 100."""
+    plant_charades(tmp_path / "data", train=200, test=50)
+    settings = [*LEARNING, f"data.annotations={tmp_path / 'data'}", "model.hidden=64", "decoding.unit=null"]
+    settings += ["training.epochs=9", "optimizer.drop_epochs=[7]", "training.validate_every=9"]
+    process = start(*arguments("charades-sta", settings, tmp_path / "run"))
+    untrained = score_untrained("charades-sta", settings)
+    stdout, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+    assert untrained["MR-full-R1@0.5"] < 20
+    (row,) = read_csv(tmp_path / "run" / "validation.csv")
+    assert float(row["MR-full-R1@0.5"]) > 90
+    assert float(row["MR-full-mAP"]) > untrained["MR-full-mAP"] + 50
+    shown = {line.split()[0]: line.split()[1] for line in stdout.splitlines() if line.strip().startswith("MR-")}
+    assert float(shown["MR-full-R1@0.5"]) == float(row["MR-full-R1@0.5"])
+    assert stdout.splitlines()[-1] == f"Best checkpoint: {tmp_path / 'run' / 'best'}"
+    assert stderr.startswith("epoch 9: mAP ")
+    assert "Traceback" not in stderr
+    score = invoke("evaluate", tmp_path / "run" / "best" / "recipe.yaml", "--checkpoint", tmp_path / "run" / "best")
+    assert f"{float(row['MR-full-R1@0.5']):.2f}" in score.stdout
+
+
+def test_highlights_are_learned(tmp_path: Path) -> None:
+    """Mean average precision on 6 unseen videos: untrained 21, after 120 steps 100."""
+    data = plant_highlights(tmp_path / "data", train=30)
+    settings = [*LEARNING, f"data.annotations={data}", "model.hidden=32", "training.epochs=30"]
+    untrained = score_untrained("youtube-highlights/dog", settings)["mAP"]
+    result = invoke(*arguments("youtube-highlights/dog", settings, tmp_path / "run"))
+    assert result.exit_code == 0, result.output
+    assert untrained < 40
+    assert float(read_csv(tmp_path / "run" / "validation.csv")[-1]["mAP"]) > 95
+
+
+def quick(data: Path, workers: int) -> list[str]:
+    """Epochs of 3 steps, and a state after every second step."""
+    small = [
+        "model.layers=2",
+        "model.hidden=8",
+        "model.heads=2",
+        "optimizer.warmup_steps=2",
+        "optimizer.drop_epochs=[9]",
+    ]
+    steps = ["training.epochs=12", "training.batch_size=4", "training.log_every=1", "training.checkpoint_every=2"]
+    return [f"data.annotations={data}", *small, *steps, f"data.workers={workers}", "training.validate_every=4"]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path, workers: int) -> None:
+    data = save_charades(tmp_path / "data")
+    settings, run, whole = quick(data, workers), tmp_path / "run", tmp_path / "whole"
+    process = start(*arguments("charades-sta", settings, run))
+    while process.poll() is None and not (run / "log.csv").exists():
+        time.sleep(0.01)
+    while process.poll() is None and len((run / "log.csv").read_bytes().splitlines()) < 6:
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "the run must not be over yet"
+    process.communicate()
+    assert not (run / "state.pt").exists() or torch.load(run / "state.pt", weights_only=True)["epoch"] < 12
+
+    refused = invoke(*arguments("charades-sta", settings, run))
+    assert refused.exit_code == 1
+    assert refused.stderr == f"error: {run}: holds a run already; go on with --resume, or choose another --run folder\n"
+    other = invoke(*arguments("charades-sta", [*settings, "optimizer.lr=1e-5"], run, "--resume"))
+    assert other.exit_code == 1
+    assert "was run with another recipe (optimizer.lr was 0.00025, is 1e-05)" in other.stderr
+
+    resumed = invoke(*arguments("charades-sta", settings, run, "--resume"))
+    assert resumed.exit_code == 0, resumed.output
+    assert invoke(*arguments("charades-sta", settings, whole)).exit_code == 0
+    for name in ("best", "last"):
+        one, two = (load_file(folder / name / "model.safetensors") for folder in (run, whole))
+        assert all(torch.equal(value, two[key]) for key, value in one.items())
+    for file, steps in (("log.csv", range(1, 37)), ("validation.csv", (12, 24, 36))):
+        rows, expected = read_csv(run / file), read_csv(whole / file)
+        assert [int(row["step"]) for row in rows] == list(steps)
+        assert [{**row, "waiting": ""} for row in rows] == [{**row, "waiting": ""} for row in expected]
+
+
+def interrupt_when(there: Callable[[], bool]) -> threading.Thread:
+    """Presses Ctrl-C for this process once something is there."""
+
+    def wait() -> None:
+        for _ in range(6000):
+            if there():
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+def test_ctrl_c_saves_the_state_and_says_how_to_go_on(tmp_path: Path) -> None:
+    settings = [*quick(save_charades(tmp_path / "data"), 0), "training.epochs=3000"]
+    run = tmp_path / "run"
+    thread = interrupt_when(lambda: (run / "log.csv").exists() and len((run / "log.csv").read_bytes()) > 200)
+    result = invoke(*arguments("charades-sta", settings, run))
+    thread.join()
+    assert (result.exit_code, result.stdout) == (130, "")
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("epoch ")]
+    assert lines == [f"stopped; the state is saved, go on with: r2tuning train charades-sta … --run {run} --resume"]
+    steps = [int(row["step"]) for row in read_csv(run / "log.csv")]
+    assert torch.load(run / "state.pt", weights_only=True)["step"] == steps[-1]
+    shorter = [*settings, f"training.epochs={steps[-1] // 3 + 2}"]
+    assert invoke(*arguments("charades-sta", shorter, run, "--resume")).exit_code == 0
+    steps = [int(row["step"]) for row in read_csv(run / "log.csv")]
+    assert steps == list(range(1, steps[-1] + 1))
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten videos with a moment each, and a CLIP."""
+    folder = tmp_path_factory.mktemp("own")
+    save_tiny_clip(folder / "clip")
+    (folder / "videos").mkdir()
+    rows = ["video,start,end,query"]
+    for index in range(10):
+        write_video(folder / "videos" / f"v{index}.mp4", frames=120, fps=10, codec="mpeg4")
+        rows.append(f"v{index}.mp4,{index % 5},{index % 5 + 3},a dog {index}")
+    (folder / "moments.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def own_settings(own: Path) -> list[str]:
+    small = ["model.layers=2", "model.hidden=8", "model.heads=2", "data.workers=0", "training.epochs=2"]
+    return [
+        f"data.annotations={own / 'moments.csv'}",
+        f"data.videos={own / 'videos'}",
+        f"backbone={own / 'clip'}",
+        *small,
+    ]
+
+
+def test_ctrl_c_while_features_are_made_keeps_those_that_are(own: Path, tmp_path: Path) -> None:
+    store = tmp_path / "features"
+    settings = [*own_settings(own), f"data.features={store}"]
+    thread = interrupt_when(lambda: len(list(store.glob("videos/*.safetensors"))) > 1)
+    result = invoke(*arguments("own", settings, tmp_path / "run"))
+    thread.join()
+    assert (result.exit_code, result.stdout) == (130, "")
+    message = "stopped; the features made so far are kept: run the same command again to go on\n"
+    assert result.stderr == message
+    made = {path: path.stat().st_mtime_ns for path in (store / "videos").iterdir()}
+    assert 1 < len(made) < 10
+    assert not [path for path in made if path.suffix != ".safetensors"]
+    assert not (tmp_path / "run").exists()
+    again = invoke(*arguments("own", settings, tmp_path / "run"))
+    assert again.exit_code == 0, again.output
+    assert len(list((store / "videos").iterdir())) == 10
+    assert all(path.stat().st_mtime_ns == when for path, when in made.items())
+    fewer = [*settings, "model.layers=1"]
+    assert invoke(*arguments("own", fewer, tmp_path / "fewer")).exit_code == 0
+    assert FeatureStore.open(store).layers == 2
+    assert all(path.stat().st_mtime_ns == when for path, when in made.items())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("data.annotations=none.csv", "error: none.csv: "),
+        ("data.videos=none", "error: none: no such folder; give the folder of the videos"),
+        ("backbone=./none", "error: ./none: no such folder, and no backbone of that name"),
+        ("optimizer.lrate=1", "error: own: unknown key optimizer.lrate; did you mean optimizer.lr?"),
+        ("training.start_from=qvhighlight", "error: qvhighlight: neither a file, a folder nor a published model; did "),
+    ],
+)
+def test_mistakes_are_one_line(own: Path, tmp_path: Path, change: str, message: str) -> None:
+    settings = [*own_settings(own), f"data.features={tmp_path / 'features'}", change]
+    result = invoke(*arguments("own", settings, tmp_path / "run"))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(message)
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_own_data_that_cannot_be_used_is_named(own: Path, tmp_path: Path) -> None:
+    rows = (own / "moments.csv").read_text()
+    (tmp_path / "late.csv").write_text(rows + "v3.mp4,90,95,a cat\n")
+    features = f"data.features={tmp_path / 'features'}"
+    late = [*own_settings(own), features, f"data.annotations={tmp_path / 'late.csv'}"]
+    result = invoke(*arguments("own", late, tmp_path / "run"))
+    assert result.exit_code == 1
+    start = "error: v3.mp4: 'a cat': moment 1: [90, 95] s lies outside a video of 12 s; correct the moment"
+    assert result.stderr.startswith(start)
+
+    (tmp_path / "videos").mkdir()
+    for path in (own / "videos").iterdir():
+        (tmp_path / "videos" / path.name).symlink_to(path)
+    (tmp_path / "videos" / "v4.mp4").unlink()
+    (tmp_path / "videos" / "v4.mp4").write_text("no video")
+    damaged = [*own_settings(own), features, f"data.videos={tmp_path / 'videos'}"]
+    result = invoke(*arguments("own", damaged, tmp_path / "run"))
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: v4.mp4: ")
+    assert "(1 of 10 videos cannot be used); replace them, or remove them from" in result.stderr
+
+    # Features are there now; without the videos they must fit what the recipe says.
+    there = [*own_settings(own), features, "data.videos=null"]
+    result = invoke(*arguments("own", [*there, "fps=2"], tmp_path / "run"))
+    assert result.stderr.count("\n") == 1
+    assert "has features of 1 frames per second; set fps=1, or name the folder of the videos" in result.stderr
+    result = invoke(*arguments("own", [*there, "backbone=ViT-B/16"], tmp_path / "run"))
+    assert f"has features of {own / 'clip'}, but the model would say that it reads those of ViT-B/16" in result.stderr
+    assert not (tmp_path / "run").exists()
