@@ -18,6 +18,7 @@ from r2tuning.cli.ground import ground
 from r2tuning.cli.models import models
 from r2tuning.cli.reproduce import reproduce
 from r2tuning.cli.score import score
+from r2tuning.cli.synthesize import synthesize
 from r2tuning.cli.train import train
 from r2tuning.errors import R2TuningError, R2TuningWarning
 
@@ -75,6 +76,7 @@ app.command()(evaluate)
 app.command()(score)
 app.command()(reproduce)
 app.command()(ablate)
+app.command()(synthesize)
 
 
 def _print_version(wanted: bool) -> None:

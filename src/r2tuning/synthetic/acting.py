@@ -1,0 +1,186 @@
+"""Chooses acts: when each begins, what is done and along which path, so that it fits the picture and can be told."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from random import Random
+
+import numpy as np
+
+from r2tuning.synthetic.motion import pose_at
+from r2tuning.synthetic.script import FPS, Act
+from r2tuning.synthetic.vocabulary import Action, Shape, Size
+
+SHORTEST_ACT, LONGEST_ACT = 5.0, 14.0
+"""Seconds. Longer journeys would be too slow to see from one sampled frame to the next, 2 s apart."""
+
+MARGIN = 0.02
+"""Heights that always stay free between an actor and the edge of the square."""
+
+SHORTEST_PATH = 0.4
+"""Heights that an actor travels at least in one act."""
+
+BESIDE_GAP = 0.03
+"""Heights between two actors that are next to each other, or of which one circles the other."""
+
+_HEADINGS = {
+    Action.MOVE_LEFT: (-1, 0),
+    Action.MOVE_RIGHT: (1, 0),
+    Action.RISE: (0, -1),
+    Action.FALL: (0, 1),
+}
+_SIZES = tuple(Size)  # in order
+_JUMPS = (0.22, 0.34)
+
+
+def divide_time(chance: Random, start: float, end: float, parts: int, shortest: float) -> list[float]:
+    """Times that divide ``[start, end]`` into ``parts`` of at least ``shortest`` seconds, both ends included.
+
+    Example:
+        >>> divide_time(Random(1), 2.0, 7.0, parts=1, shortest=5.0)
+        [2.0, 7.0]
+    """
+    spare = round((end - start - parts * shortest) * FPS)
+    cuts = sorted(chance.randint(0, spare) for _ in range(parts - 1))
+    between = [round(start + (index + 1) * shortest + cut / FPS, 1) for index, cut in enumerate(cuts)]
+    return [start, *between, end]
+
+
+def choose_parts(chance: Random, length: float) -> int:
+    """Number of acts for a scene of ``length`` seconds."""
+    fewest = math.ceil(length / LONGEST_ACT)
+    return chance.randint(fewest, max(fewest, min(3, int(length / SHORTEST_ACT))))
+
+
+def fits_shape(action: Action, shape: Shape) -> bool:
+    """Whether the action can be seen: that a round shape spins cannot."""
+    return action is not Action.SPIN or shape.symmetry > 0
+
+
+def fits_size(action: Action, size: Size) -> bool:
+    """Whether an actor of that size can do this: it grows to the next size, and shrinks to the one before."""
+    return not (action is Action.GROW and size is _SIZES[-1]) and not (action is Action.SHRINK and size is _SIZES[0])
+
+
+def play(
+    chance: Random,
+    actions: Sequence[Action],
+    times: Sequence[float],
+    start: tuple[float, float],
+    size: Size,
+    shape: Shape,
+) -> tuple[Act, ...] | None:
+    """Acts one after the other, each beginning as the one before ended.
+
+    Args:
+        chance: Of paths and speeds.
+        actions: What is done; not circling, which needs another actor.
+        times: Seconds, one more than there are actions.
+        start: Where the first begins.
+        size: At first.
+        shape: Of the actor.
+
+    Returns:
+        None where there is no room for one of them.
+    """
+    acts: list[Act] = []
+    radius, angle, origin = size.value, 0.0, start
+    for index, action in enumerate(actions):
+        act = _choose_act(chance, action, (times[index], times[index + 1]), origin, radius, angle, shape)
+        if act is None:
+            return None
+        acts.append(act)
+        end = pose_at(act, np.array([act.end]))
+        origin, radius, angle = act.target, act.radii[1], float(end.angle[0])
+    return tuple(acts)
+
+
+def play_circling(
+    chance: Random, times: Sequence[float], centre: tuple[float, float], reach: float, radius: float, rests_first: bool
+) -> tuple[Act, ...]:
+    """Acts of an actor that circles a point, resting before (or after) where there are two.
+
+    Args:
+        chance: Of speed and beginning.
+        times: Seconds, of one or two acts.
+        centre: The point.
+        reach: Radius of the circle.
+        radius: Of the actor.
+        rests_first: Whether, of two acts, the rest comes first.
+    """
+    bearing = chance.uniform(0, 2 * math.pi)
+    turn = chance.choice((-1, 1))
+    period = turn * 2 / chance.uniform(0.22, 0.36)
+    circling = len(times) - 2 if rests_first else 0
+    act = Act(
+        Action.CIRCLE, times[circling], times[circling + 1], centre, centre, (radius, radius), bearing, period, reach
+    )
+    if len(times) == 2:
+        return (act,)
+    edge = pose_at(act, np.array([act.start if rests_first else act.end]))
+    spot = (float(edge.x[0]), float(edge.y[0]))
+    rest = Act(Action.REST, times[1 - circling], times[2 - circling], spot, spot, (radius, radius))
+    return (rest, act) if rests_first else (act, rest)
+
+
+def _choose_act(
+    chance: Random,
+    action: Action,
+    times: tuple[float, float],
+    origin: tuple[float, float],
+    radius: float,
+    angle: float,
+    shape: Shape,
+) -> Act | None:
+    """One act that begins at ``origin``; None where there is no room for it."""
+    start, end = times
+    target, radii, period, reach = origin, (radius, radius), 0.0, 0.0
+    if action in _HEADINGS:
+        right, down = _HEADINGS[action]
+        room = min(_room(origin[0], right, radius), _room(origin[1], down, radius))
+        if room < SHORTEST_PATH or end - start > LONGEST_ACT:
+            return None
+        path = chance.uniform(SHORTEST_PATH, room)
+        target = (origin[0] + right * path, origin[1] + down * path)
+    elif action in (Action.GROW, Action.SHRINK):
+        size = Size(radius)
+        if not fits_size(action, size) or end - start > LONGEST_ACT:
+            return None
+        radii = (radius, _SIZES[_SIZES.index(size) + (1 if action is Action.GROW else -1)].value)
+    elif action is Action.SPIN:
+        period = chance.choice((-1, 1)) * _spin_period(chance, shape)
+    elif action is Action.BOUNCE:
+        reach = chance.uniform(*_JUMPS)
+        if origin[1] - reach - radius < MARGIN:
+            return None
+        period = _jump_period(end - start)
+    elif action is Action.BLINK:
+        period = chance.uniform(1.38, 1.54)
+    widest = max(radii) + MARGIN
+    if not all(widest <= value <= 1 - widest for value in (*origin, *target)):
+        return None
+    return Act(action, start, end, origin, target, radii, angle, period, reach)
+
+
+def _room(position: float, heading: int, radius: float) -> float:
+    """Heights that are free in that direction; all of them where it does not move along this axis."""
+    if heading == 0:
+        return 1.0
+    return (1 - position if heading > 0 else position) - radius - MARGIN
+
+
+def _jump_period(length: float) -> float:
+    """Seconds of a jump: a whole number of them fits, so that it ends on the ground.
+
+    Of the numbers that give natural jumps, the one by which frames 2 s apart differ most: they are near 0.35 of a jump
+    apart, where 0 or a half would show the same height each time.
+    """
+    counts = range(math.ceil(length / 1.95), int(length / 1.15) + 1)
+    return length / min(counts, key=lambda count: abs(2 * count / length % 1 - 0.35))
+
+
+def _spin_period(chance: Random, shape: Shape) -> float:
+    """Seconds of a turn, such that frames 2 s apart never look the same by symmetry, as a film's wheels do."""
+    share = chance.uniform(0.3, 0.45) + (shape.symmetry > 1)
+    return 2 * shape.symmetry / share
