@@ -1,5 +1,6 @@
 """The command line as a whole: help without weight, every command documented."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -68,3 +69,13 @@ def test_convert(tmp_path: Path) -> None:
     assert (result.exit_code, result.stdout) == (1, "")
     assert "bad.pth" in result.stderr
     assert not (tmp_path / "other").exists()
+
+
+def test_training_without_its_extra_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "lightning.py").write_text("raise ModuleNotFoundError('no', name='lightning')")
+    script = "import sys; sys.argv[0] = 'r2tuning'; from r2tuning.cli.main import run; run()"
+    command = [sys.executable, "-c", script, "train", "charades-sta"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 1
+    assert done.stderr == "error: lightning is not installed; pip install 'r2tuning[train]'\n"

@@ -22,6 +22,9 @@ from r2tuning.cli.synthesize import synthesize
 from r2tuning.cli.train import train
 from r2tuning.errors import R2TuningError, R2TuningWarning
 
+TRAINING_ONLY = ("lightning", "tensorboard")
+"""Modules that only the extra ``train`` installs."""
+
 
 class ErrorBoundary(TyperGroup):
     """Turns errors that a person can act on into one line on stderr and exit code 1; bugs keep their traceback."""
@@ -34,6 +37,11 @@ class ErrorBoundary(TyperGroup):
             return super().invoke(ctx)
         except R2TuningError as error:
             print(f"error: {error}", file=sys.stderr)
+            raise typer.Exit(1) from error
+        except ModuleNotFoundError as error:
+            if error.name not in TRAINING_ONLY:
+                raise
+            print(f"error: {error.name} is not installed; pip install 'r2tuning[train]'", file=sys.stderr)
             raise typer.Exit(1) from error
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
