@@ -1,3 +1,4 @@
+import pickle
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,9 @@ def test_unknown_names_get_the_nearest() -> None:
 def test_a_frame_rate_needs_labels() -> None:
     with pytest.raises(DataError, match="s30-d52: has no labels to take a frame rate from"):
         find_benchmark("youtube-highlights").frame_rate(annotation())
+
+
+def test_benchmarks_travel_to_other_processes() -> None:
+    """Processes that read ahead are started anew on some systems, and are sent what they need."""
+    for benchmark in BENCHMARKS:
+        assert pickle.loads(pickle.dumps(benchmark)) == benchmark

@@ -11,7 +11,7 @@ from r2tuning.datasets.annotations import Annotation
 from r2tuning.datasets.benchmark import Benchmark, Split
 from r2tuning.datasets.entries import Entry
 from r2tuning.datasets.moments import to_moments
-from r2tuning.datasets.saliency import LabelRule
+from r2tuning.datasets.saliency import LabelRule, above_zero
 from r2tuning.datasets.schema import Duration, Fields, Qid, Text, Window, check
 from r2tuning.metrics.records import WORKERS
 from r2tuning.metrics.tiou import FloatArray
@@ -109,7 +109,7 @@ QVHIGHLIGHTS = Benchmark(
     fps=CLIPS_PER_SECOND,
     hub_folder="qvhighlights",
     parse=parse_qvhighlights,
-    labels=LabelRule(scale=scale_ratings, threshold=lambda _: 0, slack=4),
+    labels=LabelRule(scale=scale_ratings, threshold=above_zero, slack=4),
     min_duration=5,
 )
 """150-second YouTube videos of vlogs and news."""

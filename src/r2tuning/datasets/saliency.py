@@ -26,6 +26,22 @@ class LabelRule:
     slack: int
 
 
+# Rules travel to the processes that read ahead, so their functions have names.
+def above_zero(_target: FloatArray) -> float:
+    """Frames that show anything of it are positive."""
+    return 0.0
+
+
+def above_half(_target: FloatArray) -> float:
+    """Frames that are certain are positive."""
+    return 0.5
+
+
+def above_median(target: FloatArray) -> float:
+    """Frames rated better than most are positive."""
+    return float(np.median(target))
+
+
 def fit_labels(labels: FloatArray, frames: int, rule: LabelRule) -> FloatArray:
     """The saliency target of a video with ``frames`` frames.
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from r2tuning.datasets.annotations import Annotation
 from r2tuning.datasets.benchmark import Benchmark, Split
 from r2tuning.datasets.entries import Entry
-from r2tuning.datasets.saliency import LabelRule
+from r2tuning.datasets.saliency import LabelRule, above_median
 from r2tuning.datasets.schema import Fields, Qid, Text, check
 from r2tuning.errors import DataError
 from r2tuning.metrics.tiou import FloatArray
@@ -113,6 +113,6 @@ TVSUM = Benchmark(
     parse=parse_tvsum,
     domains=tuple(_VIDEOS),
     split_of=split_of,
-    labels=LabelRule(scale=scale_ratings, threshold=lambda target: float(np.median(target)), slack=4),
+    labels=LabelRule(scale=scale_ratings, threshold=above_median, slack=4),
 )
 """Ten domains of five videos, each with a model of its own."""

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from r2tuning.datasets.annotations import Annotation
 from r2tuning.datasets.benchmark import Benchmark, Split
 from r2tuning.datasets.entries import Entry
-from r2tuning.datasets.saliency import LabelRule
+from r2tuning.datasets.saliency import LabelRule, above_half
 from r2tuning.datasets.schema import Duration, Fields, Qid, Text, check
 from r2tuning.metrics.tiou import FloatArray
 
@@ -125,6 +125,6 @@ YOUTUBE_HIGHLIGHTS = Benchmark(
     parse=parse_youtube,
     domains=get_args(Domain),
     split_of=split_of,
-    labels=LabelRule(scale=scale_match, threshold=lambda _: 0.5, slack=0),
+    labels=LabelRule(scale=scale_match, threshold=above_half, slack=0),
 )
 """Six domains, each with a model of its own."""

@@ -17,6 +17,7 @@ from r2tuning.grounder import Grounder
 from r2tuning.metrics import Prediction
 from r2tuning.model import R2Tuning
 from r2tuning.training.scoring import score_predictions
+from r2tuning.training.source import require_features
 from r2tuning.types import Grounding, QueryFeatures
 
 MOMENTS = 50
@@ -60,7 +61,7 @@ def predict(
         FeatureError: If features are missing, damaged, or were made for another model or frame rate.
         DataError: If a video has more or fewer frames than the benchmark's labels allow.
     """
-    _require_features(annotations, benchmark, store)
+    require_features(annotations, benchmark, store)
     layers = grounder.config.model.layers
     together: dict[tuple[str, float | None, int | None], list[int]] = defaultdict(list)
     for index, annotation in enumerate(annotations):
@@ -168,18 +169,3 @@ def _count_frames(annotation: Annotation, benchmark: Benchmark, frames: int, fps
         return len(benchmark.saliency_target(annotation, frames, fps))
     # Labels are withheld; an answer must not depend on whether they are.
     return frames if annotation.duration is None else min(frames, max(1, int(annotation.duration * fps)))
-
-
-def _require_features(annotations: Sequence[Annotation], benchmark: Benchmark, store: FeatureStore) -> None:
-    """Says at once how much is missing, rather than at the first video that is."""
-    for kind, names, has in (
-        ("videos", dict.fromkeys(benchmark.video_name(a) for a in annotations), store.has_video),
-        ("queries", dict.fromkeys(benchmark.query_name(a) for a in annotations), store.has_query),
-    ):
-        missing = [name for name in names if not has(name)]
-        if missing:
-            first = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
-            raise FeatureError(
-                f"{store.folder}: no features of {len(missing)} of {len(names)} {kind} ({first}); make them with "
-                f"r2tuning extract, or fetch the authors' with r2tuning download"
-            )
