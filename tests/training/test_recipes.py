@@ -225,3 +225,10 @@ def test_files_of_the_package_hold_only_what_differs() -> None:
     assert sorted(found) == list_recipes()
     for name, path in found.items():
         assert yaml.safe_load(path.read_text(encoding="utf-8"))["name"] == name
+
+
+def test_one_field_chooses_the_losses_of_the_paper() -> None:
+    losses = load_recipe("charades-sta", ["losses.recipe=paper"]).losses
+    assert (losses.recipe, losses.focal_alpha, losses.offset) == ("paper", 0.9, 0.1)
+    assert losses.saliency == 0.01  # what the recipe says itself stays
+    assert load_recipe("charades-sta", ["losses.recipe=paper", "losses.offset=0.3"]).losses.offset == 0.3

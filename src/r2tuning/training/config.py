@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from r2tuning.decoding.config import DecodingConfig
 from r2tuning.model.config import R2Config
-from r2tuning.training.losses import LossWeights
+from r2tuning.training.losses import PAPER_WEIGHTS, LossWeights
 from r2tuning.training.losses import Recipe as LossRecipe
 
 Precision = Annotated[Literal["auto", "32", "16-mixed", "bf16-mixed"], BeforeValidator(str)]  # 32 is a number in YAML
@@ -56,10 +56,23 @@ class LossConfig(LossWeights):
     """Factors of the losses, and which form they have.
 
     Attributes:
-        recipe: ``released``, what the published checkpoints were trained with, or ``paper``.
+        recipe: ``released``, what the published checkpoints were trained with, or ``paper``, which also stands for the
+            paper's numbers (`PAPER_WEIGHTS`) where no others are given.
+
+    Example:
+        >>> paper = LossConfig(recipe="paper", saliency=0.2)
+        >>> paper.focal_alpha, paper.offset, paper.saliency
+        (0.9, 0.1, 0.2)
     """
 
     recipe: LossRecipe = "released"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers_of_the_paper(cls, values: object) -> object:
+        if isinstance(values, dict) and values.get("recipe") == "paper":
+            return {"focal_alpha": PAPER_WEIGHTS.focal_alpha, "offset": PAPER_WEIGHTS.offset, **values}
+        return values
 
 
 class OptimizerConfig(Section):
