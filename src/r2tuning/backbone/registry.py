@@ -5,34 +5,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class KnownBackbone:
-    """A CLIP on the hub.
+    """A CLIP on the hub; its shape is in its own configuration.
 
     Attributes:
         name: Short name.
         repository: Its place on the Hugging Face hub.
-        image_size: Side of the square image, pixels.
-        patches: P, patches per image.
-        video_width: Dv.
-        query_width: Dq.
-        video_layers: Depth of the image tower.
-        query_layers: Depth of the text tower.
     """
 
     name: str
     repository: str
-    image_size: int
-    patches: int
-    video_width: int
-    query_width: int
-    video_layers: int
-    query_layers: int
 
 
 KNOWN_BACKBONES = (
-    KnownBackbone("ViT-B/32", "openai/clip-vit-base-patch32", 224, 49, 768, 512, 12, 12),
-    KnownBackbone("ViT-B/16", "openai/clip-vit-base-patch16", 224, 196, 768, 512, 12, 12),
-    KnownBackbone("ViT-L/14", "openai/clip-vit-large-patch14", 224, 256, 1024, 768, 24, 12),
-    KnownBackbone("ViT-L/14@336", "openai/clip-vit-large-patch14-336", 336, 576, 1024, 768, 24, 12),
+    KnownBackbone("ViT-B/32", "openai/clip-vit-base-patch32"),
+    KnownBackbone("ViT-B/16", "openai/clip-vit-base-patch16"),
+    KnownBackbone("ViT-L/14", "openai/clip-vit-large-patch14"),
+    KnownBackbone("ViT-L/14@336", "openai/clip-vit-large-patch14-336"),
 )
 
 
