@@ -102,9 +102,9 @@ _ALSO_SEEN_AS = {
     Action.MOVE_RIGHT: (Action.CIRCLE,),
 }
 _STAYING = tuple(action for action in Action if action.stays)
-_CLEAR_SIZE, _ARGUABLE_SIZE = 0.05, 0.25  # relative difference from the size's radius
-_IN_CORNER, _NEAR_CORNER = 0.16, 0.3  # heights from the farther of the corner's two edges
-_BESIDE, _NEAR = 0.06, 0.2  # heights between two actors
+CLEAR_SIZE, ARGUABLE_SIZE = 0.05, 0.25  # relative difference from the size's radius
+IN_CORNER, NEAR_CORNER = 0.16, 0.3  # heights from the farther of the corner's two edges
+BESIDE, NEAR = 0.06, 0.2  # heights between two actors
 
 
 def find_truth(meaning: Meaning, scenes: Sequence[SceneTracks]) -> Truth:
@@ -205,7 +205,7 @@ def _looks_like(look: Look, track: Track) -> Truth:
         return truth
     difference = np.abs(track.pose.radius / look.size.value - 1)
     changing = _is_one_of(track, (Action.GROW, Action.SHRINK))
-    return truth & Truth((difference < _CLEAR_SIZE) & ~changing, (difference < _ARGUABLE_SIZE) | changing)
+    return truth & Truth((difference < CLEAR_SIZE) & ~changing, (difference < ARGUABLE_SIZE) | changing)
 
 
 def _does(action: Action | None, track: Track) -> Truth:
@@ -224,10 +224,10 @@ def _is_in(corner: Corner | None, track: Track) -> Truth:
     distance = np.maximum(
         np.abs(track.pose.x - right) - track.pose.radius, np.abs(track.pose.y - bottom) - track.pose.radius
     )
-    return Truth((distance < _IN_CORNER) & _is_one_of(track, _STAYING), distance < _NEAR_CORNER)
+    return Truth((distance < IN_CORNER) & _is_one_of(track, _STAYING), distance < NEAR_CORNER)
 
 
 def _are_beside(track: Track, other: Track) -> Truth:
     gap = distance_between(track.pose, other.pose) - track.pose.radius - other.pose.radius
     stay = _is_one_of(track, _STAYING) & _is_one_of(other, _STAYING)
-    return Truth((gap < _BESIDE) & (gap > 0) & stay, gap < _NEAR)
+    return Truth((gap < BESIDE) & (gap > 0) & stay, gap < NEAR)

@@ -1,0 +1,245 @@
+"""Captions of drawn frames: thousands of sentences, and of which frames and patches each is true."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from random import Random
+
+import numpy as np
+from numpy.typing import NDArray
+
+from demo.frames import ACTIONS, ATTRIBUTES, COLOURS, CORNERS, PLACES, SHAPES, SIZES, UNKNOWN, Frames
+from r2tuning.synthetic.acting import BESIDE_GAP
+from r2tuning.synthetic.meaning import BESIDE, NEAR, Clause, Look, Meaning
+from r2tuning.synthetic.phrases import phrase, say_look
+from r2tuning.synthetic.vocabulary import Action, Corner
+
+TRUE, FALSE, OPEN = 1, 0, -1
+"""Values of truth; whatever is open trains nothing."""
+
+_COVERED, _TOUCHED = 0.3, 0.02  # share of a patch that an actor's disc covers, to be seen there and to be doubtful
+_COLOUR, _SHAPE, _SIZE, _ACTION, _CORNER = range(len(ATTRIBUTES))
+_STAYING = np.array([action.stays for action in ACTIONS])
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Frames with sentences.
+
+    Attributes:
+        captions: ``M`` sentences about whole frames.
+        caption_truth: int8 ``[B, M]``.
+        looks: ``L`` phrases about single actors.
+        look_truth: int8 ``[B, patches, L]``.
+    """
+
+    captions: list[str]
+    caption_truth: NDArray[np.int8]
+    looks: list[str]
+    look_truth: NDArray[np.int8]
+
+
+def caption_frames(chance: Random, frames: Frames, indices: Sequence[int], captions: int, looks: int, grid: int) -> Batch:
+    """Invents sentences about some frames: half are true of one of them, half would be but for one word.
+
+    Args:
+        chance: Of what is said, and of the words.
+        frames: Where the frames come from.
+        indices: Of the frames.
+        captions: How many about whole frames.
+        looks: How many about single actors.
+        grid: Patches per side.
+    """
+    places, attributes = frames.places[indices], frames.attributes[indices]
+    geometry = frames.geometry[indices]
+    meanings = []
+    while len(meanings) < captions:
+        row = chance.randrange(len(indices))
+        meaning = _describe(chance, int(places[row]), attributes[row], geometry[row])
+        if meaning is not None:
+            meanings.append(meaning)
+            if len(meanings) < captions:
+                meanings.append(_change_word(chance, meaning))
+    shown = []
+    while len(shown) < looks:
+        row = chance.randrange(len(indices))
+        clause = _draw_clause(chance, attributes[row])
+        if clause is not None:
+            look = replace(clause[0].subject, shape=clause[0].subject.shape)
+            shown += [look, _change_look(chance, look)]
+    shown = shown[:looks]
+    coverage = _cover(geometry, grid)
+    return Batch(
+        [phrase(chance, meaning) for meaning in meanings],
+        np.stack([_judge(meaning, places, attributes, geometry) for meaning in meanings], axis=1),
+        [say_look(chance, look) for look in shown],
+        np.stack([_judge_patches(look, attributes, coverage) for look in shown], axis=2),
+    )
+
+
+def _describe(chance: Random, place: int, attributes: NDArray[np.int8], geometry: NDArray[np.float32]) -> Meaning | None:
+    """Something true of a frame."""
+    said_place = PLACES[place] if chance.random() < 0.3 else None
+    if said_place is not None and chance.random() < 0.4:
+        return Meaning(place=said_place)
+    clauses: list[Clause] = []
+    used: set[int] = set()
+    for _ in range(1 if chance.random() < 0.7 else 2):
+        drawn = _draw_clause(chance, attributes, geometry, avoid=used)
+        if drawn is not None:
+            clauses.append(drawn[0])
+            used.add(drawn[1])
+    return Meaning(said_place, tuple(clauses)) if clauses else None
+
+
+def _draw_clause(
+    chance: Random,
+    attributes: NDArray[np.int8],
+    geometry: NDArray[np.float32] | None = None,
+    avoid: set[int] | frozenset[int] = frozenset(),
+) -> tuple[Clause, int] | None:
+    there = [slot for slot in range(len(attributes)) if attributes[slot, _SHAPE] >= 0 and slot not in avoid]
+    if not there:
+        return None
+    slot = chance.choice(there)
+    clause = Clause(_draw_look(chance, attributes[slot]))
+    if geometry is None:
+        return clause, slot
+    action, corner = ACTIONS[attributes[slot, _ACTION]], int(attributes[slot, _CORNER])
+    roll = chance.random()
+    if corner >= 0 and roll < 0.5:
+        clause = replace(clause, corner=CORNERS[corner] if chance.random() < 0.7 else Corner.ANY)
+    elif roll < 0.6:
+        clause = replace(clause, action=action)
+    related = [other for other in there if other != slot and _gap(geometry, slot, other) < BESIDE]
+    if related and action is Action.CIRCLE:
+        clause = replace(
+            clause, corner=None, action=action, centre=_draw_look(chance, attributes[chance.choice(related)])
+        )
+    elif related and clause.action is None and clause.corner is None:
+        clause = replace(clause, neighbour=_draw_look(chance, attributes[chance.choice(related)]))
+    return clause, slot
+
+
+def _draw_look(chance: Random, attributes: NDArray[np.int8]) -> Look:
+    """Some of what an actor looks like, at least colour or shape."""
+    kept = chance.choice(("c", "s", "cs", "cs", "csz", "csz", "cz", "sz"))
+    return Look(
+        COLOURS[attributes[_COLOUR]] if "c" in kept else None,
+        SHAPES[attributes[_SHAPE]] if "s" in kept else None,
+        SIZES[attributes[_SIZE]] if "z" in kept and attributes[_SIZE] >= 0 else None,
+    )
+
+
+def _change_word(chance: Random, meaning: Meaning) -> Meaning:
+    """The same but for one thing."""
+    if not meaning.clauses or (meaning.place is not None and chance.random() < 0.3):
+        return replace(meaning, place=chance.choice([place for place in PLACES if place is not meaning.place]))
+    clauses = list(meaning.clauses)
+    index = chance.randrange(len(clauses))
+    clause = clauses[index]
+    options = ["subject"] * 2
+    options += [name for name in ("action", "corner", "centre", "neighbour") if getattr(clause, name) is not None]
+    option = chance.choice(options)
+    if option == "action" and clause.centre is None:
+        others = [action for action in ACTIONS if action not in (clause.action, Action.CIRCLE)]
+        clauses[index] = replace(clause, action=chance.choice(others))
+    elif option == "corner":
+        clauses[index] = replace(clause, corner=chance.choice([c for c in CORNERS if c is not clause.corner]))
+    elif option in ("centre", "neighbour"):
+        clauses[index] = replace(clause, **{option: _change_look(chance, getattr(clause, option))})
+    else:
+        clauses[index] = replace(clause, subject=_change_look(chance, clause.subject))
+    return replace(meaning, clauses=tuple(clauses))
+
+
+def _change_look(chance: Random, look: Look) -> Look:
+    names = [name for name in ("colour", "shape", "size") if getattr(look, name) is not None]
+    name = chance.choice(names)
+    others = [other for other in {"colour": COLOURS, "shape": SHAPES, "size": SIZES}[name] if other is not getattr(look, name)]
+    return replace(look, **{name: chance.choice(others)})
+
+
+def _judge(
+    meaning: Meaning, places: NDArray[np.int8], attributes: NDArray[np.int8], geometry: NDArray[np.float32]
+) -> NDArray[np.int8]:
+    """Truth of a meaning in every frame, ``[B]``."""
+    truth = np.full(len(places), TRUE, np.int8)
+    if meaning.place is not None:
+        truth[places != PLACES.index(meaning.place)] = FALSE
+    for clause in meaning.clauses:
+        truth = _both(truth, _judge_clause(clause, attributes, geometry))
+    return truth
+
+
+def _judge_clause(clause: Clause, attributes: NDArray[np.int8], geometry: NDArray[np.float32]) -> NDArray[np.int8]:
+    own = _judge_look(clause.subject, attributes)
+    if clause.action is not None:
+        own = _both(own, (attributes[..., _ACTION] == ACTIONS.index(clause.action)).astype(np.int8))
+    if clause.corner is not None:
+        inside = attributes[..., _CORNER]
+        fits = inside >= 0 if clause.corner is Corner.ANY else inside == CORNERS.index(clause.corner)
+        own = _both(own, np.where(inside == UNKNOWN, OPEN, fits).astype(np.int8))
+    related = clause.centre or clause.neighbour
+    if related is None:
+        return _any(own, axis=1)
+    other = _judge_look(related, attributes)
+    gaps = _gaps(geometry)
+    if clause.centre is not None:
+        near = (np.abs(gaps - BESIDE_GAP) < 0.01).astype(np.int8)
+    else:
+        stay = _STAYING[attributes[..., _ACTION]]
+        certain = (gaps < BESIDE) & (gaps > 0) & stay[:, :, None] & stay[:, None, :]
+        near = np.where(certain, TRUE, np.where(gaps < NEAR, OPEN, FALSE)).astype(np.int8)
+    near[:, np.arange(near.shape[1]), np.arange(near.shape[1])] = FALSE
+    return _any(_any(_both(_both(own[:, :, None], other[:, None, :]), near), axis=2), axis=1)
+
+
+def _judge_look(look: Look, attributes: NDArray[np.int8]) -> NDArray[np.int8]:
+    """Truth for every actor, ``[B, actors]``."""
+    truth = (attributes[..., _SHAPE] >= 0).astype(np.int8)
+    for value, kinds, column in ((look.colour, COLOURS, _COLOUR), (look.shape, SHAPES, _SHAPE), (look.size, SIZES, _SIZE)):
+        if value is not None:
+            has = attributes[..., column]
+            truth = _both(truth, np.where(has == UNKNOWN, OPEN, has == kinds.index(value)).astype(np.int8))
+    return truth
+
+
+def _judge_patches(look: Look, attributes: NDArray[np.int8], coverage: NDArray[np.float32]) -> NDArray[np.int8]:
+    """Truth of a look in every patch, ``[B, patches]``."""
+    own = _judge_look(look, attributes)[:, :, None]
+    seen = np.where(coverage > _COVERED, TRUE, np.where(coverage > _TOUCHED, OPEN, FALSE)).astype(np.int8)
+    return _any(_both(np.broadcast_to(own, seen.shape), seen), axis=1)
+
+
+def _cover(geometry: NDArray[np.float32], grid: int) -> NDArray[np.float32]:
+    """Share of each patch that an actor's disc covers, ``[B, actors, patches]``; sampled at 4 × 4 points."""
+    points = (np.arange(grid * 4) + 0.5) / (grid * 4)
+    x, y, radius = (geometry[..., index, None, None] for index in range(3))
+    inside = (points[None, None, None, :] - x) ** 2 + (points[None, None, :, None] - y) ** 2 < radius**2
+    shape = (*geometry.shape[:2], grid, 4, grid, 4)
+    return inside.reshape(shape).mean(axis=(3, 5)).reshape(*geometry.shape[:2], grid * grid).astype(np.float32)
+
+
+def _gap(geometry: NDArray[np.float32], one: int, other: int) -> float:
+    return float(_gaps(geometry[None])[0, one, other])
+
+
+def _gaps(geometry: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Heights between the discs of all pairs, ``[B, actors, actors]``."""
+    centres, radii = geometry[..., :2], geometry[..., 2]
+    apart = np.linalg.norm(centres[:, :, None] - centres[:, None, :], axis=-1)
+    return np.asarray(apart - radii[:, :, None] - radii[:, None, :])
+
+
+def _both(one: NDArray[np.int8], other: NDArray[np.int8]) -> NDArray[np.int8]:
+    """Three-valued and."""
+    result = np.where((one == OPEN) | (other == OPEN), OPEN, TRUE)
+    return np.where((one == FALSE) | (other == FALSE), FALSE, result).astype(np.int8)
+
+
+def _any(values: NDArray[np.int8], axis: int) -> NDArray[np.int8]:
+    """Three-valued or."""
+    result = np.where((values == OPEN).any(axis=axis), OPEN, FALSE)
+    return np.where((values == TRUE).any(axis=axis), TRUE, result).astype(np.int8)

@@ -1,0 +1,175 @@
+"""Draws the frames that a video would be sampled at, without encoding the video, and notes who is where in them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from r2tuning.synthetic.meaning import ARGUABLE_SIZE, IN_CORNER
+from r2tuning.synthetic.motion import track_script
+from r2tuning.synthetic.render import render
+from r2tuning.synthetic.script import FPS, Script, Split
+from r2tuning.synthetic.staging import make_video
+from r2tuning.synthetic.vocabulary import Action, Colour, Corner, Place, Shape, Size
+from r2tuning.video.pick import count_clips, pick_last_before
+from r2tuning.video.preprocess import Preprocessor
+
+SAMPLING = Fraction(1, 2)
+"""Frames per second, as the demo model samples."""
+
+MOST_ACTORS = 6
+UNKNOWN = -2
+"""An attribute that a person could argue about: captions that name it are neither true nor false."""
+
+COLOURS, SHAPES, SIZES, ACTIONS, PLACES = (list(kind) for kind in (Colour, Shape, Size, Action, Place))
+CORNERS = [corner for corner in Corner if corner is not Corner.ANY]
+
+ATTRIBUTES = ("colour", "shape", "size", "action", "corner")
+GEOMETRY = ("x", "y", "radius", "cosine", "sine")
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Sampled frames with the truth about them.
+
+    Attributes:
+        pixels: uint8 ``[N, 3, side, side]``, as preprocessing hands them to CLIP.
+        places: ``[N]``, index in `PLACES`.
+        attributes: int8 ``[N, MOST_ACTORS, 5]``, an index per `ATTRIBUTES`; -1 for none (no such actor, in no corner),
+            `UNKNOWN` where it can be argued about.
+        geometry: fp32 ``[N, MOST_ACTORS, 5]``: centre and radius in heights of the square; cosine and sine of the
+            rotation times the shape's symmetry, both 0 for round shapes.
+        starts: Index of the first frame of each video, and N.
+        vids: Names of the videos.
+    """
+
+    pixels: NDArray[np.uint8]
+    places: NDArray[np.int8]
+    attributes: NDArray[np.int8]
+    geometry: NDArray[np.float32]
+    starts: NDArray[np.int64]
+    vids: tuple[str, ...]
+
+
+def draw_frames(
+    folder: Path, split: Split, videos: int, side: int, jobs: int, progress: Callable[[int, int], None]
+) -> Frames:
+    """Draws what is not in the folder yet, and maps it.
+
+    Args:
+        folder: Cache; one file of pixels and one of truths per split, size and number of videos.
+        split: Of the videos.
+        videos: The first so many of seed 0.
+        side: Pixels.
+        jobs: Processes.
+        progress: Called with videos done and expected.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{split}-{videos}-{side}"
+    pixel_file, truth_file = folder / f"{name}.pixels.npy", folder / f"{name}.truth.npz"
+    if not truth_file.exists():
+        scripts = [make_video(seed, split) for seed in range(videos)]
+        counts = [count_clips(Fraction(script.duration), SAMPLING) for script in scripts]
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        total = int(starts[-1])
+        pixels = np.lib.format.open_memmap(pixel_file, "w+", np.uint8, (total, 3, side, side))
+        places = np.zeros(total, np.int8)
+        attributes = np.full((total, MOST_ACTORS, len(ATTRIBUTES)), -1, np.int8)
+        geometry = np.zeros((total, MOST_ACTORS, len(GEOMETRY)), np.float32)
+        tasks = [(str(pixel_file), seed, split, side, int(starts[seed])) for seed in range(videos)]
+        with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+            for done, (seed, *truth) in enumerate(pool.imap_unordered(_draw_video, tasks, chunksize=4), start=1):
+                span = slice(starts[seed], starts[seed + 1])
+                places[span], attributes[span], geometry[span] = truth
+                progress(done, videos)
+        pixels.flush()
+        temporary = truth_file.with_suffix(".tmp.npz")
+        vids = np.array([script.vid for script in scripts])
+        np.savez(temporary, places=places, attributes=attributes, geometry=geometry, starts=starts, vids=vids)
+        os.replace(temporary, truth_file)
+    with np.load(truth_file) as truth:
+        return Frames(
+            np.load(pixel_file, mmap_mode="r"),
+            truth["places"],
+            truth["attributes"],
+            truth["geometry"],
+            truth["starts"],
+            tuple(truth["vids"].tolist()),
+        )
+
+
+def sampled_times(script: Script) -> list[float]:
+    """Times in seconds of the frames that sampling picks from the video's file."""
+    shown = ((Fraction(index, FPS), index) for index in range(script.frames))
+    count = count_clips(Fraction(script.duration), SAMPLING)
+    return [index / FPS for _, index in islice(pick_last_before(shown, SAMPLING), count)]
+
+
+def _draw_video(task: tuple[str, int, Split, int, int]) -> tuple[int, NDArray, NDArray, NDArray]:
+    pixel_file, seed, split, side, start = task
+    script = make_video(seed, split)
+    times = sampled_times(script)
+    pixels = np.load(pixel_file, mmap_mode="r+")
+    preprocess = Preprocessor(side)
+    for index, time in enumerate(times):
+        frame = av.VideoFrame.from_ndarray(render(script, time), format="rgb24")
+        # Through the colour model of the video file, as decoded frames come.
+        pixels[start + index] = preprocess(frame.reformat(format="yuv420p"))
+    return seed, *_note_truth(script, times)
+
+
+def _note_truth(script: Script, times: list[float]) -> tuple[NDArray, NDArray, NDArray]:
+    places = np.zeros(len(times), np.int8)
+    attributes = np.full((len(times), MOST_ACTORS, len(ATTRIBUTES)), -1, np.int8)
+    geometry = np.zeros((len(times), MOST_ACTORS, len(GEOMETRY)), np.float32)
+    scenes = track_script(script)
+    for index, time in enumerate(times):
+        number = round(time * FPS)
+        scene = next(scene for scene in scenes if scene.span.start <= number < scene.span.stop)
+        at = number - scene.span.start
+        places[index] = PLACES.index(scene.scene.place)
+        for slot, track in enumerate(scene.tracks):
+            pose, action = track.pose, Action(track.actions[at])
+            if not pose.lit[at]:
+                continue
+            radius, x, y = float(pose.radius[at]), float(pose.x[at]), float(pose.y[at])
+            corner = _find_corner(x, y, radius)
+            attributes[index, slot] = (
+                COLOURS.index(track.actor.colour),
+                SHAPES.index(track.actor.shape),
+                _find_size(radius),
+                ACTIONS.index(action),
+                corner if action.stays else UNKNOWN if corner >= 0 else -1,
+            )
+            turned, symmetry = float(pose.angle[at]), track.actor.shape.symmetry
+            round_shape = 0.0 if symmetry == 0 else 1.0
+            geometry[index, slot] = (
+                x,
+                y,
+                radius,
+                round_shape * np.cos(symmetry * turned),
+                round_shape * np.sin(symmetry * turned),
+            )
+    return places, attributes, geometry
+
+
+def _find_size(radius: float) -> int:
+    differences = [abs(radius / size.value - 1) for size in SIZES]
+    nearest = int(np.argmin(differences))
+    return nearest if differences[nearest] < ARGUABLE_SIZE / 2 else UNKNOWN
+
+
+def _find_corner(x: float, y: float, radius: float) -> int:
+    for index, corner in enumerate(CORNERS):
+        if max(abs(x - corner.value[0]), abs(y - corner.value[1])) - radius < IN_CORNER:
+            return index
+    return -1
