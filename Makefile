@@ -10,7 +10,7 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check # -qq: e
 TORCH := $(shell grep '^torch==' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint check-format check-style check-types format bench constraints clean
+.PHONY: help setup demo test lint check-format check-style check-types format bench constraints clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -31,6 +31,10 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing r2tuning with its development tools"
 	@$(INSTALL) -c constraints.txt -e '.[dev]'
 	@touch $(STAMP)
+
+# Nothing of it needs a network once .venv is set up.
+demo: $(STAMP) ## ask the bundled video three questions, with the model that comes with the package
+	@$(BIN)/python examples/demo.py
 
 # One thread per worker: two workers with two threads each fight for the cores of a small machine.
 test: $(STAMP) ## run the tests (JOBS=2 workers; ARGS='-k name' are passed to pytest)

@@ -40,7 +40,9 @@ class Batch:
     look_truth: NDArray[np.int8]
 
 
-def caption_frames(chance: Random, frames: Frames, indices: Sequence[int], captions: int, looks: int, grid: int) -> Batch:
+def caption_frames(
+    chance: Random, frames: Frames, indices: Sequence[int], captions: int, looks: int, grid: int
+) -> Batch:
     """Invents sentences about some frames: half are true of one of them, half would be but for one word.
 
     Args:
@@ -78,7 +80,9 @@ def caption_frames(chance: Random, frames: Frames, indices: Sequence[int], capti
     )
 
 
-def _describe(chance: Random, place: int, attributes: NDArray[np.int8], geometry: NDArray[np.float32]) -> Meaning | None:
+def _describe(
+    chance: Random, place: int, attributes: NDArray[np.int8], geometry: NDArray[np.float32]
+) -> Meaning | None:
     """Something true of a frame."""
     said_place = PLACES[place] if chance.random() < 0.3 else None
     if said_place is not None and chance.random() < 0.4:
@@ -157,7 +161,9 @@ def _change_word(chance: Random, meaning: Meaning) -> Meaning:
 def _change_look(chance: Random, look: Look) -> Look:
     names = [name for name in ("colour", "shape", "size") if getattr(look, name) is not None]
     name = chance.choice(names)
-    others = [other for other in {"colour": COLOURS, "shape": SHAPES, "size": SIZES}[name] if other is not getattr(look, name)]
+    others = [
+        other for other in {"colour": COLOURS, "shape": SHAPES, "size": SIZES}[name] if other is not getattr(look, name)
+    ]
     return replace(look, **{name: chance.choice(others)})
 
 
@@ -199,7 +205,11 @@ def _judge_clause(clause: Clause, attributes: NDArray[np.int8], geometry: NDArra
 def _judge_look(look: Look, attributes: NDArray[np.int8]) -> NDArray[np.int8]:
     """Truth for every actor, ``[B, actors]``."""
     truth = (attributes[..., _SHAPE] >= 0).astype(np.int8)
-    for value, kinds, column in ((look.colour, COLOURS, _COLOUR), (look.shape, SHAPES, _SHAPE), (look.size, SIZES, _SIZE)):
+    for value, kinds, column in (
+        (look.colour, COLOURS, _COLOUR),
+        (look.shape, SHAPES, _SHAPE),
+        (look.size, SIZES, _SIZE),
+    ):
         if value is not None:
             has = attributes[..., column]
             truth = _both(truth, np.where(has == UNKNOWN, OPEN, has == kinds.index(value)).astype(np.int8))

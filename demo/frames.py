@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -95,7 +94,7 @@ def draw_frames(
         temporary = truth_file.with_suffix(".tmp.npz")
         vids = np.array([script.vid for script in scripts])
         np.savez(temporary, places=places, attributes=attributes, geometry=geometry, starts=starts, vids=vids)
-        os.replace(temporary, truth_file)
+        temporary.replace(truth_file)
     with np.load(truth_file) as truth:
         return Frames(
             np.load(pixel_file, mmap_mode="r"),

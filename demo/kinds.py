@@ -158,8 +158,7 @@ def format_scores(scores: Sequence[GroupScore]) -> str:
         | kind | place | 12 | 100.00 | 91.67 | 95.50 |
     """
     lines = ["| by | group | queries | R1@0.5 | R1@0.7 | mAP |", "|---|---|---:|---:|---:|---:|"]
-    for s in scores:
-        lines.append(f"| {s.by} | {s.group} | {s.queries} | {s.r1_50:.2f} | {s.r1_70:.2f} | {s.mean_ap:.2f} |")
+    lines += [f"| {s.by} | {s.group} | {s.queries} | {s.r1_50:.2f} | {s.r1_70:.2f} | {s.mean_ap:.2f} |" for s in scores]
     return "\n".join(lines) + "\n"
 
 

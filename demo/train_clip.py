@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import sys
 import time
@@ -16,13 +17,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
-from demo.captions import OPEN, Batch, caption_frames
+from demo.captions import caption_frames
 from demo.frames import Frames, draw_frames
 from r2tuning.backbone.loading import CLIP_MEAN, CLIP_STD
+from r2tuning.cli.progress import show_progress
 
 SIDE, PATCH = 128, 16
 GRID = SIDE // PATCH
 _LONGEST_CAPTION = 64  # tokens
+_WHOLE_COSINE = 2600  # steps
+_LOG_EVERY, _SAVE_EVERY = 50, 200  # steps
 
 
 @dataclass(frozen=True)
@@ -30,18 +34,16 @@ class Settings:
     """How the CLIP is trained.
 
     Attributes:
-        videos: Train videos whose frames it sees.
         steps: Of the optimizer.
         batch: Frames per step.
         captions: Sentences about frames per step.
         looks: Phrases about single actors per step.
-        lr: Highest learning rate; it rises linearly and falls along a cosine.
-        warmup: Steps of the rise.
+        lr: Highest learning rate.
+        warmup: Steps over which it rises.
         seed: Of the weights, and of what is drawn.
     """
 
-    videos: int = 1200
-    steps: int = 2600
+    steps: int = 1600
     batch: int = 64
     captions: int = 64
     looks: int = 64
@@ -74,11 +76,12 @@ class Trainee(nn.Module):
         patches = projected[:, 1:] @ self.embed(looks).T * self.patch_scale.exp() + self.patch_bias
         return frames, patches, self.geometry(hidden[:, 1:])
 
-
     def embed(self, tokens: Tensor) -> Tensor:
         """Unit vectors of sentences, read at their end token, which has the highest number."""
         text = self.clip.text_model(input_ids=tokens).last_hidden_state
-        return functional.normalize(self.clip.text_projection(text[torch.arange(len(tokens)), tokens.argmax(dim=1)]), dim=-1)
+        return functional.normalize(
+            self.clip.text_projection(text[torch.arange(len(tokens)), tokens.argmax(dim=1)]), dim=-1
+        )
 
 
 def _scalar(value: float) -> nn.Parameter:
@@ -95,12 +98,13 @@ def make_tokenizer(corpus: list[str]) -> CLIPTokenizer:
         [pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
     trainer = trainers.BpeTrainer(
-        vocab_size=4000, min_frequency=2, end_of_word_suffix="</w>", show_progress=False,
+        vocab_size=4000,
+        min_frequency=2,
+        end_of_word_suffix="</w>",
+        show_progress=False,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
     )
     learner.train_from_iterator(corpus, trainer)
-    import json
-
     model = json.loads(learner.to_str())["model"]
     merges = [tuple(pair) for pair in model["merges"]]
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -143,18 +147,18 @@ def make_clip(tokenizer: CLIPTokenizer, width: int = 160, text_width: int = 128)
     return clip
 
 
-class Captioned(torch.utils.data.Dataset):
-    """Batches by number: pixels, tokens, truths."""
+class Captioned(torch.utils.data.Dataset[dict[str, Tensor]]):
+    """Batches by number, from a first on: pixels, tokens, truths."""
 
-    def __init__(self, frames: Frames, tokenizer: CLIPTokenizer, settings: Settings) -> None:
-        self.frames, self.tokenizer, self.settings = frames, tokenizer, settings
+    def __init__(self, frames: Frames, tokenizer: CLIPTokenizer, settings: Settings, first: int) -> None:
+        self.frames, self.tokenizer, self.settings, self.first = frames, tokenizer, settings, first
 
     def __len__(self) -> int:
-        return self.settings.steps
+        return self.settings.steps - self.first
 
-    def __getitem__(self, step: int) -> dict[str, Tensor]:
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
         settings = self.settings
-        chance = Random(f"captions {settings.seed} {step}")
+        chance = Random(f"captions {settings.seed} {self.first + index}")
         indices = sorted(chance.sample(range(len(self.frames.places)), settings.batch))
         batch = caption_frames(chance, self.frames, indices, settings.captions, settings.looks, GRID)
         # A little noise and light: videos are compressed, drawn frames are not.
@@ -210,79 +214,128 @@ def score_guesses(logits: Tensor, truth: Tensor) -> float:
     return float((guessed[truth == 1].float().mean() + (~guessed[truth == 0]).float().mean()) / 2)
 
 
-def train(frames: Frames, val: Frames, settings: Settings, folder: Path, width: int) -> None:
-    """Trains and writes the CLIP with its tokenizer in Hugging Face layout."""
+def learning_rate(step: int, settings: Settings) -> float:
+    """Rises to its highest, falls along the beginning of a long cosine, and in the last third linearly to 0.
+
+    Example:
+        >>> settings = Settings(steps=1600, lr=1.0, warmup=200)
+        >>> [round(learning_rate(step, settings), 2) for step in (0, 199, 1000, 1300, 1599)]
+        [0.01, 0.99, 0.68, 0.28, 0.0]
+    """
+    along = 0.5 + 0.5 * math.cos(math.pi * step / _WHOLE_COSINE)
+    decay_from = settings.steps * 5 // 8
+    left = min(1.0, (settings.steps - step) / (settings.steps - decay_from))
+    return settings.lr * min(1.0, (step + 1) / settings.warmup) * along * left
+
+
+def group_parameters(model: Trainee) -> list[dict[str, object]]:
+    """Matrices, which decay, and everything else."""
+    parameters = list(model.parameters())
+    return [
+        {"params": [value for value in parameters if value.ndim > 1], "weight_decay": 0.05},
+        {"params": [value for value in parameters if value.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def train(frames: Frames, settings: Settings, folder: Path) -> None:
+    """Trains a CLIP and writes it with its tokenizer, in Hugging Face layout.
+
+    Every `_SAVE_EVERY` steps its state is saved beside the folder, from which the next call goes on.
+
+    Args:
+        frames: Of the train split.
+        settings: How.
+        folder: Where to.
+    """
     torch.manual_seed(settings.seed)
-    chance = Random(f"corpus {settings.seed}")
-    corpus = []
+    tokenizer = make_tokenizer(collect_words(frames, settings.seed))
+    model = Trainee(make_clip(tokenizer))
+    optimizer = torch.optim.AdamW(group_parameters(model), lr=settings.lr, betas=(0.9, 0.98))
+    state_file = folder.with_name(f"{folder.name}.state.pt")
+    first = 0
+    if state_file.exists():
+        state = torch.load(state_file, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        first = state["step"]
+    loader = torch.utils.data.DataLoader(
+        Captioned(frames, tokenizer, settings, first), batch_size=None, shuffle=False, num_workers=1, prefetch_factor=3
+    )
+    begin, log = time.monotonic(), []
+    for step, batch in enumerate(loader, start=first):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, settings)
+        parts, scores = judge(model, batch)
+        optimizer.zero_grad(set_to_none=True)
+        (parts[0] + 2 * parts[1] + 0.5 * parts[2]).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        log.append([*(part.item() for part in parts), *scores])
+        if (step + 1) % _LOG_EVERY == 0:
+            values = " ".join(f"{value:.3f}" for value in np.mean(log, axis=0))
+            print(
+                f"step {step + 1}/{settings.steps} {time.monotonic() - begin:.0f} s {values}",
+                file=sys.stderr,
+                flush=True,
+            )
+            log = []
+        if (step + 1) % _SAVE_EVERY == 0:
+            part = state_file.with_suffix(".part")
+            torch.save(
+                {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1},
+                part,
+            )
+            part.replace(state_file)
+    with torch.no_grad():
+        model.clip.logit_scale.copy_(model.frame_scale)
+    model.clip.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    values = validate(
+        model, tokenizer, draw_frames(folder.parent / "frames", "val", 40, SIDE, 2, lambda _done, _of: None)
+    )
+    print("val " + " ".join(f"{value:.3f}" for value in values))
+
+
+def judge(model: Trainee, batch: dict[str, Tensor]) -> tuple[list[Tensor], list[float]]:
+    """Losses of captions, looks and geometry, and the shares of captions and of looks that are told right."""
+    captions, looks, geometry = model(batch["pixels"], batch["captions"], batch["looks"])
+    parts = [
+        contrast(captions, batch["caption_truth"]),
+        contrast(looks, batch["look_truth"]),
+        geometry_loss(geometry, batch["geometry"]),
+    ]
+    with torch.no_grad():
+        return parts, [score_guesses(captions, batch["caption_truth"]), score_guesses(looks, batch["look_truth"])]
+
+
+def collect_words(frames: Frames, seed: int) -> list[str]:
+    """Sentences to learn the tokens from."""
+    chance = Random(f"corpus {seed}")
+    corpus: list[str] = []
     for _ in range(300):
         indices = [chance.randrange(len(frames.places)) for _ in range(16)]
         batch = caption_frames(chance, frames, indices, 64, 32, GRID)
         corpus += [*batch.captions, *batch.looks]
-    tokenizer = make_tokenizer(corpus)
-    model = Trainee(make_clip(tokenizer, width))
-    count = lambda module: sum(p.numel() for p in module.parameters()) / 1e6
-    print(f"{len(tokenizer)} tokens, vision {count(model.clip.vision_model):.2f} M, text {count(model.clip.text_model):.2f} M", flush=True)
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    other = [p for p in model.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.05}, {"params": other, "weight_decay": 0.0}], lr=settings.lr, betas=(0.9, 0.98)
-    )
-    loader = torch.utils.data.DataLoader(Captioned(frames, tokenizer, settings), batch_size=None, shuffle=False, num_workers=1, prefetch_factor=3)
-    begin, log = time.time(), [0.0] * 5
-    for step, batch in enumerate(loader):
-        warm = min(1.0, (step + 1) / settings.warmup)
-        for group in optimizer.param_groups:
-            group["lr"] = settings.lr * warm * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * step / settings.steps)))
-        captions, looks, places = model(batch["pixels"], batch["captions"], batch["looks"])
-        parts = [
-            contrast(captions, batch["caption_truth"]),
-            contrast(looks, batch["look_truth"]),
-            geometry_loss(places, batch["geometry"]),
-        ]
-        loss = parts[0] + 2 * parts[1] + 0.5 * parts[2]
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        with torch.no_grad():
-            scores = [score_guesses(captions, batch["caption_truth"]), score_guesses(looks, batch["look_truth"])]
-        for index, value in enumerate([*(part.item() for part in parts), *scores]):
-            log[index] += value
-        if (step + 1) % 50 == 0:
-            print(step + 1, f"{time.time() - begin:.0f}s", " ".join(f"{value / 50:.3f}" for value in log), flush=True)
-            log = [0.0] * 5
-        if (step + 1) % 500 == 0:
-            print("val", " ".join(f"{v:.3f}" for v in validate(model, val, tokenizer, settings)), flush=True)
-            model.clip.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
-    model.clip.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    return corpus
 
 
 @torch.inference_mode()
-def validate(model: Trainee, frames: Frames, tokenizer: CLIPTokenizer, settings: Settings) -> list[float]:
-    """Losses and scores on other videos."""
-    data = Captioned(frames, tokenizer, Settings(seed=99, batch=64, captions=64, looks=64))
+def validate(model: Trainee, tokenizer: CLIPTokenizer, frames: Frames) -> list[float]:
+    """Losses and scores, as in training, on other videos."""
+    data = Captioned(frames, tokenizer, Settings(seed=99), 0)
     rows = []
-    for step in range(6):
-        batch = data[step]
-        captions, looks, places = model(batch["pixels"], batch["captions"], batch["looks"])
-        rows.append([float(contrast(captions, batch["caption_truth"])), float(contrast(looks, batch["look_truth"])), float(geometry_loss(places, batch["geometry"])),
-            score_guesses(captions, batch["caption_truth"]), score_guesses(looks, batch["look_truth"])])
-    return np.mean(rows, axis=0).tolist()
+    for step in range(12):
+        parts, scores = judge(model, data[step])
+        rows.append([*(part.item() for part in parts), *scores])
+    return [float(value) for value in np.mean(rows, axis=0)]
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="folder of the CLIP; frames are drawn into the folder beside it")
     parser.add_argument("--videos", type=int, default=1200)
-    parser.add_argument("--steps", type=int, default=2600)
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--lr", type=float, default=1.2e-3)
-    parser.add_argument("--width", type=int, default=160)
-    args = parser.parse_args()
-    quiet = lambda done, of: None
-    cache = args.folder.parent / "frames"
-    settings = Settings(videos=args.videos, steps=args.steps, batch=args.batch, lr=args.lr)
-    train(draw_frames(cache, "train", args.videos, SIDE, 2, quiet), draw_frames(cache, "val", 40, SIDE, 2, quiet), settings, args.folder, args.width)
+    parser.add_argument("--steps", type=int, default=1600)
+    arguments = parser.parse_args()
+    with show_progress("Frames", "videos") as drawing:
+        drawn = draw_frames(arguments.folder.parent / "frames", "train", arguments.videos, SIDE, 2, drawing)
+    train(drawn, Settings(steps=arguments.steps), arguments.folder)

@@ -71,6 +71,17 @@ def test_errors_are_one_line(hub: Hub, tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
+def test_what_is_made_by_program_is_not_asked_of_the_hub(hub: Hub, tmp_path: Path) -> None:
+    result = download("moving-shapes", "--to", tmp_path / "shapes")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        "error: moving-shapes is made by program, not downloaded; run r2tuning synthesize "
+        f"{tmp_path / 'shapes'} --split train, then val and test\n"
+    )
+    assert hub.requests == []
+    assert not (tmp_path / "shapes").exists()
+
+
 def test_help_names_every_benchmark() -> None:
     shown = CliRunner().invoke(app, ["download", "--help"], env={"COLUMNS": "200"}).stdout
     for benchmark in BENCHMARKS:

@@ -53,6 +53,8 @@ def test_models_lists_every_published_checkpoint(monkeypatch: pytest.MonkeyPatch
         (row,) = [line for line in shown.splitlines() if line.split()[:1] == [entry.name]]
         assert row.split()[2] == f"{entry.fps:g}"
         assert row.split()[-1] == "no"
+    (row,) = [line for line in shown.splitlines() if line.split()[:2] == ["demo", "moments"]]
+    assert row.split()[-1] == "yes"
     assert len(PUBLISHED) == 20
 
 

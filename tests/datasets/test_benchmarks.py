@@ -15,7 +15,8 @@ def annotation(qid: int = 1, duration: float | None = 30) -> Annotation:
 
 def test_every_published_model_has_its_benchmark_and_rate() -> None:
     names = {f"{b.name}/{domain}" if domain else b.name: b for b in BENCHMARKS for domain in b.domains or ("",)}
-    assert set(names) == {entry.name for entry in PUBLISHED}
+    # The models of Moving Shapes are not the authors'.
+    assert set(names) - {"moving-shapes"} == {entry.name for entry in PUBLISHED}
     for entry in PUBLISHED:
         benchmark = names[entry.name]
         assert benchmark.fps == (None if benchmark.name == "youtube-highlights" else entry.fps)

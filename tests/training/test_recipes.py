@@ -32,7 +32,7 @@ PRESETS = (
 
 def test_there_is_a_recipe_for_every_published_model() -> None:
     assert set(PRESETS) == {entry.name for entry in PUBLISHED}
-    assert set(list_recipes()) == {*PRESETS, "own", "tvsum", "youtube-highlights"}
+    assert set(list_recipes()) == {*PRESETS, "own", "tvsum", "youtube-highlights", "moving-shapes"}
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -93,7 +93,18 @@ def test_own_learns_moments() -> None:
     assert max(recipe.optimizer.drop_epochs) < recipe.training.epochs
 
 
-@pytest.mark.parametrize("name", ["own", "tvsum/BK", "qvhighlights"])
+def test_moving_shapes_learns_on_the_embedded_clip_and_keeps_test_aside() -> None:
+    recipe = load_recipe("moving-shapes")
+    assert (recipe.backbone, recipe.fps, recipe.window) == ("r2tuning/demo", find_benchmark("moving-shapes").fps, 150)
+    assert (recipe.data.benchmark, recipe.data.train_split, recipe.data.validation_split) == (
+        "moving-shapes",
+        "train",
+        "val",
+    )
+    assert max(recipe.optimizer.drop_epochs) < recipe.training.epochs
+
+
+@pytest.mark.parametrize("name", ["own", "tvsum/BK", "qvhighlights", "moving-shapes"])
 def test_a_written_recipe_reads_the_same(name: str, tmp_path: Path) -> None:
     changes = ["optimizer.lr=1e-5", "name='1e5'", "data.annotations=a b.csv", "training.ema=0.999", "model.layers=2"]
     recipe = load_recipe(name, changes)

@@ -9,21 +9,29 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from r2tuning.checkpoints.cache import is_cached
     from r2tuning.checkpoints.config import CheckpointConfig, Provenance
+    from r2tuning.checkpoints.demo import DEMO, DEMO_FOLDER, DEMO_WORLD
+    from r2tuning.checkpoints.domain import DOMAIN_FILE, Domain
     from r2tuning.checkpoints.download import fetch_published
     from r2tuning.checkpoints.files import load_config, load_state, save_checkpoint
     from r2tuning.checkpoints.load import convert, load_checkpoint, read_checkpoint
-    from r2tuning.checkpoints.names import resolve
+    from r2tuning.checkpoints.names import find_checkpoint, resolve
     from r2tuning.checkpoints.official import export_official, read_official
     from r2tuning.checkpoints.registry import PUBLISHED, PublishedCheckpoint, find_published
 
 __all__ = [
+    "DEMO",
+    "DEMO_FOLDER",
+    "DEMO_WORLD",
+    "DOMAIN_FILE",
     "PUBLISHED",
     "CheckpointConfig",
+    "Domain",
     "Provenance",
     "PublishedCheckpoint",
     "convert",
     "export_official",
     "fetch_published",
+    "find_checkpoint",
     "find_published",
     "is_cached",
     "load_checkpoint",
@@ -38,10 +46,12 @@ __all__ = [
 _HOMES = {
     "cache": ("is_cached",),
     "config": ("CheckpointConfig", "Provenance"),
+    "demo": ("DEMO", "DEMO_FOLDER", "DEMO_WORLD"),
+    "domain": ("DOMAIN_FILE", "Domain"),
     "download": ("fetch_published",),
     "files": ("load_config", "load_state", "save_checkpoint"),
     "load": ("convert", "load_checkpoint", "read_checkpoint"),
-    "names": ("resolve",),
+    "names": ("find_checkpoint", "resolve"),
     "official": ("export_official", "read_official"),
     "registry": ("PUBLISHED", "PublishedCheckpoint", "find_published"),
 }

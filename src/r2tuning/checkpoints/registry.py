@@ -195,19 +195,25 @@ def find_published(name: str) -> PublishedCheckpoint:
     return _BY_NAME[name.lower()]
 
 
-def suggest_published(name: str) -> str:
+def suggest_published(name: str, *others: str) -> str:
     """What to say to someone who asked for ``name``, which does not exist.
+
+    Args:
+        name: What they asked for.
+        others: Names, in lower case, that they may also have meant.
 
     Example:
         >>> suggest_published("charade")
         'did you mean charades-sta?'
         >>> suggest_published("yolo")
         '`r2tuning models` lists them'
+        >>> suggest_published("demos", "demo")
+        'did you mean demo?'
     """
-    near = get_close_matches(name.lower(), list(_BY_NAME), n=2, cutoff=0.6)
+    near = get_close_matches(name.lower(), [*_BY_NAME, *others], n=2, cutoff=0.6)
     if not near:
         return "`r2tuning models` lists them"
-    return f"did you mean {' or '.join(_BY_NAME[key].name for key in near)}?"
+    return f"did you mean {' or '.join(_BY_NAME[key].name if key in _BY_NAME else key for key in near)}?"
 
 
 def match_published(file_name: str) -> PublishedCheckpoint | None:

@@ -22,7 +22,9 @@ def download(
     dataset: Annotated[
         str,
         typer.Argument(
-            help="qvhighlights, ego4d-nlq, charades-sta, tacos, youtube-highlights or tvsum.", metavar="DATASET"
+            help="qvhighlights, ego4d-nlq, charades-sta, tacos, youtube-highlights or tvsum (moving-shapes is made by "
+            "`r2tuning synthesize`).",
+            metavar="DATASET",
         ),
     ],
     to: Annotated[

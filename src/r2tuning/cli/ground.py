@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from r2tuning.checkpoints.demo import DEMO, DEMO_WORLD
 from r2tuning.cli.progress import show_progress
-from r2tuning.errors import VideoError
+from r2tuning.errors import DownloadError, VideoError
 from r2tuning.output.files import check_target, write_atomically
 from r2tuning.types import Sampling
 
@@ -31,7 +32,7 @@ def ground(
     video: Annotated[str, typer.Argument(help="Video file, or features saved with --save-features.", metavar="VIDEO")],
     queries: Annotated[list[str], typer.Argument(help="What to look for; one sentence or more.", metavar="QUERY…")],
     model: Annotated[
-        str, typer.Option("--model", "-m", help="Published name (see `r2tuning models`), checkpoint folder or .pth.")
+        str, typer.Option("--model", "-m", help="Name (see `r2tuning models`), checkpoint folder or .pth.")
     ] = "qvhighlights",
     backbone: Annotated[
         str | None, typer.Option(help="CLIP to use instead of the checkpoint's: ViT-B/32, hub name or folder.")
@@ -76,9 +77,7 @@ def ground(
 
         check_plot_target(target, force=force)
 
-    from r2tuning.grounder import Grounder
-
-    grounder = Grounder.from_pretrained(model, backbone=backbone, device=device)
+    grounder = _load(model, backbone, device)
     encoded = _encode(grounder, video, fps, sampling)
     if save_features is not None:
         encoded.save(save_features)
@@ -86,6 +85,18 @@ def ground(
     for file, result in zip(plots, results, strict=bool(plots)):
         _draw(file, result, force)
     _report(results, json, top_k, force)
+
+
+def _load(model: str, backbone: str | None, device: str | None) -> Grounder:
+    from r2tuning.grounder import Grounder
+
+    try:
+        return Grounder.from_pretrained(model, backbone=backbone, device=device)
+    except DownloadError as error:
+        raise DownloadError(
+            f"{error}; to see r2tuning work without a network, --model {DEMO} is already here, "
+            f"but it knows only {DEMO_WORLD}"
+        ) from error
 
 
 def _encode(grounder: Grounder, video: str, fps: float | None, sampling: Sampling) -> EncodedVideo:

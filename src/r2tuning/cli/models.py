@@ -1,10 +1,11 @@
-"""``r2tuning models``: the published checkpoints."""
+"""``r2tuning models``: the demo and the published checkpoints."""
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from r2tuning.checkpoints.cache import is_cached
+from r2tuning.checkpoints.demo import DEMO, DEMO_FPS, DEMO_WORLD, demo_size
 from r2tuning.checkpoints.registry import PUBLISHED
 
 HEADLINES = ("mAP", "R1@0.5")
@@ -12,7 +13,7 @@ HEADLINES = ("mAP", "R1@0.5")
 
 
 def models() -> None:
-    """List the published checkpoints: what for, how good, how large, and whether they are on this machine."""
+    """List the checkpoints that have a name: what for, how good, how large, and whether they are on this machine."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("name", no_wrap=True)
     table.add_column("task")
@@ -20,6 +21,7 @@ def models() -> None:
     table.add_column("score", no_wrap=True)
     table.add_column("size", justify="right")
     table.add_column("cached")
+    table.add_row(DEMO, "moments", f"{DEMO_FPS:g}", "", f"{demo_size() / 1e6:.0f} MB", "yes")
     for entry in PUBLISHED:
         shown = {metric.removeprefix("MR-full-"): score for metric, score in entry.scores.items()}
         score = next(f"{metric} {shown[metric]:.2f}" for metric in HEADLINES if metric in shown)
@@ -28,6 +30,9 @@ def models() -> None:
         table.add_row(entry.name, task, f"{entry.fps:g}", score, size, "yes" if is_cached(entry.name) else "no")
     console = Console()
     console.print(table)
+    console.print(
+        f"{DEMO} comes with r2tuning, needs no network, and knows only {DEMO_WORLD}.", style="dim", highlight=False
+    )
     console.print(
         "Scores are the authors', on validation. Ask with: r2tuning ground VIDEO QUERY --model NAME", style="dim"
     )

@@ -102,11 +102,16 @@ def download_benchmark(
 
     Raises:
         DownloadError: If the hub cannot be reached, lacks a file, or delivers something else than it lists.
-        DataError: If an archive is damaged or unsafe; it is removed.
+        DataError: If the benchmark is not on the hub; if an archive is damaged or unsafe, which is then removed.
         OutputError: If the disk has too little space, the folder cannot be written, or it has files of the same
             names that were not fetched by this function.
     """
     folder = dataset_folder(benchmark) if folder is None else Path(folder)
+    if not benchmark.hub_folder:
+        raise DataError(
+            f"{benchmark.name} is made by program, not downloaded; run r2tuning synthesize {folder} --split train, "
+            "then val and test"
+        )
     names = [name for name in benchmark.hub_files if not (annotations_only and name.endswith(ARCHIVE_SUFFIX))]
     missing = [name for name in names if not _is_complete(benchmark, folder, name)]
     for name in missing:

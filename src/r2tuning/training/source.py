@@ -126,7 +126,10 @@ def features_folder(recipe: Recipe) -> Path:
     if data.features is not None:
         return data.features
     if data.benchmark != "own":
-        return data.annotations or dataset_folder(find_benchmark(data.benchmark))
+        benchmark = find_benchmark(data.benchmark)
+        folder = data.annotations or dataset_folder(benchmark)
+        # Benchmarks made on the spot have their videos in that folder, where features would mix with them.
+        return folder if benchmark.hub_folder else folder / "features"
     if data.annotations is None:
         raise RecipeError(f"{recipe.name}: your annotations are not named; add --set data.annotations=FILE.csv")
     return data.annotations.with_suffix(".features")

@@ -1,0 +1,75 @@
+"""Asks a video three questions and compares the answers with the truth, offline.
+
+The model is the one that comes with r2tuning; it knows only Moving Shapes, videos that are made by program so that
+every moment is known exactly. The video is of its test split: training has not seen it.
+
+Usage: python examples/demo.py [PLOT]
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from r2tuning import Grounder, Grounding
+from r2tuning.metrics.tiou import temporal_iou
+from r2tuning.output.clock import format_clock
+from r2tuning.output.plots import plot_grounding
+from r2tuning.output.table import print_grounding
+from r2tuning.video import sample_frames
+
+FOLDER = Path(__file__).resolve().parent
+PLOT = FOLDER.parent / "build" / "demo.png"
+GOOD = 0.7
+"""IoU from which on papers call an answer right in their strictest column, R1@0.7."""
+THUMBNAILS = 8
+
+
+def main(plot: Path) -> int:
+    """Returns the exit code: 1 if an answer is wrong."""
+    console = Console()
+    video = os.path.relpath(FOLDER / "sample.mp4")
+    entries = [json.loads(line) for line in (FOLDER / "sample.jsonl").read_text(encoding="utf-8").splitlines()]
+
+    grounder = Grounder.from_pretrained("demo")
+    encoded = grounder.encode(video)  # once, for all questions
+    results = grounder.ground(encoded, [entry["query"] for entry in entries], top_k=3)
+
+    wrong = 0
+    for result, entry in zip(results, entries, strict=True):
+        print_grounding(result, console)
+        iou = compare(result, entry["relevant_windows"])
+        wrong += iou < GOOD
+        truth = " and ".join(
+            f"{format_clock(start)} to {format_clock(end)}" for start, end in entry["relevant_windows"]
+        )
+        console.print(f"truth {truth}, best answer IoU {iou:.2f}\n", style="bold red" if iou < GOOD else "bold green")
+
+    draw(results[1], plot)
+    console.print(f"Plot of the second answer: {os.path.relpath(plot)}")
+    if wrong:
+        console.print(f"{wrong} of {len(results)} best answers have an IoU below {GOOD}")
+    return int(wrong > 0)
+
+
+def compare(result: Grounding, truth: list[tuple[float, float]]) -> float:
+    """IoU of the best answer with the true moment that is nearest to it; 0 without an answer."""
+    best = np.array([[moment.start, moment.end] for moment in result.moments[:1]]).reshape(-1, 2)
+    return float(temporal_iou(best, np.array(truth, dtype=float)).max(initial=0))
+
+
+def draw(result: Grounding, plot: Path) -> None:
+    """Draws an answer under a strip of frames."""
+    with sample_frames(result.video, THUMBNAILS / result.duration) as frames:
+        batches = list(frames)
+    pixels = [image.transpose(1, 2, 0) for batch in batches for image in batch.pixels]
+    times = [float(time) for batch in batches for time in batch.times]
+    plot.parent.mkdir(exist_ok=True)
+    plot_grounding(result, plot, thumbnails=pixels, thumbnail_times=times, force=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]) if len(sys.argv) > 1 else PLOT))

@@ -1,0 +1,32 @@
+"""Makes ``sample.mp4`` and ``sample.jsonl``, the video and the queries of ``demo.py``, always the same ones.
+
+Usage: python examples/make_sample.py
+"""
+
+from pathlib import Path
+
+from r2tuning.output.files import write_atomically
+from r2tuning.synthetic import describe, make_video, write_video
+from r2tuning.synthetic.annotate import to_line
+
+SEED = 68
+"""Of the test split, which training never sees: a minute, five scenes in three places."""
+
+QUERIES = (2, 0, 3)
+"""Which of the video's queries: a place, an action in it, and what two shapes do together."""
+
+FOLDER = Path(__file__).resolve().parent
+
+
+def make_sample(folder: Path = FOLDER) -> tuple[Path, Path]:
+    """Writes the video and its queries in QVHighlights' format; returns the two files."""
+    script = make_video(SEED, "test")
+    queries = describe(script)
+    video, annotations = folder / "sample.mp4", folder / "sample.jsonl"
+    write_video(script, video)
+    write_atomically(annotations, "".join(to_line(queries[number]) for number in QUERIES), force=True)
+    return video, annotations
+
+
+if __name__ == "__main__":
+    print(*make_sample(), sep="\n")

@@ -1,0 +1,141 @@
+"""What a model was trained on, as the distribution of its frames' features: tells videos that are nothing like it.
+
+A frame is as far from the training frames as its Mahalanobis distance says: that from their mean, in units of their
+spread in that direction (P. C. Mahalanobis, 1936). The covariance is shrunk to a multiple of the identity by the share
+that Ledoit and Wolf (2004) show to be best, so that few frames suffice and no direction has no spread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from r2tuning.checkpoints.tensors import take_tensors
+from r2tuning.errors import CheckpointError
+from r2tuning.output.files import write_atomically
+
+DOMAIN_FILE = "domain.safetensors"
+"""Its name in a checkpoint folder, where it may be."""
+
+INSIDE = 0.999
+"""Share of frames of the world that count as inside; one in a thousand is unusual enough to be taken for another's."""
+
+_WORLD = "world"
+
+
+@dataclass(frozen=True, eq=False)
+class Domain:
+    """The frames that a model knows, by the last layer's [CLS] feature.
+
+    Attributes:
+        mean: fp32 ``[Dv]``.
+        whitening: fp32 ``[Dv, Dv]``; centred features times this have a unit covariance.
+        threshold: fp32 scalar; a frame whose squared distance exceeds it is outside.
+        world: What the frames show, for messages, such as ``videos of moving coloured shapes``.
+    """
+
+    mean: Tensor
+    whitening: Tensor
+    threshold: Tensor
+    world: str
+
+    @classmethod
+    def fit(cls, features: Tensor, held_out: Tensor, world: str) -> Domain:
+        """Describes frames by examples.
+
+        Args:
+            features: ``[N, Dv]``, of frames that the model was trained on, N ≥ 2.
+            held_out: ``[M, Dv]``, of frames of the same world from other videos, M ≥ 1; `INSIDE` of them are inside.
+            world: What the frames show.
+
+        Raises:
+            ValueError: If there are too few frames.
+
+        Example:
+            >>> frames = torch.tensor([[0.0, 0], [2, 0], [0, 2], [2, 2]])
+            >>> domain = Domain.fit(frames, frames, "a square")
+            >>> domain.mean.tolist(), domain.share_outside(torch.tensor([[1.0, 1], [9, 9]]))
+            ([1.0, 1.0], 0.5)
+        """
+        if len(features) < 2 or len(held_out) < 1:
+            raise ValueError(f"{len(features)} and {len(held_out)} frames are too few; give at least 2 and 1")
+        mean = features.double().mean(dim=0)
+        values, vectors = torch.linalg.eigh(_shrink(features.double() - mean))
+        whitening = vectors * values.clamp_min(torch.finfo(torch.float32).tiny).rsqrt()
+        domain = cls(mean.float(), whitening.float(), torch.tensor(0.0), world)
+        # torch.quantile refuses more than 16 million values; sorting does not.
+        distances = domain.measure(held_out).sort().values
+        threshold = distances[min(len(distances) - 1, int(INSIDE * len(distances)))]
+        return cls(domain.mean, domain.whitening, threshold.float(), world)
+
+    def measure(self, features: Tensor) -> Tensor:
+        """Squared Mahalanobis distances, fp64 ``[T]``, of frames' features ``[T, Dv]``."""
+        return ((features.double() - self.mean.double()) @ self.whitening.double()).square().sum(dim=1)
+
+    def share_outside(self, features: Tensor) -> float:
+        """The share of frames that are unlike all the model was trained on.
+
+        Args:
+            features: ``[T, Dv]``, the last layer's [CLS] features of T ≥ 1 frames.
+
+        Returns:
+            In [0, 1].
+        """
+        return float((self.measure(features) > self.threshold.double()).double().mean())
+
+    def save(self, path: str | Path) -> None:
+        """Writes a file; beside a checkpoint, under the name of `DOMAIN_FILE`, it is used by whoever loads that.
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
+        tensors = {"mean": self.mean, "whitening": self.whitening.contiguous(), "threshold": self.threshold}
+        content = save(tensors, metadata={_WORLD: self.world})
+        write_atomically(path, content, force=True)
+
+    @classmethod
+    def load(cls, path: str | Path, width: int) -> Domain | None:
+        """Reads a file written by `save`.
+
+        Args:
+            path: The file.
+            width: Dv of the model that it belongs to.
+
+        Returns:
+            None where there is no such file.
+
+        Raises:
+            CheckpointError: If it is damaged, or made for features of another width.
+        """
+        path = Path(path)
+        if not path.is_file():
+            return None
+        try:
+            with safe_open(path, "pt") as file:
+                found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
+                world = (file.metadata() or {}).get(_WORLD)
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{path}: truncated or not a safetensors file ({error}); copy it again") from error
+        if world is None:
+            raise CheckpointError(f"{path}: does not say what its frames show; copy it again, or fit it again")
+        return cls(
+            **take_tensors(found, {"mean": (width,), "whitening": (width, width), "threshold": ()}, path), world=world
+        )
+
+
+def _shrink(centred: Tensor) -> Tensor:
+    """Covariance ``[D, D]`` of centred samples ``[N, D]``, shrunk as Ledoit and Wolf do (Lemma 3.2 to 3.4)."""
+    samples, width = centred.shape
+    covariance = centred.T @ centred / samples
+    scale = covariance.diagonal().mean()
+    target = scale * torch.eye(width, dtype=covariance.dtype)
+    distance = (covariance - target).square().sum()
+    # Mean over the samples of ‖x xᵀ - S‖², where ‖x xᵀ‖² = (xᵀx)² and the mean of x xᵀ is S.
+    noise = (centred.square().sum(dim=1).square().mean() - covariance.square().sum()) / samples
+    share = float((noise / distance).clamp(0, 1)) if distance > 0 else 1.0
+    return share * target + (1 - share) * covariance

@@ -1,0 +1,73 @@
+"""Moving Shapes is read as it is written, and its files have their places."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from r2tuning.datasets import find_benchmark, load_annotations
+from r2tuning.datasets.download import dataset_folder
+from r2tuning.errors import DataError
+from r2tuning.synthetic import describe, describe_absent, make_video
+from r2tuning.synthetic.annotate import to_line
+from r2tuning.synthetic.script import SPLITS
+from r2tuning.training.recipes import load_recipe
+from r2tuning.training.source import features_folder, read_annotations
+
+BENCHMARK = find_benchmark("moving-shapes")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Annotations of a video of each split."""
+    for split in SPLITS:
+        lines = map(to_line, describe(make_video(1, split)))
+        (tmp_path / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
+    return tmp_path
+
+
+def test_what_is_read_is_what_was_known(folder: Path) -> None:
+    made = describe(make_video(1, "test"))
+    read = load_annotations(BENCHMARK.find_file(folder, "test"), BENCHMARK, split="test")
+    assert [(a.qid, a.vid, a.query, a.duration, a.moments) for a in read] == [
+        (a.qid, a.vid, a.query, a.duration, a.moments) for a in made
+    ]
+    for one, other in zip(read, made, strict=True):
+        np.testing.assert_array_equal(one.saliency, other.saliency)
+
+
+def test_queries_that_are_true_of_no_moment_are_labelled_too(tmp_path: Path) -> None:
+    path = tmp_path / "test_absent.jsonl"
+    path.write_text("".join(map(to_line, describe_absent(make_video(1, "test")))), encoding="utf-8")
+    for annotation in load_annotations(path, BENCHMARK):
+        assert annotation.moments == ()
+        assert annotation.saliency is not None
+        assert not annotation.saliency.any()
+
+
+def test_a_frame_more_or_less_than_clips_is_an_error(folder: Path) -> None:
+    annotation = load_annotations(folder / "val.jsonl", BENCHMARK)[0]
+    assert annotation.clips is not None
+    assert BENCHMARK.frame_rate(annotation) == 0.5
+    target = BENCHMARK.saliency_target(annotation, annotation.clips, 0.5)
+    assert target.shape == (annotation.clips,)
+    assert BENCHMARK.positive_frames(annotation, target).tolist() == (target > 0).tolist()
+    with pytest.raises(DataError, match="val-0000001"):
+        BENCHMARK.saliency_target(annotation, annotation.clips - 1, 0.5)
+
+
+def test_the_recipe_trains_on_train_and_validates_on_val(folder: Path) -> None:
+    recipe = load_recipe("moving-shapes", [f"data.annotations={folder}"])
+    benchmark, training, validation = read_annotations(recipe)
+    assert benchmark is BENCHMARK
+    assert {a.vid for a in training} == {"train-0000001"}
+    assert {a.vid for a in validation} == {"val-0000001"}
+
+
+def test_features_lie_beside_the_videos_not_among_them(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert features_folder(load_recipe("moving-shapes", [f"data.annotations={folder}"])) == folder / "features"
+    assert features_folder(load_recipe("moving-shapes", ["data.features=elsewhere"])) == Path("elsewhere")
+    monkeypatch.setenv("R2TUNING_CACHE", str(folder))
+    assert features_folder(load_recipe("moving-shapes")) == dataset_folder(BENCHMARK) / "features"
+    # The authors' features are downloaded into the annotations' folder.
+    assert features_folder(load_recipe("tacos", [f"data.annotations={folder}"])) == folder

@@ -1,0 +1,32 @@
+"""The demo's files: those of the package, or tiny ones in their place."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from grounders import save_tiny_model
+from transformers import CLIPModel
+
+from r2tuning.backbone import registry
+from r2tuning.checkpoints import demo, load_config, load_state, names, save_checkpoint
+from r2tuning.checkpoints.layout import is_complete
+
+
+def require_demo() -> Path:
+    """The folder of the package's own, or a skipped test in a checkout that has not got it yet."""
+    if not is_complete(demo.DEMO_FOLDER):
+        pytest.skip("src/r2tuning/assets/demo is not there yet")
+    return demo.DEMO_FOLDER.parent
+
+
+def place_demo(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
+    """Makes ``demo`` stand for a tiny seeded model, kept as the real one is: in fp16. Returns its checkpoint folder."""
+    head = save_tiny_model(folder)
+    config = load_config(head).model_copy(update={"name": "demo", "backbone": "r2tuning/demo"})
+    save_checkpoint(head, {name: value.half() for name, value in load_state(head).items()}, config)
+    clip = folder / "clip"
+    CLIPModel.from_pretrained(clip).half().save_pretrained(clip)
+    placed = [replace(known, folder=clip) if known.name == "demo" else known for known in registry.KNOWN_BACKBONES]
+    monkeypatch.setattr(registry, "KNOWN_BACKBONES", tuple(placed))
+    monkeypatch.setattr(names, "DEMO_FOLDER", head)
+    return head
