@@ -10,7 +10,7 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check # -qq: e
 TORCH := $(shell grep '^torch==' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint check-format check-style check-types format bench constraints clean
+.PHONY: help setup demo demo-model test lint check-format check-style check-types format bench constraints clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -35,6 +35,36 @@ $(STAMP): pyproject.toml constraints.txt
 # Nothing of it needs a network once .venv is set up.
 demo: $(STAMP) ## ask the bundled video three questions, with the model that comes with the package
 	@$(BIN)/python examples/demo.py
+
+# What was made is kept in build/demo, so an interrupted run goes on where it stopped. The numbers of
+# docs/moving-shapes.md are written last.
+SHAPES := build/demo/data
+RESULTS := build/demo/results
+HEAD := build/demo/head
+RECIPE := --set name=demo --set data.annotations=$(SHAPES) --set data.workers=0
+TUNE := $(BIN)/r2tuning
+SCORE := evaluate moving-shapes -c src/r2tuning/assets/demo/head --annotations $(SHAPES) --force
+
+demo-model: $(STAMP) ## make the demo model, and the numbers of docs/moving-shapes.md, from nothing (hours)
+	@mkdir -p $(RESULTS)
+	$(BIN)/python -m demo.train_clip build/demo/clip
+	$(BIN)/python -m demo.pack clip build/demo/clip
+	$(BIN)/python -m demo.features build/demo/frames $(SHAPES)
+	$(TUNE) synthesize $(SHAPES) --split val --videos 40 --jobs $(JOBS)
+	$(TUNE) synthesize $(SHAPES) --split test --videos 60 --jobs $(JOBS)
+	@for file in val val_absent test test_absent; do $(TUNE) extract $(SHAPES)/$$file.jsonl $(SHAPES)/videos \
+		$(SHAPES)/features -b moving-shapes --backbone demo --jobs $(JOBS) || exit 1; done
+	$(BIN)/python -m demo.warm_start $(SHAPES) build/demo/warm-start $(RECIPE)
+	$(TUNE) train moving-shapes $(RECIPE) --set training.start_from=build/demo/warm-start --run $(HEAD)
+	$(BIN)/python -m demo.pack head $(HEAD) $(SHAPES)
+	$(TUNE) $(SCORE) --split test --bins --json $(RESULTS)/test.json --predictions $(RESULTS)/test.jsonl
+	$(TUNE) $(SCORE) --split val --predictions $(RESULTS)/val.jsonl
+	@for split in val test; do $(BIN)/python -m demo.kinds $(RESULTS)/$$split.jsonl $(SHAPES)/$$split.jsonl \
+		--json $(RESULTS)/kinds-$$split.json || exit 1; done
+	$(BIN)/python -m demo.zero_shot $(SHAPES) --json $(RESULTS)/zero-shot.json
+	$(BIN)/python -m demo.absent $(SHAPES) src/r2tuning/assets/demo/head --json $(RESULTS)/absent.json \
+		--plot docs/images/moving-shapes-absent.png
+	$(BIN)/python -m demo.report $(SHAPES) $(RESULTS)
 
 # One thread per worker: two workers with two threads each fight for the cores of a small machine.
 test: $(STAMP) ## run the tests (JOBS=2 workers; ARGS='-k name' are passed to pytest)

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import overload
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -13,11 +14,11 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from r2tuning.backbone import ClipBackbone, choose_device
-from r2tuning.checkpoints import CheckpointConfig, resolve
+from r2tuning.checkpoints import DOMAIN_FILE, CheckpointConfig, Domain, find_checkpoint, read_checkpoint
 from r2tuning.decoding import Decoded, decode
 from r2tuning.decoding.moments import finish_moments
 from r2tuning.decoding.windows import Window, merge_moments, merge_saliency, plan_windows
-from r2tuning.errors import BackboneError, FeatureError, QueryWarning
+from r2tuning.errors import BackboneError, CheckpointWarning, FeatureError, QueryWarning
 from r2tuning.features import EncodedVideo, encode_video
 from r2tuning.model import R2Tuning
 from r2tuning.types import Grounding, Moment, QueryFeatures, Saliency, Sampling
@@ -25,25 +26,40 @@ from r2tuning.types import Grounding, Moment, QueryFeatures, Saliency, Sampling
 PAIRS = 16
 """Windows times queries that go through the model at once: enough to keep it busy, few enough to bound memory."""
 
+PROJECTED_BYTES = 256 * 2**20
+"""Most memory that projected patches of the video asked last may hold, so that its next query need not wait."""
+
+FRAMES_COMPARED = 64
+"""Frames of a video, evenly spread, that tell whether it is like what the model was trained on."""
+
 
 class Grounder:
     """Finds moments in videos; use `from_pretrained` to make one.
 
     Args:
-        model: Trained model, on the device to run on; it is used in eval mode.
+        model: Trained model, on the device to run on; it is used in eval mode, and its weights must stay as they are.
         config: What its checkpoint says.
         backbone: The frozen CLIP that it was trained on; None if only features that exist already are asked (`answer`).
+        domain: What the model was trained on, where that is known; about videos that are unlike it, `ground` warns.
 
     Raises:
         BackboneError: If the CLIP does not fit the model.
     """
 
-    def __init__(self, model: R2Tuning, config: CheckpointConfig, backbone: ClipBackbone | None) -> None:
+    def __init__(
+        self,
+        model: R2Tuning,
+        config: CheckpointConfig,
+        backbone: ClipBackbone | None,
+        domain: Domain | None = None,
+    ) -> None:
         if backbone is not None:
             _check_fit(model, backbone)
         self.model = model.eval()
         self.config = config
         self._backbone = backbone
+        self._domain = domain
+        self._projected: WeakKeyDictionary[EncodedVideo, dict[Window, Tensor]] = WeakKeyDictionary()
 
     @property
     def backbone(self) -> ClipBackbone:
@@ -68,20 +84,25 @@ class Grounder:
         """Loads a checkpoint and its CLIP, fetching what is not cached from the hub.
 
         Args:
-            name: A published checkpoint (`r2tuning models` lists them), a checkpoint folder, or an authors' ``.pth``.
+            name: A published checkpoint (`r2tuning models` lists them), a checkpoint folder, or an authors' ``.pth``;
+                or ``demo``, which comes with the package, needs no network, and knows only moving coloured shapes.
             backbone: CLIP to use instead of the one the checkpoint names: short name, hub name or folder.
             device: Where to run; None for the GPU where there is one.
             dtype: Precision of the CLIP; None for fp32 on CPU and fp16 elsewhere. The model itself runs in fp32.
 
         Raises:
-            CheckpointError: If the checkpoint is unknown, damaged, or cannot be fetched.
+            CheckpointError: If the checkpoint is unknown or damaged.
             BackboneError: If the CLIP cannot be loaded or does not fit the model.
+            DownloadError: If the checkpoint or its CLIP is not cached and cannot be fetched.
         """
-        config, model = resolve(name)
+        path = find_checkpoint(name)
+        config, model = read_checkpoint(path)
+        # Features of another CLIP are distributed otherwise.
+        domain = Domain.load(path / DOMAIN_FILE, config.model.video_width) if backbone is None else None
         clip = ClipBackbone.load(
             backbone or config.backbone, layers=config.model.layers, device=choose_device(device), dtype=dtype
         )
-        return cls(model.to(clip.device), config, clip)
+        return cls(model.to(clip.device), config, clip, domain)
 
     def encode(
         self,
@@ -97,7 +118,7 @@ class Grounder:
         Args:
             path: Video file.
             fps: Frames per second to sample; None for the rate the model was trained with.
-            sampling: ``exact``, or ``keyframe`` for speed.
+            sampling: ``exact``, or ``fast`` or ``keyframe`` for speed.
             batch_size: Frames that go through CLIP at once.
             progress: Called with the number of frames done and expected.
 
@@ -166,6 +187,7 @@ class Grounder:
                 kept = self.backbone.max_query_tokens
                 warnings.warn(f"query cut to {kept} tokens: {features.text[:60]}…", QueryWarning, stacklevel=2)
         answers = self.answer(encoded, queries, top_k=top_k, threshold=threshold)
+        self._compare_domain(encoded)
         return answers[0] if isinstance(query, str) else answers
 
     @torch.inference_mode()
@@ -199,6 +221,19 @@ class Grounder:
             for features, raw in zip(queries, found, strict=True)
         ]
 
+    def _compare_domain(self, video: EncodedVideo) -> None:
+        if self._domain is None:
+            return
+        picked = np.linspace(0, video.frames - 1, min(video.frames, FRAMES_COMPARED)).round().astype(int).tolist()
+        share = self._domain.share_outside(torch.stack([video.read(i, i + 1)[-1, 0, 0] for i in picked]))
+        if share > 0.5:
+            warnings.warn(
+                f"{video.facts.video}: {share:.0%} of its frames look unlike all that {self.config.name} was trained "
+                f"on, which is {self._domain.world}; do not rely on this answer",
+                CheckpointWarning,
+                stacklevel=3,
+            )
+
     def _decode_pairs(
         self, encoded: EncodedVideo, queries: Sequence[QueryFeatures], windows: Sequence[Window]
     ) -> list[list[Decoded]]:
@@ -207,7 +242,8 @@ class Grounder:
         group = max(1, PAIRS // max(1, len(queries)))
         for first in range(0, len(windows), group):
             chosen = windows[first : first + group]
-            projected = torch.cat([self._project(encoded, window) for window in chosen])
+            pieces = [self._project(encoded, window, len(windows)) for window in chosen]
+            projected = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
             for begin in range(0, len(queries), PAIRS):
                 batch = queries[begin : begin + PAIRS]
                 raw = self._decode(projected, batch, encoded.facts.fps)
@@ -219,23 +255,26 @@ class Grounder:
     def _device(self) -> torch.device:
         return self.model.level_scale.device
 
-    def _project(self, encoded: EncodedVideo, window: Window) -> Tensor:
-        video = encoded.read(window.start, window.stop)[None].to(self._device).float()
-        mask = torch.ones(1, video.shape[2], dtype=torch.bool, device=video.device)
-        return self.model.block.project_video(video, mask)
+    def _project(self, encoded: EncodedVideo, window: Window, windows: int) -> Tensor:
+        """Projected patches of a window; those of the video asked last are kept where all its windows have room."""
+        if encoded not in self._projected:
+            self._projected.clear()
+        kept = self._projected.setdefault(encoded, {})
+        if window in kept:
+            return kept[window]
+        video = encoded.read(window.start, window.stop)[None].to(self._device)
+        projected = self.model.project(video)
+        if projected.nbytes * windows <= PROJECTED_BYTES:
+            kept[window] = projected
+        return projected
 
     def _decode(self, projected: Tensor, queries: Sequence[QueryFeatures], fps: float) -> list[Decoded]:
         """Answers of W windows to Q queries, window by window."""
-        windows = len(projected)
         tokens = [features.values.transpose(0, 1).to(self._device).float() for features in queries]
         values = pad_sequence(tokens, batch_first=True).transpose(1, 2)
         mask = pad_sequence([torch.ones(len(x), dtype=torch.bool, device=x.device) for x in tokens], batch_first=True)
-        if windows > 1:  # one window is shared by all queries without a copy
-            projected = projected.repeat_interleave(len(queries), dim=0)
         video_mask = torch.ones(len(projected), projected.shape[2], dtype=torch.bool, device=projected.device)
-        return decode(
-            self.model.answer(projected, values.repeat(windows, 1, 1, 1), video_mask, mask.repeat(windows, 1)), fps
-        )
+        return decode(self.model.ask(projected, values, video_mask, mask), fps)
 
     def _finish(
         self,

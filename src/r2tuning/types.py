@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-Sampling = Literal["exact", "keyframe"]
-"""How frames are picked: ``exact`` decodes all, ``keyframe`` only key frames (fast, approximate)."""
+Sampling = Literal["exact", "fast", "keyframe"]
+"""How frames are picked: ``exact`` at the asked times, ``fast`` in the asked clips but wherever that is cheapest,
+``keyframe`` from key frames only (fastest; far from the asked times where those are rare)."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from r2tuning.decoding import Decoded, decode
 from r2tuning.model import R2Config
+from r2tuning.model import fused as parts
 from r2tuning.types import ModelOutput
 
 TOLERANCE = 1e-10  # relative and absolute, float64
@@ -125,6 +126,41 @@ def test_many_queries_share_one_projected_video(config: R2Config, frames: int, t
         alone = model(video, query[i : i + 1, :, :count])
         assert_same_output(real_part(output, i), alone)
         assert_same_decoded(decoded[i], decode(alone, fps=2.0)[0])
+
+
+@settings(max_examples=25)
+@given(
+    config=st.sampled_from(["reversed", "forward", "mean", "single"]).flatmap(lambda name: configs(refinement=name)),
+    frames=st.lists(st.integers(1, 9), min_size=1, max_size=3),
+    tokens=st.lists(st.integers(1, 5), min_size=1, max_size=3),
+    cache=st.sampled_from([1, 60, parts.CACHE]),
+    seed=SEEDS,
+)
+@float64()
+@torch.no_grad()
+def test_every_pair_is_answered_as_if_it_had_come_alone(
+    config: R2Config, frames: list[int], tokens: list[int], cache: int, seed: int
+) -> None:
+    model = small_model(config, seed)
+    video, _, video_mask, _ = padded_batch(config, [(n, 1) for n in frames], 1, seed)
+    _, query, _, query_mask = padded_batch(config, [(1, n) for n in tokens], 1, seed)
+    before, parts.CACHE = parts.CACHE, cache
+    try:
+        output = model.ask(model.project(video, video_mask), query, video_mask, query_mask)
+    finally:
+        parts.CACHE = before
+    for pair in range(len(frames) * len(tokens)):
+        v, q = divmod(pair, len(tokens))
+        alone = model(video[v : v + 1, :, : frames[v]], query[q : q + 1, :, : tokens[q]])
+        assert_same_output(real_part(output, pair), alone)
+
+
+@torch.no_grad()
+def test_half_precision_features_are_projected_in_that_of_the_weights() -> None:
+    model = small_model(R2Config(video_width=6, query_width=5, layers=2, hidden=8, heads=2), 0)
+    video = features(model.config, 1, 5, 3, 1, 0)[0].half()
+    want = model.block.project_video(video.float(), torch.ones(1, 5, dtype=torch.bool))
+    torch.testing.assert_close(model.project(video), want, rtol=0, atol=1e-5)
 
 
 @settings(max_examples=10)

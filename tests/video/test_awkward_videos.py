@@ -44,7 +44,7 @@ AWKWARD = {
     "tall.mp4": {"size": (48, 480)},
     "wide.mp4": {"size": (480, 48)},
 }
-SAMPLINGS = ("exact", "keyframe")
+SAMPLINGS = ("exact", "fast", "keyframe")
 
 
 @pytest.fixture(scope="module", params=AWKWARD)

@@ -107,7 +107,7 @@ def test_rounded_fps_values_are_read_as_the_rates_they_mean(tmp_path):
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 64])
-@pytest.mark.parametrize("sampling", ["exact", "keyframe"])
+@pytest.mark.parametrize("sampling", ["exact", "fast", "keyframe"])
 def test_batch_size_does_not_change_the_frames(tmp_path, batch_size, sampling):
     path = write_video(tmp_path / "a.mp4", frames=70)
     whole = list(sample_frames(path, 5, 64, batch_size=1000, sampling=sampling))
@@ -180,7 +180,7 @@ def test_refuses_other_impossible_arguments(tmp_path):
         sample_frames(path, 1, 0)
     with pytest.raises(ValueError, match="batch_size is 0"):
         sample_frames(path, 1, batch_size=0)
-    with pytest.raises(ValueError, match="'keyframes'; give one of exact, keyframe"):
+    with pytest.raises(ValueError, match="'keyframes'; give one of exact, fast, keyframe"):
         sample_frames(path, 1, sampling="keyframes")
 
 

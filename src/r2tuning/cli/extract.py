@@ -32,7 +32,8 @@ def extract(
         float | None, typer.Option(help="Frames to look at per second; by default the benchmark's, else required.")
     ] = None,
     sampling: Annotated[
-        Sampling, typer.Option(help="exact: decode every frame; keyframe: only key frames, faster and approximate.")
+        Sampling,
+        typer.Option(help="exact: frames at the asked times; fast: cheaper ones near them; keyframe: only key frames."),
     ] = "exact",
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes that encode videos side by side.")] = 1,
     device: Annotated[

@@ -44,7 +44,8 @@ def ground(
         float | None, typer.Option(help="Frames to look at per second; by default as the model was trained.")
     ] = None,
     sampling: Annotated[
-        Sampling, typer.Option(help="exact: decode every frame; keyframe: only key frames, faster and approximate.")
+        Sampling,
+        typer.Option(help="exact: frames at the asked times; fast: cheaper ones near them; keyframe: only key frames."),
     ] = "exact",
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, max=50, help="Most moments to report for a query.")] = 5,
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Lowest score of a moment to report.")] = None,

@@ -22,6 +22,7 @@ def encode_video(
     *,
     sampling: Sampling = "exact",
     batch_size: int = 32,
+    threads: int | None = None,
     progress: Progress | None = None,
 ) -> EncodedVideo:
     """Samples a video at a fixed rate and runs the frozen image tower over it; memory does not grow with the video.
@@ -32,6 +33,7 @@ def encode_video(
         fps: Frames per second to sample.
         sampling: How frames are picked.
         batch_size: Frames that go through the tower at once.
+        threads: To decode with; None for one for each core that the process may use.
         progress: Told of every batch.
 
     Raises:
@@ -40,7 +42,7 @@ def encode_video(
     """
     writer = FeatureWriter()
     try:
-        with sample_frames(path, fps, backbone.image_size, batch_size=batch_size, sampling=sampling) as frames:
+        with sample_frames(path, fps, backbone.image_size, batch_size=batch_size, sampling=sampling, threads=threads) as frames:
             done = 0
             for batch in frames:
                 writer.append(backbone.encode_frames(batch.pixels))

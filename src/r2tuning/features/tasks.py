@@ -53,8 +53,10 @@ class Failure:
     reason: str
 
 
-def encode_task(task: VideoTask, store: FeatureStore, backbone: ClipBackbone, sampling: Sampling) -> Failure | None:
-    """Encodes one video into a store.
+def encode_task(
+    task: VideoTask, store: FeatureStore, backbone: ClipBackbone, sampling: Sampling, threads: int | None = None
+) -> Failure | None:
+    """Encodes one video into a store, decoding with that many threads, or with one for each core.
 
     Returns:
         Why the file cannot be read as video, if so.
@@ -63,7 +65,7 @@ def encode_task(task: VideoTask, store: FeatureStore, backbone: ClipBackbone, sa
         FeatureError: If the features cannot be written, as then those of the next video cannot either.
     """
     try:
-        encoded = encode_video(task.path, backbone, task.fps, sampling=sampling)
+        encoded = encode_video(task.path, backbone, task.fps, sampling=sampling, threads=threads)
     except VideoError as error:
         return Failure(task.name, str(error))
     store.save_video(task.name, encoded)

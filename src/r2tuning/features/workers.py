@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
@@ -21,6 +20,7 @@ from r2tuning.errors import FeatureError, R2TuningError
 from r2tuning.features.store import FeatureStore
 from r2tuning.features.tasks import Failure, VideoTask, encode_task
 from r2tuning.types import Sampling
+from r2tuning.video.parallel import count_cores
 
 GRACE = 10.0
 """Seconds that a worker has to clean up when it is told to stop; a batch of frames may have to end first."""
@@ -78,7 +78,7 @@ def encode_in_workers(
         device=backbone.device,
         dtype=backbone.dtype,
         sampling=sampling,
-        threads=max(1, _count_cores() // max(1, jobs)),
+        threads=max(1, count_cores() // max(1, jobs)),
     )
     waiting = deque(tasks)
     workers: list[_Worker] = []
@@ -166,7 +166,7 @@ def _serve(connection: Connection, encoder: _Encoder) -> None:
         for task in _receive_all(connection):
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                failure = encode_task(task, encoder.store, backbone, encoder.sampling)
+                failure = encode_task(task, encoder.store, backbone, encoder.sampling, encoder.threads)
             _send(connection, _Message(failure, tuple(warning.message for warning in caught)))
     except R2TuningError as error:
         _send(connection, _Message(error=error))
@@ -201,10 +201,3 @@ def _ignored_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _count_cores() -> int:
-    """Cores that this process may use."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -1,5 +1,6 @@
 """The R² Block (Sec. 3.3): one set of weights, walked through the last K layers of CLIP from deep to shallow."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,11 +17,13 @@ class BlockOutput:
     Attributes:
         hidden: ``[B, T, C]``, the state h after the last step.
         query: ``[B, K, L, C]``, projected query tokens q̂, oldest layer first.
+        video_cls: ``[B, K, T, C]``, projected [CLS] tokens, oldest layer first.
         last: Index of the layer of the last step.
     """
 
     hidden: Tensor
     query: Tensor
+    video_cls: Tensor
     last: int
 
 
@@ -57,9 +60,47 @@ class SpatialPooling(nn.Module):
         scale = video.shape[-1] ** -0.5
         token = self.query_projection(query)[:, None] * scale
         attention = (token @ self.video_projection(video).transpose(-1, -2)).softmax(dim=-1)
-        pooled = attention @ video + query[:, None]
-        pooled = pooled.masked_fill(~query_mask[:, None, :, None], -torch.inf).amax(dim=2)
-        combined: Tensor = video[..., 0, :] + self.gate[layer].tanh() * pooled
+        return self.combine(video[..., 0, :], attention @ video, query, query_mask, layer)
+
+    def ask(self, query: Tensor) -> Tensor:
+        """Brings query tokens to where one product with v̂ gives the logits of Eq. 4, so that w_v meets no patch.
+
+        The bias of w_v adds the same to all patches, which the softmax does not see.
+
+        Args:
+            query: q̂, ``[..., C]``.
+
+        Returns:
+            ``[..., C]``.
+        """
+        precision = self.query_projection.weight.dtype
+        # Two products in a row would double the rounding of mixed precision, and these are small.
+        with torch.autocast(query.device.type, enabled=False):
+            looking = self.query_projection(query.to(precision)) * query.shape[-1] ** -0.5
+            # The bias has a gradient, though it is zero: optimizers and other processes expect one.
+            asked: Tensor = looking @ self.video_projection.weight + 0 * self.video_projection.bias
+        return asked
+
+    def combine(self, cls: Tensor, seen: Tensor, query: Tensor, query_mask: Tensor, layer: int) -> Tensor:
+        """Makes one token of what every query token sees in a frame (Eq. 5 and 6).
+
+        Args:
+            cls: Projected [CLS] tokens, ``[B or 1, T, C]``.
+            seen: Patches weighed by attention, ``[B, T, L, C]``.
+            query: As for `forward`.
+            query_mask: As for `forward`.
+            layer: As for `forward`.
+
+        Returns:
+            e_pool, ``[B, T, C]``.
+        """
+        real = query.masked_fill(~query_mask[..., None], -torch.inf)
+        pooled = (seen + real[:, None]).amax(dim=2)
+        return self.open_gate(cls, pooled, layer)
+
+    def open_gate(self, cls: Tensor, pooled: Tensor, layer: int) -> Tensor:
+        """Adds pooled patches to [CLS] tokens, both ``[B or 1, T, C]``, as far as the layer's gate is open (Eq. 6)."""
+        combined: Tensor = cls + self.gate[layer].tanh() * pooled
         return combined
 
 
@@ -132,6 +173,10 @@ class R2Block(nn.Module):
             return features.mean(dim=1, keepdim=True)
         return features[:, :1] if self.config.refinement == "single" else features
 
+    def choose(self, video: Tensor, step: int) -> Tensor:
+        """The layers ``[V, J, ...]`` of ``[V, K, ...]`` whose mean a step looks at; as `select`, but without a copy."""
+        return video if self.config.refinement == "mean" else video[:, step : step + 1]
+
     def project_video(self, video: Tensor, video_mask: Tensor) -> Tensor:
         """Projected patches v̂ (Eq. 2), which do not depend on the query.
 
@@ -162,15 +207,38 @@ class R2Block(nn.Module):
             The last state and the projected query.
         """
         tokens = self.query_map(self.select(query))
-        position = position_encoding(video_mask, self.config.hidden).to(projected.dtype)
+        hidden, last = self.walk(
+            lambda layer: self.spatial_pooling(projected[:, layer], tokens[:, layer], query_mask, layer),
+            tokens,
+            video_mask,
+            query_mask,
+        )
+        video_cls = projected[..., 0, :].expand(len(query), -1, -1, -1)
+        return BlockOutput(hidden, tokens, video_cls, last)
+
+    def walk(
+        self, pool: Callable[[int], Tensor], tokens: Tensor, video_mask: Tensor, query_mask: Tensor
+    ) -> tuple[Tensor, int]:
+        """Refines the state layer by layer (Eq. 1, 7 and 8).
+
+        Args:
+            pool: Gives e_pool ``[B, T, C]`` of a layer.
+            tokens: q̂, ``[B, K, L, C]``.
+            video_mask: bool ``[B, T]``.
+            query_mask: bool ``[B, L]``.
+
+        Returns:
+            The last state ``[B, T, C]``, and the layer of the last step.
+        """
+        position = position_encoding(video_mask, self.config.hidden).to(tokens.dtype)
         last = self.config.steps - 1
         deep_to_shallow = self.config.refinement != "forward"
         walk = range(last, -1, -1) if deep_to_shallow else range(last + 1)
-        hidden = projected.new_empty(0)  # there is no state before the first step
+        hidden = tokens.new_empty(0)  # there is no state before the first step
         for step, layer in enumerate(walk):
-            pooled = self.spatial_pooling(projected[:, layer], tokens[:, layer], query_mask, layer)
+            pooled = pool(layer)
             # The layer with which the walk begins has no gate, so those of the others are counted without it.
             gate = layer if deep_to_shallow else layer - 1
             fused = pooled if step == 0 else self.temporal_refinement.fuse(pooled, hidden, gate)
             hidden = self.temporal_refinement(fused, tokens[:, layer], position, video_mask, query_mask)
-        return BlockOutput(hidden, tokens, walk[-1])
+        return hidden, walk[-1]

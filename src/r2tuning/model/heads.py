@@ -43,6 +43,30 @@ class ConvHead(nn.ModuleList):
         return predicted.transpose(1, 2)
 
 
+def join_levels(levels: list[Tensor], masks: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Levels one after the other, with a padded entry between them, so that heads run once and none sees another.
+
+    Args:
+        levels: ``[B, N_l, C]`` of each level.
+        masks: bool ``[B, N_l]`` of each level.
+
+    Returns:
+        Entries ``[B, N + levels - 1, C]``, their mask, and int64 ``[N]``: where the entries of the levels are.
+
+    Example:
+        >>> levels = [torch.ones(1, 2, 1), torch.ones(1, 1, 1)]
+        >>> _, mask, places = join_levels(levels, [level[..., 0] > 0 for level in levels])
+        >>> mask.tolist(), places.tolist()
+        ([[True, True, False, True]], [0, 1, 3])
+    """
+    entries = torch.cat([F.pad(level, (0, 0, 0, 1)) for level in levels], dim=1)[:, :-1]
+    mask = torch.cat([F.pad(mask, (0, 1)) for mask in masks], dim=1)[:, :-1]
+    ends = torch.tensor([level.shape[1] for level in levels]).cumsum(0)[:-1]
+    places = torch.arange(sum(level.shape[1] for level in levels))
+    places = places + (places[:, None] >= ends).sum(1)
+    return entries, mask, places.to(mask.device)
+
+
 class QueryPooling(nn.Module):
     """Token-wise adaptive pooling of the query into one vector q̃ (Sec. 3.3, Granularity Calibration).
 

@@ -29,6 +29,7 @@ class FeatureMap(nn.Sequential):
             nn.Dropout(dropout),
             nn.Linear(hidden, hidden),
         )
+        self.dropout = dropout
 
 
 class Attention(nn.Module):

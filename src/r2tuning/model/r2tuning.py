@@ -4,9 +4,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from r2tuning.model.block import R2Block
+from r2tuning.model.asking import ask_videos, project_patches
+from r2tuning.model.block import BlockOutput, R2Block
 from r2tuning.model.config import R2Config
-from r2tuning.model.heads import ConvHead, QueryPooling
+from r2tuning.model.fused import run_fused
+from r2tuning.model.heads import ConvHead, QueryPooling, join_levels
 from r2tuning.model.pyramid import Pyramid, level_mask, level_points
 from r2tuning.types import ModelOutput
 
@@ -19,6 +21,10 @@ class R2Tuning(nn.Module):
     Args:
         config: Shape of the model.
 
+    Attributes:
+        fused: Whether `forward` takes the fast way of `r2tuning.model.fused`, which training needs: the same numbers
+            (and, where dropout is on, the same distribution) in a fraction of the time and memory.
+
     Example:
         >>> model = R2Tuning(R2Config(video_width=8, query_width=6, layers=2, hidden=16, heads=2)).eval()
         >>> video, query = torch.zeros(1, 2, 5, 4, 8), torch.zeros(1, 2, 3, 6)  # [B, K, T, P+1, Dv], [B, K, L, Dq]
@@ -29,6 +35,7 @@ class R2Tuning(nn.Module):
     def __init__(self, config: R2Config) -> None:
         super().__init__()
         self.config = config
+        self.fused = False
         self.block = R2Block(config)
         self.pyramid = Pyramid(config.hidden, config.strides)
         self.query_pooling = QueryPooling(config.hidden)
@@ -48,7 +55,8 @@ class R2Tuning(nn.Module):
         """Predicts for a batch of B queries on V videos.
 
         Args:
-            video_features: Image-tower tokens of the last K CLIP layers, oldest first, ``[V, K, T, P+1, Dv]``.
+            video_features: Image-tower tokens of the last K CLIP layers, oldest first, ``[V, K, T, P+1, Dv]``, in any
+                precision.
             query_features: Text-tower tokens, ``[B, K, L, Dq]``.
             video_mask: bool ``[V, T]``, True for real frames, which come first; None if all are real.
             query_mask: bool ``[B, L]``, likewise.
@@ -70,7 +78,12 @@ class R2Tuning(nn.Module):
             query_mask = torch.ones(
                 query_features.shape[0], query_features.shape[2], dtype=torch.bool, device=query_features.device
             )
-        projected = self.block.project_video(video_features, video_mask)
+        if self.fused:
+            refined, video_mask = run_fused(
+                self.block, video_features, query_features, video_mask, query_mask, video_index
+            )
+            return self._predict(refined, video_mask, query_mask)
+        projected = self.block.project_video(video_features.to(self.level_scale.dtype), video_mask)
         if video_index is not None:
             projected, video_mask = projected[video_index], video_mask[video_index]
         return self.answer(projected, query_features, video_mask, query_mask)
@@ -88,35 +101,64 @@ class R2Tuning(nn.Module):
             Predictions at every point of every level.
         """
         video_mask = video_mask.expand(query.shape[0], -1)
-        refined = self.block(projected, query, video_mask, query_mask)
+        return self._predict(self.block(projected, query, video_mask, query_mask), video_mask, query_mask)
+
+    def project(self, video_features: Tensor, video_mask: Tensor | None = None) -> Tensor:
+        """All work on videos that does not depend on the query, for `ask`.
+
+        Args:
+            video_features: ``[V, K, T, P+1, Dv]``, any precision.
+            video_mask: bool ``[V, T]``; None if all frames are real.
+
+        Returns:
+            v̂, ``[V, K, T, P+1, C]``.
+        """
+        if video_mask is None:
+            video_mask = torch.ones(
+                video_features.shape[0], video_features.shape[2], dtype=torch.bool, device=video_features.device
+            )
+        return project_patches(self.block, video_features, video_mask)
+
+    def ask(self, projected: Tensor, query: Tensor, video_mask: Tensor, query_mask: Tensor) -> ModelOutput:
+        """Asks every projected video every query: what `forward` says of all V·Q pairs, several times as fast.
+
+        Args:
+            projected: v̂ of `project`, ``[V, K, T, P+1, C]``.
+            query: ``[Q, K, L, Dq]``.
+            video_mask: bool ``[V, T]``.
+            query_mask: bool ``[Q, L]``.
+
+        Returns:
+            Predictions of V·Q pairs; all queries of the first video come first.
+        """
+        refined = ask_videos(self.block, projected, query, video_mask, query_mask)
+        return self._predict(
+            refined, video_mask.repeat_interleave(len(query), dim=0), query_mask.repeat(len(projected), 1)
+        )
+
+    def _predict(self, refined: BlockOutput, video_mask: Tensor, query_mask: Tensor) -> ModelOutput:
         hidden = F.relu(refined.hidden)
         levels = self.pyramid(hidden)
         strides = self.config.strides[: len(levels)]
         masks = [level_mask(video_mask, stride) for stride in strides]
-        class_logits = torch.cat([self.class_head(*pair) for pair in zip(levels, masks, strict=True)], dim=1)
+        entries, mask, places = join_levels(levels, masks)
+        offsets = None
+        if self.offset_head is not None:
+            lengths = torch.tensor([level.shape[1] for level in levels], device=hidden.device)
+            scale = self.level_scale[: len(levels)].repeat_interleave(lengths)
+            offsets = self.offset_head(entries, mask)[:, places].exp() * scale[:, None]
         pooled = self.query_pooling(refined.query, query_mask[:, None])
         return ModelOutput(
             hidden=hidden,
             query=pooled[:, refined.last],
-            class_logits=class_logits.squeeze(-1),
-            offsets=self._offsets(levels, masks),
+            class_logits=self.class_head(entries, mask)[:, places, 0],
+            offsets=offsets,
             # Ranges are those of the whole pyramid, also where a short video has no room for its upper levels.
             points=level_points(hidden.shape[1], self.config.strides, hidden.device),
             point_mask=torch.cat(masks, dim=1),
             video_mask=video_mask,
-            video_cls=projected[..., 0, :].expand(query.shape[0], -1, -1, -1),
+            video_cls=refined.video_cls,
             query_pooled=pooled,
-        )
-
-    def _offsets(self, levels: list[Tensor], masks: list[Tensor]) -> Tensor | None:
-        if self.offset_head is None:
-            return None
-        return torch.cat(
-            [
-                self.offset_head(level, mask).exp() * scale
-                for level, mask, scale in zip(levels, masks, self.level_scale[: len(levels)], strict=True)
-            ],
-            dim=1,
         )
 
     def _check(

@@ -16,7 +16,7 @@ def to_json(results: Sequence[Grounding], indent: int | None = 2) -> str:
 
         query, video              strings
         duration, start           seconds
-        model, sampling           strings; sampling is "exact" or "keyframe"
+        model, sampling           strings; sampling is "exact", "fast" or "keyframe"
         video_truncated,
         query_truncated           booleans
         windows                   integer, 1 where the video was seen whole

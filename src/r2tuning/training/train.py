@@ -228,7 +228,7 @@ class _Trainer:
         draw = random.Random(f"{recipe.training.seed}/{state.step}/{fabric.global_rank}/dropout")
         torch.manual_seed(draw.getrandbits(63))
         self._model.train()
-        predicted = self._model(batch.video.float(), batch.query, batch.video_mask, batch.query_mask, batch.video_index)
+        predicted = self._model(batch.video, batch.query, batch.video_mask, batch.query_mask, batch.video_index)
         output, targets = gather(fabric, ModelOutput(*predicted), batch.targets, queries)
         losses = compute_losses(output, targets, recipe.losses, recipe.losses.recipe)
         self._optimizer.zero_grad()

@@ -79,5 +79,28 @@ def pick_nearest(frames: Iterable[tuple[Fraction, Frame]], fps: Fraction) -> Ite
         yield before
 
 
+def pick_cheap(
+    keys: Iterable[tuple[Fraction, Frame]], references: Iterable[tuple[Fraction, Frame]], fps: Fraction
+) -> Iterator[tuple[Fraction, Frame]]:
+    """Picks for clip i the key frame nearest to its centre if it has one, else the reference frame nearest to it.
+
+    Args:
+        keys: Frames that decoding can begin at: time since the first frame in seconds, and the frame; in order.
+        references: Frames that others are predicted from, keys among them; likewise.
+        fps: Clips per second.
+
+    Yields:
+        The pick of each clip; after the last frame, without end.
+
+    Example:
+        >>> from itertools import islice
+        >>> references = [(Fraction(i, 4), i) for i in range(8)]
+        >>> [frame for _, frame in islice(pick_cheap(references[:1], references, Fraction(1)), 2)]
+        [0, 6]
+    """
+    for i, (key, reference) in enumerate(zip(pick_nearest(keys, fps), pick_nearest(references, fps), strict=True)):
+        yield key if floor(key[0] * fps) == i else reference
+
+
 def _centres(fps: Fraction) -> Iterator[Fraction]:
     return ((i + Fraction(1, 2)) / fps for i in count())

@@ -16,16 +16,18 @@ from av.video.stream import VideoStream
 
 from r2tuning.errors import VideoError
 from r2tuning.types import VideoInfo
+from r2tuning.video.index import PacketIndex, PacketIndexer
 from r2tuning.video.source import decode_frames, open_video, read_packets
 from r2tuning.video.timeline import Timeline, find_frame_rate, read_timeline
 
 
 @dataclass(frozen=True)
 class Survey:
-    """A file's facts together with the exact timeline they come from."""
+    """A file's facts, the exact timeline they come from, and its packets where those tell enough."""
 
     info: VideoInfo
     timeline: Timeline
+    index: PacketIndex | None
 
 
 def probe(path: str | os.PathLike[str]) -> VideoInfo:
@@ -49,9 +51,10 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
 
 
 def survey(path: str | os.PathLike[str]) -> Survey:
-    """Does the work of :func:`probe`, and keeps the exact timeline."""
+    """Does the work of :func:`probe`, and keeps what else was learnt on the way."""
     with open_video(path) as stream:
-        timeline = read_timeline(stream)
+        indexer = PacketIndexer(stream)
+        timeline = read_timeline(stream, indexer.watch(read_packets(stream)))
         origin = _clock_origin(stream)
     if timeline is None:
         raise VideoError(f"{path} contains no video frames; it was probably cut off: copy or download it again")
@@ -80,7 +83,7 @@ def survey(path: str | os.PathLike[str]) -> Survey:
         variable_frame_rate=variable,
         codec=codec,
     )
-    return Survey(info, timeline)
+    return Survey(info, timeline, indexer.finish(timeline))
 
 
 def find_rotation(matrix: tuple[int, ...]) -> int:

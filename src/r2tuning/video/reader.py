@@ -18,19 +18,16 @@ _TOLERATED_FRAMES = Fraction(3, 2)
 _TOLERATED_SHARE = Fraction(1, 100)
 
 
-class FrameReader:
-    """Iterates over the frames of a stream, each with its time in seconds since the first one; can be used once.
+class Coverage:
+    """How much of a stream could be decoded.
 
     Args:
-        stream: An open stream, read from its beginning.
         timeline: Its timeline.
         frame_rate: Frames per second, on average.
-        keyframes: Whether to decode key frames only.
+        keyframes: Whether only key frames are wanted.
     """
 
-    def __init__(self, stream: VideoStream, timeline: Timeline, frame_rate: Fraction, *, keyframes: bool) -> None:
-        self.finished = False
-        self._stream = stream
+    def __init__(self, timeline: Timeline, frame_rate: Fraction, *, keyframes: bool = False) -> None:
         self._timeline = timeline
         self._interval = 1 / frame_rate
         self._keyframes = keyframes
@@ -38,22 +35,17 @@ class FrameReader:
         self._corrupt = 0
         self._end = Fraction(0)
 
-    def __iter__(self) -> Iterator[tuple[Fraction, VideoFrame]]:
-        self._stream.thread_type = "AUTO"
-        packets = read_packets(self._stream)
-        if self._keyframes:
-            self._stream.codec_context.skip_frame = "NONKEY"
-            packets = (packet for packet in packets if packet.is_keyframe)
-        first, last = self._timeline.ticks[0], self._timeline.ticks[-1]
-        for frame in decode_frames(self._stream, packets):
-            if self._timeline.stamped and frame.pts is not None and not first <= frame.pts <= last:
-                continue  # its time is damaged, which the timeline has counted
-            start, end = self._find_times(frame)
-            self._decoded += 1
-            self._corrupt += frame.is_corrupt
-            self._end = end
-            yield start, frame
-        self.finished = True
+    def add(self, frame: VideoFrame) -> Fraction:
+        """Counts a frame that was decoded; returns when it is shown, in seconds since the first."""
+        start, self._end = self._find_times(frame)
+        self._decoded += 1
+        self._corrupt += frame.is_corrupt
+        return start
+
+    def add_all(self) -> None:
+        """Counts every frame of the timeline as decoded."""
+        self._decoded = len(self._timeline.ticks)
+        self._end = self._timeline.duration
 
     @property
     def duration(self) -> Fraction:
@@ -106,3 +98,48 @@ class FrameReader:
         next_tick = int(ticks[after]) if after < len(ticks) else self._timeline.end
         first, base = int(ticks[0]), self._timeline.time_base
         return (tick - first) * base, (next_tick - first) * base
+
+
+class FrameReader:
+    """Iterates over the frames of a stream, each with its time in seconds since the first one; can be used once.
+
+    Attributes:
+        finished: Whether all has been read.
+
+    Args:
+        stream: An open stream, read from its beginning.
+        timeline: Its timeline.
+        coverage: Counts the frames.
+        keyframes: Whether to decode key frames only.
+        threads: Most threads of the decoder; None for one per core.
+    """
+
+    def __init__(
+        self,
+        stream: VideoStream,
+        timeline: Timeline,
+        coverage: Coverage,
+        *,
+        keyframes: bool = False,
+        threads: int | None = None,
+    ) -> None:
+        self.finished = False
+        self._stream = stream
+        self._timeline = timeline
+        self._coverage = coverage
+        self._keyframes = keyframes
+        self._threads = threads
+
+    def __iter__(self) -> Iterator[tuple[Fraction, VideoFrame]]:
+        self._stream.thread_type = "AUTO"
+        self._stream.codec_context.thread_count = self._threads or 0
+        packets = read_packets(self._stream)
+        if self._keyframes:
+            self._stream.codec_context.skip_frame = "NONKEY"
+            packets = (packet for packet in packets if packet.is_keyframe)
+        first, last = self._timeline.ticks[0], self._timeline.ticks[-1]
+        for frame in decode_frames(self._stream, packets):
+            if self._timeline.stamped and frame.pts is not None and not first <= frame.pts <= last:
+                continue  # its time is damaged, which the timeline has counted
+            yield self._coverage.add(frame), frame
+        self.finished = True

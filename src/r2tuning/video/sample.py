@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from fractions import Fraction
+from functools import partial
 from math import isfinite
 from types import TracebackType
 from typing import get_args
@@ -15,10 +17,12 @@ from av.video.frame import VideoFrame
 
 from r2tuning.errors import VideoError, VideoWarning
 from r2tuning.types import FrameBatch, SampledVideo, Sampling, VideoInfo
+from r2tuning.video.parallel import DecodingError
 from r2tuning.video.pick import count_clips, pick_last_before, pick_nearest
+from r2tuning.video.planned import decode_picks
 from r2tuning.video.preprocess import Preprocessor
 from r2tuning.video.probe import survey
-from r2tuning.video.reader import FrameReader
+from r2tuning.video.reader import Coverage, FrameReader
 from r2tuning.video.source import open_video
 
 
@@ -37,16 +41,24 @@ class FrameStream(Iterator[FrameBatch]):
     expected_frames: int
 
     def __init__(
-        self, path: str | os.PathLike[str], fps: Fraction, size: int, batch_size: int, sampling: Sampling
+        self,
+        path: str | os.PathLike[str],
+        fps: Fraction,
+        size: int,
+        batch_size: int,
+        sampling: Sampling,
+        threads: int | None,
     ) -> None:
-        found = survey(path)
-        self.info = found.info
-        self.expected_frames = count_clips(found.timeline.duration, fps)
-        self._timeline = found.timeline
+        self._survey = survey(path)
+        self.info = self._survey.info
+        self.expected_frames = count_clips(self._survey.timeline.duration, fps)
         self._fps = fps
-        self._preprocess = Preprocessor(size, found.info.rotation)
+        self._make_preprocessor = partial(Preprocessor, size, self.info.rotation)
         self._batch_size = batch_size
         self._sampling = sampling
+        self._keyframes = sampling == "keyframe"
+        self._threads = threads
+        self._coverage = Coverage(self._survey.timeline, self.info.frame_rate, keyframes=self._keyframes)
         self._sampled: SampledVideo | None = None
         self._batches = self._sample()
 
@@ -80,49 +92,80 @@ class FrameStream(Iterator[FrameBatch]):
         self._batches.close()
 
     def _sample(self) -> Generator[FrameBatch, None, None]:
-        keyframes = self._sampling == "keyframe"
-        pick = pick_nearest if keyframes else pick_last_before
         pixels: list[np.ndarray] = []
         times: list[float] = []
         frames = 0
-        previous: VideoFrame | None = None
-        with open_video(self.info.path) as stream:
-            reader = FrameReader(stream, self._timeline, self.info.frame_rate, keyframes=keyframes)
-            for time, frame in pick(reader, self._fps):
-                # Only now is it known how long the video really was. Picks made before are all within that.
-                if reader.finished and frames >= count_clips(reader.duration, self._fps):
-                    break
-                pixels.append(pixels[-1] if pixels and frame is previous else self._preprocess(frame))
+        with closing(self._pick()) as picks:
+            for time, image in picks:
+                pixels.append(image)
                 times.append(self.info.start + float(time))
                 frames += 1
-                previous = frame
                 if len(pixels) == self._batch_size:
                     yield FrameBatch(np.stack(pixels), np.array(times))
                     pixels, times = [], []
         if not frames:
-            way_out = 'use sampling="exact"' if keyframes else "copy or download it again"
-            raise VideoError(f"{self.info.path}: no {'key ' * keyframes}frame can be decoded; {way_out}")
+            way_out = 'use sampling="exact"' if self._keyframes else "copy or download it again"
+            raise VideoError(f"{self.info.path}: no {'key ' * self._keyframes}frame can be decoded; {way_out}")
         if pixels:
             yield FrameBatch(np.stack(pixels), np.array(times))
-        self._warn_of_damage(reader)
+        self._warn_of_damage()
         self._sampled = SampledVideo(
             frames=frames,
-            duration=float(reader.duration),
+            duration=float(self._coverage.duration),
             start=self.info.start,
-            truncated=reader.ended_early or reader.damaged,
+            truncated=self._coverage.ended_early or self._coverage.damaged,
             sampling=self._sampling,
         )
 
-    def _warn_of_damage(self, reader: FrameReader) -> None:
-        path = self.info.path
-        if reader.ended_early:
-            message = (
-                f"{path} was cut off or damaged: {float(reader.duration):.3f} s of the declared "
-                f"{float(reader.declared):.3f} s can be used; the result covers only those"
+    def _pick(self) -> Generator[tuple[Fraction, np.ndarray], None, None]:
+        """Yields for each clip when its frame is shown, in seconds since the first one, and its pixels."""
+        taken = 0
+        index = self._survey.index
+        if index is not None and not self._keyframes:
+            cheap = self._sampling == "fast"
+            planned = decode_picks(
+                self._survey, index, self._fps, self._make_preprocessor, cheap=cheap, threads=self._threads
             )
-        elif reader.damaged:
+            try:
+                with closing(planned):
+                    for pick in planned:
+                        yield pick
+                        taken += 1
+                self._coverage.add_all()
+                return
+            except DecodingError:
+                pass  # decoding everything in order copes with damage, and finds out how much there is
+        yield from self._pick_in_order(taken)
+
+    def _pick_in_order(self, skipped: int) -> Generator[tuple[Fraction, np.ndarray], None, None]:
+        """Does the same by decoding everything from the beginning; leaves out the first few clips."""
+        preprocess = self._make_preprocessor()
+        previous: tuple[VideoFrame, np.ndarray] | None = None
+        pick = pick_nearest if self._keyframes else pick_last_before
+        with open_video(self.info.path) as stream:
+            reader = FrameReader(
+                stream, self._survey.timeline, self._coverage, keyframes=self._keyframes, threads=self._threads
+            )
+            for clip, (time, frame) in enumerate(pick(reader, self._fps)):
+                # Only now is it known how long the video really was. Picks made before are all within that.
+                if reader.finished and clip >= count_clips(self._coverage.duration, self._fps):
+                    return
+                if clip < skipped:
+                    continue
+                if previous is None or frame is not previous[0]:
+                    previous = frame, preprocess(frame)
+                yield time, previous[1]
+
+    def _warn_of_damage(self) -> None:
+        path, coverage = self.info.path, self._coverage
+        if coverage.ended_early:
             message = (
-                f"{path} is damaged: {reader.lost} of {reader.stored} frames cannot be decoded properly; "
+                f"{path} was cut off or damaged: {float(coverage.duration):.3f} s of the declared "
+                f"{float(coverage.declared):.3f} s can be used; the result covers only those"
+            )
+        elif coverage.damaged:
+            message = (
+                f"{path} is damaged: {coverage.lost} of {coverage.stored} frames cannot be decoded properly; "
                 f"what decodes stands in for them"
             )
         else:
@@ -137,17 +180,25 @@ def sample_frames(
     *,
     batch_size: int = 32,
     sampling: Sampling = "exact",
+    threads: int | None = None,
 ) -> FrameStream:
     """Samples frames of a video at a fixed rate, in one pass and in memory that does not grow with it.
 
     The video is cut into ``T = floor(duration·fps + 0.5)`` clips, at least 1, of ``1/fps`` seconds. With ``exact``,
     clip i is seen through the last frame shown strictly before its centre ``(i+0.5)/fps``, counted from the first
-    frame: what FFmpeg's ``fps`` filter picks, and the released checkpoints were trained on. With ``keyframe``, only
-    key frames are decoded, and the one nearest to the centre is taken. Where ``fps`` exceeds the video's rate,
-    frames repeat.
+    frame: what FFmpeg's ``fps`` filter picks, and the released checkpoints were trained on. Where the packets tell for
+    certain which frames these are (H.264, HEVC, VP9 and AV1 in most files), only what they need is decoded, groups of
+    pictures side by side; the pixels are those of decoding everything in order.
+
+    With ``fast``, a clip is seen through the key frame nearest to its centre where it has one, else through the nearest
+    frame that others are predicted from: up to half a clip beside the centre, and as fast as ``keyframe`` where every
+    clip has a key frame. Where the packets do not tell, ``exact`` frames are taken. With ``keyframe``, only key frames
+    are decoded, and the one nearest to the centre is taken, however far that is. Where ``fps`` exceeds the video's
+    rate, frames repeat.
 
     Damaged stretches are passed over. If frames are missing at the end, or more than 1 % anywhere, a
-    :class:`VideoWarning` says so and ``stream.sampled.truncated`` is set.
+    :class:`VideoWarning` says so and ``stream.sampled.truncated`` is set. Damage in stretches that no pick needs is
+    not looked for.
 
     Args:
         path: The file.
@@ -155,7 +206,8 @@ def sample_frames(
             30000/1001 are both exact.
         size: Pixels per side of the crops, > 0; the model's input size, such as 224 or 336.
         batch_size: Most frames per batch, > 0. It does not change the frames.
-        sampling: ``exact`` or ``keyframe``.
+        sampling: ``exact``, ``fast`` or ``keyframe``.
+        threads: Most threads that decode, > 0; None for one per core that this process may use.
 
     Returns:
         The stream of batches; ``stream.info`` is known at once.
@@ -168,8 +220,10 @@ def sample_frames(
         raise ValueError(f"fps is {fps}; give a number of frames per second above 0")
     if size < 1 or batch_size < 1:
         raise ValueError(f"size is {size} and batch_size is {batch_size}; both must be at least 1")
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads is {threads}; it must be at least 1, or None for one per core")
     if sampling not in get_args(Sampling):
         raise ValueError(f"sampling is {sampling!r}; give one of {', '.join(get_args(Sampling))}")
     # A rate below one in a million would become 0.
     rate = Fraction(fps).limit_denominator(1_000_000) or Fraction(fps)
-    return FrameStream(path, rate, size, batch_size, sampling)
+    return FrameStream(path, rate, size, batch_size, sampling, threads)

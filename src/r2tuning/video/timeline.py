@@ -9,9 +9,8 @@ from typing import cast
 
 import numpy as np
 from av.format import Flags
+from av.packet import Packet
 from av.video.stream import VideoStream
-
-from r2tuning.video.source import read_packets
 
 # Containers with these traits state no length: FFmpeg guesses one from the bit rate or the last timestamps.
 _NO_DECLARED_LENGTH = cast(int, (Flags.ts_discont | Flags.no_timestamps | Flags.generic_index).value)
@@ -59,14 +58,15 @@ class Timeline:
         return replace(self, ticks=self.ticks[first:], declared=declared, lost=self.lost + first)
 
 
-def read_timeline(stream: VideoStream) -> Timeline | None:
-    """Reads the timestamps of all packets of ``stream``, without decoding.
+def read_timeline(stream: VideoStream, packets: Iterable[Packet[VideoStream]]) -> Timeline | None:
+    """Reads the timestamps of packets, without decoding them.
 
     Frame counts, average rates and lengths stated in headers are wrong too often (MKV, WebM, variable rate) to be
     trusted. Packets that an edit list hides are left out.
 
     Args:
-        stream: An open stream, read from its beginning.
+        stream: An open stream.
+        packets: All its packets, in file order.
 
     Returns:
         The timeline, or None where no packet holds a frame.
@@ -75,7 +75,7 @@ def read_timeline(stream: VideoStream) -> Timeline | None:
     decoded: list[int | None] = []
     lengths: list[int] = []
     keys: list[bool] = []
-    for packet in read_packets(stream):
+    for packet in packets:
         if packet.is_discard:
             continue
         shown.append(packet.pts)

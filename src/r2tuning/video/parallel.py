@@ -1,0 +1,224 @@
+"""Decodes groups of packets side by side, each thread with a decoder of its own, and hands results over in order."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import defaultdict, deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from itertools import chain
+from threading import Condition, Lock, Thread
+from typing import Generic, TypeVar
+
+import av
+from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from r2tuning.video.index import Group, PacketIndex
+from r2tuning.video.source import open_video, read_packets
+
+# How far decoding runs ahead of whoever takes the results: it bounds the memory they wait in.
+_GROUPS_AHEAD = 2  # per thread
+_RESULTS_AHEAD = 32  # per group
+
+# Bytes. A group whose packets take more is not collected for a thread: one decodes all as they are read.
+_LARGEST_GROUP = 32 << 20
+
+Result = TypeVar("Result")
+
+
+class DecodingError(Exception):
+    """The packets do not decode as the index promises: the file is damaged, or was changed meanwhile."""
+
+
+def decode_groups(
+    path: str | os.PathLike[str],
+    index: PacketIndex,
+    groups: Sequence[Group],
+    make_convert: Callable[[], Callable[[VideoFrame], Result]],
+    threads: int | None = None,
+) -> Generator[tuple[int, Result], None, None]:
+    """Decodes groups and converts the frames wanted of them; memory does not grow with the video.
+
+    Args:
+        path: The file.
+        index: Its packets.
+        groups: In the order they are shown, at least one.
+        make_convert: Makes what is called with each frame wanted; every thread has its own.
+        threads: Most threads; None for one per core that this process may use.
+
+    Yields:
+        When a frame is shown, as in :attr:`Group.ticks`, and what it was converted to. Closing the generator ends
+        the threads.
+
+    Raises:
+        DecodingError: At the first sign that decoding all packets in order might give other frames.
+        VideoError: The file cannot be opened any more.
+    """
+    cores = threads or count_cores()
+    light = max(int(index.sizes[group.packets].sum()) for group in groups) <= _LARGEST_GROUP
+    size = min(cores, len(groups)) if light else 1
+    with open_video(path) as stream:
+        crew: _Crew[Result] = _Crew(_Dealer(stream, index, groups), size)
+        members = [
+            Thread(target=crew.work, args=(path, make_convert, max(1, cores // size)), daemon=True) for _ in range(size)
+        ]
+        try:
+            for member in members:
+                member.start()
+            yield from crew.take(len(groups))
+        finally:
+            crew.stop()
+            for member in members:
+                if member.ident is not None:  # it could be started
+                    member.join()
+
+
+def count_cores() -> int:
+    """Cores that this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class _Dealer:
+    """Reads a stream once, and divides its packets among groups in turn."""
+
+    def __init__(self, stream: VideoStream, index: PacketIndex, groups: Sequence[Group]) -> None:
+        self._ticks = index.ticks
+        self._groups = groups
+        self._numbered = enumerate(read_packets(stream))
+        self._shared: list[tuple[int, Packet[VideoStream]]] = []
+
+    def deal(self) -> Iterator[tuple[Group, Iterable[Packet[VideoStream]]]]:
+        """Yields each group with its packets, which must be used up before the next group is asked for."""
+        for group, following in zip(self._groups, [*self._groups[1:], None], strict=True):
+            yield group, self._deal(group, int(following.packets[0]) if following else len(self._ticks))
+
+    def _deal(self, group: Group, following: int) -> Iterator[Packet[VideoStream]]:
+        """Yields the packets of a group, and keeps those from the next group's first on, which both may need."""
+        earlier, self._shared = self._shared, []
+        due = 0
+        for number, packet in chain(earlier, self._numbered):
+            if packet.pts != self._ticks[number]:
+                raise DecodingError
+            if number >= following:
+                self._shared.append((number, packet))
+            if number == group.packets[due]:
+                yield packet
+                due += 1
+                if due == len(group.packets):
+                    return
+
+
+class _Crew(Generic[Result]):
+    """What threads that decode share with whoever takes the results."""
+
+    def __init__(self, dealer: _Dealer, size: int) -> None:
+        self._size = size
+        self._jobs = dealer.deal()
+        self._dealing = Lock()
+        self._dealt = 0
+        # All below is guarded by this, and whoever changes it tells.
+        self._changed = Condition()
+        self._results: defaultdict[int, deque[tuple[int, Result]]] = defaultdict(deque)
+        self._done: set[int] = set()
+        self._turn = 0  # the group whose results are being taken
+        self._error: BaseException | None = None
+        self._stopped = False
+
+    def work(
+        self, path: str | os.PathLike[str], make_convert: Callable[[], Callable[[VideoFrame], Result]], threads: int
+    ) -> None:
+        """Decodes group after group until there are no more; runs in a thread."""
+        try:
+            # Opened anew, because that is how a decoder learns all that the file's header says.
+            with open_video(path) as stream:
+                stream.codec_context.thread_count = threads
+                stream.codec_context.thread_type = "AUTO"
+                convert = make_convert()
+                while (job := self._next_job()) is not None:
+                    number, group, packets = job
+                    for result in _decode_group(stream.codec_context, group, packets, convert):
+                        if not self._put(number, result):
+                            return
+                    with self._changed:
+                        self._done.add(number)
+                        self._changed.notify_all()
+        except BaseException as error:  # nobody sees what a thread raises, so it is raised where results are taken
+            with self._changed:
+                self._error = self._error or error
+                self._changed.notify_all()
+
+    def take(self, groups: int) -> Iterator[tuple[int, Result]]:
+        """Yields the results of as many groups, in order."""
+        while self._turn < groups:
+            with self._changed:
+                self._changed.wait_for(lambda: self._results[self._turn] or self._turn in self._done or self._error)
+                results = self._results[self._turn]
+                result = results.popleft() if results else None
+                if result is None and self._turn in self._done:
+                    del self._results[self._turn]
+                    self._done.remove(self._turn)
+                    self._turn += 1
+                elif result is None and self._error is not None:
+                    raise self._error
+                self._changed.notify_all()
+            if result is not None:
+                yield result
+
+    def stop(self) -> None:
+        """Makes every thread end after the packet that it is decoding."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def _next_job(self) -> tuple[int, Group, Iterable[Packet[VideoStream]]] | None:
+        with self._dealing:
+            with self._changed:
+                ahead = _GROUPS_AHEAD * self._size
+                self._changed.wait_for(lambda: self._stopped or self._dealt <= self._turn + ahead)
+                if self._stopped:
+                    return None
+            job = next(self._jobs, None)
+            if job is None:
+                return None
+            group, packets = job
+            self._dealt += 1
+            # One thread alone need not collect them.
+            return self._dealt - 1, group, packets if self._size == 1 else list(packets)
+
+    def _put(self, number: int, result: tuple[int, Result]) -> bool:
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped or len(self._results[number]) < _RESULTS_AHEAD)
+            if not self._stopped:
+                self._results[number].append(result)
+                self._changed.notify_all()
+            return not self._stopped
+
+
+def _decode_group(
+    decoder: VideoCodecContext,
+    group: Group,
+    packets: Iterable[Packet[VideoStream]],
+    convert: Callable[[VideoFrame], Result],
+) -> Iterator[tuple[int, Result]]:
+    due = 0
+    shown: int | None = None
+    for packet in chain(packets, (None,)):  # None fetches what the decoder still holds back
+        try:
+            frames = decoder.decode(packet)
+        except av.FFmpegError as error:
+            raise DecodingError from error
+        for frame in frames:
+            if frame.pts is None or frame.is_corrupt or (shown is not None and frame.pts <= shown):
+                raise DecodingError
+            shown = frame.pts
+            if due < len(group.ticks) and shown == group.ticks[due]:
+                due += 1
+                yield shown, convert(frame)
+    if due < len(group.ticks):
+        raise DecodingError
+    decoder.flush_buffers()

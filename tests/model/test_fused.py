@@ -1,0 +1,215 @@
+"""The fast way of training against the plain one: values, gradients, dropout, padding, memory."""
+
+from dataclasses import fields
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_models import configs, features, float64, small_model
+from torch import Tensor, nn
+
+from r2tuning.model import R2Config, R2Tuning
+from r2tuning.model import fused as module
+from r2tuning.model.bits import draw_bits, kept_share, spread_bits
+from r2tuning.model.fused import project_and_pool
+from r2tuning.model.layers import FeatureMap
+from r2tuning.types import ModelOutput
+
+TOLERANCE = 1e-9  # relative and absolute, float64; LayerNorms of few channels amplify rounding
+REFINEMENTS = st.sampled_from(["reversed", "forward", "mean", "single"])
+SEEDS = st.integers(0, 2**31)
+
+Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]
+
+
+@st.composite
+def batches(draw: st.DrawFn, config: R2Config) -> Inputs:
+    """Videos, queries and masks; queries may share videos, and padding is far from anything real."""
+    frames = draw(st.lists(st.integers(1, 9), min_size=1, max_size=3))
+    shared = draw(st.booleans())
+    index = [draw(st.integers(0, len(frames) - 1)) for _ in range(draw(st.integers(1, 5)))] if shared else None
+    tokens = [draw(st.integers(1, 5)) for _ in (index if index is not None else frames)]
+    seed, patches = draw(SEEDS), draw(st.integers(1, 4))
+    video, _ = features(config, len(frames), max(frames), patches, 1, seed)
+    _, query = features(config, len(tokens), 1, 1, max(tokens), seed)
+    video_mask, query_mask = (torch.arange(max(n))[None] < torch.tensor(n)[:, None] for n in (frames, tokens))
+    video = torch.where(video_mask[:, None, :, None, None], video, 50 * video + 20)
+    query = torch.where(query_mask[:, None, :, None], query, 50 * query + 20)
+    return video, query, video_mask, query_mask, None if index is None else torch.tensor(index)
+
+
+def probe(output: ModelOutput, seed: int) -> Tensor:
+    """A number that depends on all that is real in an output."""
+    generator = torch.Generator().manual_seed(seed)
+    masks = {"hidden": output.video_mask, "class_logits": output.point_mask, "offsets": output.point_mask}
+    total = torch.zeros(())
+    for field in ("hidden", "query", "class_logits", "offsets", "video_cls", "query_pooled"):
+        values = getattr(output, field)
+        if values is not None:
+            real = values.transpose(1, 2)[output.video_mask] if field == "video_cls" else values
+            real = values[masks[field]] if field in masks else real
+            total = total + (real * torch.randn(real.shape, generator=generator)).sum()
+    return total
+
+
+def run(model: R2Tuning, inputs: Inputs, *, fused: bool, seed: int = 0) -> tuple[ModelOutput, dict[str, Tensor]]:
+    """Output and gradients of all parameters and of the features."""
+    leaves = [x.clone().requires_grad_() for x in inputs[:2]]
+    model.fused = fused
+    model.zero_grad()
+    output = model(*leaves, *inputs[2:])
+    probe(output, seed).backward()
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    return output, gradients | {"video": leaves[0].grad, "query": leaves[1].grad}
+
+
+def assert_same(got: tuple[ModelOutput, dict[str, Tensor]], want: tuple[ModelOutput, dict[str, Tensor]]) -> None:
+    """Compares what is real; what both ways say of padding means nothing."""
+    for field in fields(ModelOutput):
+        a, b = getattr(got[0], field.name), getattr(want[0], field.name)
+        if field.name in ("hidden", "video_cls"):
+            a, b = ((x if x.dim() == 3 else x.transpose(1, 2))[want[0].video_mask] for x in (a, b))
+        elif field.name in ("class_logits", "offsets") and b is not None:
+            a, b = a[want[0].point_mask], b[want[0].point_mask]
+        if b is None:
+            assert a is None
+        else:
+            torch.testing.assert_close(a, b, rtol=TOLERANCE, atol=TOLERANCE)
+    assert got[1].keys() == want[1].keys()
+    size = max(gradient.abs().max().item() for gradient in want[1].values())
+    for name, gradient in want[1].items():
+        torch.testing.assert_close(
+            got[1][name],
+            gradient,
+            rtol=TOLERANCE,
+            atol=TOLERANCE * max(1, size),
+            msg=lambda text, n=name: f"{n}: {text}",
+        )
+
+
+@settings(max_examples=25)
+@given(data=st.data(), seed=SEEDS, refinement=REFINEMENTS, small_parts=st.booleans())
+@float64()
+def test_both_ways_give_the_same_values_and_gradients(
+    data: st.DataObject, seed: int, refinement: str, small_parts: bool
+) -> None:
+    config = data.draw(configs(refinement=refinement, dropout=0.0, drop_path=0.0))
+    model = small_model(config, seed).train()
+    inputs = data.draw(batches(config))
+    before, module.CACHE = module.CACHE, 30 if small_parts else module.CACHE
+    try:
+        got = run(model, inputs, fused=True)
+    finally:
+        module.CACHE = before
+    assert_same(got, run(model, inputs, fused=False))
+
+
+class GivenDropout(nn.Module):
+    """Drops what a mask says instead of drawing one."""
+
+    def __init__(self, mask: Tensor, share: float) -> None:
+        super().__init__()
+        self.mask, self.share = mask, share
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.mask / self.share
+
+
+@settings(max_examples=20)
+@given(data=st.data(), seed=SEEDS, dropout=st.sampled_from([0.5, 0.3, 0.85]), frames=st.integers(1, 6))
+@float64()
+def test_the_same_masks_give_the_same_numbers(data: st.DataObject, seed: int, dropout: float, frames: int) -> None:
+    config = data.draw(configs(dropout=dropout, drop_path=0.0))
+    model = small_model(config, seed).train()
+    block, width = model.block, config.video_input_width
+    for layer in block.query_map:
+        if isinstance(layer, nn.Dropout):
+            layer.p = 0.0
+    video, query = features(config, 1, frames, 2, 3, seed)
+    inputs = (video, query, torch.ones(1, frames, dtype=torch.bool), torch.ones(1, 3, dtype=torch.bool), None)
+    torch.manual_seed(seed)
+    got = run(model, inputs, fused=True)
+    share = kept_share(dropout)
+    torch.manual_seed(seed)
+    drawn = []
+    for _ in range(config.layers):  # the last layer is walked first
+        sizes = (frames * 3 * width, frames * 3 * config.hidden)
+        masks = (spread_bits(draw_bits(size, share, video.device), size) for size in sizes)
+        drawn.append([-mask.view(1, 1, frames, 3, -1).double() for mask in masks])
+    outer, inner = (torch.cat(masks[::-1], dim=1) for masks in zip(*drawn, strict=True))
+    block.video_map[1], block.video_map[5] = GivenDropout(outer, share), GivenDropout(inner, share)
+    assert_same(got, run(model, inputs, fused=False))
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize("endpoints", [True, False])
+@float64()
+def test_gradients_are_those_of_finite_differences(dropout: float, endpoints: bool) -> None:
+    torch.manual_seed(0)
+    video_map = FeatureMap(7 if endpoints else 5, 6, dropout).train()
+    for parameter in video_map.parameters():
+        parameter.data = torch.randn_like(parameter)
+    video, asked = torch.randn(2, 2, 4, 3, 5), torch.randn(2, 3, 6)
+    mask = torch.arange(4)[None] < torch.tensor([4, 3])[:, None]
+
+    def compute(video: Tensor, asked: Tensor, *_: Tensor) -> tuple[Tensor, Tensor]:
+        torch.manual_seed(1)
+        return project_and_pool(video_map, video, mask, asked, endpoints=endpoints)
+
+    leaves = (video.requires_grad_(), asked.requires_grad_(), *video_map.parameters())
+    assert torch.autograd.gradcheck(compute, leaves)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [(torch.bfloat16, 0.15), (torch.float16, 0.05)])
+def test_mixed_precision_is_near_the_whole_one(precision: torch.dtype, tolerance: float) -> None:
+    """Shares of the norm of all gradients, and of a logit; the plain way is as far off."""
+    config = R2Config(video_width=24, query_width=12, layers=2, hidden=32, heads=2, dropout=0, drop_path=0)
+    model = small_model(config, 0).train()
+    video, query = features(config, 3, 12, 5, 4, 0)
+    inputs = (video, query, torch.ones(3, 12, dtype=torch.bool), torch.ones(3, 4, dtype=torch.bool), None)
+    want_output, want = run(model, inputs, fused=False)
+    size = torch.cat([gradient.flatten() for gradient in want.values()]).norm()
+    for fused in (True, False):
+        with torch.autocast("cpu", precision):
+            output, got = run(model, inputs, fused=fused)
+        assert output.class_logits.dtype == torch.float32
+        assert torch.cat([(got[name] - want[name]).flatten() for name in want]).norm() < tolerance * size
+        torch.testing.assert_close(output.class_logits, want_output.class_logits, rtol=0, atol=tolerance)
+
+
+def test_half_precision_features_are_not_copied_whole() -> None:
+    """What is kept for the gradient, beside small tensors, is two of width C for each patch, and bits."""
+    config = R2Config(video_width=96, query_width=8, layers=2, hidden=16, heads=2)
+    model = R2Tuning(config).train()
+    video, query = features(config, 2, 40, 30, 3, 0)
+    kept = {}
+    for fused in (True, False):
+        model.fused = fused
+        seen: dict[int, int] = {}
+
+        def pack(tensor: Tensor, seen: dict[int, int] = seen) -> Tensor:
+            seen[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            output = model(video.half(), query)
+        kept[fused] = sum(seen.values()) - video.half().nbytes
+        del output
+    assert kept[True] < 0.4 * kept[False]
+
+
+def test_dropout_keeps_the_expected_value() -> None:
+    """The first linear layer alone is looked at: beyond a ReLU the mean is another."""
+    torch.manual_seed(0)
+    video_map = FeatureMap(10, 4, 0.3)
+    with torch.no_grad():
+        video_map[6].weight.copy_(torch.eye(4))
+        video_map[2].bias.fill_(50.0)  # every ReLU is open
+        video_map[4].weight.zero_()
+        video_map[4].bias.copy_(torch.tensor([1.0, 2.0, 3.0, 4.0]))  # what is left is dropout of a constant
+        video_map[6].bias.zero_()
+        mask, asked = torch.ones(1, 400, dtype=torch.bool), torch.zeros(1, 1, 4)
+        cls, _ = project_and_pool(video_map.train(), torch.randn(1, 1, 400, 25, 10), mask, asked, endpoints=False)
+    mean = cls.mean(dim=(0, 1))
+    torch.testing.assert_close(mean, torch.tensor([1.0, 2.0, 3.0, 4.0]), rtol=0.2, atol=0)  # six standard deviations

@@ -1,0 +1,381 @@
+"""Frames of groups decoded side by side are, bit for bit, those of decoding everything in order."""
+
+import signal
+import threading
+import warnings
+from contextlib import suppress
+from dataclasses import replace
+from fractions import Fraction
+from functools import partial
+
+import av
+import numpy as np
+import pytest
+import videos  # noqa: F401  keeps the AV1 encoder silent
+from hypothesis import given
+from hypothesis import strategies as st
+from shared import shared_file
+
+from r2tuning.errors import VideoError
+from r2tuning.video import sample_frames
+from r2tuning.video.bitstream import PacketFacts, choose_facts_reader
+from r2tuning.video.parallel import DecodingError, decode_groups
+from r2tuning.video.pick import count_clips
+from r2tuning.video.planned import decode_picks
+from r2tuning.video.preprocess import Preprocessor
+from r2tuning.video.probe import survey
+from r2tuning.video.source import decode_frames, open_video, read_packets
+
+SIZE = 48
+X264 = {"preset": "medium", "crf": "30"}
+X265 = "log-level=none:keyint=20:min-keyint=20:bframes=4:pools=1:frame-threads=1:"
+
+
+def write_moving(path, codec, options, frames=100, times=None, size=(96, 64), start=0, seed=0, rotation=0):
+    """Writes texture that moves and changes, so that encoders use every kind of frame and every reference."""
+    random = np.random.default_rng(seed)
+    width, height = size
+    texture = random.integers(0, 256, (height + 64, width + 256, 3)).astype(np.float32)
+    texture = sum(np.roll(texture, shift, (0, 1)) for shift in range(6)) / 6
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        base = Fraction(1, 1000) if times or start else Fraction(1, 25)
+        stream.codec_context.time_base = base
+        if rotation:
+            stream.set_display_rotation(-rotation)
+        for i in range(len(times or range(frames))):
+            x, y = int(2.3 * i) % 250, int(20 + 19 * np.sin(i / 7))
+            image = texture[y : y + height, x : x + width].copy()
+            image[10:30, i % 60 : i % 60 + 16] = (i * 37 % 255, 90, 200)
+            frame = av.VideoFrame.from_ndarray(image.astype(np.uint8), format="rgb24").reformat(format="yuv420p")
+            shown = times[i] if times else Fraction(i, 25)
+            frame.pts, frame.time_base = round((shown + start) / base), base
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def sample_in_order(path, fps):
+    """The oracle: decodes all frames in one thread, and takes for each clip the last before its centre."""
+    facts = survey(path)
+    preprocess = Preprocessor(SIZE, facts.info.rotation)
+    with open_video(path) as stream:
+        stream.codec_context.thread_count = 1
+        frames = [(frame.pts * stream.time_base, frame) for frame in decode_frames(stream, read_packets(stream))]
+    first = frames[0][0]
+    fps = Fraction(fps).limit_denominator(1000)
+    pixels, times = [], []
+    for clip in range(count_clips(facts.timeline.duration, fps)):
+        centre = first + (clip + Fraction(1, 2)) / fps
+        time, frame = next((pair for pair in reversed(frames) if pair[0] < centre), frames[0])
+        pixels.append(preprocess(frame))
+        times.append(facts.info.start + float(time - first))
+    return np.stack(pixels), np.array(times)
+
+
+def sample(path, fps, **options):
+    with sample_frames(path, fps, SIZE, batch_size=7, **options) as stream:
+        batches = list(stream)
+    return np.concatenate([b.pixels for b in batches]), np.concatenate([b.times for b in batches]), stream.sampled
+
+
+GAPS = np.random.default_rng(3).choice([0.011, 0.033, 0.04, 0.2, 0.5], size=100)
+X264_PYRAMID = X264 | {"g": "20", "bf": "4", "b-pyramid": "normal"}
+# Name → encoder, its options, further arguments, and how many places decoding can begin at; 0: packets do not tell.
+PLANNED = {
+    "closed_groups.mp4": ("libx264", X264_PYRAMID, {}, 5),
+    "closed_groups.mkv": ("libx264", X264_PYRAMID, {}, 5),
+    "closed_groups.ts": ("libx264", X264_PYRAMID, {}, 5),
+    "open_groups.mp4": ("libx264", X264_PYRAMID | {"x264-params": "open-gop=1"}, {}, 1),
+    "no_b_frames.mp4": ("libx264", X264 | {"g": "25", "bf": "0", "refs": "4"}, {}, 4),
+    "interlaced.mp4": ("libx264", X264_PYRAMID | {"x264-params": "interlaced=1"}, {}, 5),
+    "one_group.mp4": ("libx264", X264 | {"g": "1000", "sc_threshold": "0"}, {}, 1),
+    "only_key_frames.mp4": ("libx264", X264 | {"g": "1"}, {}, 100),
+    "refreshed_without_key_frames.mp4": ("libx264", X264 | {"g": "20", "intra-refresh": "1"}, {}, 1),
+    "variable_rate.mp4": ("libx264", X264_PYRAMID, {"times": np.cumsum(GAPS).tolist()}, 5),
+    "delayed_start.mp4": ("libx264", X264_PYRAMID, {"start": Fraction(833, 100)}, 5),
+    "rotated.mp4": ("libx264", X264_PYRAMID, {"rotation": 90}, 5),
+    "hevc_open_groups.mp4": ("libx265", {"x265-params": X265 + "open-gop=1"}, {}, 5),
+    "hevc_open_groups.mkv": ("libx265", {"x265-params": X265 + "open-gop=1"}, {}, 5),
+    "hevc_open_groups.ts": ("libx265", {"x265-params": X265 + "open-gop=1:repeat-headers=1"}, {}, 5),
+    "hevc_closed_groups.mp4": ("libx265", {"x265-params": X265 + "open-gop=0"}, {}, 5),
+    "hevc_decodable_leading.mp4": ("libx265", {"x265-params": X265 + "open-gop=0:radl=2"}, {}, 5),
+    "hevc_layers.mp4": ("libx265", {"x265-params": X265 + "open-gop=1:temporal-layers=3:b-adapt=0"}, {}, 5),
+    "vp9_hidden_frames.webm": ("libvpx-vp9", {"g": "20", "b": "200k", "auto-alt-ref": "1", "cpu-used": "5"}, {}, 5),
+    "vp9.mp4": ("libvpx-vp9", {"g": "20", "b": "200k", "deadline": "realtime", "cpu-used": "8"}, {}, 5),
+    "av1.mp4": ("libsvtav1", {"g": "20", "preset": "12", "crf": "40"}, {}, 5),
+    "av1.mkv": ("libsvtav1", {"g": "20", "preset": "12", "crf": "40"}, {}, 5),
+    "av1_open_groups.mkv": ("libsvtav1", {"g": "20", "preset": "12", "svtav1-params": "irefresh-type=1"}, {}, 1),
+    "mpeg4.mp4": ("mpeg4", {"g": "20", "bf": "2", "b": "300k"}, {}, 0),
+    "no_presentation_times.avi": ("libx264", X264_PYRAMID, {}, 0),
+    "vp8.webm": ("libvpx", {"g": "20", "b": "200k", "cpu-used": "8"}, {}, 0),
+}
+
+
+@pytest.fixture(scope="module", params=PLANNED)
+def planned_video(request, tmp_path_factory):
+    codec, options, arguments, _ = PLANNED[request.param]
+    return write_moving(tmp_path_factory.mktemp("planned") / request.param, codec, options, **arguments)
+
+
+def count_entries(path):
+    index = survey(path).index
+    return 0 if index is None else int(index.entries.sum())
+
+
+def picks_without_help(path, fps, cheap=False, threads=None):
+    """What the packets' plan gives by itself; fails where decoding in order would have to help out."""
+    facts = survey(path)
+    make = partial(Preprocessor, SIZE, facts.info.rotation)
+    fps = Fraction(fps).limit_denominator(1000)
+    picks = list(decode_picks(facts, facts.index, fps, make, cheap=cheap, threads=threads))
+    times = [facts.info.start + float(time) for time, _ in picks]
+    return np.stack([image for _, image in picks]), np.array(times)
+
+
+@pytest.mark.parametrize(("fps", "threads"), [(1, 3), (4, 1), (40, 3)])
+def test_pixels_are_those_of_decoding_in_order(planned_video, fps, threads):
+    if planned_video.suffix == ".avi":
+        pytest.skip("has no times to pick by; the contract of awkward videos covers it")
+    expected_pixels, expected_times = sample_in_order(planned_video, fps)
+    pixels, times, sampled = sample(planned_video, fps, threads=threads)
+    np.testing.assert_array_equal(times, expected_times)
+    np.testing.assert_array_equal(pixels, expected_pixels)
+    assert (sampled.frames, sampled.truncated) == (len(pixels), False)
+    if count_entries(planned_video):
+        pixels, times = picks_without_help(planned_video, fps, threads=threads)
+        np.testing.assert_array_equal(times, expected_times)
+        np.testing.assert_array_equal(pixels, expected_pixels)
+
+
+def test_packets_tell_where_decoding_can_begin(planned_video):
+    assert count_entries(planned_video) == PLANNED[planned_video.name][3]
+
+
+def test_few_frames_are_decoded_for_few_picks(planned_video):
+    facts = survey(planned_video)
+    if facts.index is None or not (facts.index.droppable.any() or facts.index.entries.sum() > 1):
+        pytest.skip("every frame may be needed for the next")
+    groups = facts.index.group(facts.timeline.ticks[38:39])
+    assert len(groups) == 1
+    assert len(groups[0].packets) < 36  # of 39 frames up to the pick, of which a closed group leaves half at most
+
+
+@pytest.mark.parametrize("fps", [1, 4])
+def test_fast_sampling_takes_key_frames_of_clips_and_other_references_else(planned_video, fps):
+    facts = survey(planned_video)
+    pixels, times, sampled = sample(planned_video, fps, sampling="fast")
+    assert sampled.sampling == "fast"
+    if facts.index is None:
+        expected, expected_times, _ = sample(planned_video, fps)
+        np.testing.assert_array_equal(pixels, expected)
+        np.testing.assert_array_equal(times, expected_times)
+        return
+    np.testing.assert_array_equal(pixels, picks_without_help(planned_video, fps, cheap=True)[0])
+    all_pixels, all_times = every_frame(planned_video)
+    index, base = facts.index, facts.timeline.time_base
+    first = facts.timeline.ticks[0]
+    keys = [(int(tick - first) * base) for tick in np.sort(index.ticks[index.entries])]
+    references = [(int(tick - first) * base) for tick in np.sort(index.ticks[~index.droppable])]
+    for clip, (image, time) in enumerate(zip(pixels, times, strict=True)):
+        begin, centre, end = ((clip + Fraction(part, 2)) / Fraction(fps) for part in range(3))
+        inside = [key for key in keys if begin <= key < end]
+        expected_time = min(inside or references, key=lambda shown: abs(shown - centre))
+        assert time == facts.info.start + float(expected_time)
+        np.testing.assert_array_equal(image, all_pixels[all_times.index(expected_time)])
+
+
+def every_frame(path):
+    facts = survey(path)
+    preprocess = Preprocessor(SIZE, facts.info.rotation)
+    with open_video(path) as stream:
+        frames = [(frame.pts, preprocess(frame)) for frame in decode_frames(stream, read_packets(stream))]
+        base = stream.time_base
+    return [image for _, image in frames], [(pts - frames[0][0]) * base for pts, _ in frames]
+
+
+def sample_both_ways(path, fps):
+    """Frames, times, facts and warnings of sampling with the packets' plan, and without it."""
+    results = []
+    for planned in (True, False):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                stream = sample_frames(path, fps, SIZE)
+                if not planned:
+                    stream._survey = replace(stream._survey, index=None)
+                batches = list(stream)
+            except VideoError as error:
+                results.append((str(error), None, None, []))
+                continue
+        pixels = np.concatenate([b.pixels for b in batches])
+        times = np.concatenate([b.times for b in batches])
+        results.append((pixels, times, stream.sampled, [str(w.message) for w in caught]))
+    return results
+
+
+def assert_same_both_ways(path, fps):
+    (pixels, *rest), (expected_pixels, *expected) = sample_both_ways(path, fps)
+    np.testing.assert_array_equal(pixels, expected_pixels)
+    np.testing.assert_array_equal(rest[0], expected[0])
+    assert rest[1:] == expected[1:]
+    return rest[1]
+
+
+@pytest.mark.parametrize("fps", [1, 25])
+def test_every_real_video_gives_what_decoding_in_order_gives(fps):
+    with_index = 0
+    for path in sorted(shared_file("media").iterdir()):
+        assert_same_both_ways(path, fps)
+        with suppress(VideoError):
+            with_index += survey(path).index is not None
+    assert with_index >= 3
+
+
+DAMAGED = ["closed_groups.mkv", "closed_groups.ts", "hevc_open_groups.mkv", "vp9_hidden_frames.webm", "av1.mkv"]
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+@pytest.mark.parametrize("seed", range(3))
+def test_damage_gives_what_decoding_in_order_gives(tmp_path, name, seed):
+    codec, options, arguments, _ = PLANNED[name]
+    path = write_moving(tmp_path / name, codec, options, **arguments)
+    content = bytearray(path.read_bytes())
+    random = np.random.default_rng(seed)
+    length = int(random.choice([3, 40, 400]))
+    place = int(random.integers(len(content) // 5, len(content) - length))
+    content[place : place + length] = random.bytes(length)
+    path.write_bytes(bytes(content))
+    assert_same_both_ways(path, 25)
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+@pytest.mark.parametrize(("share", "fps"), [(0.5, 25), (0.97, 25), (0.97, 0.7)])
+def test_a_file_that_is_cut_off_gives_what_decoding_in_order_gives(tmp_path, name, share, fps):
+    codec, options, arguments, _ = PLANNED[name]
+    path = write_moving(tmp_path / name, codec, options, **arguments)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    assert_same_both_ways(path, fps)
+
+
+def test_another_picture_size_midway_is_decoded_in_order(tmp_path):
+    codec, options, _, _ = PLANNED["closed_groups.ts"]
+    parts = [
+        write_moving(tmp_path / "a.ts", codec, options),
+        write_moving(tmp_path / "b.ts", codec, options, start=4, size=(128, 96)),
+    ]
+    path = tmp_path / "both.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    assert (count_entries(parts[0]), count_entries(parts[1]), count_entries(path)) == (5, 5, 0)
+    pixels, _, _ = sample(path, 1)
+    np.testing.assert_array_equal(pixels, sample_in_order(path, 1)[0])
+    assert len(pixels) == 8
+
+
+def test_an_edit_list_that_hides_frames_is_decoded_in_order(tmp_path):
+    path = write_moving(tmp_path / "a.mp4", *PLANNED["closed_groups.mp4"][:2], start=Fraction(-1, 2))
+    assert count_entries(path) == 0
+    assert_same_both_ways(path, 3)
+
+
+@pytest.fixture(scope="module")
+def grouped(tmp_path_factory):
+    path = write_moving(tmp_path_factory.mktemp("grouped") / "a.mp4", "libx264", X264 | {"g": "5"})
+    facts = survey(path)
+    return path, facts.index, facts.index.group(facts.timeline.ticks)
+
+
+def make_ticks():
+    return lambda frame: frame.pts
+
+
+def decoding_threads():
+    return [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7])
+def test_results_come_in_order_and_threads_end(grouped, threads):
+    path, index, groups = grouped
+    before = decoding_threads()
+    results = list(decode_groups(path, index, groups, make_ticks, threads))
+    assert [tick for tick, _ in results] == [pts for _, pts in results] == sorted(index.ticks.tolist())
+    assert decoding_threads() == before
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_stopping_early_ends_the_threads(grouped, threads):
+    path, index, groups = grouped
+    before = decoding_threads()
+    results = decode_groups(path, index, groups, make_ticks, threads)
+    next(results)
+    assert len(decoding_threads()) > len(before)
+    results.close()
+    assert decoding_threads() == before
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_decoding_does_not_run_far_ahead(grouped, threads):
+    path, index, groups = grouped
+    made = []
+    results = decode_groups(path, index, groups, lambda: lambda frame: made.append(frame.pts), threads)
+    ahead = [len(made) - taken for taken, _ in enumerate(results, 1)]
+    assert max(ahead) <= (2 * threads + 1) * 5 < len(index.ticks)
+
+
+def test_an_error_in_a_thread_is_raised_where_results_are_taken(grouped):
+    path, index, groups = grouped
+    before = decoding_threads()
+    wanted = sorted(index.ticks.tolist())[50]
+
+    def fail(frame):
+        if frame.pts == wanted:
+            raise ZeroDivisionError("frame 50")
+
+    results = decode_groups(path, index, groups, lambda: fail, 3)
+    with pytest.raises(ZeroDivisionError, match="frame 50"):
+        list(results)
+    assert decoding_threads() == before
+
+
+def test_interrupting_ends_the_threads(grouped):
+    path, index, groups = grouped
+    before = decoding_threads()
+    go_on = threading.Event()
+
+    def wait(frame):
+        go_on.wait(60)
+
+    def interrupt():
+        signal.raise_signal(signal.SIGINT)
+        go_on.set()
+
+    timer = threading.Timer(0.2, interrupt)
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        list(decode_groups(path, index, groups, lambda: wait, 3))
+    timer.join()
+    assert decoding_threads() == before
+
+
+def test_a_file_that_was_exchanged_is_noticed(grouped, tmp_path):
+    _, index, groups = grouped
+    other = write_moving(tmp_path / "a.mp4", "libx264", X264 | {"g": "5"}, start=Fraction(1, 2))
+    with pytest.raises(DecodingError):
+        list(decode_groups(other, index, groups, make_ticks))
+    shorter = write_moving(tmp_path / "b.mp4", "libx264", X264 | {"g": "5"}, frames=60)
+    with pytest.raises(DecodingError):
+        list(decode_groups(shorter, index, groups, make_ticks))
+
+
+def test_refuses_no_threads(grouped):
+    with pytest.raises(ValueError, match="threads is 0; it must be at least 1"):
+        sample_frames(grouped[0], 1, threads=0)
+
+
+@given(data=st.binary(max_size=60), codec=st.sampled_from(["h264", "hevc", "vp9", "av1"]), boxed=st.booleans())
+def test_any_bytes_can_be_read(data, codec, boxed):
+    read = choose_facts_reader(codec, b"\1" + bytes([0xFF] * 30) if boxed else None)
+    assert read is not None
+    facts = read(memoryview(data))
+    assert facts is None or isinstance(facts, PacketFacts)
