@@ -42,7 +42,10 @@ def encode_video(
     """
     writer = FeatureWriter()
     try:
-        with sample_frames(path, fps, backbone.image_size, batch_size=batch_size, sampling=sampling, threads=threads) as frames:
+        stream = sample_frames(
+            path, fps, backbone.image_size, batch_size=batch_size, sampling=sampling, threads=threads
+        )
+        with stream as frames:
             done = 0
             for batch in frames:
                 writer.append(backbone.encode_frames(batch.pixels))

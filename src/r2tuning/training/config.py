@@ -104,8 +104,8 @@ class TrainingConfig(Section):
         epochs: Passes over the data.
         batch_size: Queries in a batch of one process.
         seed: Of weights, order, dropout and sampled frames.
-        fused: Project and pool patches a few frames at a time: the same numbers in a fraction of the time and memory, with
-            chances of dropout rounded to 1/256. Off takes the way that spells out the paper.
+        fused: Project and pool patches a few frames at a time: the same numbers in a fraction of the time and memory,
+            with chances of dropout rounded to 1/256. Off takes the way that spells out the paper.
         precision: ``auto`` is ``16-mixed`` on a GPU, as published, and ``32`` on the CPU.
         ema: Decay of an average of the weights that is validated and kept instead of them; None for none.
         validate_every: Epochs between validations.
