@@ -55,6 +55,7 @@ def golden_targets(name: str) -> Targets:
         saliency=truth["saliency_target"],
         positive=truth["pos_clip"].squeeze(1),
         positive_mask=truth["saliency_target"] > 0,
+        video=torch.arange(case["B"]),
     )
 
 

@@ -89,6 +89,7 @@ def make_targets(
         saliency=torch.tensor([[*row, *[0.01 * i for i in range(frames - len(row))]] for row in saliency]),
         positive=torch.tensor(positive),
         positive_mask=torch.tensor([[*(x > 0 for x in row), *[True] * (frames - len(row))] for row in saliency]),
+        video=torch.arange(len(lengths)),
     )
 
 
@@ -382,6 +383,24 @@ def test_focal_loss_of_certain_points_is_finite(gamma: float, alpha: float | Non
     assert loss.item() == pytest.approx(wanted, rel=1e-5)
     assert logits.grad is not None
     assert logits.grad.isfinite().all()
+
+
+def test_samples_of_one_video_are_not_contrasted() -> None:
+    torch.manual_seed(0)
+    kin = torch.tensor([[False, True, False], [True, False, False], [False, False, False]])
+    first, second = torch.randn(K, 3, C), torch.randn(K, 3, C)
+    logits = torch.cosine_similarity(first[:, :, None], second[:, None], dim=-1) / 0.07
+    chosen = logits.diagonal(dim1=1, dim2=2)
+    by_hand = [
+        (logits[:, i, [j for j in range(3) if not kin[i, j]]].logsumexp(1) - chosen[:, i]) / 2
+        + (logits[:, [j for j in range(3) if not kin[i, j]], i].logsumexp(1) - chosen[:, i]) / 2
+        for i in range(3)
+    ]
+    torch.testing.assert_close(info_nce(first, second, kin), torch.stack(by_hand).mean())
+    similarity, positive = torch.randn(2, 4), torch.tensor([1, 2])
+    every = torch.ones(2, 4, dtype=torch.bool)
+    assert sample_contrast_loss(similarity, every, positive, ~torch.eye(2, dtype=torch.bool)) == 0
+    assert sample_contrast_loss(similarity, every, positive) > 0
 
 
 def test_losses_of_nothing_are_zero() -> None:

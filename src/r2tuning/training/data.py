@@ -91,6 +91,7 @@ class Batch:
                 saliency=F.pad(targets.saliency[rows], (0, later)),
                 positive=targets.positive[rows],
                 positive_mask=F.pad(targets.positive_mask[rows], (0, later)),
+                video=targets.video[rows],
             ),
         )
 
@@ -273,18 +274,20 @@ def collate(groups: Sequence[Sequence[Example]]) -> Batch:
     examples = [example for group in groups for example in group]
     videos = [group[0].video for group in groups]
     moments = pad_sequence([example.moments for example in examples], batch_first=True, padding_value=torch.inf)
+    video_index = torch.tensor([place for place, group in enumerate(groups) for _ in group])
     return Batch(
         video=pad_sequence(videos, batch_first=True).transpose(1, 2).contiguous(),
         query=pad_sequence([example.query for example in examples], batch_first=True).transpose(1, 2).contiguous(),
         video_mask=_mask([len(video) for video in videos]),
         query_mask=_mask([len(example.query) for example in examples]),
-        video_index=torch.tensor([place for place, group in enumerate(groups) for _ in group]),
+        video_index=video_index,
         targets=Targets(
             moments=moments,
             fps=torch.tensor([example.fps for example in examples]),
             saliency=pad_sequence([example.saliency for example in examples], batch_first=True),
             positive=torch.tensor([example.positive for example in examples]),
             positive_mask=pad_sequence([example.positive_mask for example in examples], batch_first=True),
+            video=video_index,
         ),
     )
 

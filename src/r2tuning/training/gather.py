@@ -49,6 +49,8 @@ def gather(fabric: Any, output: ModelOutput, targets: Targets, queries: list[int
     """
     if fabric.world_size == 1:
         return output, targets
+    # Every process numbers its videos from 0.
+    targets = replace(targets, video=targets.video + fabric.global_rank * len(targets.video))
     places = torch.arange(len(targets.fps), device=fabric.device)
     counts = (places < torch.tensor(queries, device=fabric.device)[:, None]).flatten()
 

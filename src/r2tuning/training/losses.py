@@ -131,7 +131,8 @@ def compute_losses(output: ModelOutput, targets: Targets, weights: LossWeights, 
             classification=weights.classification * classification,
             offset=offset,
             saliency=weights.saliency * _saliency_loss(output, targets, sample, recipe),
-            video_calibration=weights.video_calibration * info_nce(video.transpose(0, 1), query.transpose(0, 1)),
+            video_calibration=weights.video_calibration
+            * info_nce(video.transpose(0, 1), query.transpose(0, 1), _find_kin(targets.video[sample])),
             layer_calibration=weights.layer_calibration * info_nce(video, query),
         )
 
@@ -223,7 +224,7 @@ def _saliency_loss(output: ModelOutput, targets: Targets, sample: Tensor, recipe
         admissible = admissible.scatter(1, positive[:, None], True)
     loss = frame_contrast_loss(similarity, admissible, positive)
     if recipe == "released" and output.offsets is not None:
-        loss = loss + sample_contrast_loss(similarity, admissible, positive)
+        loss = loss + sample_contrast_loss(similarity, admissible, positive, _find_kin(targets.video[sample]))
     return loss
 
 
@@ -249,7 +250,7 @@ def frame_contrast_loss(similarity: Tensor, admissible: Tensor, positive: Tensor
     return _mean(similarity.masked_fill(~admissible, -torch.inf).logsumexp(dim=1) - chosen)
 
 
-def sample_contrast_loss(similarity: Tensor, admissible: Tensor, positive: Tensor) -> Tensor:
+def sample_contrast_loss(similarity: Tensor, admissible: Tensor, positive: Tensor, kin: Tensor | None = None) -> Tensor:
     """A positive frame should suit its query better than the same frame of other samples suits theirs.
 
     Only the released code has this term, and only for the grounding family. It looks at no frame but the positive ones,
@@ -259,6 +260,7 @@ def sample_contrast_loss(similarity: Tensor, admissible: Tensor, positive: Tenso
         similarity: ``[B, T]``, as for `frame_contrast_loss`.
         admissible: bool ``[B, T]``, likewise.
         positive: int64 ``[B]``.
+        kin: bool ``[B, B]``, pairs of samples that are not compared; None compares all, as the released code does.
 
     Returns:
         Scalar, mean over the samples.
@@ -269,6 +271,8 @@ def sample_contrast_loss(similarity: Tensor, admissible: Tensor, positive: Tenso
         '0.3466'
     """
     others = similarity[:, positive].masked_fill(~admissible[:, positive], -torch.inf)  # column b: frame p_b of all
+    if kin is not None:
+        others = others.masked_fill(kin, -torch.inf)
     return _mean(others.logsumexp(dim=0) - similarity[:, positive].diagonal())
 
 
@@ -291,7 +295,7 @@ def mean_positive(video_cls: Tensor, positive_mask: Tensor) -> Tensor:
     return total / weight.sum(dim=1).clamp(min=1)[:, None, None]
 
 
-def info_nce(first: Tensor, second: Tensor) -> Tensor:
+def info_nce(first: Tensor, second: Tensor, kin: Tensor | None = None) -> Tensor:
     """InfoNCE of two sets of vectors, row i of one belonging to row i of the other; mean of both directions.
 
     With rows = samples, for each layer, it is the video-level loss (Eq. 10); with rows = layers, for each sample, the
@@ -300,6 +304,7 @@ def info_nce(first: Tensor, second: Tensor) -> Tensor:
     Args:
         first: ``[..., n, C]``.
         second: ``[..., n, C]``.
+        kin: bool ``[n, n]``, pairs of rows that are not compared; None compares all, as the released code does.
 
     Returns:
         Scalar, mean over all rows; 0 for none.
@@ -309,8 +314,16 @@ def info_nce(first: Tensor, second: Tensor) -> Tensor:
         (tensor(True), tensor(True))
     """
     logits = to_unit(first) @ to_unit(second).transpose(-1, -2) / TEMPERATURE
+    if kin is not None:
+        logits = logits.masked_fill(kin, -torch.inf)
     directions = (logits.logsumexp(dim=-1) + logits.logsumexp(dim=-2)) / 2
     return _mean(directions - logits.diagonal(dim1=-2, dim2=-1))
+
+
+def _find_kin(video: Tensor) -> Tensor:
+    """Pairs of different samples that share a video, bool ``[B, B]``: what suits one query may suit the other too."""
+    same = video[:, None] == video
+    return same & ~torch.eye(len(video), dtype=torch.bool, device=video.device)
 
 
 def to_unit(vectors: Tensor) -> Tensor:

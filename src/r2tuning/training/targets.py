@@ -29,6 +29,8 @@ class Targets:
         saliency: ``[B, T]`` in [0, 1]; what padded frames hold does not matter.
         positive: int64 ``[B]``, the real frame that `choose_positive` drew for each sample, or `NO_POSITIVE`.
         positive_mask: bool ``[B, T]``, the frames it was drawn from: Ω of Eq. 9, for the paper's recipe.
+        video: int64 ``[B]``, a number for each video; samples that share one are not contrasted with each other, as a
+            frame that suits one query may suit the other too.
     """
 
     moments: Tensor
@@ -36,6 +38,7 @@ class Targets:
     saliency: Tensor
     positive: Tensor
     positive_mask: Tensor
+    video: Tensor
 
 
 @dataclass(frozen=True)
