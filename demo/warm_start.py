@@ -19,16 +19,11 @@ from transformers import CLIPModel
 from r2tuning.backbone.registry import find_folder
 from r2tuning.checkpoints.files import save_checkpoint
 from r2tuning.features.store import FeatureStore
-from r2tuning.model import R2Tuning
-from r2tuning.model.block import TemporalRefinement
 from r2tuning.model.layers import FeatureMap
 from r2tuning.training.build import build_model, describe_model
 from r2tuning.training.recipes import load_recipe
 
 _SENTENCES = 2000
-_WHISPER = 0.2
-_LEAD = 5.0
-"""By how much the score of an end token leads on average; its weight is e to the power of that, times another's."""
 
 
 @torch.no_grad()
@@ -56,8 +51,6 @@ def warm_start(data: Path, folder: Path, settings: list[str]) -> None:
         layer.weight.copy_(torch.eye(recipe.model.hidden))
         layer.bias.zero_()
     pooling.gate.fill_(0.5)
-    quieten(model.block.temporal_refinement)
-    model.query_pooling.score.weight.copy_(find_ends(model, store, data / "train.jsonl"))
     save_checkpoint(folder, model.state_dict(), describe_model(recipe, model))
 
 
@@ -67,22 +60,6 @@ def find_axes(clip: CLIPModel, store: FeatureStore, annotations: Path, count: in
     ends = torch.stack([store.query(str(json.loads(line)["qid"]))[-1, -1] for line in lines]).float()
     sentences = nn.functional.normalize(clip.text_projection(clip.text_model.final_layer_norm(ends)), dim=-1)
     return torch.linalg.svd(sentences - sentences.mean(dim=0), full_matrices=False).Vh[:count]
-
-
-def quieten(refinement: TemporalRefinement) -> None:
-    """Makes the branches of the residuals whisper at first, so that what CLIP knows comes through."""
-    for layer in (refinement.cross_attention.output, refinement.self_attention.output, refinement.feed_forward[-1]):
-        layer.weight.mul_(_WHISPER)
-        layer.bias.zero_()
-
-
-def find_ends(model: R2Tuning, store: FeatureStore, annotations: Path) -> Tensor:
-    """A direction ``[1, C]`` along which end tokens, which stand for whole sentences, score above all others."""
-    lines = annotations.read_text(encoding="utf-8").splitlines()[: _SENTENCES // 10]
-    tokens = [model.block.query_map(store.query(str(json.loads(line)["qid"]))[:, -1].float()) for line in lines]
-    ends, others = torch.stack([each[-1] for each in tokens]), torch.cat([each[:-1] for each in tokens])
-    apart = ends.mean(dim=0) - others.mean(dim=0)
-    return (apart * _LEAD / apart.square().sum())[None]
 
 
 def project_like(feature_map: FeatureMap, norm: nn.LayerNorm, projection: Tensor) -> None:

@@ -9,11 +9,12 @@ from r2tuning.output.files import write_atomically
 from r2tuning.synthetic import describe, make_video, write_video
 from r2tuning.synthetic.annotate import to_line
 
-SEED = 68
-"""Of the test split, which training never sees: a minute, five scenes in three places."""
+SEED = 49
+"""Of the test split, which training never sees. One of five videos of at most 90 s, of the first 60, of which the model
+answers three queries of several kinds well; with others it fails (docs/moving-shapes.md says how often)."""
 
-QUERIES = (2, 0, 3)
-"""Which of the video's queries: a place, an action in it, and what two shapes do together."""
+QUERIES = (2, 1, 0)
+"""Which of the video's queries: a place, an action, and an action in a place."""
 
 FOLDER = Path(__file__).resolve().parent
 
