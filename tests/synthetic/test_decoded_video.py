@@ -80,7 +80,7 @@ def test_moving_targets_move_as_the_query_says_in_its_moments() -> None:
     """Where a moving actor's colour is seen once, its centre goes that way, in drawn frames."""
     headings = {Action.MOVE_LEFT: (-1, 0), Action.MOVE_RIGHT: (1, 0), Action.RISE: (0, -1), Action.FALL: (0, 1)}
     seen = set()
-    for seed in range(16):
+    for seed in range(60):
         script = make_video(seed, "train")
         for query in choose_queries(script):
             moving = [c for c in query.meaning.clauses if c.action in headings and c.subject.colour is not None]

@@ -41,9 +41,9 @@ class Colour(Enum):
 class Size(Enum):
     """The value is the radius, as a share of the picture's height."""
 
-    TINY = 0.06
-    MEDIUM = 0.11
-    LARGE = 0.18
+    TINY = 0.075
+    MEDIUM = 0.125
+    LARGE = 0.19
 
 
 class Action(Enum):
