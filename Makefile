@@ -54,7 +54,7 @@ demo-model: $(STAMP) ## make the demo model, and the numbers of docs/moving-shap
 	$(TUNE) synthesize $(SHAPES) --split test --videos 60 --jobs $(JOBS)
 	@for file in val val_absent test test_absent; do $(TUNE) extract $(SHAPES)/$$file.jsonl $(SHAPES)/videos \
 		$(SHAPES)/features -b moving-shapes --backbone demo --jobs $(JOBS) || exit 1; done
-	$(BIN)/python -m demo.warm_start $(SHAPES) build/demo/warm-start $(RECIPE)
+	$(BIN)/python -m demo.warm_start build/demo/clip $(SHAPES) build/demo/warm-start $(RECIPE)
 	$(TUNE) train moving-shapes $(RECIPE) --set training.start_from=build/demo/warm-start --run $(HEAD)
 	$(BIN)/python -m demo.pack head $(HEAD) $(SHAPES)
 	$(TUNE) $(SCORE) --split test --bins --json $(RESULTS)/test.json --predictions $(RESULTS)/test.jsonl

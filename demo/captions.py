@@ -20,6 +20,9 @@ TRUE, FALSE, OPEN = 1, 0, -1
 
 _COVERED, _TOUCHED = 0.3, 0.02  # share of a patch that an actor's disc covers, to be seen there and to be doubtful
 _COLOUR, _SHAPE, _SIZE, _ACTION, _CORNER = range(len(ATTRIBUTES))
+_TELL_ACTION = 0.15
+"""How often a clause tells what its actor does: a single frame hardly shows it."""
+
 _STAYING = np.array([action.stays for action in ACTIONS])
 
 
@@ -30,14 +33,20 @@ class Batch:
     Attributes:
         captions: ``M`` sentences about whole frames.
         caption_truth: int8 ``[B, M]``.
-        looks: ``L`` phrases about single actors.
+        looks: ``L`` phrases about single actors, half of them at the end of a longer sentence.
+        alone: Whether the phrase is all that its sentence says, ``[L]``.
         look_truth: int8 ``[B, patches, L]``.
+        owners: int8 ``[B, patches]``: the actor that a patch shows, -1 for none or several.
+        touched: Whether a patch shows any part of an actor, ``[B, patches]``.
     """
 
     captions: list[str]
     caption_truth: NDArray[np.int8]
     looks: list[str]
+    alone: NDArray[np.bool_]
     look_truth: NDArray[np.int8]
+    owners: NDArray[np.int8]
+    touched: NDArray[np.bool_]
 
 
 def caption_frames(
@@ -63,20 +72,24 @@ def caption_frames(
             meanings.append(meaning)
             if len(meanings) < captions:
                 meanings.append(_change_word(chance, meaning))
-    shown = []
+    shown: list[Look] = []
+    before: list[str] = []
     while len(shown) < looks:
         row = chance.randrange(len(indices))
         clause = _draw_clause(chance, attributes[row])
         if clause is not None:
-            look = replace(clause[0].subject, shape=clause[0].subject.shape)
-            shown += [look, _change_look(chance, look)]
-    shown = shown[:looks]
+            shown += [clause[0].subject, _change_look(chance, clause[0].subject)]
+            before += [_begin_sentence(chance, attributes[row]) if chance.random() < 0.5 else ""] * 2
+    shown, before = shown[:looks], before[:looks]
     coverage = _cover(geometry, grid)
     return Batch(
         [phrase(chance, meaning) for meaning in meanings],
         np.stack([_judge(meaning, places, attributes, geometry) for meaning in meanings], axis=1),
-        [say_look(chance, look) for look in shown],
+        [beginning + say_look(chance, look) for beginning, look in zip(before, shown, strict=True)],
+        np.array([not beginning for beginning in before]),
         np.stack([_judge_patches(look, attributes, coverage) for look in shown], axis=2),
+        _find_owners(coverage),
+        (coverage > _TOUCHED).any(axis=1),
     )
 
 
@@ -114,16 +127,26 @@ def _draw_clause(
     roll = chance.random()
     if corner >= 0 and roll < 0.5:
         clause = replace(clause, corner=CORNERS[corner] if chance.random() < 0.7 else Corner.ANY)
-    elif roll < 0.6:
+    elif roll < _TELL_ACTION:
         clause = replace(clause, action=action)
     related = [other for other in there if other != slot and _gap(geometry, slot, other) < BESIDE]
     if related and action is Action.CIRCLE:
         clause = replace(
             clause, corner=None, action=action, centre=_draw_look(chance, attributes[chance.choice(related)])
         )
-    elif related and clause.action is None and clause.corner is None:
+    # Next to somebody who passes by is open to argument, and would train nothing.
+    related = [other for other in related if _STAYING[attributes[[slot, other], _ACTION]].all()]
+    if related and clause.action is None and clause.corner is None:
         clause = replace(clause, neighbour=_draw_look(chance, attributes[chance.choice(related)]))
     return clause, slot
+
+
+def _begin_sentence(chance: Random, attributes: NDArray[np.int8]) -> str:
+    """What a sentence can say before it comes to another actor; it need not be true."""
+    other = _draw_clause(chance, attributes)
+    assert other is not None  # the frame shows an actor
+    clause = replace(other[0], action=chance.choice([action for action in ACTIONS if action is not Action.CIRCLE]))
+    return phrase(chance, Meaning(clauses=(clause,))).rstrip(".") + chance.choice((" while ", " as ", " next to "))
 
 
 def _draw_look(chance: Random, attributes: NDArray[np.int8]) -> Look:
@@ -230,6 +253,12 @@ def _cover(geometry: NDArray[np.float32], grid: int) -> NDArray[np.float32]:
     inside = (points[None, None, None, :] - x) ** 2 + (points[None, None, :, None] - y) ** 2 < radius**2
     shape = (*geometry.shape[:2], grid, 4, grid, 4)
     return inside.reshape(shape).mean(axis=(3, 5)).reshape(*geometry.shape[:2], grid * grid).astype(np.float32)
+
+
+def _find_owners(coverage: NDArray[np.float32]) -> NDArray[np.int8]:
+    """The one actor that is seen in a patch, ``[B, patches]``; -1 where there is none, or another one too."""
+    alone = ((coverage > _COVERED).sum(axis=1) == 1) & ((coverage > _TOUCHED).sum(axis=1) == 1)
+    return np.where(alone, coverage.argmax(axis=1), -1).astype(np.int8)
 
 
 def _gap(geometry: NDArray[np.float32], one: int, other: int) -> float:

@@ -77,3 +77,31 @@ def test_a_changed_word_changes_the_meaning(frames: Frames) -> None:
             changed = _change_word(chance, meaning)
             assert changed != meaning
             assert replace(changed, place=meaning.place) != meaning or changed.place is not meaning.place
+
+
+def test_a_patch_is_owned_by_the_only_actor_on_it(frames: Frames) -> None:
+    grid = 8
+    batch = caption_frames(Random(3), frames, range(len(frames.places)), captions=2, looks=2, grid=grid)
+    found = 0
+    for row, owners in enumerate(batch.owners):
+        geometry = frames.geometry[row]
+        for patch in np.flatnonzero(owners >= 0):
+            x, y, radius = geometry[owners[patch], :3]
+            # The nearest and farthest points of the patch from the centre of its owner.
+            left, top = patch % grid / grid, patch // grid / grid
+            apart = np.hypot(x - np.clip(x, left, left + 1 / grid), y - np.clip(y, top, top + 1 / grid))
+            assert radius > apart
+            assert batch.touched[row, patch]
+            for other, (x, y, radius) in enumerate(geometry[:, :3]):
+                middle = np.hypot(x - left - 0.5 / grid, y - top - 0.5 / grid)
+                assert other == owners[patch] or radius == 0 or middle > radius
+            found += 1
+    assert found > 3 * len(frames.places)
+    assert not batch.touched.all()
+
+
+def test_looks_stand_alone_or_end_a_sentence(frames: Frames) -> None:
+    batch = caption_frames(Random(4), frames, range(20), captions=2, looks=60, grid=4)
+    assert 10 < batch.alone.sum() < 50
+    lengths = np.array([len(look.split()) for look in batch.looks])
+    assert lengths[batch.alone].max() <= 6 < lengths[~batch.alone].min() + 2
