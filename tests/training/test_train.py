@@ -250,6 +250,17 @@ def test_a_run_starts_from_another_checkpoint(charades: Path, tmp_path: Path) ->
     with pytest.raises(TrainingError, match=r"first/best: has hidden 8, the model to train 16; set model.hidden=8"):
         train(make_recipe(charades, *start, "model.hidden=16"), tmp_path / "third")
     assert not (tmp_path / "third").exists()
+    # All weights but the gates are shared by the steps: fewer steps take those of the last layers.
+    train(make_recipe(charades, *start[:-1], "optimizer.lr=1e-12", "model.layers=1"), tmp_path / "shallow")
+    shallow = weights(tmp_path / "shallow" / "last")
+    gate = "block.spatial_pooling.gate"
+    torch.testing.assert_close(shallow.pop(gate), before[gate][-1:], rtol=0, atol=1e-9)
+    assert len(shallow.pop("block.temporal_refinement.gate")) == 0
+    for name, value in shallow.items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=1e-9)
+    from_shallow = [f"training.start_from={tmp_path / 'shallow' / 'last'}", "training.epochs=1"]
+    with pytest.raises(TrainingError, match=r"last: takes 1 steps, the model to train 2, and gates .*layers=1 or fewer"):
+        train(make_recipe(charades, *from_shallow), tmp_path / "deeper")
     with pytest.warns(CheckpointWarning, match=r"was trained on features of openai/clip-vit-base-patch32, and goes on"):
         train(make_recipe(charades, *start, "backbone=ViT-B/16"), tmp_path / "fourth")
 

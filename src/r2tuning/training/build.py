@@ -15,8 +15,11 @@ from r2tuning.features.store import FeatureStore
 from r2tuning.model import R2Config, R2Tuning
 from r2tuning.training.config import Recipe
 
-_FREE = {"dropout", "drop_path"}
+_FREE = {"dropout", "drop_path", "layers", "refinement"}
 """Settings of a model that may differ from those of the checkpoint whose weights it begins with."""
+
+_GATES = ("block.spatial_pooling.gate", "block.temporal_refinement.gate")
+"""The only weights that are not shared by all steps of the block, one number for each, that of the last layer last."""
 
 
 def build_model(recipe: Recipe, store: FeatureStore) -> R2Tuning:
@@ -69,7 +72,16 @@ def _take_weights(model: R2Tuning, name: str, backbone: str) -> None:
             CheckpointWarning,
             stacklevel=3,
         )
-    model.load_state_dict(other.state_dict())
+    state = other.state_dict()
+    for gate in _GATES:
+        needed, given = len(model.state_dict()[gate]), state[gate]
+        if needed > len(given):
+            raise TrainingError(
+                f"{name}: takes {other.config.steps} steps, the model to train {model.config.steps}, and gates of the "
+                f"others are not known; set model.layers={other.config.layers} or fewer"
+            )
+        state[gate] = given[len(given) - needed :]
+    model.load_state_dict(state)
 
 
 def describe_model(recipe: Recipe, model: R2Tuning) -> CheckpointConfig:
