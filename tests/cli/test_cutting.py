@@ -1,0 +1,135 @@
+"""``r2tuning ground`` with clips, an animated picture and a contact sheet."""
+
+from pathlib import Path
+
+import pytest
+from flashes import see_and_hear, write_flashes
+from groundings import make_grounding
+from PIL import Image
+from typer.testing import CliRunner
+
+import r2tuning.media
+from r2tuning.cli.cutting import Cutting
+from r2tuning.cli.main import app
+from r2tuning.errors import OutputError, VideoError
+from r2tuning.types import Grounding
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """4 seconds at 25 fps."""
+    path = tmp_path_factory.mktemp("cutting") / "a.mp4"
+    write_flashes(path, frames=100)
+    return path
+
+
+@pytest.fixture
+def answers(video: Path) -> list[Grounding]:
+    return [
+        make_grounding(query="A dog?", video=str(video), moments=((1.0, 2.0, 0.9), (0.0, 0.4, 0.5))),
+        make_grounding(query="a/cat", video=str(video), moments=((3.0, 3.4, 0.8),)),
+    ]
+
+
+NAMES = ["01-a-dog-0m01.0s-0m02.0s.mp4", "02-a-dog-0m00.0s-0m00.4s.mp4", "03-a-cat-0m03.0s-0m03.4s.mp4"]
+
+
+def make(clips: Path | None = None, *, fast: bool = False, force: bool = False, **others: object) -> Cutting:
+    return Cutting(clips, fast, others.get("gifs", []), others.get("sheet"), force)
+
+
+def test_a_clip_for_every_moment(answers: list[Grounding], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cutting = make(tmp_path / "clips")
+    cutting.check()
+    cutting.cut(answers)
+    files = sorted((tmp_path / "clips").iterdir())
+    assert [file.name for file in files] == NAMES
+    spans = [(clip.frames[0], clip.frames[-1]) for clip in map(see_and_hear, files)]
+    assert spans == [(25, 49), (0, 9), (75, 84)]
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err == f"Clips: 3 in {tmp_path / 'clips'}\n"
+
+
+def test_fast_clips(answers: list[Grounding], tmp_path: Path) -> None:
+    make(tmp_path / "clips", fast=True).cut(answers)
+    clip = see_and_hear(tmp_path / "clips" / NAMES[0])
+    assert clip.frames[0] == 24  # a key frame
+
+
+def test_nothing_is_overwritten_and_the_others_are_cut(
+    answers: list[Grounding], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / NAMES[0]).write_text("mine")
+    with pytest.raises(OutputError, match="1 of 3 clips could not be cut"):
+        make(tmp_path).cut(answers)
+    assert (tmp_path / NAMES[0]).read_text() == "mine"
+    assert sorted(file.name for file in tmp_path.iterdir()) == NAMES
+    assert f"not cut: {tmp_path / NAMES[0]} exists" in capsys.readouterr().err
+    make(tmp_path, force=True).cut(answers)
+    assert see_and_hear(tmp_path / NAMES[0]).frames == list(range(25, 50))
+
+
+def test_ctrl_c_leaves_whole_clips_only(
+    answers: list[Grounding], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = r2tuning.media.cut
+
+    def interrupt(*arguments: object, **options: object) -> float:
+        if list(tmp_path.iterdir()):
+            raise KeyboardInterrupt
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(r2tuning.media, "cut", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path).cut(answers)
+    assert [file.name for file in tmp_path.iterdir()] == NAMES[:1]
+
+
+def test_a_video_that_is_gone_is_one_error(tmp_path: Path) -> None:
+    with pytest.raises(VideoError, match="does not exist"):
+        make(tmp_path / "clips").cut([make_grounding(video=str(tmp_path / "none.mp4"))])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_refused_before_anything_is_computed(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for cutting, message in [
+        (make(tmp_path / "file"), "is a file: give a folder"),
+        (make(tmp_path / "none" / "clips"), "there is no folder"),
+        (make(gifs=[tmp_path / "a.png"]), r"must end in \.gif"),
+        (make(sheet=tmp_path / "a.txt"), "names no picture format"),
+        (make(sheet=tmp_path / "none" / "a.png"), "there is no folder"),
+    ]:
+        with pytest.raises(OutputError, match=message):
+            cutting.check()
+
+
+def test_a_gif_for_each_query_with_a_moment_and_one_sheet(
+    answers: list[Grounding], video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nothing = make_grounding(query="nothing", video=str(video), moments=())
+    gifs = [tmp_path / f"{number}.gif" for number in (1, 2, 3)]
+    make(gifs=gifs, sheet=tmp_path / "s.png").cut([*answers, nothing])
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["1.gif", "2.gif", "s.png"]
+    with Image.open(gifs[0]) as picture:
+        assert picture.n_frames == 10
+    assert f"No {gifs[2]}: there is no moment to show" in capsys.readouterr().err
+
+
+def test_the_command_takes_the_options(tmp_path: Path) -> None:
+    from grounders import save_tiny_model
+
+    model = save_tiny_model(tmp_path)
+    write_flashes(tmp_path / "a.mp4", frames=100)
+    options = ["--model", str(model), "--top-k", "2", "--clips", str(tmp_path / "clips"), "--fast"]
+    options += ["--gif", str(tmp_path / "a.gif"), "--contact-sheet", str(tmp_path / "a.png")]
+    result = CliRunner().invoke(app, ["ground", str(tmp_path / "a.mp4"), "a dog", "a cat", *options])
+    assert result.exit_code == 0, result.output
+    assert len(list((tmp_path / "clips").iterdir())) == 4
+    assert (tmp_path / "a-1.gif").exists()
+    assert (tmp_path / "a-2.gif").exists()
+    assert (tmp_path / "a.png").exists()
+    result = CliRunner().invoke(app, ["ground", str(tmp_path / "a.mp4"), "a dog", "--fast"])
+    assert result.exit_code == 2
+    assert "--clips" in result.stderr
