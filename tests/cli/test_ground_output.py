@@ -1,0 +1,115 @@
+"""``r2tuning ground --output``: files in the formats of other programs."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import opentimelineio as otio
+import pytest
+from grounders import save_tiny_model
+from typer.testing import CliRunner, Result
+from videos import write_video
+
+from r2tuning.cli.main import app
+from r2tuning.output.formats import SUFFIXES
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cli")
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> Path:
+    return save_tiny_model(folder)
+
+
+@pytest.fixture(scope="module")
+def video(folder: Path) -> Path:
+    return write_video(folder / "my video ünï 'quoted'.mp4", frames=60, fps=10)
+
+
+def ground(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["ground", *map(str, arguments)])
+
+
+def refused(result: Result, code: int, *parts: str) -> None:
+    assert result.exit_code == code, result.output
+    assert result.stdout == ""
+    for part in parts:
+        assert part in " ".join(result.stderr.split())
+
+
+def test_every_format_at_once(model: Path, video: Path, tmp_path: Path) -> None:
+    files = [tmp_path / f"answers{suffix.upper()}" for suffix in SUFFIXES]
+    options = [word for file in files for word in ("--output", file)]
+    result = ground(video, "a dog", "a cat", "--model", model, *options, "--json", tmp_path / "more.json")
+    assert result.exit_code == 0, result.output
+    assert "Query: a dog" in result.stdout
+    assert sorted(tmp_path.iterdir()) == sorted([*files, tmp_path / "more.json"])
+    answers = json.loads(files[0].read_text())
+    assert files[0].read_bytes() == (tmp_path / "more.json").read_bytes()
+    timeline = otio.adapters.read_from_file(str(files[[*SUFFIXES].index(".otio")]), "otio_json")
+    # 10 frames per second are counted at 30
+    moments = [moment for answer in answers for moment in answer["moments"]]
+    for clip, moment in zip(timeline.find_clips(), moments, strict=True):
+        assert clip.source_range.start_time.rate == 30
+        assert clip.source_range.start_time.to_seconds() == pytest.approx(moment["start"], abs=1 / 60 + 1e-3)
+
+
+def test_stdout_in_any_format_and_nothing_else(model: Path, video: Path, tmp_path: Path) -> None:
+    result = ground(video, "a dog", "--model", model, "-o", "-", "-o", tmp_path / "a.txt", "--format", "csv", "-k", 2)
+    assert result.exit_code == 0, result.output
+    rows = list(csv.DictReader(io.StringIO(result.stdout_bytes.decode(), newline="")))
+    assert [row["rank"] for row in rows] == ["1", "2"]
+    assert (tmp_path / "a.txt").read_bytes() == result.stdout_bytes
+
+
+def test_what_cannot_be_written_is_refused_before_the_work(model: Path, video: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.srt").write_text("old")
+    ask = (video, "a dog", "--model", tmp_path / "no-model")
+    refused(ground(*ask, "-o", tmp_path / "a.txt"), 1, "a.txt ends in .txt, which names no format", ".srt", ".edl")
+    refused(ground(*ask, "-o", tmp_path / "a.srt"), 1, "a.srt exists", "--force")
+    refused(ground(*ask, "-o", tmp_path / "no" / "a.srt"), 1, "no folder")
+    refused(ground(*ask, "-o", "-"), 2, "--format")
+    refused(ground(*ask, "--format", "srt"), 2, "--output")
+    refused(ground(*ask, "--format", "avi", "-o", "-"), 2, "--format", "srt")
+    refused(ground(*ask, "-o", "-", "--format", "srt", "--json", "-"), 2, "- is to be written twice")
+    refused(ground(*ask, "-o", tmp_path / "b.json", "--json", tmp_path / "x" / ".." / "b.json"), 2, "twice")
+    assert (tmp_path / "a.srt").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.srt"]
+    assert ground(video, "a dog", "--model", model, "-o", tmp_path / "a.srt", "--force").exit_code == 0
+    assert (tmp_path / "a.srt").read_text().startswith("1\n00:00:0")
+
+
+def test_saved_features_are_enough_unless_frames_are_counted(model: Path, video: Path, tmp_path: Path) -> None:
+    copy = shutil.copy(video, tmp_path / "film.mp4")
+    features = tmp_path / "film.safetensors"
+    assert ground(copy, "a dog", "--model", model, "--save-features", features).exit_code == 0
+    assert ground(features, "a dog", "--model", model, "-o", tmp_path / "a.edl").exit_code == 0
+    Path(copy).unlink()
+    assert ground(features, "a dog", "--model", model, "-o", tmp_path / "a.vtt").exit_code == 0
+    refused(ground(features, "a dog", "--model", model, "-o", tmp_path / "b.edl"), 1, "film.mp4 does not exist", "edl")
+    assert not (tmp_path / "b.edl").exists()
+
+
+def test_opentimelineio_is_asked_for_only_where_it_is_needed(tmp_path: Path) -> None:
+    (tmp_path / "opentimelineio.py").write_text("raise ModuleNotFoundError('no', name='opentimelineio')")
+
+    def plan(file: str) -> subprocess.CompletedProcess[str]:
+        """Goes as far as the first thing that is missing: OpenTimelineIO or, later, the model."""
+        command = [sys.executable, "-m", "r2tuning", "ground", "a.mp4", "a dog", "-m", "./no-model", "-o", file]
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+    done = plan(str(tmp_path / "a.otio"))
+    assert done.returncode == 1
+    assert done.stderr == "error: opentimelineio is not installed; pip install 'r2tuning[export]'\n"
+    done = plan(str(tmp_path / "a.edl"))
+    assert done.returncode == 1
+    assert "no-model" in done.stderr
