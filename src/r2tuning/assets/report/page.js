@@ -1,0 +1,294 @@
+"use strict";
+
+// What is shown is what is offered for download: the first file is the answers as JSON (json_format.py). Queries and
+// names may hold anything, so they reach the page as text only.
+const page = JSON.parse(document.getElementById("data").textContent);
+const answers = JSON.parse(page.files[0].text);
+const video = document.getElementById("video");
+const { start, duration } = answers[0];
+
+// Pixels from the top of a timeline.
+const CURVE = 64;
+const LANES = CURVE + 12;
+const LANE = 24;
+const BAR = 18;
+const AXIS = 20;
+
+const CURVE_UNITS = 1000; // width and height of the saliency curve before it is stretched
+const MOST_TICKS = 6;
+const TICK_STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400];
+
+function fill(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+const html = (name, attributes, ...children) => fill(document.createElement(name), attributes, children);
+const svg = (name, attributes, ...children) =>
+  fill(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
+
+// As format_clock of clock.py: ties to even, and rounded before it is split.
+function formatClock(seconds, decimals = 1) {
+  const scale = 10 ** decimals;
+  const exact = Math.max(seconds, 0) * scale;
+  let units = Math.round(exact);
+  if (units - exact === 0.5 && units % 2) units -= 1;
+  const whole = Math.floor(units / scale);
+  const pad = (number) => String(number).padStart(2, "0");
+  const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60];
+  const clock = hours ? `${hours}:${pad(minutes)}:${pad(whole % 60)}` : `${minutes}:${pad(whole % 60)}`;
+  return decimals ? `${clock}.${units % scale}` : clock;
+}
+
+const formatSpan = (moment) => `${formatClock(moment.start)} to ${formatClock(moment.end)}`;
+const describe = (moment) => `${formatSpan(moment)}, score ${moment.score.toFixed(3)}`;
+
+// Place of a time on a timeline, in percent of its width.
+const place = (time) => 100 * Math.min(Math.max((time - start) / Math.max(duration, 0.001), 0), 1);
+
+// --- player
+
+let wanted = null;
+
+function seek(time) {
+  wanted = time;
+  video.currentTime = time;
+  update();
+}
+
+// Of a file that starts late, Chromium learns the true length only as it reads on, and stops short until then.
+video.addEventListener("seeked", () => {
+  if (wanted !== null && Math.abs(video.currentTime - wanted) < 0.05) wanted = null;
+});
+video.addEventListener("durationchange", () => {
+  if (wanted !== null && video.currentTime !== wanted) video.currentTime = wanted;
+});
+
+const followers = []; // called with the time that the player shows
+
+function update() {
+  for (const follow of followers) follow(video.currentTime);
+}
+
+function animate() {
+  update();
+  if (!video.paused && !video.ended) requestAnimationFrame(animate);
+}
+
+video.addEventListener("play", animate);
+for (const event of ["seeking", "timeupdate", "loadedmetadata"]) video.addEventListener(event, update);
+
+function tellTrouble() {
+  const where = page.link ? `, or the file is not at ${page.link} any more` : "";
+  const trouble = document.getElementById("trouble");
+  trouble.textContent =
+    `This browser does not show the video: it lacks the codec or the format (few browsers play HEVC or MKV)${where}. ` +
+    "Timelines and times hold all the same.";
+  trouble.hidden = false;
+}
+
+video.addEventListener("error", tellTrouble);
+video.addEventListener("loadedmetadata", () => {
+  if (!video.videoWidth) tellTrouble(); // only the sound is playable
+});
+
+// --- timeline
+
+function drawCurve({ times, scores }, low, high) {
+  const x = (time) => (place(time) / 100) * CURVE_UNITS;
+  const y = (score) => CURVE_UNITS * (1 - (score - low) / (high - low));
+  const points = times.map((time, i) => `${x(time).toFixed(2)},${y(scores[i]).toFixed(2)}`);
+  // From edge to edge, since the first and the last value hold for a whole clip.
+  const [first, last] = [y(scores[0]).toFixed(2), y(scores[scores.length - 1]).toFixed(2)];
+  const line = `M0,${first} L${points.join(" L")} L${CURVE_UNITS},${last}`;
+  const box = { viewBox: `0 0 ${CURVE_UNITS} ${CURVE_UNITS}`, preserveAspectRatio: "none", width: "100%", height: CURVE };
+  return svg(
+    "svg",
+    { ...box, overflow: "visible", "aria-hidden": "true" },
+    svg("path", { class: "area", d: `${line} V${y(0)} H0 Z` }),
+    svg("path", { class: "line", d: line })
+  );
+}
+
+function drawTicks(height) {
+  const step = TICK_STEPS.find((step) => duration / step <= MOST_TICKS) ?? duration / MOST_TICKS;
+  const ticks = [];
+  for (let i = Math.ceil(start / step); i * step <= start + duration; i++) {
+    const x = `${place(i * step)}%`;
+    ticks.push(svg("line", { class: "grid", x1: x, x2: x, y1: 0, y2: height }));
+    ticks.push(svg("text", { x, y: height + 15, "text-anchor": "middle" }, formatClock(i * step, step < 1 ? 1 : 0)));
+  }
+  return ticks;
+}
+
+// Puts each moment, best first, into the highest lane in which it overlaps none before.
+function findLanes(moments) {
+  const lanes = [];
+  return moments.map((moment) => {
+    let lane = lanes.findIndex((taken) => taken.every((other) => moment.end < other.start || other.end < moment.start));
+    if (lane < 0) lane = lanes.push([]) - 1;
+    lanes[lane].push(moment);
+    return lane;
+  });
+}
+
+function drawBar(moment, rank, lane) {
+  const [x, y] = [place(moment.start), LANES + lane * LANE];
+  const box = { x: `${x}%`, y, width: `${place(moment.end) - x}%`, height: BAR };
+  const label = { role: "button", tabindex: rank ? -1 : 0, "aria-label": `Moment ${rank + 1}: ${describe(moment)}` };
+  return svg(
+    "g",
+    { class: rank ? "bar" : "bar best", ...label },
+    svg("rect", box),
+    // An inner picture, for its edges to cut a number that has no room.
+    svg("svg", box, svg("text", { x: 5, y: 13, "aria-hidden": "true" }, String(rank + 1)))
+  );
+}
+
+function nearest(times, time) {
+  let best = 0;
+  times.forEach((t, i) => (best = Math.abs(t - time) < Math.abs(times[best] - time) ? i : best));
+  return best;
+}
+
+function drawTimeline(answer, moments, [low, high]) {
+  const lanes = findLanes(moments);
+  const bottom = LANES + (Math.max(-1, ...lanes) + 1) * LANE;
+  const bars = moments.map((moment, rank) => drawBar(moment, rank, lanes[rank]));
+  const zero = CURVE * (high / (high - low));
+  const playhead = svg("line", { class: "playhead", y1: -4, y2: bottom });
+  followers.push((time) => {
+    for (const side of ["x1", "x2"]) playhead.setAttribute(side, `${place(time)}%`);
+  });
+  const chart = svg(
+    "svg",
+    { class: "chart", height: bottom + AXIS },
+    svg("rect", { class: "ground", width: "100%", height: bottom }),
+    ...drawTicks(bottom),
+    ...(answer.saliency.times.length ? [drawCurve(answer.saliency, low, high)] : []),
+    svg("line", { class: "axis", x1: 0, x2: "100%", y1: zero, y2: zero }),
+    svg("text", { x: -6, y: 8, "text-anchor": "end" }, high.toFixed(2)),
+    svg("text", { x: -6, y: zero + 4, "text-anchor": "end" }, "0"),
+    ...bars,
+    playhead
+  );
+  const hint = html("p", { class: "hint", "aria-hidden": "true", hidden: "" });
+  const timeline = html("div", { class: "timeline", role: "group", "aria-label": "Timeline" }, chart, hint);
+
+  const tell = (text, time) => {
+    hint.textContent = text;
+    hint.style.left = `${place(time)}%`;
+    hint.style.transform = `translateX(-${place(time)}%)`; // never beyond the timeline's ends
+    hint.hidden = false;
+  };
+  const tellMoment = (moment) => tell(describe(moment), (moment.start + moment.end) / 2);
+  const hide = () => (hint.hidden = true);
+  const timeAt = (event) => {
+    const box = chart.getBoundingClientRect();
+    return start + Math.min(Math.max((event.clientX - box.left) / box.width, 0), 1) * duration;
+  };
+  const rankAt = (event) => bars.indexOf(event.target.closest(".bar"));
+
+  chart.addEventListener("pointermove", (event) => {
+    const [rank, time] = [rankAt(event), timeAt(event)];
+    if (rank >= 0) return tellMoment(moments[rank]);
+    const { times, scores } = answer.saliency;
+    tell(formatClock(time) + (times.length ? `, saliency ${scores[nearest(times, time)].toFixed(2)}` : ""), time);
+  });
+  chart.addEventListener("pointerleave", hide);
+  chart.addEventListener("click", (event) => {
+    const rank = rankAt(event);
+    seek(rank >= 0 ? moments[rank].start : timeAt(event));
+  });
+  bars.forEach((bar, rank) => {
+    bar.addEventListener("focus", () => bar.matches(":focus-visible") && tellMoment(moments[rank]));
+    bar.addEventListener("blur", hide);
+    bar.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") hide();
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      seek(moments[rank].start);
+    });
+  });
+  // One stop for the Tab key; the arrow keys go from moment to moment as they lie in time.
+  moveWithArrows([...bars].sort((a, b) => moments[bars.indexOf(a)].start - moments[bars.indexOf(b)].start), true);
+  return [timeline, bars];
+}
+
+function moveWithArrows(elements, single) {
+  const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, Home: -Infinity, End: Infinity };
+  elements.forEach((element, i) => {
+    element.addEventListener("keydown", (event) => {
+      if (!(event.key in steps)) return;
+      event.preventDefault();
+      const next = elements[Math.min(Math.max(i + steps[event.key], 0), elements.length - 1)];
+      if (single) elements.forEach((other) => other.setAttribute("tabindex", other === next ? 0 : -1));
+      next.focus();
+    });
+  });
+}
+
+// --- answers
+
+function listMoment(moment, rank) {
+  const level = html("span", {});
+  level.style.width = `${100 * Math.min(Math.max(moment.score, 0), 1)}%`;
+  const button = html(
+    "button",
+    { type: "button", "aria-label": `Go to moment ${rank + 1}: ${describe(moment)}` },
+    html("span", { class: "rank" }, String(rank + 1)),
+    html("span", {}, formatSpan(moment)),
+    html("span", { class: "length" }, `${(moment.end - moment.start).toFixed(1)} s`),
+    html("span", { class: "level" }, level),
+    html("span", { class: "score" }, moment.score.toFixed(3))
+  );
+  button.addEventListener("click", () => seek(moment.start));
+  followers.push((time) => button.classList.toggle("now", moment.start <= time && time < moment.end));
+  return button;
+}
+
+// Pointing at one of the two shows the other.
+function linkElements(one, other) {
+  for (const [from, to] of [[one, other], [other, one]]) {
+    for (const event of ["pointerenter", "focus"]) from.addEventListener(event, () => to.classList.add("lit"));
+    for (const event of ["pointerleave", "blur"]) from.addEventListener(event, () => to.classList.remove("lit"));
+  }
+}
+
+function showAnswer(answer, number, scale) {
+  const { notes, peaks } = page.answers[number];
+  const moments = answer.moments.length ? answer.moments : peaks;
+  const [timeline, bars] = drawTimeline(answer, moments, scale);
+  const buttons = moments.map(listMoment);
+  buttons.forEach((button, rank) => linkElements(button, bars[rank]));
+  moveWithArrows(buttons, false);
+  return html(
+    "article",
+    { class: "answer", "aria-labelledby": `query-${number}` },
+    html("h2", { id: `query-${number}`, dir: "auto" }, answer.query),
+    ...notes.map((note, i) => html("p", { class: answer.present === false && i === 0 ? "note strong" : "note" }, note)),
+    timeline,
+    html("ol", { class: "moments" }, ...buttons.map((button) => html("li", {}, button)))
+  );
+}
+
+// One scale for all queries, for their curves to be comparable.
+const heights = answers.flatMap((answer) => answer.saliency.scores);
+const low = heights.reduce((a, b) => Math.min(a, b), 0);
+const high = heights.reduce((a, b) => Math.max(a, b), 0);
+const scale = [low, high > low ? high : 1];
+
+const count = answers.length === 1 ? "1 query" : `${answers.length} queries`;
+document.getElementById("facts").textContent = `${formatClock(duration)}, model ${answers[0].model}, ${count}`;
+document.getElementById("answers").append(...answers.map((answer, number) => showAnswer(answer, number, scale)));
+for (const { name, type, text } of page.files) {
+  const href = URL.createObjectURL(new Blob([text], { type }));
+  document.getElementById("downloads").append(html("a", { href, download: name }, name.split(".").pop().toUpperCase()));
+}
+
+// The page opens where the best answer to the first query begins.
+const opening = answers[0].moments[0] ?? page.answers[0].peaks[0];
+if (opening) seek(opening.start);
+if (video.error) tellTrouble();
+update();
