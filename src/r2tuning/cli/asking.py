@@ -1,0 +1,79 @@
+"""What the commands that ask a video have in common: their options, the model, and the encoded video."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from r2tuning.checkpoints.demo import DEMO, DEMO_WORLD
+from r2tuning.cli.progress import show_progress
+from r2tuning.errors import DownloadError
+from r2tuning.types import Engine, Sampling
+
+if TYPE_CHECKING:
+    from r2tuning.features import EncodedVideo
+    from r2tuning.grounder import Grounder
+    from r2tuning.types import Grounding
+
+FEATURE_SUFFIX = ".safetensors"
+
+VideoArgument = Annotated[
+    str, typer.Argument(help="Video file, or features saved with --save-features.", metavar="VIDEO")
+]
+ModelOption = Annotated[
+    str, typer.Option("--model", "-m", help="Name (see `r2tuning models`), checkpoint folder or .pth.")
+]
+BackboneOption = Annotated[
+    str | None, typer.Option(help="CLIP to use instead of the checkpoint's: ViT-B/32, hub name or folder.")
+]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 …; the GPU by default where there is one.")]
+EngineOption = Annotated[
+    Engine, typer.Option(help="What runs CLIP: torch; onnx-int8: faster on a CPU, features differ slightly.")
+]
+FpsOption = Annotated[
+    float | None, typer.Option(help="Frames to look at per second; by default as the model was trained.")
+]
+SamplingOption = Annotated[
+    Sampling,
+    typer.Option(help="exact: frames at the asked times; fast: cheaper ones near them; keyframe: only key frames."),
+]
+ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Replace output files that exist.")]
+
+
+def check_fps(fps: float | None) -> None:
+    """Refuses a rate that is none, as a usage error."""
+    if fps is not None and not 0 < fps < float("inf"):
+        raise typer.BadParameter(f"must be above 0, not {fps}", param_hint="--fps")
+
+
+def load_grounder(model: str, backbone: str | None, device: str | None, engine: Engine = "torch") -> Grounder:
+    """Loads the model; without a network, the way out is named."""
+    from r2tuning.grounder import Grounder
+
+    try:
+        return Grounder.from_pretrained(model, backbone=backbone, device=device, engine=engine)
+    except DownloadError as error:
+        raise DownloadError(
+            f"{error}; to see r2tuning work without a network, --model {DEMO} is already here, "
+            f"but it knows only {DEMO_WORLD}"
+        ) from error
+
+
+def open_encoded(grounder: Grounder, video: str, fps: float | None, sampling: Sampling) -> EncodedVideo:
+    """Encodes a video file, or loads features that were saved."""
+    if video.endswith(FEATURE_SUFFIX):
+        from r2tuning.features import EncodedVideo
+
+        return EncodedVideo.load(video)
+    with show_progress("Encoding", "frames") as progress:
+        return grounder.encode(video, fps=fps, sampling=sampling, progress=progress)
+
+
+def ask_or_outline(grounder: Grounder, encoded: EncodedVideo, query: str | None) -> Grounding:
+    """The answer to a query; without one, what the video shows most and newest."""
+    if query is not None:
+        return grounder.ground(encoded, query)
+    from r2tuning.features import outline_video
+
+    return outline_video(encoded)

@@ -1,0 +1,104 @@
+"""Where a curve over a video is highest; on plain numbers, so that the types of the answers can offer it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Highlight = tuple[float, float, float]
+"""Start and end in seconds, and height."""
+
+_ROUNDING = 1e-9
+"""Seconds."""
+
+
+def find_highlights(
+    times: ArrayLike, scores: ArrayLike, extent: tuple[float, float], top: int, seconds: float | None = None
+) -> list[Highlight]:
+    """Picks the highest peaks of a curve, which do not overlap.
+
+    A peak is a frame, or a run of equal ones, higher than its neighbours and above 0. It lasts for as long as
+    the curve stays at or above half its height (its full width at half maximum), but not into a higher peak.
+
+    If all are to last equally long, each lies about the middle of its peak as far as it can: it holds the clip in which
+    the peak is highest, and is moved aside where the video ends or a better highlight is. A peak whose highest clip is
+    in a better highlight, or beside which there is no room, is passed over.
+
+    Args:
+        times: ``[T]``, centres of the frames' clips, seconds.
+        scores: ``[T]``, the curve.
+        extent: Seconds at which the video begins and ends.
+        top: Most highlights to return.
+        seconds: How long each is to last (all of the video where that is shorter); None for as long as its peak.
+
+    Returns:
+        At most ``top``, highest first.
+
+    Raises:
+        ValueError: If ``top`` or ``seconds`` is not positive.
+
+    Examples:
+        >>> find_highlights([1, 3, 5, 7], [0.1, 0.75, 0.5, 0.125], (0, 8), top=5)
+        [(2.0, 6.0, 0.75)]
+        >>> find_highlights([1, 3, 5, 7], [0.1, 0.75, 0.5, 0.125], (0, 8), top=5, seconds=7)
+        [(0.5, 7.5, 0.75)]
+    """
+    if top < 1 or (seconds is not None and not seconds > 0):
+        raise ValueError(f"top and seconds must be positive, not {top} and {seconds}")
+    centres, curve = np.asarray(times, np.float64), np.asarray(scores, np.float64)
+    if len(curve) == 0:
+        return []
+    start, end = extent
+    clip = (centres[-1] - centres[0]) / (len(centres) - 1) if len(centres) > 1 else end - start
+    chosen: list[Highlight] = []
+    for frame, first, last in _find_peaks(curve):
+        low, high = max(centres[first] - clip / 2, start), min(centres[last] + clip / 2, end)
+        room = (low, high) if seconds is None else _place(low, high, centres[frame], clip, seconds, extent, chosen)
+        if room is not None:
+            chosen.append((float(room[0]), float(room[1]), float(curve[frame])))
+        if len(chosen) == top:
+            break
+    return chosen
+
+
+def _find_peaks(curve: NDArray[np.float64]) -> Iterator[tuple[int, int, int]]:
+    """Peaks, highest first: the first of the highest frames, and the first and last frame of all."""
+    runs = np.flatnonzero(np.r_[True, np.diff(curve) != 0])
+    heights = np.r_[-np.inf, curve[runs], -np.inf]
+    tops = runs[(heights[1:-1] > heights[:-2]) & (heights[1:-1] > heights[2:]) & (heights[1:-1] > 0)]
+    free = np.ones(len(curve), dtype=bool)
+    for frame in tops[np.argsort(-curve[tops], kind="stable")].tolist():
+        if not free[frame]:
+            continue
+        inside = free & (curve >= curve[frame] / 2)
+        outside = np.flatnonzero(~inside)
+        split = int(np.searchsorted(outside, frame))
+        first = int(outside[split - 1]) + 1 if split > 0 else 0
+        last = int(outside[split]) - 1 if split < len(outside) else len(curve) - 1
+        free[first : last + 1] = False
+        yield frame, first, last
+
+
+def _place(
+    low: float,
+    high: float,
+    top: float,
+    clip: float,
+    seconds: float,
+    extent: tuple[float, float],
+    taken: Sequence[Highlight],
+) -> tuple[float, float] | None:
+    """Start and end of a highlight of that length about a peak, whose highest clip has its centre at ``top``."""
+    if any(start < top < end for start, end, _ in taken):
+        return None
+    left = max([extent[0], *(end for _, end, _ in taken if end <= top)])
+    right = min([extent[1], *(start for start, _, _ in taken if start >= top)])
+    length = min(seconds, extent[1] - extent[0])
+    if right - left < length - _ROUNDING:
+        return None
+    earliest, latest = sorted((top + clip / 2 - length, top - clip / 2))
+    begin = min(max((low + high - length) / 2, earliest), latest)
+    begin = max(min(begin, right - length), left)
+    return begin, min(begin + length, right)
