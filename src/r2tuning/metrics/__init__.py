@@ -3,6 +3,7 @@
 A definition here is the benchmark's, quirks included, so that numbers compare with published ones.
 """
 
+from r2tuning.metrics.calibration import auroc, expected_calibration_error, find_reliability
 from r2tuning.metrics.evaluate import BRIEF, evaluate_grounding
 from r2tuning.metrics.highlight_detection import (
     interpolated_average_precision,
@@ -25,9 +26,12 @@ __all__ = [
     "GroundTruth",
     "Prediction",
     "SummaryCorrelation",
+    "auroc",
     "correlate_summaries",
     "detection_average_precision",
     "evaluate_grounding",
+    "expected_calibration_error",
+    "find_reliability",
     "interpolated_average_precision",
     "kendall_tau",
     "spearman_rho",

@@ -1,0 +1,149 @@
+"""From raw scores to probabilities: strictly increasing maps, so that no ranking and no benchmark's metric changes.
+
+Each is a logistic curve (J. Platt, 1999): two or three numbers, which a few hundred queries settle.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+FloatArray = NDArray[np.float64]
+
+TOP_FRAMES = 2
+"""Frames of highest saliency that are averaged to tell whether there is anything: one alone may be chance."""
+
+_NEAR = 2.0**-25
+"""Half the distance of 1 to the next fp32 below: what the model says as 0 or 1 is not certain."""
+
+
+class ScoreMap(BaseModel):
+    """A probability that rises with a score.
+
+    Attributes:
+        slope: Above 0.
+        offset: Log-odds of a score of 0.
+
+    Raises:
+        pydantic.ValidationError: If a field is unknown or out of range.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    slope: float = Field(gt=0)
+    offset: float
+
+    def apply(self, values: NDArray[Any]) -> FloatArray:
+        """Probabilities, fp64, of values of any shape.
+
+        Example:
+            >>> ScoreMap(slope=2, offset=-1).apply(np.array([0.0, 0.5, 1.0])).round(3).tolist()
+            [0.269, 0.5, 0.731]
+        """
+        return sigmoid(self.slope * np.asarray(values, dtype=np.float64) + self.offset)
+
+
+class PresenceMap(BaseModel):
+    """Whether the video has what is asked for at all.
+
+    Attributes:
+        moment: Weight of the log-odds of the best moment's score, at least 0.
+        saliency: Weight of the top saliency, at least 0.
+        offset: Log-odds where both are 0.
+        threshold: Lowest presence that counts as present.
+
+    Raises:
+        pydantic.ValidationError: If a field is unknown or out of range.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    moment: float = Field(ge=0)
+    saliency: float = Field(ge=0)
+    offset: float
+    threshold: float = Field(ge=0, le=1)
+
+    def apply(self, evidence: FloatArray) -> FloatArray:
+        """Probabilities ``[...]`` of evidence ``[..., 2]``, see `find_evidence`."""
+        return sigmoid(evidence @ np.array([self.moment, self.saliency]) + self.offset)
+
+
+class Calibration(BaseModel):
+    """What the scores of one model mean.
+
+    Attributes:
+        moments: From the log-odds of a moment's score to the probability that it overlaps a true moment with IoU ≥ 0.5,
+            if the video has one; None for the saliency family, which gives no moments.
+        saliency: From a frame's saliency to the probability that it is relevant, if anything in the video is.
+        presence: None where nothing tells whether the video has what is asked for.
+
+    Raises:
+        pydantic.ValidationError: If a field is unknown or out of range.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    moments: ScoreMap | None
+    saliency: ScoreMap
+    presence: PresenceMap | None
+
+    def calibrate_moments(self, scores: NDArray[Any]) -> FloatArray:
+        """Probabilities of moments' scores; 0, which is what overlap suppression dropped, stays 0."""
+        return np.asarray(scores, dtype=np.float64) if self.moments is None else self.moments.apply(log_odds(scores))
+
+    def find_presence(self, moment_scores: NDArray[Any], saliency: NDArray[Any]) -> float | None:
+        """The probability that the video has what is asked for, from raw scores as for `find_evidence`."""
+        if self.presence is None:
+            return None
+        return float(self.presence.apply(find_evidence(moment_scores, saliency)))
+
+    @property
+    def presence_threshold(self) -> float | None:
+        """Lowest presence that counts as present."""
+        return None if self.presence is None else self.presence.threshold
+
+
+def log_odds(scores: NDArray[Any]) -> FloatArray:
+    """Log-odds of scores in [0, 1]; finite for all but 0, for which it is -inf.
+
+    Example:
+        >>> log_odds(np.array([0.0, 0.5, 1.0])).round(2).tolist()
+        [-inf, 0.0, 17.33]
+    """
+    odds = np.minimum(np.asarray(scores, dtype=np.float64), 1 - _NEAR)
+    with np.errstate(divide="ignore"):
+        found: FloatArray = np.log(odds) - np.log1p(-odds)
+    return found
+
+
+def sigmoid(values: FloatArray) -> FloatArray:
+    """Inverse of log-odds, exact also near 0."""
+    found: FloatArray = np.exp(-np.logaddexp(0, -values))
+    return found
+
+
+def top_saliency(saliency: NDArray[Any]) -> float:
+    """Mean of the `TOP_FRAMES` highest values of a curve ``[T]``, T ≥ 1.
+
+    Example:
+        >>> top_saliency(np.array([0.1, 0.75, 0.25]))
+        0.5
+    """
+    return float(np.sort(saliency)[-TOP_FRAMES:].mean())
+
+
+def find_evidence(moment_scores: NDArray[Any], saliency: NDArray[Any]) -> FloatArray:
+    """What tells whether there is anything to be found.
+
+    Args:
+        moment_scores: ``[N]``, raw; N may be 0.
+        saliency: ``[T]``, raw, T ≥ 1.
+
+    Returns:
+        ``[2]``: log-odds of the best moment's score, and the top saliency.
+    """
+    best = max(float(moment_scores.max(initial=0)), _NEAR)
+    return np.array([float(log_odds(np.array(best))), top_saliency(saliency)])

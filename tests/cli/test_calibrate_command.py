@@ -1,0 +1,67 @@
+"""``r2tuning calibrate`` as a user runs it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from answered_shapes import save_answered
+from typer.testing import CliRunner, Result
+
+from r2tuning.checkpoints.calibration import CALIBRATION_FILE, load_calibration
+from r2tuning.cli.main import app
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["calibrate", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shapes")
+    save_answered(folder)
+    return folder
+
+
+def test_a_checkpoint_is_calibrated_once(shapes: Path) -> None:
+    model = shapes / "model"
+    result = run(model, "moving-shapes", "--annotations", shapes)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0] == "small on moving-shapes, val split: 32 queries, 16 in vain (val_absent.jsonl)"
+    rows = {line.split()[0]: line.split()[1:] for line in lines[1:] if line.split()}
+    for name in ("moments", "saliency"):
+        before, after = map(float, rows[name][1:])
+        assert after < before
+    assert rows["Presence:"][0] == "AUROC"
+    assert float(rows["Presence:"][1].strip(";")) > 0.9
+    assert str(model / CALIBRATION_FILE) in result.stderr.replace("\n", "")
+    written = json.loads((model / CALIBRATION_FILE).read_text())
+    assert written["fitted_on"] == "moving-shapes, val split: 32 queries, 16 in vain (val_absent.jsonl)"
+    found = load_calibration(model)
+    assert found is not None
+    assert found.presence is not None
+
+    again = run(model, "moving-shapes", "--annotations", shapes)
+    assert (again.exit_code, again.stdout) == (1, "")
+    assert "--force" in again.stderr
+    forced = run(model, "moving-shapes", "--annotations", shapes, "--force")
+    assert (forced.exit_code, forced.stdout) == (0, result.stdout)
+
+
+def test_presence_that_chance_explains_is_left_out(tmp_path: Path) -> None:
+    model = save_answered(tmp_path, absent=False)
+    result = run(model, "moving-shapes", "--annotations", tmp_path, "--split", "val")
+    assert result.exit_code == 0, result.output
+    assert "32 in vain (queries of other videos)" in result.stdout
+    assert "Presence is not told" in result.stderr
+    assert "Presence" not in result.stdout
+    found = load_calibration(model)
+    assert found is not None
+    assert found.presence is None
+
+
+def test_a_file_cannot_be_calibrated(tmp_path: Path) -> None:
+    (tmp_path / "a.pth").write_bytes(b"")
+    result = run(tmp_path / "a.pth", "moving-shapes")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "make one with r2tuning convert" in result.stderr
