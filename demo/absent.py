@@ -19,17 +19,15 @@ from matplotlib.figure import Figure
 
 from r2tuning.checkpoints import resolve
 from r2tuning.datasets import find_benchmark, load_annotations
-from r2tuning.errors import MetricError
+from r2tuning.decoding.calibration import top_saliency
 from r2tuning.features.store import FeatureStore
 from r2tuning.grounder import Grounder
 from r2tuning.metrics import Prediction
+from r2tuning.metrics.calibration import auroc
 from r2tuning.metrics.tiou import FloatArray
 from r2tuning.output.files import write_atomically
 from r2tuning.synthetic.script import SPLITS
 from r2tuning.training.evaluate import predict, see_whole
-
-TOP = 2
-"""Frames of highest saliency that are averaged: those of the shortest moment, 4 s."""
 
 _PRESENT, _ABSENT = "#0072B2", "#E69F00"  # Okabe and Ito's blue and orange, told apart with every kind of colour vision
 _BINS = 30
@@ -51,33 +49,8 @@ class Separation:
 
     @property
     def auroc(self) -> float:
-        """See `find_auroc`."""
-        return find_auroc(self.present, self.absent)
-
-
-def find_auroc(positive: FloatArray, negative: FloatArray) -> float:
-    """The chance that a positive scores higher than a negative, ties counting half; exact, by ranks (Mann and Whitney).
-
-    Args:
-        positive: ``[n]``.
-        negative: ``[m]``.
-
-    Returns:
-        In [0, 1]; 0.5 where the scores say nothing.
-
-    Raises:
-        MetricError: If one of them is empty.
-
-    Example:
-        >>> find_auroc(np.array([0.9, 0.5]), np.array([0.5, 0.1, 0.2]))
-        0.9166666666666666
-    """
-    if not len(positive) or not len(negative):
-        raise MetricError(f"{len(positive)} positives and {len(negative)} negatives; give at least one of each")
-    _, group, sizes = np.unique(np.concatenate([positive, negative]), return_inverse=True, return_counts=True)
-    ranks = np.cumsum(sizes) - (sizes - 1) / 2  # mean rank of equal values, from 1
-    won = ranks[group[: len(positive)]].sum() - len(positive) * (len(positive) + 1) / 2
-    return float(won / (len(positive) * len(negative)))
+        """The chance that a present query scores higher than an absent one."""
+        return auroc(self.present, self.absent)
 
 
 def separate(present: Sequence[Prediction], absent: Sequence[Prediction]) -> list[Separation]:
@@ -94,7 +67,7 @@ def _best_moment(answer: Prediction) -> float:
 
 def _top_saliency(answer: Prediction) -> float:
     assert answer.saliency is not None  # our models always give it
-    return float(np.sort(answer.saliency)[-TOP:].mean())
+    return top_saliency(answer.saliency)
 
 
 def draw_separation(parts: Sequence[Separation]) -> bytes:

@@ -17,12 +17,12 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 from transformers import CLIPModel
 
-from demo.absent import find_auroc
 from demo.kinds import find_kind, recall_meanings
 from r2tuning.backbone.registry import find_folder
 from r2tuning.checkpoints import resolve
 from r2tuning.datasets import find_benchmark, load_annotations
 from r2tuning.features.store import FeatureStore
+from r2tuning.metrics.calibration import auroc
 from r2tuning.model import R2Tuning
 
 CURVES = ("CLIP [CLS]", "CLIP best patch", "head: saliency", "head: class")
@@ -64,7 +64,7 @@ if __name__ == "__main__":
         inside = np.any([(start <= times) & (times < end) for start, end in annotation.moments], axis=0)
         if inside.any() and not inside.all():
             curves = draw_curves(embedded, head, features, store.query(str(annotation.qid)).float())
-            scores = [find_auroc(curve.numpy()[inside], curve.numpy()[~inside]) for curve in curves]
+            scores = [auroc(curve.numpy()[inside], curve.numpy()[~inside]) for curve in curves]
             for group in ("all", find_kind(meaning).value):
                 found[group].append(scores)
     print(f"| queries | n | {' | '.join(CURVES)} |\n|---|---:|{'---:|' * len(CURVES)}")

@@ -30,7 +30,7 @@ from r2tuning.synthetic.meaning import Meaning
 from r2tuning.synthetic.queries import MOST_MOMENTS, names_held_out
 from r2tuning.synthetic.ratings import BEST, WORST
 from r2tuning.synthetic.script import SPLITS
-from r2tuning.training.seeds import Spread
+from r2tuning.training.ablation_file import Measured, read_table
 
 MAIN = "MR-full-mAP"
 WAYS = ("reversed", "forward", "mean", "single")
@@ -87,19 +87,6 @@ class SplitFacts:
         return [int(r) for a in self.annotations if a.saliency is not None for r in a.saliency[a.saliency > 0]]
 
 
-@dataclass(frozen=True)
-class Measured:
-    """A cell of an ablation.
-
-    Attributes:
-        settings: Keys of the recipe and their values, as they were written.
-        spread: Mean and deviation of each metric.
-    """
-
-    settings: Mapping[str, str]
-    spread: Mapping[str, Spread]
-
-
 def read_split(folder: Path, split: str) -> SplitFacts:
     """Annotations of a split, with meanings but for ``train``: to find those of its many videos would take long.
 
@@ -111,21 +98,6 @@ def read_split(folder: Path, split: str) -> SplitFacts:
     absent = folder / f"{split}_absent.jsonl"
     count = len(load_annotations(absent, benchmark)) if absent.is_file() and absent.stat().st_size else 0
     return SplitFacts(split, annotations, count, () if split == "train" else recall_meanings(annotations))
-
-
-def read_table(path: Path) -> list[Measured]:
-    """Cells of a ``table.json`` of ``r2tuning ablate``.
-
-    Raises:
-        DataError: If cells failed or are left to be trained.
-    """
-    table = json.loads(path.read_text(encoding="utf-8"))
-    if table["left"] or table["failed"]:
-        raise DataError(f"{path}: {table['left']} cells left, {len(table['failed'])} failed; run r2tuning ablate again")
-    return [
-        Measured(cell["settings"], {name: Spread(**spread) for name, spread in cell["metrics"].items()})
-        for cell in table["cells"]
-    ]
 
 
 def replace_section(text: str, name: str, content: str) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import layer_norm, normalize
 
 from r2tuning.backbone import ClipBackbone
 from r2tuning.backbone.loading import load_clip
@@ -41,6 +41,10 @@ THRESHOLDS: dict[Scale, tuple[float, ...]] = {
     "range": tuple(np.linspace(0.3, 0.9, 7).round(2).tolist()),
     "rank": tuple(np.linspace(0.4, 0.9, 6).round(2).tolist()),
 }
+FRAME = "vision_model.post_layernorm.weight", "vision_model.post_layernorm.bias", "visual_projection.weight"
+SENTENCE = "text_model.final_layer_norm.weight", "text_model.final_layer_norm.bias", "text_projection.weight"
+"""What turns the last block's tokens into vectors that CLIP compares: scale and shift of a norm, and a projection."""
+
 WIDTHS = (0.0, 0.5, 1.0, 2.0)
 """Frames, of the Gaussian that smooths."""
 
@@ -152,25 +156,28 @@ class Similarity:
 
     def __init__(self, name: str, store: FeatureStore) -> None:
         clip = load_clip(name)
-        # Grounding needs no projections, so that loading a CLIP is content without them.
-        if clip.missing:
-            raise BackboneError(f"{name}: has no {min(clip.missing)}; give a whole CLIP")
-        backbone = ClipBackbone(clip.model, clip.tokenizer, clip.name, store.layers, clip.mean, clip.std)
+        # Grounding needs no final norms and projections, so that loading a CLIP is content without them.
+        missing = sorted({*FRAME, *SENTENCE} - clip.weights.keys())
+        if missing:
+            raise BackboneError(f"{name}: has no {missing[0]}; give a whole CLIP")
+        backbone = ClipBackbone(clip, store.layers)
         if store.facts is None or store.facts.fingerprint != backbone.fingerprint:
             raise FeatureError(f"{store.folder}: was not made with {name}; name its CLIP with --clip")
-        self._clip = clip.model
+        self._clip = clip
 
     @torch.inference_mode()
     def frames(self, tokens: Tensor) -> Tensor:
         """Unit vectors of frames ``[T, D]``, from the last block's [CLS] tokens ``[T, Dv]``."""
-        vision = self._clip.vision_model
-        return normalize(self._clip.visual_projection(vision.post_layernorm(tokens)), dim=-1)
+        return self._project(tokens, FRAME, self._clip.image.layer_norm_eps)
 
     @torch.inference_mode()
     def sentence(self, token: Tensor) -> Tensor:
         """Unit vector of a sentence ``[D]``, from the last block's end token ``[Dq]``."""
-        text = self._clip.text_model
-        return normalize(self._clip.text_projection(text.final_layer_norm(token)), dim=-1)
+        return self._project(token, SENTENCE, self._clip.text.layer_norm_eps)
+
+    def _project(self, tokens: Tensor, names: tuple[str, str, str], eps: float) -> Tensor:
+        scale, shift, projection = (self._clip.weights[name].float() for name in names)
+        return normalize(layer_norm(tokens, scale.shape, scale, shift, eps) @ projection.T, dim=-1)
 
 
 def draw_curves(

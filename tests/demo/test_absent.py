@@ -1,4 +1,4 @@
-"""AUROC is the share of pairs that are ordered rightly, and answers are scored by their best moment and saliency."""
+"""Answers are scored by their best moment and their saliency."""
 
 import io
 import json
@@ -6,40 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 from small_benchmarks import make_model, save_features
 
-from demo.absent import Separation, draw_separation, find_auroc, main, separate
+from demo.absent import Separation, draw_separation, main, separate
 from r2tuning.checkpoints.files import save_checkpoint
-from r2tuning.errors import MetricError
 from r2tuning.metrics import Prediction
 from r2tuning.synthetic import describe, describe_absent, make_video
 from r2tuning.synthetic.annotate import to_line
-
-# Few values, so that ties are common.
-scores = st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=12).map(np.array)
-
-
-def count_pairs(positive: np.ndarray, negative: np.ndarray) -> float:
-    won = 0.0
-    for one in positive:
-        for other in negative:
-            won += 1.0 if one > other else 0.5 if one == other else 0.0
-    return won / (len(positive) * len(negative))
-
-
-@given(scores, scores)
-def test_auroc_is_the_share_of_pairs_in_the_right_order(positive: np.ndarray, negative: np.ndarray) -> None:
-    assert find_auroc(positive, negative) == pytest.approx(count_pairs(positive, negative), abs=1e-12)
-
-
-def test_auroc_of_clear_cases() -> None:
-    low, high = np.array([0.1, 0.2]), np.array([0.3, 0.4, 0.5])
-    assert (find_auroc(high, low), find_auroc(low, high), find_auroc(low, low)) == (1, 0, 0.5)
-    with pytest.raises(MetricError, match="0 positives and 2 negatives"):
-        find_auroc(np.array([]), low)
 
 
 def test_an_answer_is_worth_its_best_moment_and_its_two_highest_frames() -> None:

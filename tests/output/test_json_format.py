@@ -6,8 +6,8 @@ import pytest
 from groundings import make_grounding
 
 from r2tuning.errors import OutputError
-from r2tuning.output.json_format import to_json
-from r2tuning.types import Moment, Saliency
+from r2tuning.output.json_format import summary_to_json, to_json
+from r2tuning.types import Moment, Saliency, Summary
 
 
 def read_strictly(text: str) -> list[dict[str, object]]:
@@ -33,6 +33,10 @@ def test_the_schema_is_this() -> None:
         ("video_truncated", False),
         ("query_truncated", True),
         ("windows", 2),
+        ("calibrated", False),
+        ("presence", None),
+        ("presence_threshold", None),
+        ("present", None),
         ("moments", [{"start": 0.333, "end": 0.667, "score": 0.123457}]),
         ("saliency", {"times": [2.5, 4.5], "scores": [0.1, -0.25]}),
     ]
@@ -45,6 +49,14 @@ def test_numpy_scalars_become_numbers() -> None:
     assert read["moments"] == [{"start": 1.1, "end": 2.0, "score": 0.7}]
     assert read["windows"] == 3
     assert read["video_truncated"] is True
+
+
+def test_presence_is_a_number_and_a_verdict() -> None:
+    low = make_grounding(calibrated=True, presence=np.float64(0.1234567), presence_threshold=0.4)
+    for result, present in ((low, False), (replace(low, presence=0.4), True)):
+        (read,) = read_strictly(to_json([result]))
+        assert (read["calibrated"], read["presence_threshold"], read["present"]) == (True, 0.4, present)
+    assert json.loads(to_json([low]))[0]["presence"] == 0.123457
 
 
 def test_no_negative_zeros() -> None:
@@ -71,3 +83,17 @@ def test_any_name_survives_and_fits_utf8(name: str, indent: int | None) -> None:
 
 def test_queries_stay_readable() -> None:
     assert "切蔬菜" in to_json([make_grounding(query="切蔬菜")])
+
+
+def test_a_summary_is_its_answer_and_the_shots() -> None:
+    answer = make_grounding(query="")
+    summary = Summary(answer, 10, [Moment(1 / 3, 4.0, 0.12345678)])
+    read = json.loads(summary_to_json(summary))
+    (plain,) = json.loads(to_json([answer]))
+    assert read == plain | {
+        "budget": 10.0,
+        "length": 3.667,
+        "shots": [{"start": 0.333, "end": 4.0, "score": 0.123457}],
+    }
+    with pytest.raises(OutputError, match="NaN or infinity"):
+        summary_to_json(Summary(answer, float("nan"), []))

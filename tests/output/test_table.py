@@ -4,8 +4,8 @@ import pytest
 from groundings import make_grounding
 from rich.console import Console
 
-from r2tuning.output.table import print_grounding
-from r2tuning.types import Grounding
+from r2tuning.output.table import print_grounding, print_summary
+from r2tuning.types import Grounding, Moment, Summary
 
 
 def printed(result: Grounding, top: int = 5, encoding: str = "utf-8", width: int = 80, **options: bool) -> str:
@@ -92,3 +92,33 @@ def test_times_before_zero_show_as_zero_as_in_players() -> None:
 def test_no_rows_cannot_be_asked_for() -> None:
     with pytest.raises(ValueError, match="at least 1 row, not 0"):
         printed(make_grounding(), top=0)
+
+
+def test_a_summary_lists_its_shots_and_what_they_take_of_the_budget() -> None:
+    file = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="")
+    shots = [Moment(4.0, 8.5, 0.5), Moment(61.0, 65.0, 0.75)]
+    console = Console(file=file, width=80)
+    print_summary(Summary(make_grounding(query=""), 10.5, shots), console)
+    print_summary(Summary(make_grounding(), 10.5, [Moment(4.0, 8.5, -0.5)]), console)
+    file.flush()
+    lines = [line.split() for line in file.buffer.getvalue().decode().splitlines() if line.strip()]
+    assert lines[0][:2] == ["No", "query:"]
+    assert lines[2] == ["shot", "start", "end", "length", "score"]
+    assert [row[:5] for row in lines[4:6]] == [
+        ["1", "0:04.0", "0:08.5", "0:04.5", "0.500"],
+        ["2", "1:01.0", "1:05.0", "0:04.0", "0.750"],
+    ]
+    assert " ".join(lines[6]) == "Summary: 0:08.5 of at most 0:10.5."
+    assert "Nothing of the video scores above 0" in " ".join(lines[9])
+
+
+def test_what_is_probably_absent_is_said_above_dimmed_guesses() -> None:
+    absent = make_grounding(calibrated=True, presence=0.12, presence_threshold=0.4)
+    lines = printed(absent).splitlines()
+    assert lines[2] == "Probably not in this video (presence 0.12, threshold 0.40)."
+    assert lines[6].split()[:5] == ["1", "0:02.0", "0:06.0", "0:04.0", "0.875"]
+    coloured = printed(absent, force_terminal=True).splitlines()
+    assert "\x1b[2m" in coloured[6]
+    present = printed(make_grounding(presence=0.9, presence_threshold=0.4), force_terminal=True)
+    assert "Probably in this video (presence 0.90, threshold 0.40)." in present
+    assert "\x1b[2m" not in present.splitlines()[6]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 from r2tuning.errors import OutputError
-from r2tuning.types import Grounding
+from r2tuning.types import Grounding, Summary
 
 
 def to_json(results: Sequence[Grounding], indent: int | None = 2) -> str:
@@ -20,8 +20,12 @@ def to_json(results: Sequence[Grounding], indent: int | None = 2) -> str:
         video_truncated,
         query_truncated           booleans
         windows                   integer, 1 where the video was seen whole
+        calibrated                boolean, whether scores are probabilities
+        presence,
+        presence_threshold        0…1, or null where the model was not calibrated for it
+        present                   boolean, presence ≥ presence_threshold, or null
         moments                   best first: [{"start": seconds, "end": seconds, "score": 0…1}, …]
-        saliency                  {"times": [seconds, …], "scores": [-1…1, …]}, as long as each other
+        saliency                  {"times": [seconds, …], "scores": [-1…1, …]}, as long as each other; 0…1 if calibrated
 
     Args:
         results: Groundings, of one or several videos.
@@ -37,8 +41,34 @@ def to_json(results: Sequence[Grounding], indent: int | None = 2) -> str:
         >>> to_json([])
         '[]'
     """
+    return _dump([result.to_dict() for result in results], indent)
+
+
+def summary_to_json(summary: Summary, indent: int | None = 2) -> str:
+    """Writes a summary as one strict JSON object.
+
+    It is `Summary.to_dict`: the keys of `to_json`, of which ``query`` is empty where none was asked and ``moments``
+    are those of the answer, then::
+
+        budget, length            seconds that the shots may last and do last
+        shots                     in time order: [{"start": seconds, "end": seconds, "score": mean saliency}, …]
+
+    Args:
+        summary: A summary.
+        indent: Blanks per level, or None for a single line.
+
+    Returns:
+        The JSON, as of `to_json`.
+
+    Raises:
+        OutputError: If a time or score is not a finite number.
+    """
+    return _dump(summary.to_dict(), indent)
+
+
+def _dump(content: object, indent: int | None) -> str:
     try:
-        text = json.dumps([r.to_dict() for r in results], indent=indent, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False)
     except ValueError as error:
         raise OutputError(
             f"result holds NaN or infinity, which JSON cannot hold ({error}): "

@@ -27,7 +27,7 @@ STATE_FILE = "state.pt"
 LOG_FILE = "log.csv"
 VALIDATION_FILE = "validation.csv"
 
-_PACKAGES = ("torch", "lightning", "transformers", "numpy", "safetensors", "av")
+_PACKAGES = ("torch", "lightning", "tokenizers", "numpy", "safetensors", "av")
 _FREE = ("epochs", "validate_every", "log_every", "checkpoint_every")
 """Settings of ``training`` that may change when a run goes on: they decide how long, not what is computed."""
 

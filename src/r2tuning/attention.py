@@ -1,0 +1,61 @@
+"""Where the words of a query look in the frames of a video, with the times and layers that a picture of it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from r2tuning.decoding.windows import plan_windows
+from r2tuning.features import EncodedVideo
+from r2tuning.grounder import Grounder
+from r2tuning.model.attention import pool_attention
+from r2tuning.types import PatchAttention
+
+END = "[end]"
+"""Stands for a sentence's end token among its words."""
+
+
+@torch.inference_mode()
+def find_attention(grounder: Grounder, video: EncodedVideo, query: str, times: Sequence[float]) -> PatchAttention:
+    """Finds where the words of a query make a model look in some frames.
+
+    Args:
+        grounder: The model with its CLIP.
+        video: An encoded video.
+        query: A sentence.
+        times: Seconds on the player's clock; of each, the frame whose clip it lies in, or the nearest.
+
+    Returns:
+        The attention in those frames, each once and in order; in a video of several windows, that of the window which
+        sees a frame nearest its middle.
+
+    Raises:
+        QueryError: If the query is empty.
+        FeatureError: If the encoded video was made for another model.
+        ValueError: If there are no times.
+    """
+    if not times:
+        raise ValueError("no times; give at least one")
+    (features,) = grounder.backbone.encode_queries([query])
+    grounder.check_features(video, [features])
+    facts, model, device = video.facts, grounder.model, grounder.backbone.device
+    frames = sorted({min(max(int((time - facts.start) * facts.fps), 0), video.frames - 1) for time in times})
+    windows = plan_windows(video.frames, max(1, round(grounder.config.window * facts.fps)))
+    seen_by = [min(windows, key=lambda w: abs(w.start + w.stop - 1 - 2 * frame)) for frame in frames]
+    pieces = []
+    for window in dict.fromkeys(seen_by):
+        # Where a frame lies in its window matters, so the model sees the whole window.
+        features_seen = video.read(window.start, window.stop).to(device)
+        chosen = [frame - window.start for frame, seen in zip(frames, seen_by, strict=True) if seen is window]
+        pieces.append(pool_attention(model, features_seen, features.values.to(device))[:, chosen])
+    tokens = torch.cat(pieces, dim=1)[list(model.block.order)]
+    words = [*grounder.backbone.split_words(query), (END, slice(-1, None))]
+    return PatchAttention(
+        query=query,
+        words=tuple(word for word, _ in words),
+        times=facts.start + np.minimum((np.array(frames) + 0.5) / facts.fps, facts.duration),
+        layers=tuple(model.block.count_from_last(index) for index in model.block.order),
+        weights=torch.stack([tokens[:, :, place].mean(dim=2) for _, place in words], dim=2).cpu().numpy(),
+    )

@@ -1,0 +1,105 @@
+"""``r2tuning attention``: where the words of a query look in the frames of a video."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from r2tuning.cli.asking import (
+    BackboneOption,
+    DeviceOption,
+    ForceOption,
+    ModelOption,
+    VideoArgument,
+    load_grounder,
+    open_encoded,
+)
+from r2tuning.errors import QueryError, VideoError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from r2tuning.features import EncodedVideo
+    from r2tuning.types import PatchAttention
+
+FRAMES = 4
+
+
+def attention(
+    video: VideoArgument,
+    query: Annotated[str, typer.Argument(help="What to look for; a sentence.")],
+    model: ModelOption = "qvhighlights",
+    backbone: BackboneOption = None,
+    device: DeviceOption = None,
+    frames: Annotated[
+        int, typer.Option(min=1, max=6, help="How many frames to show, evenly over the best moment.")
+    ] = FRAMES,
+    at: Annotated[
+        list[float] | None, typer.Option(help="Show the frame at this second instead; may be given again.")
+    ] = None,
+    words: Annotated[
+        str | None, typer.Option(help="Words to show, with commas between; by default the first that have a meaning.")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Picture to write: .png, .svg or .pdf.")] = Path(
+        "attention.png"
+    ),
+    force: ForceOption = False,
+) -> None:
+    """Draw how much each word of a query looks at each patch of some frames, in every step of the refinement.
+
+    Example: r2tuning attention trip.mp4 "the dog catches the frisbee" --at 12 --at 15
+    """
+    from r2tuning.attention import find_attention
+    from r2tuning.output.attention_map import MOST_FRAMES, choose_words, plot_attention
+    from r2tuning.output.picture import check_plot_target
+
+    check_plot_target(output, force=force)
+    if at and len(at) > MOST_FRAMES:
+        raise typer.BadParameter(f"{len(at)} frames would be too small to see; give at most {MOST_FRAMES}")
+    grounder = load_grounder(model, backbone, device)
+    encoded = open_encoded(grounder, video, None, "exact")
+    if not at:
+        result = grounder.ground(encoded, query, top_k=1)
+        begin, end = result.start, result.start + result.duration
+        for best in result.moments:
+            begin, end = best.start, best.end
+        at = [begin + (end - begin) * (number + 0.5) / frames for number in range(frames)]
+    found = find_attention(grounder, encoded, query, at)
+    chosen = choose_words(found.words) if words is None else _find_words(found, words)
+    name = f"{Path(encoded.facts.video).name}, model {grounder.config.name}"
+    plot_attention(found, _read_frames(encoded, found), output, words=chosen, name=name, force=force)
+    typer.echo(f"Plot: {output}", err=True)
+
+
+def _find_words(found: PatchAttention, words: str) -> list[int]:
+    known = [word.lower() for word in found.words]
+    wanted = [word.strip().lower() for word in words.split(",") if word.strip()]
+    for word in wanted:
+        if word not in known:
+            raise QueryError(f"{word!r} is no word of the query; choose of {', '.join(found.words)}")
+    if not wanted:
+        raise QueryError(f"--words names no word; choose of {', '.join(found.words)}")
+    return [index for index, word in enumerate(known) if word in wanted]
+
+
+def _read_frames(encoded: EncodedVideo, found: PatchAttention) -> list[np.ndarray]:
+    """What the model saw: the frames of the same clips, picked again."""
+    from r2tuning.video import sample_frames
+
+    facts = encoded.facts
+    wanted = [int((time - facts.start) * facts.fps) for time in found.times.tolist()]
+    shown: dict[int, np.ndarray] = {}
+    first = 0
+    with sample_frames(facts.video, facts.fps, sampling=facts.sampling) as stream:
+        for batch in stream:
+            for index in wanted:
+                if first <= index < first + len(batch.pixels):
+                    shown[index] = batch.pixels[index - first].transpose(1, 2, 0)
+            first += len(batch.pixels)
+            if first > wanted[-1]:
+                break
+    if len(shown) < len(set(wanted)):
+        raise VideoError(f"{facts.video}: has no frame at {wanted[-1] / facts.fps:g} s any more; encode it again")
+    return [shown[index] for index in wanted]

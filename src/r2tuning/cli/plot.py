@@ -1,0 +1,178 @@
+"""``r2tuning plot``: pictures of what other commands have left behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from r2tuning.cli.ablation_table import HEADINGS, shorten_keys
+from r2tuning.cli.asking import ForceOption
+from r2tuning.cli.thumbnails import read_thumbnails
+from r2tuning.errors import DataError
+
+if TYPE_CHECKING:
+    from r2tuning.output.curves import Curve, RunCurves
+    from r2tuning.types import Grounding
+
+TABLE = "table.json"
+
+
+def plot(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Answers of `ground --json`, run folders of `train`, or one table of `ablate` (or its folder).",
+            metavar="SOURCE…",
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Picture to write: .png, .svg or .pdf.")],
+    query: Annotated[
+        str | None, typer.Option(help="Of answers: which query to draw, where files hold several.")
+    ] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(help="Of answers: annotations (your own, or as QVHighlights has them) to draw true moments from."),
+    ] = None,
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, max=50, help="Of answers: most moments of each.")] = 3,
+    force: ForceOption = False,
+) -> None:
+    """Draw answers of several models together, curves of training runs, or scores of an ablation.
+
+    Example: r2tuning plot mine.json theirs.json --truth val.jsonl -o compared.png
+    """
+    from r2tuning.output.picture import check_plot_target
+
+    check_plot_target(output, force=force)
+    kinds = {_find_kind(source) for source in sources}
+    if len(kinds) > 1 or (kinds == {"table"} and len(sources) > 1):
+        raise DataError(
+            f"{', '.join(map(str, sources))}: cannot share a picture; give answers, run folders, or one table"
+        )
+    if kinds != {"answers"} and (query is not None or truth is not None):
+        raise typer.BadParameter("only answers have a query and a truth", param_hint="--query, --truth")
+    if kinds == {"table"}:
+        _plot_table(sources[0], output, force)
+    elif kinds == {"run"}:
+        _plot_runs(sources, output, force)
+    else:
+        _plot_answers(sources, output, query, truth, top_k, force)
+    typer.echo(f"Plot: {output}", err=True)
+
+
+def _find_kind(source: Path) -> str:
+    if source.is_dir():
+        return "table" if (source / TABLE).is_file() else "run"
+    try:
+        return "table" if isinstance(json.loads(source.read_bytes()), dict) else "answers"
+    except (OSError, ValueError, RecursionError):
+        return "answers"  # whose reader says what is wrong
+
+
+def _plot_answers(
+    sources: Sequence[Path], output: Path, query: str | None, truth: Path | None, top_k: int, force: bool
+) -> None:
+    from r2tuning.output.answer_file import read_answers
+    from r2tuning.output.comparison import MOST_ANSWERS, plot_comparison
+
+    if len(sources) > MOST_ANSWERS:
+        raise DataError(f"{len(sources)} files of answers; give at most {MOST_ANSWERS}, or they cannot be told apart")
+    chosen = [_choose(source, read_answers(source), query) for source in sources]
+    for source, result in zip(sources, chosen, strict=True):
+        for what, mine, other in (
+            ("query", result.query, chosen[0].query),
+            ("video", Path(result.video).name, Path(chosen[0].video).name),
+        ):
+            if mine != other:
+                raise DataError(f"{source}: its {what} is {mine!r}, that of {sources[0]} is {other!r}; give the same")
+    models = [result.model for result in chosen]
+    labels = (
+        models if len(set(models)) == len(models) else [f"{m} ({s.stem})" for m, s in zip(models, sources, strict=True)]
+    )
+    thumbnails, times = read_thumbnails(chosen[0])
+    plot_comparison(
+        chosen,
+        labels,
+        output,
+        truth=() if truth is None else _find_truth(truth, chosen[0]),
+        thumbnails=thumbnails,
+        thumbnail_times=times,
+        top=top_k,
+        force=force,
+    )
+
+
+def _choose(source: Path, answers: list[Grounding], query: str | None) -> Grounding:
+    """The answer to a query; the only one where no query is named."""
+    found = [answer for answer in answers if query in (None, answer.query)]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(repr(answer.query) for answer in answers[:5]) + (" …" if len(answers) > 5 else "")
+    if not found:
+        raise DataError(f"{source}: has no answer to {query!r}; its queries are {known}")
+    raise DataError(f"{source}: has {len(found)} answers; choose one of {known} with --query, and ask each just once")
+
+
+def _find_truth(path: Path, result: Grounding) -> tuple[tuple[float, float], ...]:
+    """True moments of the answer's query and video; of another video where only that one has the query."""
+    from r2tuning.datasets import Annotation, find_benchmark, load_annotations, load_own
+    from r2tuning.datasets.entries import read_json
+
+    annotations: list[Annotation]
+    as_qvhighlights = path.suffix.lower() != ".csv" and "relevant_windows" in read_json(path)[0].values
+    annotations = load_annotations(path, find_benchmark("qvhighlights")) if as_qvhighlights else load_own(path)
+    same = [annotation for annotation in annotations if annotation.query.strip() == result.query.strip()]
+    names = {Path(result.video).name, Path(result.video).stem}
+    mine = [annotation for annotation in same if Path(annotation.vid).name in names]
+    if len(mine or same) != 1:
+        raise DataError(
+            f"{path}: {len(mine or same)} annotations are about {result.query!r} in {Path(result.video).name}; "
+            "give a file that has one"
+        )
+    (found,) = mine or same
+    if not mine:
+        typer.echo(f"Truth: of the video {found.vid}, the only one that has this query", err=True)
+    return found.moments
+
+
+def _plot_runs(sources: Sequence[Path], output: Path, force: bool) -> None:
+    from r2tuning.output.curves import MOST_RUNS, RunCurves, plot_curves
+    from r2tuning.training.run_log import read_run
+
+    if len(sources) > MOST_RUNS:
+        raise DataError(f"{len(sources)} runs; give at most {MOST_RUNS}, or they cannot be told apart")
+    runs = [read_run(source, str(source)) for source in sources]
+    if not any(run.losses for run in runs):
+        raise DataError(f"{sources[0]}: nothing is logged yet; wait for the first steps")
+    losses = [{name.replace("_", " "): curve for name, curve in run.losses.items()} for run in runs]
+    plot_curves(
+        [RunCurves(r.label, loss, _main_scores(r)) for r, loss in zip(runs, losses, strict=True)], output, force=force
+    )
+
+
+def _main_scores(run: RunCurves) -> dict[str, Curve]:
+    """The scores that the paper's tables have; all where there are no such."""
+    return {HEADINGS[name]: run.scores[name] for name in HEADINGS if name in run.scores} or dict(run.scores)
+
+
+def _plot_table(source: Path, output: Path, force: bool) -> None:
+    from r2tuning.output.bars import Bar, BarRow, plot_bars
+    from r2tuning.training.ablation_file import read_table
+
+    file = source / TABLE if source.is_dir() else source
+    cells = read_table(file)
+    found = dict.fromkeys(metric for cell in cells for metric in cell.spread)
+    if not found:
+        raise DataError(f"{file}: has no scores; run r2tuning ablate again")
+    metrics = [metric for metric in HEADINGS if metric in found] or list(found)
+    rows = []
+    for cell in cells:
+        keys = shorten_keys(list(cell.settings))
+        label = ", ".join(f"{key} = {value}" for key, value in zip(keys, cell.settings.values(), strict=True))
+        spreads = {HEADINGS.get(name, name): cell.spread[name] for name in metrics if name in cell.spread}
+        bars = {name: Bar(spread.mean, spread.deviation) for name, spread in spreads.items()}
+        rows.append(BarRow(label or "recipe", bars))
+    plot_bars(f"{file.parent.name or file.stem}: {len(rows)} settings", rows, output, force=force)
