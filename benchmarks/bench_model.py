@@ -1,15 +1,18 @@
-"""How long asking and a training step take: spelled out, plain modules, fast way; and the largest difference.
+"""How long the model takes, beside the paper written out plainly: Markdown tables for docs/benchmarks.md.
 
-Plain asking does what the released scripts do: every query encodes its video again. Sizes are those of CLIP ViT-B/32
-(or, with ``--small``, of a model for quick studies), weights and features random. Each figure is the least of a few
-runs in turn, in processor seconds of all threads, so that other work on the machine matters little. ``--spelled-out``
-adds the loops of ``tests/transcription.py``.
+The baseline is `tests/dense_transcription.py`: fp32, whole tensors, every query through everything, as the released
+scripts do. Sizes are those of the QVHighlights model on CLIP ViT-B/32, weights and features random. Ways to be compared
+run in turn; figures are medians, with the least and the largest in brackets. Answers must agree, or it fails.
 """
 
 import argparse
+import json
+import math
+import multiprocessing
+import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -17,107 +20,220 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+from dense_transcription import predict_densely
 from small_models import features, small_model
-from transcription import transcribe
 
 from r2tuning.checkpoints.official import export_official
+from r2tuning.decoding.windows import plan_windows
+from r2tuning.grounder import PAIRS
 from r2tuning.model import R2Config, R2Tuning
+from r2tuning.model.asking import Asker
 from r2tuning.types import ModelOutput
 
-TOKENS = 12
+CONFIG = R2Config()
 WINDOW = 75
+PATCHES = 49
+TOKENS = 12
+ATOL = 1e-4
+DISTINCT = 16
+"""Windows projected for long videos, which use them again and again: more than the processor's cache holds."""
+
+Times = list[float]
+Figures = dict[str, object]
 
 
-def least(ways: Sequence[Callable[[], object]], runs: int) -> list[float]:
-    """Processor seconds of each way, the least of several runs in turn."""
-    best = [float("inf")] * len(ways)
-    for _ in range(runs):
-        for i, way in enumerate(ways):
-            began = time.process_time()
+def take_turns(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Times]:
+    """Seconds of each way, round by round, after one round that does not count."""
+    times: dict[str, Times] = {name: [] for name in ways}
+    for turn in range(rounds + 1):
+        for name, way in ways.items():
+            began = time.perf_counter()
             way()
-            best[i] = min(best[i], time.process_time() - began)
-    return best
+            if turn:
+                times[name].append(time.perf_counter() - began)
+    return times
 
 
-def loss(output: ModelOutput) -> Tensor:
+def show(values: Sequence[float], digits: int = 1, factor: float = 1.0) -> str:
+    """Median, least and largest."""
+    middle, least, most = (f"{factor * x:.{digits}f}" for x in (statistics.median(values), min(values), max(values)))
+    return f"{middle} ({least} to {most})"
+
+
+def ratios(baseline: Times, times: Times, factor: float = 1.0) -> list[float]:
+    """How many times as long the baseline takes, round by round."""
+    return [factor * plain / fast for plain, fast in zip(baseline, times, strict=True)]
+
+
+class Bench:
+    """A model, its merged form and the baseline's weights.
+
+    Args:
+        rounds: Of each comparison.
+    """
+
+    def __init__(self, rounds: int) -> None:
+        self.model = small_model(CONFIG, 0)
+        self.asker = Asker(self.model)
+        self.weights = export_official(self.model.state_dict())
+        self.rounds = rounds
+        self.figures: Figures = {}
+
+    def compare(self, frames: int, counts: Sequence[int], rounds: int) -> list[str]:
+        """Rows: projecting a video and asking it, seen whole, against the baseline."""
+        video, _ = features(CONFIG, 1, frames, PATCHES, 1, 0)
+        _, query = features(CONFIG, max(counts), 1, 1, TOKENS, 1)
+        exact = self.model.project(video)
+        projected = exact.half()
+        _, logits, offsets = predict_densely(self.weights, video, query[:1])
+        got = self.asker.ask(exact, query[:1])
+        assert got.offsets is not None
+        difference = max((got.class_logits - logits).abs().max().item(), (got.offsets - offsets).abs().max().item())
+        if difference > ATOL:
+            sys.exit(f"{frames} frames: answers differ by {difference:.1e}, more than {ATOL}")
+        del exact, got
+        ways: dict[str, Callable[[], object]] = {
+            "baseline": lambda: predict_densely(self.weights, video, query[:1]),
+            "project": lambda: self.model.project(video).half(),
+        }
+        ways |= {f"ask {count}": lambda count=count: self.asker.ask(projected, query[:count]) for count in counts}
+        if frames > WINDOW:
+            windows = cover(self.model, frames)
+            ways["ask 1 in windows"] = lambda: self.ask_windows(windows, query[:1])
+        times = take_turns(ways, rounds)
+        baseline = times.pop("baseline")
+        rows = [f"| {frames} frames: baseline, one query | {show(baseline, factor=1e3)} | |"]
+        for name, taken in times.items():
+            count = 1 if name == "project" else int(name.split()[1])
+            found = ratios(baseline, taken, count)
+            self.figures[f"{frames} frames: {name}"] = {"seconds": taken, "baseline": baseline, "ratios": found}
+            rows.append(f"| {frames} frames: {name} | {show(taken, factor=1e3)} | {show(found)} |")
+        return rows
+
+    def ask_windows(self, windows: Sequence[Tensor], query: Tensor) -> None:
+        """As `Grounder.answer` does: so many windows at once as there is room for, each query in turn."""
+        together = max(1, PAIRS // len(query))
+        for first in range(0, len(windows), together):
+            for begin in range(0, len(query), PAIRS):
+                self.asker.ask(windows[first : first + together], query[begin : begin + PAIRS])
+
+    def grow(self, lengths: Sequence[int]) -> list[str]:
+        """Rows: one query about videos of several lengths, in windows."""
+        _, query = features(CONFIG, 1, 1, 1, TOKENS, 1)
+        videos = {frames: cover(self.model, frames) for frames in lengths}
+        ways = {str(frames): lambda w=windows: self.ask_windows(w, query) for frames, windows in videos.items()}
+        times = take_turns(ways, self.rounds)
+        self.figures["one query by frames"] = times
+        rows = [
+            f"| {frames} | {len(videos[frames])} | {show(times[str(frames)], factor=1e3)} "
+            f"| {show(times[str(frames)], 2, 1e3 / len(videos[frames]))} |"
+            for frames in lengths
+        ]
+        windows = [len(videos[frames]) for frames in lengths]
+        slope = fit_slope(windows, [statistics.median(times[str(frames)]) for frames in lengths])
+        self.figures["slope"] = slope
+        return [*rows, "", f"Seconds grow as windows to the power {slope:.2f}."]
+
+    def ask_many(self, counts: Sequence[int]) -> list[str]:
+        """Rows: several queries about one window."""
+        _, query = features(CONFIG, max(counts), 1, 1, TOKENS, 1)
+        windows = cover(self.model, WINDOW)
+        times = take_turns(
+            {str(count): lambda count=count: self.ask_windows(windows, query[:count]) for count in counts}, self.rounds
+        )
+        self.figures["one window by queries"] = times
+        return [
+            f"| {name} | {show(taken, factor=1e3)} | {show(taken, 2, 1e3 / int(name))} |"
+            for name, taken in times.items()
+        ]
+
+
+def cover(model: R2Tuning, frames: int) -> list[Tensor]:
+    """Projected patches of all windows of a video, as `Grounder` keeps them."""
+    count = len(plan_windows(frames, WINDOW))
+    distinct = [
+        model.project(features(CONFIG, 1, WINDOW, PATCHES, 1, seed)[0])[0].half()
+        for seed in range(min(count, DISTINCT))
+    ]
+    return [distinct[window % DISTINCT] for window in range(count)]
+
+
+def fit_slope(sizes: Sequence[float], values: Sequence[float]) -> float:
+    """Exponent of the power law through points: 1 where values grow in proportion."""
+    return statistics.linear_regression([math.log(x) for x in sizes], [math.log(y) for y in values]).slope
+
+
+def step(fused: bool, batch: int, frames: int, rounds: int, threads: int) -> tuple[Times, float]:
+    """Seconds of training steps without the optimizer, and MiB that they need; in a process of its own."""
+    torch.set_num_threads(threads)
+    model = small_model(CONFIG, 0).train()
+    model.fused = fused
+    generator = torch.Generator().manual_seed(0)
+    video = torch.empty(batch, CONFIG.layers, frames, PATCHES + 1, CONFIG.video_width, dtype=torch.float16)
+    video.normal_(generator=generator)
+    _, query = features(CONFIG, batch, 1, 1, TOKENS, 1)
+    before = peak()
+
+    def run() -> None:
+        model.zero_grad()
+        measure_loss(model(video, query)).backward()
+
+    return take_turns({"step": run}, rounds)["step"], peak() - before
+
+
+def peak() -> float:
+    """Most memory that this process has held, MiB (Linux; `getrusage` would count that of the parent, too)."""
+    (line,) = (x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
+    return int(line.split()[1]) / 2**10
+
+
+def measure_loss(output: ModelOutput) -> Tensor:
     """A number that all weights have a share in."""
     assert output.offsets is not None
     parts = (output.class_logits, output.offsets.log(), output.video_cls, output.query_pooled, output.hidden)
     return torch.stack([part.square().mean() for part in parts]).sum()
 
 
-def ask(model: R2Tuning, windows: int, queries: int, runs: int) -> str:
-    """A row of the table: asking an encoded video of some windows."""
-    video, _ = features(model.config, windows, WINDOW, 49, 1, 0)
-    _, query = features(model.config, queries, 1, 1, TOKENS, 1)
-    video_mask = torch.ones(windows, WINDOW, dtype=torch.bool)
-    query_mask = torch.ones(queries, TOKENS, dtype=torch.bool)
-    with torch.inference_mode():
-        projected = model.project(video)
-
-        def plain() -> Tensor:  # one window and one query, as the released scripts; more take as much again
-            return model(video[:1], query[:1]).class_logits
-
-        def fast() -> Tensor:
-            return model.ask(projected, query, video_mask, query_mask).class_logits
-
-        difference = (plain() - fast()[:1]).abs().max().item()
-        one, together = least([plain, fast], runs)
-    seconds = one * windows * queries
-    name = f"ask {windows * WINDOW} frames, {queries} at once"
-    return f"| {name} | {seconds:.3f} | {together:.3f} | {seconds / together:.1f} | {difference:.0e} |"
-
-
-def train(model: R2Tuning, batch: int, frames: int, patches: int, runs: int) -> str:
-    """A row of the table: a training step without the optimizer."""
-    video, query = features(model.config, batch, frames, patches, TOKENS, 0)
-    video = video.half()
-
-    def step(fused: bool) -> None:
-        model.fused = fused
-        model.zero_grad()
-        loss(model(video, query)).backward()
-
-    model.eval()
-    gradients = []
-    for fused in (False, True):
-        step(fused)
-        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
-    difference = ((gradients[0] - gradients[1]).norm() / gradients[0].norm()).item()
-    model.train()
-    plain, fast = least([lambda: step(False), lambda: step(True)], runs)
-    name = f"training step, {batch} videos of {frames} frames"
-    return f"| {name} | {plain:.3f} | {fast:.3f} | {plain / fast:.1f} | {difference:.0e} |"
-
-
-def spell_out(model: R2Tuning) -> float:
-    """Seconds of one query on one window, by loops."""
-    video, query = features(model.config, 1, WINDOW, 49, TOKENS, 0)
-    weights = {name: value.double().numpy() for name, value in export_official(model.state_dict()).items()}
-    began = time.process_time()
-    transcribe(weights, video[0].double().numpy(), query[0].double().numpy(), 0.5)
-    return time.process_time() - began
+def train(batch: int, frames: int, rounds: int, figures: Figures) -> list[str]:
+    """Rows: a training step the plain and the fused way."""
+    found = {}
+    for name, fused in (("plain", False), ("fused", True)):
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            found[name] = pool.apply(step, (fused, batch, frames, rounds, torch.get_num_threads()))
+    figures[f"training step, {batch} x {frames} frames"] = {
+        name: {"seconds": times, "MiB": memory} for name, (times, memory) in found.items()
+    }
+    rows = [f"| {name} | {show(times, 2)} | {memory:.0f} |" for name, (times, memory) in found.items()]
+    gain = statistics.median(found["plain"][0]) / statistics.median(found["fused"][0])
+    return [*rows, "", f"The fused step is {gain:.1f} times as fast."]
 
 
 def main() -> None:
-    """Prints a table in Markdown."""
+    """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--small", action="store_true", help="K=4, 64 patches, Dv=160, C=128: training only")
-    parser.add_argument("--spelled-out", action="store_true", help="time the loops too")
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="a try: few rounds, short videos")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    print("| | plain (s) | fast (s) | ratio | largest difference |\n|---|---|---|---|---|")
-    if given.small:
-        print(train(small_model(R2Config(video_width=160, query_width=96, hidden=128), 0), 16, 45, 64, given.runs))
-        return
-    model = small_model(R2Config(), 0)
-    for windows, queries in ((1, 1), (1, 16), (16, 1)):
-        print(ask(model, windows, queries, given.runs))
-    print(train(model, 8, WINDOW, 49, max(1, given.runs // 2)))
-    if given.spelled_out:
-        print(f"\nspelled out, {WINDOW} frames and one query: {spell_out(model):.1f} s")
+    quick = given.quick
+    bench = Bench(rounds=2 if quick else 7)
+    tables = []
+    with torch.inference_mode():
+        rows = bench.compare(WINDOW, (1, 16), rounds=2 if quick else 15)
+        rows += [] if quick else bench.compare(1800, (1,), rounds=3)
+        tables.append((f"| {given.threads} threads | milliseconds | times as fast as the baseline |", rows))
+        lengths = (75, 300) if quick else (75, 300, 1200, 1800, 7200)
+        tables.append(("| frames | windows | ms per query | ms per window |", bench.grow(lengths)))
+        counts = (1, 16) if quick else (1, 4, 16, 64, 256)
+        tables.append((f"| queries on {WINDOW} frames | ms | ms per query |", bench.ask_many(counts)))
+    batch, frames = (2, 15) if quick else (8, WINDOW)
+    rows = train(batch, frames, 1 if quick else 4, bench.figures)
+    tables.append((f"| training step, {batch} videos of {frames} frames | seconds | peak MiB |", rows))
+    for head, rows in tables:
+        print(head, "|" + "---|" * (head.count("|") - 1), *rows, "", sep="\n")
+    if given.json is not None:
+        given.json.write_text(json.dumps({"threads": given.threads, **bench.figures}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -116,6 +116,23 @@ def test_long_videos_are_covered_by_windows(tmp_path: Path, video: Path) -> None
         assert_same(result, windowed.ground(encoded, query))
 
 
+def test_windows_are_projected_again_only_where_there_is_no_room(
+    tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    windowed = Grounder.from_pretrained(save_tiny_model(tmp_path, window=12))
+    encoded = windowed.encode(video)
+    model = windowed.model.config
+    window = model.steps * 12 * encoded.tokens * model.hidden * 2  # bytes, fp16
+    monkeypatch.setattr("r2tuning.grounder.PROJECTED_BYTES", 2 * window)
+    projected: list[int] = []
+    project = windowed.model.project
+    monkeypatch.setattr(windowed.model, "project", lambda features: projected.append(1) or project(features))
+    first = windowed.ground(encoded, "a dog")
+    assert (first.windows, len(projected)) == (4, 4)
+    assert_same(windowed.ground(encoded, "a dog"), first, atol=0)
+    assert len(projected) == 4 + 2
+
+
 def test_what_a_window_sees_is_what_a_short_video_would_show(tmp_path: Path) -> None:
     """The last window of a long video gives the saliency of a video made of those frames alone."""
     windowed = Grounder.from_pretrained(save_tiny_model(tmp_path, window=10))

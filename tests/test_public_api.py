@@ -19,10 +19,13 @@ def test_public_names_are_these() -> None:
         "R2Tuning",
         "R2TuningError",
         "Saliency",
+        "Summary",
         "VideoInfo",
         "decode",
         "load_checkpoint",
+        "outline_video",
         "probe",
+        "summarize",
     ]
 
 

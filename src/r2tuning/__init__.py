@@ -8,10 +8,11 @@ if TYPE_CHECKING:
     from r2tuning.checkpoints import load_checkpoint
     from r2tuning.decoding import decode
     from r2tuning.errors import R2TuningError
-    from r2tuning.features import EncodedVideo
+    from r2tuning.features import EncodedVideo, outline_video
     from r2tuning.grounder import Grounder
     from r2tuning.model import R2Config, R2Tuning
-    from r2tuning.types import Grounding, ModelOutput, Moment, Saliency, VideoInfo
+    from r2tuning.summary import summarize
+    from r2tuning.types import Grounding, ModelOutput, Moment, Saliency, Summary, VideoInfo
     from r2tuning.video import probe
 
 __version__ = version("r2tuning")
@@ -26,10 +27,13 @@ __all__ = [
     "R2Tuning",
     "R2TuningError",
     "Saliency",
+    "Summary",
     "VideoInfo",
     "decode",
     "load_checkpoint",
+    "outline_video",
     "probe",
+    "summarize",
 ]
 
 # Names are imported when they are first used, so that `import r2tuning` does not wait for PyTorch.
@@ -43,10 +47,13 @@ _HOME = {
     "R2Tuning": "r2tuning.model",
     "R2TuningError": "r2tuning.errors",
     "Saliency": "r2tuning.types",
+    "Summary": "r2tuning.types",
     "VideoInfo": "r2tuning.types",
     "decode": "r2tuning.decoding",
     "load_checkpoint": "r2tuning.checkpoints",
+    "outline_video": "r2tuning.features",
     "probe": "r2tuning.video",
+    "summarize": "r2tuning.summary",
 }
 
 

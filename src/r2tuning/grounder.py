@@ -5,29 +5,35 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from r2tuning.backbone import ClipBackbone, choose_device
 from r2tuning.checkpoints import DOMAIN_FILE, CheckpointConfig, Domain, find_checkpoint, read_checkpoint
+from r2tuning.checkpoints.calibration import load_calibration
 from r2tuning.decoding import Decoded, decode
+from r2tuning.decoding.calibration import Calibration
 from r2tuning.decoding.moments import finish_moments
 from r2tuning.decoding.windows import Window, merge_moments, merge_saliency, plan_windows
 from r2tuning.errors import BackboneError, CheckpointWarning, FeatureError, QueryWarning
 from r2tuning.features import EncodedVideo, encode_video
 from r2tuning.model import R2Tuning
-from r2tuning.types import Grounding, Moment, QueryFeatures, Saliency, Sampling
+from r2tuning.model.asking import Asker
+from r2tuning.types import Engine, Grounding, Moment, QueryFeatures, Saliency, Sampling
 
 PAIRS = 16
 """Windows times queries that go through the model at once: enough to keep it busy, few enough to bound memory."""
 
 PROJECTED_BYTES = 256 * 2**20
-"""Most memory that projected patches of the video asked last may hold, so that its next query need not wait."""
+"""Most memory that projected patches of the video asked last may hold, so that its next query need not wait.
+
+Of QVHighlights' windows, which cover 75 frames and half of which is new, 35: 45 minutes of video."""
 
 FRAMES_COMPARED = 64
 """Frames of a video, evenly spread, that tell whether it is like what the model was trained on."""
@@ -41,6 +47,7 @@ class Grounder:
         config: What its checkpoint says.
         backbone: The frozen CLIP that it was trained on; None if only features that exist already are asked (`answer`).
         domain: What the model was trained on, where that is known; about videos that are unlike it, `ground` warns.
+        calibration: What its scores mean; None leaves them as they are, as the benchmarks score them.
 
     Raises:
         BackboneError: If the CLIP does not fit the model.
@@ -52,13 +59,16 @@ class Grounder:
         config: CheckpointConfig,
         backbone: ClipBackbone | None,
         domain: Domain | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         if backbone is not None:
             _check_fit(model, backbone)
         self.model = model.eval()
+        self._asker = Asker(model)
         self.config = config
         self._backbone = backbone
         self._domain = domain
+        self._calibration = calibration
         self._projected: WeakKeyDictionary[EncodedVideo, dict[Window, Tensor]] = WeakKeyDictionary()
 
     @property
@@ -80,6 +90,7 @@ class Grounder:
         backbone: str | Path | None = None,
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
+        engine: Engine = "torch",
     ) -> Grounder:
         """Loads a checkpoint and its CLIP, fetching what is not cached from the hub.
 
@@ -89,6 +100,7 @@ class Grounder:
             backbone: CLIP to use instead of the one the checkpoint names: short name, hub name or folder.
             device: Where to run; None for the GPU where there is one.
             dtype: Precision of the CLIP; None for fp32 on CPU and fp16 elsewhere. The model itself runs in fp32.
+            engine: What runs CLIP over frames: ``torch``, or ``onnx-int8`` (extra ``onnx``), faster on a CPU.
 
         Raises:
             CheckpointError: If the checkpoint is unknown or damaged.
@@ -97,12 +109,17 @@ class Grounder:
         """
         path = find_checkpoint(name)
         config, model = read_checkpoint(path)
-        # Features of another CLIP are distributed otherwise.
+        # Features of another CLIP are distributed otherwise, and scores mean something else.
         domain = Domain.load(path / DOMAIN_FILE, config.model.video_width) if backbone is None else None
+        calibration = load_calibration(path) if backbone is None else None
         clip = ClipBackbone.load(
-            backbone or config.backbone, layers=config.model.layers, device=choose_device(device), dtype=dtype
+            backbone or config.backbone,
+            layers=config.model.layers,
+            device=choose_device(device),
+            dtype=dtype,
+            engine=engine,
         )
-        return cls(model.to(clip.device), config, clip, domain)
+        return cls(model.to(clip.device), config, clip, domain, calibration)
 
     def encode(
         self,
@@ -169,8 +186,8 @@ class Grounder:
             video: An encoded video, or a file to encode first.
             query: A sentence, or several; all go through the model in batches.
             top_k: Most moments to return; None for all, at most 50.
-            threshold: Lowest score of a moment to return. None leaves out only what overlap suppression dropped,
-                0 keeps even that (the benchmarks count it).
+            threshold: Lowest score of a moment to return, calibrated where answers are. None leaves out only what
+                overlap suppression dropped, 0 keeps even that (the benchmarks count it).
 
         Returns:
             One answer for a sentence, a list for a list. Times are those a player shows.
@@ -213,7 +230,7 @@ class Grounder:
         Raises:
             FeatureError: If features were made for another model.
         """
-        self._check_features(video, queries)
+        self.check_features(video, queries)
         windows = plan_windows(video.frames, max(1, round(self.config.window * video.facts.fps)))
         found = self._decode_pairs(video, queries, windows)
         return [
@@ -242,8 +259,7 @@ class Grounder:
         group = max(1, PAIRS // max(1, len(queries)))
         for first in range(0, len(windows), group):
             chosen = windows[first : first + group]
-            pieces = [self._project(encoded, window, len(windows)) for window in chosen]
-            projected = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+            projected = [self._project(encoded, window) for window in chosen]
             for begin in range(0, len(queries), PAIRS):
                 batch = queries[begin : begin + PAIRS]
                 raw = self._decode(projected, batch, encoded.facts.fps)
@@ -255,26 +271,28 @@ class Grounder:
     def _device(self) -> torch.device:
         return self.model.level_scale.device
 
-    def _project(self, encoded: EncodedVideo, window: Window, windows: int) -> Tensor:
-        """Projected patches of a window; those of the video asked last are kept where all its windows have room."""
+    def _project(self, encoded: EncodedVideo, window: Window) -> Tensor:
+        """Projected patches of a window, fp16 ``[K, T, P+1, C]``; of the video asked last, those with room are kept.
+
+        Windows are asked in turn, so the first ones are as good to keep as any.
+        """
         if encoded not in self._projected:
             self._projected.clear()
         kept = self._projected.setdefault(encoded, {})
         if window in kept:
             return kept[window]
         video = encoded.read(window.start, window.stop)[None].to(self._device)
-        projected = self.model.project(video)
-        if projected.nbytes * windows <= PROJECTED_BYTES:
+        projected = self.model.project(video)[0].half()
+        if sum(piece.nbytes for piece in kept.values()) + projected.nbytes <= PROJECTED_BYTES:
             kept[window] = projected
         return projected
 
-    def _decode(self, projected: Tensor, queries: Sequence[QueryFeatures], fps: float) -> list[Decoded]:
+    def _decode(self, projected: Sequence[Tensor], queries: Sequence[QueryFeatures], fps: float) -> list[Decoded]:
         """Answers of W windows to Q queries, window by window."""
         tokens = [features.values.transpose(0, 1).to(self._device).float() for features in queries]
         values = pad_sequence(tokens, batch_first=True).transpose(1, 2)
         mask = pad_sequence([torch.ones(len(x), dtype=torch.bool, device=x.device) for x in tokens], batch_first=True)
-        video_mask = torch.ones(len(projected), projected.shape[2], dtype=torch.bool, device=projected.device)
-        return decode(self.model.ask(projected, values, video_mask, mask), fps)
+        return decode(self._asker.ask(projected, values, query_mask=mask), fps)
 
     def _finish(
         self,
@@ -287,9 +305,14 @@ class Grounder:
     ) -> Grounding:
         facts = encoded.facts
         moments = merge_moments(windows, [answer.moments.double().cpu().numpy() for answer in raw], facts.fps)
-        saliency = merge_saliency(windows, [answer.saliency.cpu().numpy() for answer in raw])
+        saliency: NDArray[Any] = merge_saliency(windows, [answer.saliency.cpu().numpy() for answer in raw])
         limit = 50 if top_k is None else min(50, top_k)
         final = finish_moments(moments, facts.duration, self.config.decoding, limit)
+        presence = None
+        if (calibration := self._calibration) is not None:
+            presence = calibration.find_presence(moments[:, 2], saliency)
+            final[:, 2] = calibration.calibrate_moments(final[:, 2])
+            saliency = calibration.saliency.apply(saliency)
         final = final[final[:, 2] > 0] if threshold is None else final[final[:, 2] >= threshold]
         centres = np.minimum((np.arange(encoded.frames) + 0.5) / facts.fps, facts.duration)
         return Grounding(
@@ -304,9 +327,17 @@ class Grounder:
             video_truncated=facts.truncated,
             query_truncated=query.truncated,
             windows=len(windows),
+            calibrated=calibration is not None,
+            presence=presence,
+            presence_threshold=None if calibration is None else calibration.presence_threshold,
         )
 
-    def _check_features(self, encoded: EncodedVideo, queries: Sequence[QueryFeatures]) -> None:
+    def check_features(self, encoded: EncodedVideo, queries: Sequence[QueryFeatures]) -> None:
+        """Checks that features were made for this model.
+
+        Raises:
+            FeatureError: If they were made for another.
+        """
         model, facts = self.config.model, encoded.facts
         if (encoded.layers, encoded.width) != (model.layers, model.video_width):
             raise FeatureError(

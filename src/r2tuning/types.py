@@ -18,6 +18,9 @@ Sampling = Literal["exact", "fast", "keyframe"]
 """How frames are picked: ``exact`` at the asked times, ``fast`` in the asked clips but wherever that is cheapest,
 ``keyframe`` from key frames only (fastest; far from the asked times where those are rare)."""
 
+Engine = Literal["torch", "onnx-int8"]
+"""What runs CLIP's image tower: ``torch`` as published, or ``onnx-int8`` in 8-bit integers, about twice as fast on a CPU."""
+
 
 @dataclass(frozen=True)
 class VideoInfo:
@@ -33,6 +36,7 @@ class VideoInfo:
         frame_rate: Frames per second; for a variable rate, the frame count over the duration.
         variable_frame_rate: Whether frames are unevenly spaced by more than timestamp rounding.
         codec: FFmpeg's name of the video codec, such as ``h264``.
+        has_audio: Whether the file has sound.
     """
 
     path: str
@@ -44,6 +48,7 @@ class VideoInfo:
     frame_rate: Fraction
     variable_frame_rate: bool
     codec: str
+    has_audio: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,8 +127,33 @@ class ModelOutput:
 
 
 @dataclass(frozen=True)
+class PatchAttention:
+    """Where the words of a query look in some frames of a video (Eq. 4).
+
+    Attributes:
+        query: The sentence.
+        words: Its words, and last what stands for its end token, in which CLIP gathers the whole sentence.
+        times: float64 ``[n]``, centres of the frames' clips, seconds on the player's clock.
+        layers: Of each step, in order, the layer of CLIP that it looks at, counted from the last one, which is 1; 0
+            for the mean of all.
+        weights: fp32 ``[steps, n, words, P+1]``, [CLS] first; 1 in total for each step, frame and word. A word of
+            several tokens has their mean.
+    """
+
+    query: str
+    words: tuple[str, ...]
+    times: np.ndarray
+    layers: tuple[int, ...]
+    weights: np.ndarray
+
+
+@dataclass(frozen=True)
 class Moment:
-    """One answer: ``start`` and ``end`` in seconds, ``score`` in [0, 1]."""
+    """One answer: ``start`` and ``end`` in seconds, ``score`` in [0, 1].
+
+    Of a calibrated answer (`Grounding.calibrated`), the score is the probability that the moment overlaps a true one
+    with IoU ≥ 0.5, if the video has one; otherwise it only ranks.
+    """
 
     start: float
     end: float
@@ -136,8 +166,9 @@ class Saliency:
 
     Attributes:
         times: float64 ``[T]``, centres of the sampled clips, seconds.
-        scores: float32 ``[T]``, relevance to the query. Saliency family: a probability in [0, 1]; grounding family:
-            that times a cosine, so in [-1, 1], where values below 0 speak against the query.
+        scores: ``[T]``, relevance to the query. Calibrated: float64, the probability that the frame is relevant, if
+            anything in the video is. Otherwise float32, and it only ranks; saliency family: in [0, 1]; grounding
+            family: that times a cosine, so in [-1, 1], where values below 0 speak against the query.
     """
 
     times: np.ndarray
@@ -149,17 +180,21 @@ class Grounding:
     """The answer to one query on one video.
 
     Attributes:
-        query: The sentence.
+        query: The sentence; empty where none was asked (`outline_video`).
         video: The file.
         duration: Seconds of video that the answer covers.
         start: Seconds on the player's clock at which the video begins.
         moments: Best first.
         saliency: The highlight curve.
-        model: Name of the checkpoint.
+        model: Name of the checkpoint; of the CLIP where no query was asked.
         sampling: How frames were picked.
         video_truncated: Whether the file ended early or was damaged; the answer covers ``duration`` seconds.
         query_truncated: Whether the query was cut to what the text tower takes.
         windows: Number of overlapping windows the video was covered with (1: seen whole).
+        calibrated: Whether scores are probabilities, see `Moment` and `Saliency`.
+        presence: The probability that the video has what the query asks for, in a world where half of the questions
+            are asked in vain; None where the model was not calibrated for it.
+        presence_threshold: Lowest presence of what is probably in the video; None as for ``presence``.
     """
 
     query: str
@@ -173,12 +208,52 @@ class Grounding:
     video_truncated: bool = False
     query_truncated: bool = False
     windows: int = 1
+    calibrated: bool = False
+    presence: float | None = None
+    presence_threshold: float | None = None
+
+    @property
+    def present(self) -> bool | None:
+        """Whether the video probably has what the query asks for; None where nothing is known of it."""
+        if self.presence is None or self.presence_threshold is None:
+            return None
+        return bool(self.presence >= self.presence_threshold)
+
+    def highlights(self, top: int = 5, seconds: float | None = None) -> list[Moment]:
+        """Picks the highest peaks of the saliency curve, which do not overlap.
+
+        A peak is a frame, or a run of equal ones, higher than its neighbours and above 0. It lasts for as long as
+        the curve stays at or above half its height (its full width at half maximum), but not into a higher peak.
+
+        Args:
+            top: Most highlights to return.
+            seconds: How long each is to last, see `r2tuning.highlights.find_highlights`; None for as long as its peak.
+
+        Returns:
+            At most ``top``, highest first; seconds on the player's clock, score = height of the curve.
+
+        Raises:
+            ValueError: If ``top`` or ``seconds`` is not positive.
+
+        Examples:
+            >>> import numpy as np
+            >>> curve = Saliency(np.array([1.0, 3.0, 5.0, 7.0]), np.array([0.1, 0.75, 0.5, 0.125], np.float32))
+            >>> answer = Grounding("a dog", "a.mp4", 8.0, 0.0, [], curve, "demo", "exact")
+            >>> answer.highlights(), answer.highlights(seconds=6)
+            ([Moment(start=2.0, end=6.0, score=0.75)], [Moment(start=1.0, end=7.0, score=0.75)])
+        """
+        from r2tuning.highlights import find_highlights
+
+        extent = self.start, self.start + self.duration
+        return [
+            Moment(*found) for found in find_highlights(self.saliency.times, self.saliency.scores, extent, top, seconds)
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """The answer in plain Python values, as `r2tuning ground --json` prints it.
 
         Returns:
-            The attributes, seconds rounded to 3 decimals and scores to 6; ``moments`` is a list of
+            The attributes and ``present``, seconds rounded to 3 decimals and scores to 6; ``moments`` is a list of
             ``{"start", "end", "score"}``, ``saliency`` is ``{"times": [...], "scores": [...]}``.
         """
         return {
@@ -191,15 +266,68 @@ class Grounding:
             "video_truncated": bool(self.video_truncated),
             "query_truncated": bool(self.query_truncated),
             "windows": int(self.windows),
-            "moments": [
-                {"start": _round(m.start, 3), "end": _round(m.end, 3), "score": _round(m.score, 6)}
-                for m in self.moments
-            ],
+            "calibrated": bool(self.calibrated),
+            "presence": None if self.presence is None else _round(self.presence, 6),
+            "presence_threshold": None if self.presence_threshold is None else _round(self.presence_threshold, 6),
+            "present": self.present,
+            "moments": _to_dicts(self.moments),
             "saliency": {
                 "times": [_round(time, 3) for time in self.saliency.times],
                 "scores": [_round(score, 6) for score in self.saliency.scores],
             },
         }
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How often scores are right, by how high they are, lowest first.
+
+    Attributes:
+        predicted: float64 ``[b]``, mean probability that was said.
+        observed: float64 ``[b]``, share that came true.
+        shares: float64 ``[b]``, share of all scores, above 0; 1 in total.
+    """
+
+    predicted: np.ndarray
+    observed: np.ndarray
+    shares: np.ndarray
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The shots that sum a video up within a budget.
+
+    Attributes:
+        answer: What they were chosen by.
+        budget: Seconds that they may last together.
+        shots: In time order, none touching the next: whole shots, or parts where they are long; score = mean saliency.
+    """
+
+    answer: Grounding
+    budget: float
+    shots: list[Moment]
+
+    @property
+    def length(self) -> float:
+        """Seconds that the shots last together."""
+        return sum(shot.end - shot.start for shot in self.shots)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The summary in plain Python values, as `r2tuning summarize --json` prints it.
+
+        Returns:
+            The keys of `Grounding.to_dict`, then ``budget`` and ``length`` in seconds and ``shots``, a list of
+            ``{"start", "end", "score"}``.
+        """
+        return self.answer.to_dict() | {
+            "budget": _round(self.budget, 3),
+            "length": _round(self.length, 3),
+            "shots": _to_dicts(self.shots),
+        }
+
+
+def _to_dicts(moments: list[Moment]) -> list[dict[str, float]]:
+    return [{"start": _round(m.start, 3), "end": _round(m.end, 3), "score": _round(m.score, 6)} for m in moments]
 
 
 def _round(value: float, decimals: int) -> float:

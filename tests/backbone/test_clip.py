@@ -48,7 +48,7 @@ def test_text_tower_equals_transformers_hidden_states(folder: Path, reference: C
     backbone = ClipBackbone.load(folder, layers=layers)
     queries = ["a dog", "the cat jumps over a long fence", "x"]
     for query, features in zip(queries, backbone.encode_queries(queries), strict=True):
-        ids = torch.tensor([backbone._tokenizer(query)["input_ids"]])
+        ids = torch.tensor([backbone._clip.tokenizer.encode(query).ids])
         with torch.no_grad():
             hidden = reference.text_model(input_ids=ids, output_hidden_states=True).hidden_states
         assert features.values.shape == (layers, ids.shape[1], 16)
@@ -73,14 +73,21 @@ def test_a_long_query_is_cut_and_says_so(folder: Path) -> None:
     assert long.values.shape[1] == 77
     assert not short.truncated
     ids, _ = backbone._tokenize("word " * 60)
-    assert ids[0] == backbone._tokenizer.bos_token_id
-    assert ids[-1] == backbone._tokenizer.eos_token_id
+    assert ids[0] == backbone._clip.tokenizer.token_to_id("<|startoftext|>")
+    assert ids[-1] == backbone._clip.tokenizer.token_to_id("<|endoftext|>")
 
 
 @pytest.mark.parametrize("query", ["", "  \n\t"])
 def test_an_empty_query_is_an_error(folder: Path, query: str) -> None:
     with pytest.raises(QueryError, match="query is empty"):
         ClipBackbone.load(folder).encode_queries(["fine", query])
+
+
+def test_a_query_may_hold_anything(folder: Path) -> None:
+    backbone = ClipBackbone.load(folder)
+    strange, plain = backbone.encode_queries(["a \ud800 dog\0 🐕", "a ? dog\0 🐕"])
+    assert torch.equal(strange.values, plain.values)
+    assert strange.text == "a \ud800 dog\0 🐕"
 
 
 def test_no_queries_are_fine(folder: Path) -> None:

@@ -1,10 +1,13 @@
 """Where a CLIP comes from: a folder, this package, the cache, or a hub that may not be there."""
 
+import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 from demo_assets import place_demo
@@ -12,9 +15,10 @@ from hub import serve_hub, use_hub
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from tiny_clip import save_tiny_clip
+from transformers import CLIPConfig
 
 from r2tuning.backbone import ClipBackbone
-from r2tuning.backbone.loading import load_clip
+from r2tuning.backbone.loading import CLIP_MEAN, IMAGE, load_clip
 from r2tuning.backbone.registry import find_folder, hub_name
 from r2tuning.errors import BackboneError, DownloadError
 
@@ -27,9 +31,9 @@ def test_fp16_weights_become_fp32_ones(tmp_path: Path) -> None:
     save_file(halves, folder / "model.safetensors", metadata={"format": "pt"})
     config = folder / "config.json"
     config.write_text(config.read_text().replace('"float32"', '"float16"'))
-    state = load_clip(str(folder)).model.state_dict()
-    assert {value.dtype for value in state.values() if value.is_floating_point()} == {torch.float32}
-    assert torch.equal(state[KEY], halves[KEY].float())
+    weights = load_clip(str(folder)).tower(IMAGE, "cpu", torch.float32)
+    assert {value.dtype for value in weights.values()} == {torch.float32}
+    assert torch.equal(weights[KEY.removeprefix(IMAGE)], halves[KEY].float())
 
 
 def test_the_embedded_clip_has_the_same_name_wherever_it_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -86,3 +90,86 @@ def test_what_the_hub_has_not() -> None:
             load_clip("someone/nothing")
     with pytest.raises(BackboneError, match=r"known are .*, demo$"):
         load_clip("nothing")
+
+
+@pytest.mark.parametrize("kind", ["bin", "shards", "bin shards"])
+def test_weights_in_other_files(kind: str, tmp_path: Path) -> None:
+    folder = save_tiny_clip(tmp_path)
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    expected = load_clip(str(folder)).tower(IMAGE, "cpu", torch.float32)
+    halves = [dict(list(weights.items())[0::2]), dict(list(weights.items())[1::2])]
+    names = [f"part-{number}.{'bin' if 'bin' in kind else 'safetensors'}" for number in (1, 2)]
+    if kind == "bin":
+        torch.save(weights, folder / "pytorch_model.bin")
+    else:
+        for name, half in zip(names, halves, strict=True):
+            torch.save(half, folder / name) if "bin" in kind else save_file(half, folder / name)
+        index = {name: part for part, half in zip(names, halves, strict=True) for name in half}
+        whole = "pytorch_model.bin" if "bin" in kind else "model.safetensors"
+        (folder / f"{whole}.index.json").write_text(json.dumps({"weight_map": index}))
+    file.unlink()
+    found = load_clip(str(folder)).tower(IMAGE, "cpu", torch.float32)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    (folder / ("pytorch_model.bin" if kind == "bin" else names[0])).unlink()
+    with pytest.raises(BackboneError, match=r"has no whole weights; add model\.safetensors"):
+        load_clip(str(folder))
+
+
+def test_a_hub_that_has_only_pytorch_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = save_tiny_clip(tmp_path / "clip")
+    torch.save(load_file(clip / "model.safetensors"), clip / "pytorch_model.bin")
+    (clip / "model.safetensors").unlink()
+    files = {f"someone/clip/{path.name}": path.read_bytes() for path in clip.iterdir()}
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    with serve_hub(files) as hub:
+        use_hub(monkeypatch, hub.url)
+        # The hub's functions took the cache's place as a default when they were defined.
+        for name in ("hf_hub_download", "try_to_load_from_cache"):
+            function = partial(getattr(huggingface_hub, name), cache_dir=tmp_path / "cache")
+            monkeypatch.setattr(huggingface_hub, name, function)
+        assert load_clip("someone/clip").mean == CLIP_MEAN
+        hub.requests.clear()
+        load_clip("someone/clip")  # that there is neither a preprocessor nor safetensors is remembered
+        assert hub.requests == []
+
+
+def test_the_towers_shapes_are_read_as_transformers_reads_them(tmp_path: Path) -> None:
+    folder = save_tiny_clip(tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    old = {**config["vision_config"], "hidden_act": "gelu", "layer_norm_eps": 1e-6}
+    for key in ("hidden_act", "layer_norm_eps", "model_type"):
+        config["vision_config"].pop(key)
+    (folder / "config.json").write_text(json.dumps(config))
+    image = load_clip(str(folder)).image
+    assert image.model_dump() == {key: getattr(CLIPConfig(**config).vision_config, key) for key in image.model_dump()}
+    (folder / "config.json").write_text(json.dumps({**config, "vision_config_dict": old}))
+    assert (load_clip(str(folder)).image.hidden_act, load_clip(str(folder)).image.layer_norm_eps) == ("gelu", 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hidden_act": "relu"}, r"config\.json: vision_config\.hidden_act: Input should be 'quick_gelu' or 'gelu'"),
+        ({"hidden_size": 0}, r"vision_config\.hidden_size: Input should be greater than 0"),
+        ({"hidden_size": 48}, r"has shape \[32.*\], not \[48.*\] as config\.json says"),
+    ],
+)
+def test_a_shape_that_cannot_be(change: dict[str, object], message: str, tmp_path: Path) -> None:
+    folder = save_tiny_clip(tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    config["vision_config"] |= change
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BackboneError, match=message):
+        load_clip(str(folder))
+
+
+def test_a_question_about_features_reads_no_image_tower_and_no_transformers(tmp_path: Path) -> None:
+    folder = save_tiny_clip(tmp_path)
+    code = (
+        "import sys\nfrom r2tuning.backbone import ClipBackbone\n"
+        "clip = ClipBackbone.load(sys.argv[1])\nclip.encode_queries(['a dog'])\n"
+        "print('_image_tower' in vars(clip), {'transformers', 'onnx', 'onnxruntime'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)
+    assert done.stdout == "False set()\n"

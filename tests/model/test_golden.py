@@ -14,6 +14,7 @@ from transcription import transcribe
 from r2tuning.checkpoints.official import read_official
 from r2tuning.decoding import decode
 from r2tuning.model import R2Tuning
+from r2tuning.model.asking import Asker
 
 ATOL = 1e-4  # fp32 on another machine and another order of sums
 RTOL_NORM = 1e-4
@@ -82,6 +83,21 @@ def test_released_numbers(name: str, models: dict[str, R2Tuning], steps: Callabl
     states = torch.cat(recorded.states)
     torch.testing.assert_close(output.hidden, states[-1:].relu(), rtol=0, atol=0)
     assert_stages(name, torch.cat(recorded.fused), states, decoded.moments, decoded.saliency)
+
+
+@pytest.mark.parametrize("name", names("infer"))
+@torch.no_grad()
+def test_released_numbers_asked_the_fast_way(name: str, models: dict[str, R2Tuning]) -> None:
+    case = CASES[name]
+    model = models[case["arch"]]
+    video, query = inputs(case)
+    output = Asker(model).ask(model.project(video), query)
+    (decoded,) = decode(output, case["fps"])
+    torch.testing.assert_close(decoded.saliency, expected(name)["saliency"], rtol=0, atol=ATOL)
+    if "boundary" in expected(name):
+        torch.testing.assert_close(decoded.moments, expected(name)["boundary"], rtol=0, atol=ATOL)
+    else:
+        assert decoded.moments.shape == (0, 3)
 
 
 @torch.no_grad()

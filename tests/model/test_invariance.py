@@ -11,6 +11,7 @@ from torch import Tensor
 from r2tuning.decoding import Decoded, decode
 from r2tuning.model import R2Config
 from r2tuning.model import fused as parts
+from r2tuning.model.asking import Asker
 from r2tuning.types import ModelOutput
 
 TOLERANCE = 1e-10  # relative and absolute, float64
@@ -146,7 +147,7 @@ def test_every_pair_is_answered_as_if_it_had_come_alone(
     _, query, _, query_mask = padded_batch(config, [(1, n) for n in tokens], 1, seed)
     before, parts.CACHE = parts.CACHE, cache
     try:
-        output = model.ask(model.project(video, video_mask), query, video_mask, query_mask)
+        output = Asker(model).ask(model.project(video, video_mask), query, video_mask, query_mask)
     finally:
         parts.CACHE = before
     for pair in range(len(frames) * len(tokens)):

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from r2tuning.backbone.loading import load_clip
+from r2tuning.backbone.loading import IMAGE, TEXT, LoadedClip, load_clip
+from r2tuning.backbone.tower import ImageTower, TextTower
 from r2tuning.errors import BackboneError, QueryError
-from r2tuning.types import QueryFeatures
+from r2tuning.types import Engine, QueryFeatures
 
 if TYPE_CHECKING:
     import numpy as np
 
 
 class ClipBackbone:
-    """A frozen CLIP; use `load` to make one.
+    """A frozen CLIP; use `load` to make one. A tower is read when it is first used.
 
     Args:
-        model: A transformers ``CLIPModel``.
-        tokenizer: Its tokenizer.
-        name: Hub name or folder it came from.
+        clip: What to run.
         layers: K, how many of the last blocks to read.
-        mean: What to subtract from RGB in [0, 1].
-        std: What to divide by after that.
+        device: Where to run.
+        dtype: Precision of the towers.
+        engine: What runs the image tower.
 
     Attributes:
         name: Hub name or folder.
@@ -37,44 +39,45 @@ class ClipBackbone:
         query_width: Dq.
         tokens_per_frame: P + 1.
         max_query_tokens: Most tokens the text tower takes, start and end included.
-        fingerprint: Tells whether features come from the same weights (not from the same folder).
+        fingerprint: Tells whether features come from the same weights (not from the same folder or engine).
         device: Where the towers are.
         dtype: Their precision.
+        engine: What runs the image tower.
 
     Raises:
-        BackboneError: If K exceeds the depth of a tower.
+        BackboneError: If K exceeds the depth of a tower, or the engine cannot run here.
     """
 
     def __init__(
         self,
-        model: Any,
-        tokenizer: Any,
-        name: str,
+        clip: LoadedClip,
         layers: int,
-        mean: Sequence[float],
-        std: Sequence[float],
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        engine: Engine = "torch",
     ) -> None:
-        video, query = model.config.vision_config, model.config.text_config
-        for tower, depth in (("image", video.num_hidden_layers), ("text", query.num_hidden_layers)):
+        for tower, depth in (("image", clip.image.num_hidden_layers), ("text", clip.text.num_hidden_layers)):
             if not 1 <= layers <= depth:
                 raise BackboneError(
-                    f"{name}: cannot read the last {layers} layers, its {tower} tower has {depth}; "
+                    f"{clip.name}: cannot read the last {layers} layers, its {tower} tower has {depth}; "
                     f"choose a CLIP of at least that depth"
                 )
-        self.name = name
+        self.name = clip.name
         self.layers = layers
-        self.image_size: int = video.image_size
-        self.video_width: int = video.hidden_size
-        self.query_width: int = query.hidden_size
-        self.tokens_per_frame: int = (video.image_size // video.patch_size) ** 2 + 1
-        self.max_query_tokens: int = query.max_position_embeddings
-        self.device: torch.device = model.device
-        self.dtype: torch.dtype = model.dtype
-        self._model = model.eval().requires_grad_(False)
-        self._tokenizer = tokenizer
-        self._mean = torch.tensor(mean, device=self.device).view(3, 1, 1)
-        self._std = torch.tensor(std, device=self.device).view(3, 1, 1)
-        self.fingerprint = _fingerprint(model)
+        self.image_size: int = clip.image.image_size
+        self.video_width: int = clip.image.hidden_size
+        self.query_width: int = clip.text.hidden_size
+        self.tokens_per_frame: int = clip.image.tokens
+        self.max_query_tokens: int = clip.text.max_position_embeddings
+        self.device = torch.device(device)
+        self.dtype = dtype
+        self.engine: Engine = engine
+        self.fingerprint = _fingerprint(clip)
+        self._clip = clip
+        self._mean = torch.tensor(clip.mean, device=self.device).view(3, 1, 1)
+        self._std = torch.tensor(clip.std, device=self.device).view(3, 1, 1)
+        if engine != "torch":
+            _ = self._image_tower  # what it lacks is said now, not after a video has been decoded
 
     @classmethod
     def load(
@@ -84,6 +87,7 @@ class ClipBackbone:
         layers: int = 4,
         device: str | torch.device = "cpu",
         dtype: torch.dtype | None = None,
+        engine: Engine = "torch",
     ) -> ClipBackbone:
         """Loads a CLIP by short name (``ViT-B/32``), hub name or folder in Hugging Face layout.
 
@@ -92,16 +96,30 @@ class ClipBackbone:
             layers: K, how many of the last blocks to read.
             device: Where to put it.
             dtype: Precision; None for fp32 on CPU and fp16 elsewhere.
+            engine: What runs the image tower: ``torch``, or ``onnx-int8``, which is made and cached on first use.
 
         Raises:
-            BackboneError: If it cannot be found, is damaged, is no CLIP, or is shallower than K.
+            BackboneError: If it cannot be found, is damaged, is no CLIP, or is shallower than K, or if the engine is
+                not installed or not for this device.
         """
         device = torch.device(device)
         if dtype is None:
             dtype = torch.float32 if device.type == "cpu" else torch.float16
-        loaded = load_clip(str(name))
-        model = loaded.model.to(device=device, dtype=dtype)
-        return cls(model, loaded.tokenizer, loaded.name, layers, loaded.mean, loaded.std)
+        return cls(load_clip(str(name)), layers, device, dtype, engine)
+
+    @cached_property
+    def _image_tower(self) -> Callable[[Tensor], Tensor]:
+        if self.engine == "torch":
+            return ImageTower(self._clip.tower(IMAGE, self.device, self.dtype), self._clip.image, self.layers)
+        from r2tuning.backbone.onnx_tower import load_onnx_tower
+
+        if self.device.type != "cpu":
+            raise BackboneError(f"{self.engine}: runs on the CPU only, not on {self.device}; give --device cpu")
+        return load_onnx_tower(self._clip, self.layers, self.fingerprint)
+
+    @cached_property
+    def _text_tower(self) -> TextTower:
+        return TextTower(self._clip.tower(TEXT, self.device, self.dtype), self._clip.text, self.layers)
 
     @torch.inference_mode()
     def encode_frames(self, pixels: np.ndarray | Tensor) -> Tensor:
@@ -121,10 +139,7 @@ class ClipBackbone:
             expected = f"uint8 [n, 3, {self.image_size}, {self.image_size}]"
             raise ValueError(f"frames are {frames.dtype} {list(frames.shape)}; {self.name} takes {expected}")
         normalized = (frames.to(self.device).float() / 255 - self._mean) / self._std
-        tower = self._model.vision_model
-        with _LastBlocks(tower.encoder.layers, self.layers) as blocks:
-            tower(pixel_values=normalized.to(self.dtype))
-        return torch.stack(blocks.outputs, dim=1)
+        return self._image_tower(normalized.to(self.dtype))
 
     @torch.inference_mode()
     def encode_queries(self, queries: Sequence[str]) -> list[QueryFeatures]:
@@ -147,49 +162,51 @@ class ClipBackbone:
         batch = torch.zeros(len(tokens), longest, dtype=torch.long)
         for row, (ids, _) in zip(batch, tokens, strict=True):
             row[: len(ids)] = torch.tensor(ids)
-        tower = self._model.text_model
-        with _LastBlocks(tower.encoder.layers, self.layers) as blocks:
-            tower(input_ids=batch.to(self.device))
-        values = torch.stack(blocks.outputs, dim=1).float()
+        values = self._text_tower(batch.to(self.device)).float()
         return [
             QueryFeatures(query, values[i, :, : len(ids)], truncated)
             for i, (query, (ids, truncated)) in enumerate(zip(queries, tokens, strict=True))
         ]
 
+    def split_words(self, query: str) -> list[tuple[str, slice]]:
+        """Splits a sentence as the tokenizer does.
+
+        Args:
+            query: A sentence.
+
+        Returns:
+            Each word as it is written, and which tokens of `encode_queries` are its. The first and the last token,
+            start and end, belong to no word; words that are cut off are left out.
+        """
+        text = _clean(query)
+        encoding = self._clip.tokenizer.encode(text)
+        kept = enumerate(encoding.word_ids[: self.max_query_tokens - 1])
+        words = []
+        for word, group in groupby(kept, key=lambda token: token[1]):
+            places = [place for place, _ in group]
+            written = None if word is None else encoding.word_to_chars(word)
+            if written is not None:
+                words.append((text[written[0] : written[1]], slice(places[0], places[-1] + 1)))
+        return words
+
     def _tokenize(self, query: str) -> tuple[list[int], bool]:
         if not query.strip():
             raise QueryError("the query is empty; describe what to look for, such as 'the dog catches the frisbee'")
-        # Told not to truncate here, the tokenizer would warn of what is handled below.
-        ids: list[int] = self._tokenizer(query.strip(), verbose=False)["input_ids"]
+        ids: list[int] = self._clip.tokenizer.encode(_clean(query)).ids
         if len(ids) <= self.max_query_tokens:
             return ids, False
         return [*ids[: self.max_query_tokens - 1], ids[-1]], True
 
 
-class _LastBlocks:
-    """Collects the outputs of the last K blocks of a tower while it runs, and of no others."""
-
-    def __init__(self, blocks: nn.ModuleList, count: int) -> None:
-        self._blocks = blocks[-count:]
-        self._handles: list[Any] = []
-        self.outputs: list[Tensor] = []
-
-    def __enter__(self) -> _LastBlocks:
-        self._handles = [
-            block.register_forward_hook(lambda _module, _inputs, output: self.outputs.append(output))
-            for block in self._blocks
-        ]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for handle in self._handles:
-            handle.remove()
+def _clean(query: str) -> str:
+    """What the tokenizer is given: half of a surrogate pair, which is no text, becomes a question mark."""
+    return query.strip().encode(errors="replace").decode()
 
 
-def _fingerprint(model: Any) -> str:
+def _fingerprint(clip: LoadedClip) -> str:
     """A hash of the image tower's first and last weights, the same in every precision down to fp16."""
-    tower = model.vision_model
+    last = f"encoder.layers.{clip.image.num_hidden_layers - 1}.mlp.fc2"
     digest = hashlib.sha256()
-    for weight in (tower.embeddings.patch_embedding.weight, *tower.encoder.layers[-1].mlp.fc2.parameters()):
-        digest.update(weight.detach().half().cpu().numpy().tobytes())
+    for name in ("embeddings.patch_embedding.weight", f"{last}.weight", f"{last}.bias"):
+        digest.update(clip.weights[IMAGE + name].half().numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-
-from platformdirs import user_cache_dir
 
 from r2tuning.checkpoints.layout import is_complete
 from r2tuning.checkpoints.registry import PublishedCheckpoint, find_published
-
-
-def cache_folder() -> Path:
-    """``$R2TUNING_CACHE``, or else ``r2tuning`` in the user's cache folder."""
-    chosen = os.environ.get("R2TUNING_CACHE")
-    return Path(chosen).expanduser() if chosen else Path(user_cache_dir("r2tuning", appauthor=False))
+from r2tuning.folders import cache_folder
 
 
 def cached_checkpoint(entry: PublishedCheckpoint) -> Path:

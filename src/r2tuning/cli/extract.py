@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from r2tuning.cli.asking import EngineOption
 from r2tuning.cli.progress import show_progress
 from r2tuning.errors import VideoError
 from r2tuning.types import Sampling
@@ -39,6 +40,7 @@ def extract(
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1 …; the GPU by default where there is one.")
     ] = None,
+    engine: EngineOption = "torch",
     layout: Annotated[
         Literal["own", "npy"], typer.Option("--format", help="own: safetensors; npy: arrays as the authors have them.")
     ] = "own",
@@ -61,7 +63,7 @@ def extract(
     from r2tuning.features.batch import extract_queries, extract_videos
     from r2tuning.features.store import FeatureStore
 
-    clip = ClipBackbone.load(backbone, layers=layers, device=choose_device(device))
+    clip = ClipBackbone.load(backbone, layers=layers, device=choose_device(device), engine=engine)
     target = FeatureStore.create(store, clip, layout)
     try:
         with show_progress("Queries", "queries") as progress:

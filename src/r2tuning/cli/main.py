@@ -10,20 +10,25 @@ from typer.core import TyperGroup
 
 from r2tuning import __version__
 from r2tuning.cli.ablate import ablate
+from r2tuning.cli.attention import attention
+from r2tuning.cli.calibrate import calibrate
 from r2tuning.cli.convert import convert
 from r2tuning.cli.download import download
 from r2tuning.cli.evaluate import evaluate
 from r2tuning.cli.extract import extract
 from r2tuning.cli.ground import ground
+from r2tuning.cli.highlights import highlights
 from r2tuning.cli.models import models
+from r2tuning.cli.plot import plot
 from r2tuning.cli.reproduce import reproduce
 from r2tuning.cli.score import score
+from r2tuning.cli.summarize import summarize
 from r2tuning.cli.synthesize import synthesize
 from r2tuning.cli.train import train
 from r2tuning.errors import R2TuningError, R2TuningWarning
 
-TRAINING_ONLY = ("lightning", "tensorboard")
-"""Modules that only the extra ``train`` installs."""
+EXTRA_OF = {"lightning": "train", "tensorboard": "train", "opentimelineio": "export"}
+"""Modules that only an extra installs, and which."""
 
 
 class ErrorBoundary(TyperGroup):
@@ -39,9 +44,11 @@ class ErrorBoundary(TyperGroup):
             print(f"error: {error}", file=sys.stderr)
             raise typer.Exit(1) from error
         except ModuleNotFoundError as error:
-            if error.name not in TRAINING_ONLY:
+            if error.name not in EXTRA_OF:
                 raise
-            print(f"error: {error.name} is not installed; pip install 'r2tuning[train]'", file=sys.stderr)
+            print(
+                f"error: {error.name} is not installed; pip install 'r2tuning[{EXTRA_OF[error.name]}]'", file=sys.stderr
+            )
             raise typer.Exit(1) from error
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
@@ -75,15 +82,20 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(ground)
+app.command()(highlights)
+app.command()(summarize)
 app.command()(extract)
 app.command()(models)
 app.command()(convert)
 app.command()(download)
 app.command()(train)
 app.command()(evaluate)
+app.command()(calibrate)
 app.command()(score)
 app.command()(reproduce)
 app.command()(ablate)
+app.command()(plot)
+app.command()(attention)
 app.command()(synthesize)
 
 

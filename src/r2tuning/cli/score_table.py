@@ -15,6 +15,7 @@ from r2tuning.output.files import write_atomically
 from r2tuning.output.line import show_on_one_line
 
 if TYPE_CHECKING:
+    from r2tuning.training.calibration import CalibrationQuality
     from r2tuning.training.scoring import LengthScore
     from r2tuning.training.seeds import Spread
 
@@ -65,6 +66,23 @@ def print_lengths(scores: list[LengthScore]) -> None:
     for score in scores:
         table.add_row(score.words, str(score.queries), "-" if score.mean_ap is None else f"{score.mean_ap:.2f}")
     _print("MR mAP by words in the query", table)
+
+
+def print_calibration(title: str, quality: CalibrationQuality) -> None:
+    """Prints how far scores were from what they say and how far they are now, and how well presence is told."""
+    from r2tuning.metrics.calibration import expected_calibration_error
+
+    table = _start_table("score", "number", "ECE before", "after")
+    for name, score in (("moments", quality.moments), ("saliency", quality.saliency)):
+        if score is not None:
+            errors = (f"{100 * expected_calibration_error(points):.2f}" for points in (score.before, score.after))
+            table.add_row(name, str(score.count), *errors)
+    _print(title, table)
+    if (presence := quality.presence) is not None:
+        typer.echo(
+            f"Presence: AUROC {presence.auroc:.3f}; the threshold keeps {presence.kept:.0%} of what is there and "
+            f"notices {presence.noticed:.0%} of what is not."
+        )
 
 
 def write_scores(json_file: str, content: Mapping[str, object], *, force: bool) -> None:

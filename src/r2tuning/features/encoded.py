@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from r2tuning.errors import FeatureError
-from r2tuning.types import Sampling
+from r2tuning.types import Engine, Sampling
 
 TENSOR = "video"
 METADATA = "r2tuning"
@@ -39,6 +39,7 @@ class EncodingFacts(BaseModel):
         backbone: Hub name or folder of the CLIP.
         fingerprint: Of the CLIP's weights.
         preprocess_version: Of the preparation of frames.
+        engine: What ran the CLIP.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -52,6 +53,7 @@ class EncodingFacts(BaseModel):
     backbone: str
     fingerprint: str
     preprocess_version: int
+    engine: Engine = "torch"
 
 
 class EncodedVideo:

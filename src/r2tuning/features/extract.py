@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
+from typing import TypeVar
 
 from r2tuning.backbone import ClipBackbone
 from r2tuning.features.encoded import EncodedVideo, EncodingFacts, FeatureWriter
 from r2tuning.types import Sampling
 from r2tuning.video import sample_frames
 from r2tuning.video.preprocess import PREPROCESS_VERSION
+
+BATCHES_AHEAD = 2
+"""Batches of frames that are decoded while CLIP has another: they take 5 MB each."""
+
+Item = TypeVar("Item")
 
 Progress = Callable[[int, int], None]
 """Called with the number of frames done and the number expected."""
@@ -26,6 +35,8 @@ def encode_video(
     progress: Progress | None = None,
 ) -> EncodedVideo:
     """Samples a video at a fixed rate and runs the frozen image tower over it; memory does not grow with the video.
+
+    Frames are decoded in a thread of their own, so that the image tower need not wait for them.
 
     Args:
         path: Video file.
@@ -45,9 +56,9 @@ def encode_video(
         stream = sample_frames(
             path, fps, backbone.image_size, batch_size=batch_size, sampling=sampling, threads=threads
         )
-        with stream as frames:
+        with stream as frames, closing(read_ahead(frames, BATCHES_AHEAD)) as batches:
             done = 0
-            for batch in frames:
+            for batch in batches:
                 writer.append(backbone.encode_frames(batch.pixels))
                 done += len(batch.pixels)
                 if progress is not None:
@@ -64,8 +75,34 @@ def encode_video(
                 backbone=backbone.name,
                 fingerprint=backbone.fingerprint,
                 preprocess_version=PREPROCESS_VERSION,
+                engine=backbone.engine,
             )
         )
     except BaseException:  # also Ctrl-C: a temporary file must not outlive its reader
         writer.discard()
         raise
+
+
+def read_ahead(items: Iterator[Item], ahead: int) -> Generator[Item, None, None]:
+    """Takes items in a thread while the ones before are worked on.
+
+    Args:
+        items: None of them None.
+        ahead: Most items that wait, at least 1.
+
+    Yields:
+        The same items in order, then raises what they raised. Closing the generator ends the thread as soon as it has
+        the item that it is at.
+
+    Example:
+        >>> list(read_ahead(iter("abc"), 2))
+        ['a', 'b', 'c']
+    """
+    thread = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
+    try:
+        waiting = deque(thread.submit(next, items, None) for _ in range(ahead))
+        while (item := waiting.popleft().result()) is not None:
+            waiting.append(thread.submit(next, items, None))
+            yield item
+    finally:
+        thread.shutdown(cancel_futures=True)

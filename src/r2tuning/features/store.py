@@ -178,8 +178,8 @@ class FeatureStore:
         if self.facts is None:
             return None
         facts = self._files.video_facts(name)
-        wanted = self.facts.fingerprint, self.facts.preprocess_version
-        if facts is None or (facts.fingerprint, facts.preprocess_version) != wanted:
+        wanted = self.facts.fingerprint, self.facts.preprocess_version, self.facts.engine
+        if facts is None or (facts.fingerprint, facts.preprocess_version, facts.engine) != wanted:
             raise _foreign(path)
         return facts
 

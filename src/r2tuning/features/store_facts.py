@@ -11,6 +11,7 @@ from r2tuning import __version__
 from r2tuning.backbone import ClipBackbone
 from r2tuning.errors import FeatureError
 from r2tuning.features.writing import replace_file
+from r2tuning.types import Engine
 from r2tuning.video.preprocess import PREPROCESS_VERSION
 
 STORE_FILE = "store.json"
@@ -32,6 +33,7 @@ class StoreFacts(BaseModel):
         query_width: Dq.
         preprocess_version: Of the preparation of frames.
         created_with: Version of r2tuning.
+        engine: What ran the CLIP over videos.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,6 +47,7 @@ class StoreFacts(BaseModel):
     query_width: int = Field(gt=0)
     preprocess_version: int
     created_with: str
+    engine: Engine = "torch"
 
     @classmethod
     def of(cls, backbone: ClipBackbone, layout: Layout) -> StoreFacts:
@@ -59,6 +62,7 @@ class StoreFacts(BaseModel):
             query_width=backbone.query_width,
             preprocess_version=PREPROCESS_VERSION,
             created_with=f"r2tuning {__version__}",
+            engine=backbone.engine,
         )
 
     @classmethod
@@ -94,13 +98,13 @@ class StoreFacts(BaseModel):
         Raises:
             FeatureError: If the store is of another layout, or its features come from another CLIP.
         """
-        ways_out = "choose a new folder, or give the same --backbone, --layers and --format"
+        ways_out = "choose a new folder, or give the same --backbone, --layers, --engine and --format"
         if self.fingerprint != old.fingerprint:
             raise FeatureError(
                 f"{folder}: has features of another CLIP ({old.backbone}, not {self.backbone}); {ways_out}"
             )
         # The name may be another: folders move. For arrays it is part of their folders' names.
-        for what in ("layout", "layers", "tokens", "video_width", "query_width"):
+        for what in ("layout", "engine", "layers", "tokens", "video_width", "query_width"):
             if getattr(self, what) != getattr(old, what):
                 raise FeatureError(
                     f"{folder}: has features of {what} {getattr(old, what)}, not {getattr(self, what)}; {ways_out}"

@@ -19,7 +19,7 @@ from r2tuning.backbone import ClipBackbone
 from r2tuning.errors import FeatureError, R2TuningError
 from r2tuning.features.store import FeatureStore
 from r2tuning.features.tasks import Failure, VideoTask, encode_task
-from r2tuning.types import Sampling
+from r2tuning.types import Engine, Sampling
 from r2tuning.video.parallel import count_cores
 
 GRACE = 10.0
@@ -35,6 +35,7 @@ class _Encoder:
     layers: int
     device: torch.device
     dtype: torch.dtype
+    engine: Engine
     sampling: Sampling
     threads: int
 
@@ -58,7 +59,7 @@ def encode_in_workers(
     Args:
         tasks: The videos.
         store: Where their features go.
-        backbone: By its name, layers, device and precision, every process loads the same.
+        backbone: By its name, layers, device, precision and engine, every process loads the same.
         sampling: How frames are picked.
         jobs: Most processes at a time.
 
@@ -77,6 +78,7 @@ def encode_in_workers(
         layers=backbone.layers,
         device=backbone.device,
         dtype=backbone.dtype,
+        engine=backbone.engine,
         sampling=sampling,
         threads=max(1, count_cores() // max(1, jobs)),
     )
@@ -160,7 +162,11 @@ def _serve(connection: Connection, encoder: _Encoder) -> None:
     torch.set_num_threads(encoder.threads)
     try:
         backbone = ClipBackbone.load(
-            encoder.backbone, layers=encoder.layers, device=encoder.device, dtype=encoder.dtype
+            encoder.backbone,
+            layers=encoder.layers,
+            device=encoder.device,
+            dtype=encoder.dtype,
+            engine=encoder.engine,
         )
         _send(connection, _Message())
         for task in _receive_all(connection):

@@ -1,81 +1,138 @@
 """Asking without repetition: a video is projected once, and all queries look at it together.
 
-The same numbers as `R2Block`, which is the definition. All that comes before the query is `project_patches`. Then one
-product gives the logits of all queries' tokens, a few frames at a time, so that these stay in the processor's cache;
-w_v has moved to the side of the query (`SpatialPooling.ask`).
+The same numbers as `R2Tuning`, which is the definition. One product gives the logits of all queries' tokens, a few
+frames at a time, so that these stay in the processor's cache; w_v has moved to the side of the query
+(`SpatialPooling.ask`). What follows has its weights merged (`r2tuning.model.folded`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 
-from r2tuning.model.block import BlockOutput, R2Block
-from r2tuning.model.fused import plan_parts, read_part
-from r2tuning.model.layers import temporal_endpoints
+from r2tuning.model.folded import FoldedPredictor, FoldedRefinement, Timeline
+from r2tuning.model.fused import plan_parts
+from r2tuning.model.pyramid import level_mask, level_points
+from r2tuning.model.r2tuning import R2Tuning
+from r2tuning.types import ModelOutput
 
 
-def project_patches(block: R2Block, video: Tensor, video_mask: Tensor) -> Tensor:
-    """`R2Block.project_video` without large copies.
-
-    Args:
-        block: In evaluation mode.
-        video: ``[V, K, T, P+1, Dv]``, any precision.
-        video_mask: bool ``[V, T]``, real frames first.
-
-    Returns:
-        v̂ in the precision of the weights, ``[V, K, T, P+1, C]``; K is 1 where the block takes one step only. Padded
-        frames mean nothing.
-    """
-    config, precision = block.config, block.spatial_pooling.gate.dtype
-    videos, _, frames, tokens, _ = video.shape
-    ends = temporal_endpoints(video_mask) if config.family == "grounding" else None
-    parts = plan_parts(video_mask, tokens, config.video_input_width)
-    projected = video.new_zeros(videos, config.steps, frames, tokens, config.hidden, dtype=precision)
-    for layer in range(config.steps):
-        chosen = block.choose(video, layer)
-        for part in parts:
-            projected[part.videos, layer, part.frames] = block.video_map(read_part(chosen, ends, part, precision))
-    return projected
-
-
-def ask_videos(block: R2Block, projected: Tensor, query: Tensor, video_mask: Tensor, query_mask: Tensor) -> BlockOutput:
-    """Asks every video every query.
+class Asker:
+    """A model made ready to be asked.
 
     Args:
-        block: In evaluation mode.
-        projected: v̂, ``[V, K, T, P+1, C]``.
-        query: ``[Q, K, L, Dq]``.
-        video_mask: bool ``[V, T]``.
-        query_mask: bool ``[Q, L]``.
+        model: In evaluation mode; its weights must stay as they are.
 
-    Returns:
-        What `R2Block.forward` says of V·Q pairs; all queries of the first video come first.
+    Example:
+        >>> from r2tuning.model import R2Config
+        >>> model = R2Tuning(R2Config(video_width=8, query_width=6, layers=2, hidden=16, heads=2)).eval()
+        >>> projected = model.project(torch.zeros(1, 2, 5, 4, 8))  # one video, [V, K, T, P+1, Dv]
+        >>> Asker(model).ask(projected, torch.zeros(3, 2, 7, 6)).class_logits.shape  # three queries, [Q, K, L, Dq]
+        torch.Size([3, 8])
     """
-    tokens = block.query_map(block.select(query))
-    videos, queries, length = len(projected), *query_mask.shape
-    pooling = block.spatial_pooling
-    parts = plan_parts(video_mask, *projected.shape[3:])
 
-    def pool(layer: int) -> Tensor:
-        asked = pooling.ask(tokens[:, layer]).flatten(0, 1)  # [Q·L, C]
-        pooled = projected.new_zeros(videos, queries, *projected.shape[2::2])
-        for part in parts:
-            v = projected[part.videos, layer, part.frames]  # [v, t, P+1, C]
-            count, frames, patches, hidden = v.shape
-            logits = asked @ v.view(count, frames * patches, hidden).transpose(1, 2)
-            attention = logits.view(count, len(asked), frames, patches).softmax(dim=-1)
-            seen = (attention.transpose(1, 2) @ v).view(count, frames, queries, length, hidden)
-            combined = pooling.combine(
-                v[:, :, 0].repeat_interleave(queries, dim=0),
-                seen.transpose(1, 2).flatten(0, 1),
-                tokens[:, layer].repeat(count, 1, 1),
-                query_mask.repeat(count, 1),
-                layer,
-            )
-            pooled[part.videos, :, part.frames] = combined.view(count, queries, frames, hidden)
-        return pooled.flatten(0, 1)
+    @torch.no_grad()
+    def __init__(self, model: R2Tuning) -> None:
+        self._model = model
+        self._refinement = FoldedRefinement(model.block.temporal_refinement)
+        heads = [head for head in (model.class_head, model.offset_head) if head is not None]
+        self._predictor = FoldedPredictor(model.pyramid, heads, model.level_scale)
+        self._gates: list[float] = model.block.spatial_pooling.gate.tanh().tolist()
+        self._timelines: dict[tuple[int, int, torch.device], Timeline] = {}
 
-    pairs = tokens.repeat(videos, 1, 1, 1)
-    hidden, last = block.walk(pool, pairs, video_mask.repeat_interleave(queries, dim=0), query_mask.repeat(videos, 1))
-    video_cls = projected[..., 0, :].repeat_interleave(queries, dim=0)
-    return BlockOutput(hidden, pairs, video_cls, last)
+    @torch.no_grad()
+    def ask(
+        self,
+        projected: Tensor | Sequence[Tensor],
+        query: Tensor,
+        video_mask: Tensor | None = None,
+        query_mask: Tensor | None = None,
+    ) -> ModelOutput:
+        """Asks every projected video every query.
+
+        Args:
+            projected: v̂ of `R2Tuning.project`, ``[V, K, T, P+1, C]``, or as many ``[K, T, P+1, C]``; in any precision:
+                fp16 takes half the memory and no longer.
+            query: ``[Q, K, L, Dq]``.
+            video_mask: bool ``[V, T]``, real frames first; None if all are real.
+            query_mask: bool ``[Q, L]``, likewise.
+
+        Returns:
+            What `R2Tuning.forward` says of V·Q pairs; all queries of the first video come first.
+        """
+        block, config = self._model.block, self._model.config
+        tokens = block.query_map(block.select(query))  # [Q, K, L, C]
+        videos, queries, frames = len(projected), len(tokens), projected[0].shape[1]
+        if query_mask is None:
+            query_mask = torch.ones(queries, tokens.shape[2], dtype=torch.bool, device=query.device)
+        timeline = self._lay_out(videos, frames, video_mask, query.device)
+        asked = block.spatial_pooling.ask(tokens)
+        real = tokens.masked_fill(~query_mask[:, None, :, None], -torch.inf)
+        crossing = self._refinement.cross(tokens, query_mask)
+        state = tokens.new_empty(0)  # there is no state before the first step
+        for step, layer in enumerate(block.order):
+            pooled = self._pool(projected, asked[:, layer], real[:, layer], timeline.video_mask, layer)
+            # The layer with which the walk begins has no gate, so those of the others are counted without it.
+            gate = layer - 1 if config.refinement == "forward" else layer
+            fused = pooled if step == 0 else self._refinement.fuse(pooled, state, gate)
+            state = self._refinement.refine(fused, crossing, layer, timeline)
+        # [Q, V·T, C] → [V·Q, T, C]
+        hidden = state.relu_().view(queries, videos, frames, -1).transpose(0, 1).flatten(0, 1)
+        video_mask = timeline.video_mask.repeat_interleave(queries, dim=0)
+        logits, offsets = self._predictor.predict(hidden, video_mask)
+        strides = [stride for stride in config.strides if stride <= frames]
+        pooled_query = self._model.query_pooling(tokens, query_mask[:, None]).repeat(videos, 1, 1)
+        cls = torch.stack([patches[..., 0, :] for patches in projected])
+        return ModelOutput(
+            hidden=hidden,
+            query=pooled_query[:, block.order[-1]],
+            class_logits=logits,
+            offsets=offsets,
+            points=level_points(frames, config.strides, hidden.device),
+            point_mask=torch.cat([level_mask(video_mask, stride) for stride in strides], dim=1),
+            video_mask=video_mask,
+            video_cls=cls.to(hidden.dtype).repeat_interleave(queries, dim=0),
+            query_pooled=pooled_query,
+        )
+
+    def _lay_out(self, videos: int, frames: int, video_mask: Tensor | None, device: torch.device) -> Timeline:
+        """That of whole videos is kept until others are asked, as the windows of a video are alike."""
+        if video_mask is not None and not video_mask.all():
+            return self._refinement.plan(video_mask)
+        key = (videos, frames, device)
+        timeline = self._timelines.get(key)
+        if timeline is None:
+            timeline = self._refinement.plan(torch.ones(videos, frames, dtype=torch.bool, device=device))
+            self._timelines = {key: timeline}
+        return timeline
+
+    def _pool(
+        self, projected: Tensor | Sequence[Tensor], asked: Tensor, real: Tensor, video_mask: Tensor, layer: int
+    ) -> Tensor:
+        """Spatial pooling (Eq. 4 to 6) of all frames of all videos.
+
+        Args:
+            projected: As for `ask`.
+            asked: Query tokens after `SpatialPooling.ask`, ``[Q, L, C]``.
+            real: q̂, minus infinity where it is padding, ``[Q, L, C]``.
+            video_mask: bool ``[V, T]``.
+            layer: Index of the layer.
+
+        Returns:
+            e_pool, ``[Q, V·T, C]``.
+        """
+        queries, length, width = asked.shape
+        patches = projected[0].shape[2]
+        pooled = asked.new_zeros(queries, *video_mask.shape, width)
+        looking, added = asked.flatten(0, 1), real.flatten(0, 1)  # [Q·L, C]
+        for video, v_hat in enumerate(projected):
+            for part in plan_parts(video_mask[video : video + 1], patches + len(looking), width):
+                v = v_hat[layer, part.frames].to(asked.dtype)  # [t, P+1, C]
+                logits = (looking @ v.flatten(0, 1).t()).view(len(looking), -1, patches)
+                attention = logits.softmax(dim=-1).transpose(0, 1)  # [t, Q·L, P+1]
+                best = torch.baddbmm(added, attention, v).view(-1, queries, length, width).amax(dim=2)
+                combined = torch.add(v[:, :1], best, alpha=self._gates[layer])
+                pooled[:, video, part.frames] = combined.transpose(0, 1)
+        return pooled.flatten(1, 2)

@@ -57,10 +57,22 @@ class SpatialPooling(nn.Module):
         Returns:
             e_pool, ``[B, T, C]``.
         """
+        return self.combine(video[..., 0, :], self.attend(video, query) @ video, query, query_mask, layer)
+
+    def attend(self, video: Tensor, query: Tensor) -> Tensor:
+        """How much every query token looks at every patch of a frame (Eq. 4).
+
+        Args:
+            video: As for `forward`.
+            query: As for `forward`.
+
+        Returns:
+            ``[B, T, L, P+1]``, [CLS] first; 1 in total for each token and frame.
+        """
         scale = video.shape[-1] ** -0.5
         token = self.query_projection(query)[:, None] * scale
-        attention = (token @ self.video_projection(video).transpose(-1, -2)).softmax(dim=-1)
-        return self.combine(video[..., 0, :], attention @ video, query, query_mask, layer)
+        attention: Tensor = (token @ self.video_projection(video).transpose(-1, -2)).softmax(dim=-1)
+        return attention
 
     def ask(self, query: Tensor) -> Tensor:
         """Brings query tokens to where one product with v̂ gives the logits of Eq. 4, so that w_v meets no patch.
@@ -167,6 +179,16 @@ class R2Block(nn.Module):
         self.spatial_pooling = SpatialPooling(config)
         self.temporal_refinement = TemporalRefinement(config)
 
+    @property
+    def order(self) -> range:
+        """The layers in the order of the steps, each an index among those that `select` keeps, oldest 0."""
+        last = self.config.steps - 1
+        return range(last + 1) if self.config.refinement == "forward" else range(last, -1, -1)
+
+    def count_from_last(self, index: int) -> int:
+        """The layer of CLIP at an index of `order`, counted from the last, which is 1; 0 for the mean of all."""
+        return 0 if self.config.refinement == "mean" else self.config.layers - index
+
     def select(self, features: Tensor) -> Tensor:
         """The layers that the block looks at, one for each step, of ``[B, K, ...]`` (Fig. 7)."""
         if self.config.refinement == "mean":
@@ -231,14 +253,12 @@ class R2Block(nn.Module):
             The last state ``[B, T, C]``, and the layer of the last step.
         """
         position = position_encoding(video_mask, self.config.hidden).to(tokens.dtype)
-        last = self.config.steps - 1
-        deep_to_shallow = self.config.refinement != "forward"
-        walk = range(last, -1, -1) if deep_to_shallow else range(last + 1)
+        order = self.order
         hidden = tokens.new_empty(0)  # there is no state before the first step
-        for step, layer in enumerate(walk):
+        for step, layer in enumerate(order):
             pooled = pool(layer)
             # The layer with which the walk begins has no gate, so those of the others are counted without it.
-            gate = layer if deep_to_shallow else layer - 1
+            gate = layer - 1 if self.config.refinement == "forward" else layer
             fused = pooled if step == 0 else self.temporal_refinement.fuse(pooled, hidden, gate)
             hidden = self.temporal_refinement(fused, tokens[:, layer], position, video_mask, query_mask)
-        return hidden, walk[-1]
+        return hidden, order[-1]

@@ -4,11 +4,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from r2tuning.model.asking import ask_videos, project_patches
 from r2tuning.model.block import BlockOutput, R2Block
 from r2tuning.model.config import R2Config
 from r2tuning.model.fused import run_fused
 from r2tuning.model.heads import ConvHead, QueryPooling, join_levels
+from r2tuning.model.projecting import project_patches
 from r2tuning.model.pyramid import Pyramid, level_mask, level_points
 from r2tuning.types import ModelOutput
 
@@ -104,7 +104,7 @@ class R2Tuning(nn.Module):
         return self._predict(self.block(projected, query, video_mask, query_mask), video_mask, query_mask)
 
     def project(self, video_features: Tensor, video_mask: Tensor | None = None) -> Tensor:
-        """All work on videos that does not depend on the query, for `ask`.
+        """All work on videos that does not depend on the query, for `r2tuning.model.asking.Asker`.
 
         Args:
             video_features: ``[V, K, T, P+1, Dv]``, any precision.
@@ -118,23 +118,6 @@ class R2Tuning(nn.Module):
                 video_features.shape[0], video_features.shape[2], dtype=torch.bool, device=video_features.device
             )
         return project_patches(self.block, video_features, video_mask)
-
-    def ask(self, projected: Tensor, query: Tensor, video_mask: Tensor, query_mask: Tensor) -> ModelOutput:
-        """Asks every projected video every query: what `forward` says of all V·Q pairs, several times as fast.
-
-        Args:
-            projected: v̂ of `project`, ``[V, K, T, P+1, C]``.
-            query: ``[Q, K, L, Dq]``.
-            video_mask: bool ``[V, T]``.
-            query_mask: bool ``[Q, L]``.
-
-        Returns:
-            Predictions of V·Q pairs; all queries of the first video come first.
-        """
-        refined = ask_videos(self.block, projected, query, video_mask, query_mask)
-        return self._predict(
-            refined, video_mask.repeat_interleave(len(query), dim=0), query_mask.repeat(len(projected), 1)
-        )
 
     def _predict(self, refined: BlockOutput, video_mask: Tensor, query_mask: Tensor) -> ModelOutput:
         hidden = F.relu(refined.hidden)

@@ -41,6 +41,7 @@ def predict(
     benchmark: Benchmark,
     store: FeatureStore,
     progress: Callable[[int, int], None] | None = None,
+    videos: Sequence[Annotation] | None = None,
 ) -> list[Prediction]:
     """Answers every query from stored features; those of a video are read and projected once for all its queries.
 
@@ -52,6 +53,7 @@ def predict(
         benchmark: What they belong to.
         store: Features of videos and queries.
         progress: Told of the queries done and their number after every video.
+        videos: Annotations of the videos to ask, one for each query; None for the queries' own.
 
     Returns:
         One prediction for each annotation, in their order: up to 50 moments (seconds, score in [0, 1]), best first,
@@ -62,13 +64,14 @@ def predict(
         DataError: If a video has more or fewer frames than the benchmark's labels allow.
     """
     require_features(annotations, benchmark, store)
+    asked = annotations if videos is None else videos
     layers = grounder.config.model.layers
     together: dict[tuple[str, float | None, int | None], list[int]] = defaultdict(list)
-    for index, annotation in enumerate(annotations):
+    for index, annotation in enumerate(asked):
         together[benchmark.video_name(annotation), annotation.duration, annotation.clips].append(index)
     found: dict[int, Prediction] = {}
     for indices in together.values():
-        encoded = open_video(annotations[indices[0]], benchmark, store, layers)
+        encoded = open_video(asked[indices[0]], benchmark, store, layers)
         queries = [open_query(annotations[index], benchmark, store, layers) for index in indices]
         answers = grounder.answer(encoded, queries, top_k=MOMENTS, threshold=0)
         for index, answer in zip(indices, answers, strict=True):

@@ -67,6 +67,7 @@ def survey(path: str | os.PathLike[str]) -> Survey:
             )
         guesses = (stream.guessed_rate, stream.base_rate, stream.average_rate)
         codec = stream.codec_context.codec.canonical_name
+        has_audio = len(stream.container.streams.audio) > 0
     if frame.pts is not None:
         timeline = timeline.starting_at(frame.pts)
     rate, variable = find_frame_rate(timeline.ticks, timeline.end, timeline.time_base, guesses)
@@ -82,6 +83,7 @@ def survey(path: str | os.PathLike[str]) -> Survey:
         frame_rate=rate,
         variable_frame_rate=variable,
         codec=codec,
+        has_audio=has_audio,
     )
     return Survey(info, timeline, indexer.finish(timeline))
 

@@ -1,0 +1,96 @@
+"""The 8-bit image tower against fp32: close features, told apart, made once."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_clip import save_tiny_clip
+from torch.nn.functional import cosine_similarity
+
+from r2tuning.backbone import ClipBackbone
+from r2tuning.backbone.loading import IMAGE, load_clip
+from r2tuning.backbone.tower import ImageTower
+from r2tuning.errors import BackboneError
+
+pytest.importorskip("onnxruntime", reason="the engine needs the extra onnx")
+pytest.importorskip("onnx", reason="the engine needs the extra onnx")
+
+from r2tuning.backbone.onnx_graph import write_graph
+from r2tuning.backbone.onnx_tower import OnnxImageTower
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_clip(tmp_path_factory.mktemp("clip"), video_width=64)
+
+
+@pytest.fixture(scope="module")
+def frames() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (5, 3, 224, 224), dtype=np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("R2TUNING_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "engines"
+
+
+@pytest.mark.parametrize("activation", ["quick_gelu", "gelu"])
+def test_the_graph_is_the_tower(folder: Path, frames: np.ndarray, activation: str, tmp_path: Path) -> None:
+    """In fp32, so that a wrong graph cannot hide behind rounding."""
+    clip = load_clip(str(folder))
+    config = clip.image.model_copy(update={"hidden_act": activation})
+    weights = clip.tower(IMAGE, "cpu", torch.float32)
+    write_graph(tmp_path / "a.onnx", weights, config, 3, quantized=False)
+    pixels = torch.from_numpy(frames).float() / 100 - 1
+    with torch.inference_mode():
+        expected = ImageTower(weights, config, 3)(pixels)
+    torch.testing.assert_close(OnnxImageTower(tmp_path / "a.onnx")(pixels), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("layers", [1, 4])
+def test_features_are_close_to_those_of_torch(folder: Path, frames: np.ndarray, layers: int) -> None:
+    exact = ClipBackbone.load(folder, layers=layers).encode_frames(frames)
+    coded = ClipBackbone.load(folder, layers=layers, engine="onnx-int8").encode_frames(frames)
+    assert coded.shape == exact.shape == (5, layers, 17, 64)
+    assert coded.dtype == exact.dtype
+    assert cosine_similarity(coded, exact, dim=-1).min() > 0.999
+    assert not torch.equal(coded, exact)
+
+
+def test_text_is_the_same_and_so_are_the_weights(folder: Path) -> None:
+    one, other = ClipBackbone.load(folder), ClipBackbone.load(folder, engine="onnx-int8")
+    assert one.fingerprint == other.fingerprint
+    assert torch.equal(one.encode_queries(["a dog"])[0].values, other.encode_queries(["a dog"])[0].values)
+
+
+def test_the_model_is_made_once_for_each_set_of_weights(folder: Path, cache: Path, tmp_path: Path) -> None:
+    ClipBackbone.load(folder, engine="onnx-int8")
+    (file,) = cache.iterdir()  # no part of a file is left
+    made = file.stat().st_mtime_ns
+    ClipBackbone.load(folder, engine="onnx-int8")
+    assert file.stat().st_mtime_ns == made
+    ClipBackbone.load(folder, layers=2, engine="onnx-int8")
+    ClipBackbone.load(save_tiny_clip(tmp_path / "other", seed=1), engine="onnx-int8")
+    assert len(list(cache.iterdir())) == 3
+
+
+def test_a_damaged_model_is_made_anew(folder: Path, cache: Path, frames: np.ndarray) -> None:
+    expected = ClipBackbone.load(folder, engine="onnx-int8").encode_frames(frames)
+    (file,) = cache.iterdir()
+    file.write_bytes(file.read_bytes()[:1000])
+    assert torch.equal(ClipBackbone.load(folder, engine="onnx-int8").encode_frames(frames), expected)
+
+
+def test_what_cannot_run_is_said_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(BackboneError, match=r"onnx-int8: runs on the CPU only, not on meta; give --device cpu"):
+        ClipBackbone.load(folder, device="meta", engine="onnx-int8")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("R2TUNING_CACHE", str(tmp_path / "file"))
+    with pytest.raises(BackboneError, match="set R2TUNING_CACHE to another folder"):
+        ClipBackbone.load(folder, engine="onnx-int8")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(BackboneError, match=r"pip install 'r2tuning\[onnx\]'"):
+        ClipBackbone.load(folder, engine="onnx-int8")

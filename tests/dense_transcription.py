@@ -1,0 +1,112 @@
+"""R²-Tuning as a plain implementation computes it: whole tensors, one operation of PyTorch for each of the paper.
+
+The baseline of benchmarks. Like `transcription`, which judges it, it shares no code with `r2tuning.model` and takes
+weights by the authors' names; unlike that, it does not loop over frames, tokens and patches. Every query goes through
+all of it, as in the released scripts. No input has padding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Weights = Mapping[str, Tensor]
+
+
+def predict_densely(weights: Weights, video: Tensor, query: Tensor, heads: int = 8) -> tuple[Tensor, Tensor, Tensor]:
+    """Predicts at every point, for a grounding model.
+
+    Args:
+        weights: By the authors' names.
+        video: ``[B, K, T, P+1, Dv]``, oldest layer first.
+        query: ``[B, K, L, Dq]``.
+        heads: Attention heads of the temporal layer.
+
+    Returns:
+        Last state after its ReLU ``[B, T, C]``, class logits ``[B, N]``, offsets ``[B, N, 2]``.
+    """
+    layers, frames, patches = video.shape[1:4]
+    ends = torch.arange(frames + 1, dtype=video.dtype) / frames
+    ends = torch.stack([ends[:-1], ends[1:]], dim=-1)[:, None].expand(len(video), layers, -1, patches, -1)
+    video = feature_map(weights, "adapter.video_map", torch.cat([video, ends], dim=-1))
+    query = feature_map(weights, "adapter.query_map", query)
+    channels = video.shape[-1]
+    channel = torch.arange(channels)
+    place = 2 * math.pi * torch.arange(1, frames + 1) / (frames + 1e-6)
+    angle = place[:, None] / 10000 ** (2 * (channel // 2) / channels)
+    position = torch.where(channel % 2 == 0, angle.sin(), angle.cos()).to(video.dtype)
+    state: Tensor | None = None
+    for layer in reversed(range(layers)):
+        v, q = video[:, layer], query[:, layer]  # [B, T, P+1, C], [B, L, C]
+        asked, keys = linear(weights, "adapter.q_map", q), linear(weights, "adapter.v_map", v)
+        attention = (asked[:, None] @ keys.transpose(-1, -2) / math.sqrt(channels)).softmax(dim=-1)
+        best = (attention @ v + q[:, None]).amax(dim=2)  # Eq. 4 and 5
+        x = v[:, :, 0] + weights["adapter.scale"][layer].tanh() * best
+        if state is not None:  # Eq. 7
+            gate = weights["adapter.gate"][layer].sigmoid()
+            x = gate * x + (1 - gate) * state
+        x = norm(weights, "adapter.tem.cross_att_norm", x + attend(weights, "cross_att", x + position, q, q, heads))
+        located = x + position
+        x = norm(weights, "adapter.tem.self_att_norm", x + attend(weights, "self_att", located, located, x, heads))
+        fed = linear(weights, "adapter.tem.ffn.mapping.0", x).relu()
+        state = norm(weights, "adapter.tem.ffn_norm", x + linear(weights, "adapter.tem.ffn.mapping.2", fed))
+    assert state is not None
+    hidden = state.relu()
+    logits, offsets = [], []
+    for index, level in enumerate(pyramid(weights, hidden)):
+        logits.append(head(weights, "class_head", level)[..., 0])
+        offsets.append(head(weights, "coord_head", level).exp() * weights["coef"][index])
+    return hidden, torch.cat(logits, dim=1), torch.cat(offsets, dim=1)
+
+
+def feature_map(weights: Weights, name: str, x: Tensor) -> Tensor:
+    """The MLP of Eq. 2 and 3."""
+    x = linear(weights, f"{name}.2", norm(weights, f"{name}.0", x)).relu()
+    return linear(weights, f"{name}.6", norm(weights, f"{name}.4", x))
+
+
+def attend(weights: Weights, name: str, query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
+    """Multi-head attention of ``[B, T, C]`` to ``[B, S, C]``."""
+    q, k, v = (
+        linear(weights, f"adapter.tem.{name}.{letter}", x).unflatten(-1, (heads, -1)).transpose(1, 2)
+        for letter, x in (("q", query), ("k", key), ("v", value))
+    )
+    attention = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(dim=-1)
+    return linear(weights, f"adapter.tem.{name}.m", (attention @ v).transpose(1, 2).flatten(2))
+
+
+def pyramid(weights: Weights, hidden: Tensor) -> list[Tensor]:
+    """Levels ``[B, ⌊T/stride⌋, C]`` that the video has room for."""
+    levels = [hidden]
+    index = 1
+    while f"pyramid.blocks.{index}.1.weight" in weights and hidden.shape[1] >= 2**index:
+        x = hidden
+        for step in range(index):
+            name = f"pyramid.blocks.{index}.{5 * step + 1}"
+            x = F.conv1d(x.transpose(1, 2), weights[f"{name}.weight"], weights[f"{name}.bias"], stride=2)
+            x = norm(weights, f"pyramid.blocks.{index}.{5 * step + 3}", x.transpose(1, 2)).relu()
+        levels.append(x)
+        index += 1
+    return levels
+
+
+def head(weights: Weights, name: str, level: Tensor) -> Tensor:
+    """Two convolutions of width 3 on one level."""
+    x = level.transpose(1, 2)
+    x = F.conv1d(x, weights[f"{name}.module.1.weight"], weights[f"{name}.module.1.bias"], padding=1).relu()
+    x = F.conv1d(x, weights[f"{name}.module.3.weight"], weights[f"{name}.module.3.bias"], padding=1)
+    return x.transpose(1, 2)
+
+
+def linear(weights: Weights, name: str, x: Tensor) -> Tensor:
+    """Affine map."""
+    return F.linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
+
+
+def norm(weights: Weights, name: str, x: Tensor) -> Tensor:
+    """LayerNorm."""
+    return F.layer_norm(x, x.shape[-1:], weights[f"{name}.weight"], weights[f"{name}.bias"])

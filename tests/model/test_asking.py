@@ -1,0 +1,71 @@
+"""Asking with merged weights: precision of what was projected, weights as they were, one video after the other.
+
+That answers are those of the model is tested in `test_golden` and `test_invariance`.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from dense_transcription import predict_densely
+from small_models import features, float64, small_model
+
+from r2tuning.checkpoints.official import export_official
+from r2tuning.model import R2Config
+from r2tuning.model.asking import Asker
+
+CONFIG = R2Config(video_width=8, query_width=6, layers=3, hidden=16, heads=2)
+ATOL_HALF = 5e-3
+"""Of logits of about 1, where projected patches, of up to 4, are rounded to fp16."""
+
+
+@pytest.fixture(autouse=True)
+def no_gradients() -> Iterator[None]:
+    with torch.inference_mode():
+        yield
+
+
+@pytest.mark.parametrize("frames", [1, 3, 9, 16])
+def test_the_dense_transcription_says_the_same(frames: int) -> None:
+    """The baseline of benchmarks computes the model: were it wrong, ratios to it would mean nothing."""
+    with float64():
+        model = small_model(CONFIG, 0)
+        video, query = features(CONFIG, 1, frames, 3, 4, 1)
+        got = Asker(model).ask(model.project(video), query)
+        hidden, logits, offsets = predict_densely(export_official(model.state_dict()), video, query, heads=2)
+    torch.testing.assert_close(got.hidden, hidden, rtol=0, atol=1e-10)
+    torch.testing.assert_close(got.class_logits, logits, rtol=0, atol=1e-10)
+    torch.testing.assert_close(got.offsets, offsets, rtol=0, atol=1e-10)
+
+
+def test_patches_may_be_kept_in_half_precision() -> None:
+    model = small_model(CONFIG, 0)
+    asker = Asker(model)
+    video, _ = features(CONFIG, 2, 20, 5, 1, 1)
+    _, query = features(CONFIG, 3, 1, 1, 4, 2)
+    projected = model.project(video)
+    exact, rounded = asker.ask(projected, query), asker.ask(projected.half(), query)
+    assert rounded.class_logits.dtype == rounded.video_cls.dtype == torch.float32
+    assert not torch.equal(rounded.class_logits, exact.class_logits)
+    torch.testing.assert_close(rounded.class_logits, exact.class_logits, rtol=0, atol=ATOL_HALF)
+
+
+def test_videos_may_come_one_by_one() -> None:
+    model = small_model(CONFIG, 0)
+    asker = Asker(model)
+    projected = model.project(features(CONFIG, 3, 7, 2, 1, 1)[0])
+    _, query = features(CONFIG, 2, 1, 1, 4, 2)
+    apart = asker.ask([piece.clone() for piece in projected], query)
+    assert torch.equal(apart.class_logits, asker.ask(projected, query).class_logits)
+    assert torch.equal(apart.video_cls, projected[:, :, :, 0].repeat_interleave(2, dim=0))
+
+
+def test_answers_do_not_depend_on_what_was_asked_before() -> None:
+    model = small_model(CONFIG, 0)
+    used = Asker(model)
+    _, query = features(CONFIG, 2, 1, 1, 4, 2)
+    for videos, frames in ((1, 7), (2, 7), (1, 12), (1, 7)):
+        projected = model.project(features(CONFIG, videos, frames, 2, 1, frames)[0])
+        for mask in (None, torch.arange(frames)[None].expand(videos, -1) < 5):
+            fresh = Asker(model).ask(projected, query, mask)
+            assert torch.equal(used.ask(projected, query, mask).class_logits, fresh.class_logits)
