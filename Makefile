@@ -44,6 +44,11 @@ HEAD := build/demo/head
 RECIPE := --set name=demo --set data.annotations=$(SHAPES) --set data.workers=0
 TUNE := $(BIN)/r2tuning
 SCORE := evaluate moving-shapes -c src/r2tuning/assets/demo/head --annotations $(SHAPES) --force
+# Ablations train on the first 1,920 queries, once, from the same start.
+SHORT := build/demo/short
+ABLATE := ablate moving-shapes --set name=demo --set data.annotations=$(SHORT) --set data.features=$(SHAPES)/features \
+	--set data.workers=0 --set training.start_from=build/demo/warm-start --set training.epochs=1 \
+	--set optimizer.warmup_steps=20 --set optimizer.drop_epochs=[] --set training.ema=0.98 --seeds 3
 
 demo-model: $(STAMP) ## make the demo model, and the numbers of docs/moving-shapes.md, from nothing (hours)
 	@mkdir -p $(RESULTS)
@@ -54,9 +59,10 @@ demo-model: $(STAMP) ## make the demo model, and the numbers of docs/moving-shap
 	$(TUNE) synthesize $(SHAPES) --split test --videos 60 --jobs $(JOBS)
 	@for file in val val_absent test test_absent; do $(TUNE) extract $(SHAPES)/$$file.jsonl $(SHAPES)/videos \
 		$(SHAPES)/features -b moving-shapes --backbone demo --jobs $(JOBS) || exit 1; done
-	$(BIN)/python -m demo.warm_start build/demo/clip $(SHAPES) build/demo/warm-start $(RECIPE)
+	$(BIN)/python -m demo.warm_start build/demo/clip $(SHAPES) build/demo/warm-start $(RECIPE) --set model.layers=4
 	$(TUNE) train moving-shapes $(RECIPE) --set training.start_from=build/demo/warm-start --run $(HEAD)
 	$(BIN)/python -m demo.pack head $(HEAD) $(SHAPES)
+	$(TUNE) calibrate src/r2tuning/assets/demo/head moving-shapes --annotations $(SHAPES) --force
 	$(TUNE) $(SCORE) --split test --bins --json $(RESULTS)/test.json --predictions $(RESULTS)/test.jsonl
 	$(TUNE) $(SCORE) --split val --predictions $(RESULTS)/val.jsonl
 	@for split in val test; do $(BIN)/python -m demo.kinds $(RESULTS)/$$split.jsonl $(SHAPES)/$$split.jsonl \
@@ -64,6 +70,15 @@ demo-model: $(STAMP) ## make the demo model, and the numbers of docs/moving-shap
 	$(BIN)/python -m demo.zero_shot $(SHAPES) --json $(RESULTS)/zero-shot.json
 	$(BIN)/python -m demo.absent $(SHAPES) src/r2tuning/assets/demo/head --json $(RESULTS)/absent.json \
 		--plot docs/images/moving-shapes-absent.png
+	$(BIN)/python -m demo.calibration $(SHAPES) src/r2tuning/assets/demo/head --json $(RESULTS)/scores.json \
+		--plot docs/images/scores-reliability.png
+	$(BIN)/python -m demo.summaries $(SHAPES) src/r2tuning/assets/demo/head --json $(RESULTS)/summaries.json
+	$(BIN)/python -m demo.attention_share $(SHAPES) demo --queries 100 --json $(RESULTS)/attention-share.json
+	@mkdir -p $(SHORT)
+	@head -n 1920 $(SHAPES)/train.jsonl > $(SHORT)/train.jsonl
+	@cp $(SHAPES)/val.jsonl $(SHORT)
+	$(TUNE) $(ABLATE) --paper refinement --run build/demo/refinement --json $(RESULTS)/refinement.json
+	$(TUNE) $(ABLATE) --paper calibration --run build/demo/calibration --json $(RESULTS)/calibration.json
 	$(BIN)/python -m demo.report $(SHAPES) $(RESULTS)
 
 # One thread per worker: two workers with two threads each fight for the cores of a small machine.

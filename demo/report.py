@@ -351,8 +351,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "calibration", "mAP without, with each and with both calibrating losses", draw_calibration(cells)
         )
         text = replace_section(text, "calibration", tabulate_cells(cells) + picture)
-    if has("baseline"):
-        text = replace_section(text, "baseline", tabulate_cells(read_table(options.results / "baseline.json")))
     write_atomically(document, text, force=True)
 
 

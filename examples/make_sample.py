@@ -9,12 +9,12 @@ from r2tuning.output.files import write_atomically
 from r2tuning.synthetic import describe, make_video, write_video
 from r2tuning.synthetic.annotate import to_line
 
-SEED = 49
-"""Of the test split, which training never sees. One of five videos of at most 90 s, of the first 60, of which the model
-answers three queries of several kinds well; with others it fails (docs/moving-shapes.md says how often)."""
+SEED = 1
+"""Of the test split, which training never sees. One of two videos of at most 70 s, of the first 60, of which the model
+answers three queries of three kinds with IoU 0.8; with others it fails (docs/moving-shapes.md says how often)."""
 
-QUERIES = (2, 1, 0)
-"""Which of the video's queries: a place, an action, and an action in a place."""
+QUERIES = (3, 4, 1)
+"""Which of the video's queries: a place, who circles whom, and who is next to whom."""
 
 FOLDER = Path(__file__).resolve().parent
 

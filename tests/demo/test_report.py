@@ -96,7 +96,6 @@ def test_every_result_has_its_place(
         for video, layer in (("0", "0"), ("0.1", "0"), ("0", "0.1"), ("0.1", "0.1"))
     ]
     save_table(tmp_path / "calibration.json", losses)
-    save_table(tmp_path / "baseline.json", [({"model.layers": k}, 10.0 * int(k)) for k in ("1", "4")])
     main([str(folder), str(tmp_path), "--docs", str(docs)])
     assert capsys.readouterr().err == ""
     text = (docs / "moving-shapes.md").read_text(encoding="utf-8")
@@ -107,7 +106,6 @@ def test_every_result_has_its_place(
     assert "| best moment | 0.812 |" in section(docs, "absent")
     assert "| forward | 3 | 33.00 ± 0.50 |" in section(docs, "refinement")
     assert section(docs, "calibration").count("40.00 ± 0.50") == 4
-    assert "| 4 | 40.00 ± 0.50 |" in section(docs, "baseline")
     charts = {path.name for path in (docs / "images").iterdir()}
     assert charts == {f"moving-shapes-{n}.png" for n in ("statistics", "lengths", "refinement", "calibration")}
     main([str(folder), str(tmp_path), "--docs", str(docs)])  # again: the same

@@ -259,7 +259,9 @@ def test_a_run_starts_from_another_checkpoint(charades: Path, tmp_path: Path) ->
     for name, value in shallow.items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=1e-9)
     from_shallow = [f"training.start_from={tmp_path / 'shallow' / 'last'}", "training.epochs=1"]
-    with pytest.raises(TrainingError, match=r"last: takes 1 steps, the model to train 2, and gates .*layers=1 or fewer"):
+    with pytest.raises(
+        TrainingError, match=r"last: takes 1 steps, the model to train 2, and gates .*layers=1 or fewer"
+    ):
         train(make_recipe(charades, *from_shallow), tmp_path / "deeper")
     with pytest.warns(CheckpointWarning, match=r"was trained on features of openai/clip-vit-base-patch32, and goes on"):
         train(make_recipe(charades, *start, "backbone=ViT-B/16"), tmp_path / "fourth")
