@@ -19,7 +19,7 @@ Sampling = Literal["exact", "fast", "keyframe"]
 ``keyframe`` from key frames only (fastest; far from the asked times where those are rare)."""
 
 Engine = Literal["torch", "onnx-int8"]
-"""What runs CLIP's image tower: ``torch`` as published, or ``onnx-int8`` in 8-bit integers, about twice as fast on a CPU."""
+"""What runs CLIP's image tower: ``torch`` as published, or ``onnx-int8``, in 8-bit integers and faster on a CPU."""
 
 
 @dataclass(frozen=True)
