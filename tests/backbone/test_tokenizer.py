@@ -39,7 +39,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def test_tokens_are_those_of_transformers(folder: Path) -> None:
     (folder / "config.json").write_text('{"model_type": "clip"}')
     theirs, ours = AutoTokenizer.from_pretrained(folder), load_tokenizer(folder)
-    assert ours.get_vocab_size() == len(theirs) == 1004
+    assert ours.get_vocab_size() == len(theirs) > 1000
     for sentence in SENTENCES:
         assert ours.encode(sentence).ids == theirs(sentence, verbose=False)["input_ids"], sentence
 

@@ -59,7 +59,7 @@ def score_frames(tokens: Tensor) -> Tensor:
 
     Example:
         >>> score_frames(torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [1.0, 0.0]])).round(decimals=2)
-        tensor([0.1000, 0.1900, 0.0000, 1.0000])
+        tensor([0.0000, 0.0300, 0.2700, 1.0000])
     """
     frames = len(tokens)
     if frames == 1:
