@@ -379,3 +379,13 @@ def test_any_bytes_can_be_read(data, codec, boxed):
     assert read is not None
     facts = read(memoryview(data))
     assert facts is None or isinstance(facts, PacketFacts)
+
+
+def test_key_frames_of_hevc_come_in_order_and_none_is_lost(tmp_path):
+    # Over 128 frames apart: without those between, the decoder counts wrongly in which order they are shown.
+    options = X265.replace("keyint=20:min-keyint=20", "keyint=150:min-keyint=150") + "open-gop=1"
+    path = write_moving(tmp_path / "a.mkv", "libx265", {"x265-params": options, "preset": "ultrafast"}, frames=700)
+    times = np.concatenate([batch.times for batch in sample_frames(path, 0.5, SIZE, sampling="keyframe")])
+    centres, keys = np.arange(14) * 2.0 + 1.0, np.arange(5) * 6.0
+    nearest = np.abs(centres[:, None] - keys).argmin(axis=1)  # of two equally near, the earlier
+    np.testing.assert_allclose(times, keys[nearest], atol=1e-6)

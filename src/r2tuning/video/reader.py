@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
 import numpy as np
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -138,8 +139,17 @@ class FrameReader:
             self._stream.codec_context.skip_frame = "NONKEY"
             packets = (packet for packet in packets if packet.is_keyframe)
         first, last = self._timeline.ticks[0], self._timeline.ticks[-1]
-        for frame in decode_frames(self._stream, packets):
+        for frame in self._decode(packets):
             if self._timeline.stamped and frame.pts is not None and not first <= frame.pts <= last:
                 continue  # its time is damaged, which the timeline has counted
             yield self._coverage.add(frame), frame
         self.finished = True
+
+    def _decode(self, packets: Iterable[Packet[VideoStream]]) -> Iterator[VideoFrame]:
+        if not self._keyframes or self._stream.codec_context.name != "hevc":
+            yield from decode_frames(self._stream, packets)
+            return
+        # FFmpeg's HEVC decoder swaps key frames that come without those between, and loses the last.
+        for packet in packets:
+            yield from decode_frames(self._stream, (packet,))
+            self._stream.codec_context.flush_buffers()
