@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from transformers import CLIPModel, CLIPTokenizer
 
-from demo.train_clip import SIDE
+from demo.tiny_clip import SIDE
 from r2tuning.backbone.loading import CLIP_MEAN, CLIP_STD
 from r2tuning.checkpoints import DOMAIN_FILE, Domain, resolve
 from r2tuning.checkpoints.demo import DEMO_FOLDER, DEMO_WORLD

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 import time
@@ -16,18 +15,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+from transformers import CLIPModel, CLIPTokenizer
 
 from demo.captions import caption_frames
 from demo.frames import COLOURS, SHAPES, SIZES, Frames, draw_frames
+from demo.tiny_clip import GRID, LONGEST_CAPTION, SIDE, make_clip, make_tokenizer
 from r2tuning.backbone.loading import CLIP_MEAN, CLIP_STD
 from r2tuning.cli.progress import show_progress
 
-SIDE, PATCH = 128, 16
-GRID = SIDE // PATCH
 GEOMETRY_FILE = "geometry.safetensors"
 NAMED = (COLOURS, SHAPES, SIZES)
-_LONGEST_CAPTION = 64  # tokens
 _KEPT = 28  # patches of a frame that are looked at, but in the last steps, which see all
 _WHOLE_FROM = 0.92  # of the steps
 _WEIGHTS = 0.5, 1.0, 1.0, 1.0, 1.0  # of geometry, names, captions, looks, looks of actors
@@ -108,65 +105,6 @@ def _scalar(value: float) -> nn.Parameter:
     return nn.Parameter(torch.tensor(value))
 
 
-def make_tokenizer(corpus: list[str]) -> CLIPTokenizer:
-    """A byte-level tokenizer of CLIP's kind that has the corpus's words as single tokens, and any other in parts."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-
-    learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    learner.normalizer = normalizers.Lowercase()
-    learner.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
-    trainer = trainers.BpeTrainer(
-        vocab_size=4000,
-        min_frequency=2,
-        end_of_word_suffix="</w>",
-        show_progress=False,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-    )
-    learner.train_from_iterator(corpus, trainer)
-    model = json.loads(learner.to_str())["model"]
-    merges = [tuple(pair) for pair in model["merges"]]
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokens = [*letters, *(letter + "</w>" for letter in letters), *("".join(pair) for pair in merges)]
-    tokens = [*dict.fromkeys(tokens), "<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(vocab={token: index for index, token in enumerate(tokens)}, merges=merges)
-
-
-def make_clip(tokenizer: CLIPTokenizer, width: int = 160, text_width: int = 128) -> CLIPModel:
-    """An untrained CLIP of eight layers per tower."""
-    config = CLIPConfig(
-        vision_config={
-            "hidden_size": width,
-            "intermediate_size": 3 * width,
-            "num_hidden_layers": 8,
-            "num_attention_heads": width // 32,
-            "hidden_act": "gelu",
-            "image_size": SIDE,
-            "patch_size": PATCH,
-        },
-        text_config={
-            "hidden_size": text_width,
-            "intermediate_size": 2 * text_width,
-            "num_hidden_layers": 8,
-            "num_attention_heads": 4,
-            "hidden_act": "gelu",
-            "vocab_size": len(tokenizer),
-            "max_position_embeddings": _LONGEST_CAPTION,
-            "bos_token_id": tokenizer.bos_token_id,
-            "eos_token_id": tokenizer.eos_token_id,
-        },
-        projection_dim=128,
-    )
-    clip = CLIPModel(config)
-    # transformers' own initialization is made for wide towers: signals of narrow ones would start near 0.
-    for name, parameter in clip.named_parameters():
-        if parameter.ndim == 2 and "embedding" not in name:
-            nn.init.trunc_normal_(parameter, std=parameter.shape[1] ** -0.5)
-    nn.init.trunc_normal_(clip.vision_model.embeddings.patch_embedding.weight, std=(3 * PATCH**2) ** -0.5)
-    return clip
-
-
 class Captioned(torch.utils.data.Dataset[dict[str, Tensor]]):
     """Batches by number, from a first on: pixels, tokens, truths."""
 
@@ -216,7 +154,7 @@ def choose_patches(touched: Tensor, count: int, noise: torch.Generator) -> Tenso
 
 
 def _tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
-    rows = [row[:_LONGEST_CAPTION] for row in tokenizer(texts)["input_ids"]]
+    rows = [row[:LONGEST_CAPTION] for row in tokenizer(texts)["input_ids"]]
     tokens = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
     for row, ids in zip(tokens, rows, strict=True):
         row[: len(ids)] = torch.tensor(ids)

@@ -19,7 +19,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPModel
 
-from demo.train_clip import GEOMETRY_FILE, GRID
+from demo.tiny_clip import GRID
+from demo.train_clip import GEOMETRY_FILE
 from r2tuning.checkpoints.files import save_checkpoint
 from r2tuning.features.store import FeatureStore
 from r2tuning.model.layers import FeatureMap
