@@ -78,7 +78,7 @@ def _draw_points(axes: Axes, diagram: ReliabilityDiagram) -> None:
     axes.set_ylabel(diagram.truth, fontsize=9)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes.yaxis.set_major_formatter(PercentFormatter(1))
-    axes.legend(frameon=False, fontsize=9, loc="upper left")
+    axes.legend(frameon=False, fontsize=9, loc="lower right")
     _finish(axes)
 
 
