@@ -55,11 +55,11 @@ demo-model: $(STAMP) ## make the demo model, and the numbers of docs/moving-shap
 	$(BIN)/python -m demo.train_clip build/demo/clip
 	$(BIN)/python -m demo.pack clip build/demo/clip
 	$(BIN)/python -m demo.features build/demo/frames $(SHAPES)
-	$(TUNE) synthesize $(SHAPES) --split val --videos 40 --jobs $(JOBS)
-	$(TUNE) synthesize $(SHAPES) --split test --videos 60 --jobs $(JOBS)
+	$(TUNE) synthesize $(SHAPES) --split val --videos 60 --jobs $(JOBS)
+	$(TUNE) synthesize $(SHAPES) --split test --videos 80 --jobs $(JOBS)
 	@for file in val val_absent test test_absent; do $(TUNE) extract $(SHAPES)/$$file.jsonl $(SHAPES)/videos \
 		$(SHAPES)/features -b moving-shapes --backbone demo --jobs $(JOBS) || exit 1; done
-	$(BIN)/python -m demo.warm_start build/demo/clip $(SHAPES) build/demo/warm-start $(RECIPE) --set model.layers=4
+	$(BIN)/python -m demo.warm_start build/demo/frames $(SHAPES) build/demo/warm-start $(RECIPE)
 	$(TUNE) train moving-shapes $(RECIPE) --set training.start_from=build/demo/warm-start --run $(HEAD)
 	$(BIN)/python -m demo.pack head $(HEAD) $(SHAPES)
 	$(TUNE) calibrate src/r2tuning/assets/demo/head moving-shapes --annotations $(SHAPES) --force

@@ -81,14 +81,14 @@ def caption_frames(
             shown += [clause[0].subject, _change_look(chance, clause[0].subject)]
             before += [_begin_sentence(chance, attributes[row]) if chance.random() < 0.5 else ""] * 2
     shown, before = shown[:looks], before[:looks]
-    coverage = _cover(geometry, grid)
+    coverage = cover(geometry, grid)
     return Batch(
         [phrase(chance, meaning) for meaning in meanings],
         np.stack([_judge(meaning, places, attributes, geometry) for meaning in meanings], axis=1),
         [beginning + say_look(chance, look) for beginning, look in zip(before, shown, strict=True)],
         np.array([not beginning for beginning in before]),
         np.stack([_judge_patches(look, attributes, coverage) for look in shown], axis=2),
-        _find_owners(coverage),
+        find_owners(coverage),
         (coverage > _TOUCHED).any(axis=1),
     )
 
@@ -246,7 +246,7 @@ def _judge_patches(look: Look, attributes: NDArray[np.int8], coverage: NDArray[n
     return _any(_both(np.broadcast_to(own, seen.shape), seen), axis=1)
 
 
-def _cover(geometry: NDArray[np.float32], grid: int) -> NDArray[np.float32]:
+def cover(geometry: NDArray[np.float32], grid: int) -> NDArray[np.float32]:
     """Share of each patch that an actor's disc covers, ``[B, actors, patches]``; sampled at 4 × 4 points."""
     points = (np.arange(grid * 4) + 0.5) / (grid * 4)
     x, y, radius = (geometry[..., index, None, None] for index in range(3))
@@ -255,7 +255,7 @@ def _cover(geometry: NDArray[np.float32], grid: int) -> NDArray[np.float32]:
     return inside.reshape(shape).mean(axis=(3, 5)).reshape(*geometry.shape[:2], grid * grid).astype(np.float32)
 
 
-def _find_owners(coverage: NDArray[np.float32]) -> NDArray[np.int8]:
+def find_owners(coverage: NDArray[np.float32]) -> NDArray[np.int8]:
     """The one actor that is seen in a patch, ``[B, patches]``; -1 where there is none, or another one too."""
     alone = ((coverage > _COVERED).sum(axis=1) == 1) & ((coverage > _TOUCHED).sum(axis=1) == 1)
     return np.where(alone, coverage.argmax(axis=1), -1).astype(np.int8)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 
+import torch
 from torch import nn
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
@@ -69,4 +71,26 @@ def make_clip(tokenizer: CLIPTokenizer, width: int = 160, text_width: int = 128)
         if parameter.ndim == 2 and "embedding" not in name:
             nn.init.trunc_normal_(parameter, std=parameter.shape[1] ** -0.5)
     nn.init.trunc_normal_(clip.vision_model.embeddings.patch_embedding.weight, std=(3 * PATCH**2) ** -0.5)
+    write_positions(clip, 5.0)
     return clip
+
+
+@torch.no_grad()
+def write_positions(clip: CLIPModel, loudness: float) -> None:
+    """Lets every patch say where it is.
+
+    Position embeddings begin next to silent beside patches, and nothing that a caption says of one frame asks for more:
+    a CLIP trained so cannot tell left from right, and nobody can see by its features what moves.
+
+    Args:
+        clip: Whose position embeddings are changed.
+        loudness: Of each coordinate, to be compared with the length of a patch's embedding.
+    """
+    width = clip.config.vision_config.hidden_size
+    x, y = torch.meshgrid(*[torch.linspace(-1, 1, GRID)] * 2, indexing="xy")
+    waves = [
+        wave(math.pi * times * side) for side in (x, y) for times in (0.5, 1.0, 2.0) for wave in (torch.sin, torch.cos)
+    ]
+    codes = torch.stack(waves, dim=-1).flatten(0, 1)
+    directions, _ = torch.linalg.qr(torch.randn(width, codes.shape[1], generator=torch.Generator().manual_seed(0)))
+    clip.vision_model.embeddings.position_embedding.weight[1:] += loudness / 3**0.5 * codes @ directions.T

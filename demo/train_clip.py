@@ -4,65 +4,41 @@ from __future__ import annotations
 
 import argparse
 import math
+import multiprocessing
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import CLIPModel, CLIPTokenizer
 
+from demo.batches import NAMED, Captioned, Settings
 from demo.captions import caption_frames
-from demo.frames import COLOURS, SHAPES, SIZES, Frames, draw_frames
-from demo.tiny_clip import GRID, LONGEST_CAPTION, SIDE, make_clip, make_tokenizer
-from r2tuning.backbone.loading import CLIP_MEAN, CLIP_STD
+from demo.frames import Frames, draw_frames
+from demo.tiny_clip import GRID, SIDE, make_clip, make_tokenizer
+from demo.told import FACTS
 from r2tuning.cli.progress import show_progress
+from r2tuning.synthetic.queries import choose_queries
+from r2tuning.synthetic.script import Split
+from r2tuning.synthetic.staging import make_video
 
-GEOMETRY_FILE = "geometry.safetensors"
-NAMED = (COLOURS, SHAPES, SIZES)
-_KEPT = 28  # patches of a frame that are looked at, but in the last steps, which see all
-_WHOLE_FROM = 0.92  # of the steps
-_WEIGHTS = 0.5, 1.0, 1.0, 1.0, 1.0  # of geometry, names, captions, looks, looks of actors
+_WEIGHTS = 0.5, 1.0, 1.0, 1.0, 1.0, 0.05  # of geometry, names, captions, looks, looks of actors, facts
+_RARE = 8.0  # how much more a fact that is told counts than one that is not
 _LOG_EVERY, _SAVE_EVERY = 50, 200  # steps
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How the CLIP is trained.
-
-    Attributes:
-        steps: Of the optimizers.
-        seeing: The first of them, in which the vision tower learns to name what it sees, without sentences.
-        batch: Frames per step.
-        captions: Sentences about frames per step.
-        looks: Phrases about single actors per step.
-        lr: Highest learning rate.
-        warmup: Steps over which it rises.
-        seed: Of the weights, and of what is drawn.
-    """
-
-    steps: int = 2700
-    seeing: int = 1600
-    batch: int = 64
-    captions: int = 40
-    looks: int = 48
-    lr: float = 2e-3
-    warmup: int = 300
-    seed: int = 0
 
 
 class Trainee(nn.Module):
     """The CLIP, and what is only needed to train it.
 
-    Besides the sentences, the tokens of actors are asked for colour, shape and size, and those of their centres for
-    position, radius and rotation: a CLIP of the real world picks these up from its millions of captions, ours has to be
-    asked (from sentences alone it learned colours in half an hour, but no shapes). The CLIP does not hold these heads;
-    that of geometry is saved beside it, for `demo.warm_start`.
+    Besides the sentences, the tokens of actors are asked for colour, shape and size, and for the actor's position,
+    radius and rotation: a CLIP of the real world picks these up from its millions of captions, ours has to be
+    asked (from sentences alone it learned colours in half an hour, but no shapes). Words are asked what they tell: no
+    single frame shows that "sinks" and "falls" mean the same. R² reads several layers with one set of weights, so the
+    last two are asked alike. The CLIP does not hold these heads.
     """
 
     def __init__(self, clip: CLIPModel) -> None:
@@ -71,16 +47,25 @@ class Trainee(nn.Module):
         width = clip.config.vision_config.hidden_size
         self.geometry = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 5))
         self.names = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, sum(map(len, NAMED))))
+        text_width = clip.config.text_config.hidden_size
+        self.facts = nn.Sequential(nn.LayerNorm(text_width), nn.Linear(text_width, len(FACTS)))
         self.frame_scale, self.frame_bias = _scalar(math.log(10.0)), _scalar(-4.0)
         self.patch_scale, self.patch_bias = _scalar(math.log(10.0)), _scalar(-4.0)
 
-    def look(self, pixels: Tensor, kept: Tensor) -> Tensor:
-        """Tokens ``[B, 1 + P, width]`` of frames of which only the patches ``kept [B, P]``, sorted, are seen."""
+    def look(self, pixels: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+        """What the last two layers make of frames of which only the patches ``kept [B, P]``, sorted, are seen.
+
+        Returns:
+            Tokens ``[B, 1 + P, width]`` of the last layer, and of the one before.
+        """
         tower = self.clip.vision_model
         tokens = tower.embeddings(pixels)
         rows = torch.arange(len(pixels))[:, None]
-        tokens = torch.cat([tokens[:, :1], tokens[rows, kept + 1]], dim=1)
-        return tower.encoder(inputs_embeds=tower.pre_layrnorm(tokens)).last_hidden_state
+        tokens = tower.pre_layrnorm(torch.cat([tokens[:, :1], tokens[rows, kept + 1]], dim=1))
+        before = tokens
+        for layer in tower.encoder.layers:
+            before, tokens = tokens, layer(tokens, attention_mask=None)
+        return tokens, before
 
     def compare(self, hidden: Tensor, captions: Tensor, looks: Tensor, alone: Tensor) -> tuple[Tensor, Tensor]:
         """Logits ``[B, M]`` of captions and ``[B, P, L + A]`` of looks for tokens of frames.
@@ -94,6 +79,11 @@ class Trainee(nn.Module):
         said = torch.cat([self.embed(looks, 1), self.embed(looks[alone], 0)])
         return frames, projected[:, 1:] @ said.T * self.patch_scale.exp() + self.patch_bias
 
+    def tell(self, tokens: Tensor) -> Tensor:
+        """Logits of the facts that the words of texts tell, by the last two layers, ``[2, texts, words, facts]``."""
+        states = self.clip.text_model(input_ids=tokens, output_hidden_states=True).hidden_states
+        return torch.stack([self.facts(states[-1]), self.facts(states[-2])])
+
     def embed(self, tokens: Tensor, before: int) -> Tensor:
         """Unit vectors of texts, read so many tokens before the end token, which has the highest number."""
         text = self.clip.text_model(input_ids=tokens).last_hidden_state
@@ -105,60 +95,19 @@ def _scalar(value: float) -> nn.Parameter:
     return nn.Parameter(torch.tensor(value))
 
 
-class Captioned(torch.utils.data.Dataset[dict[str, Tensor]]):
-    """Batches by number, from a first on: pixels, tokens, truths."""
+def facts_loss(logits: Tensor, facts: Tensor, tokens: Tensor) -> Tensor:
+    """Binary cross-entropy of what words tell, summed over facts; those that are told count more, as they are few.
 
-    def __init__(self, frames: Frames, tokenizer: CLIPTokenizer, settings: Settings, first: int) -> None:
-        self.frames, self.tokenizer, self.settings, self.first = frames, tokenizer, settings, first
-
-    def __len__(self) -> int:
-        return self.settings.steps - self.first
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        settings = self.settings
-        chance = Random(f"captions {settings.seed} {self.first + index}")
-        indices = sorted(chance.sample(range(len(self.frames.places)), settings.batch))
-        batch = caption_frames(chance, self.frames, indices, settings.captions, settings.looks, GRID)
-        # A little noise and light: videos are compressed, drawn frames are not.
-        noise = torch.Generator().manual_seed(chance.getrandbits(32))
-        pixels = torch.from_numpy(self.frames.pixels[indices]).float()
-        grain = torch.randn(pixels.shape[1:], generator=noise).roll(chance.randrange(SIDE), -1)
-        pixels += grain * chance.uniform(0, 5)
-        pixels *= 0.93 + 0.14 * torch.rand(len(pixels), 1, 1, 1, generator=noise)
-        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
-        whole = self.first + index >= settings.steps * _WHOLE_FROM
-        kept = choose_patches(torch.from_numpy(batch.touched), GRID**2 if whole else _KEPT, noise)
-        rows = torch.arange(len(pixels))[:, None]
-        attributes = torch.from_numpy(self.frames.attributes[indices]).long()
-        owners = torch.from_numpy(batch.owners)[rows, kept].long()
-        tensors = {
-            "pixels": (pixels.clamp_(0, 255).div_(255) - mean) / std,
-            "kept": kept,
-            "names": torch.where(owners[..., None] < 0, -1, attributes[rows, owners, : len(NAMED)]),
-            "geometry": torch.from_numpy(self.frames.geometry[indices]),
-        }
-        if self.first + index < settings.seeing:
-            return tensors
-        return tensors | {
-            "captions": _tokenize(self.tokenizer, batch.captions),
-            "looks": _tokenize(self.tokenizer, batch.looks),
-            "alone": torch.from_numpy(batch.alone),
-            "caption_truth": torch.from_numpy(batch.caption_truth),
-            "look_truth": torch.from_numpy(batch.look_truth)[rows, kept],
-        }
-
-
-def choose_patches(touched: Tensor, count: int, noise: torch.Generator) -> Tensor:
-    """Numbers of ``count`` patches of each frame, sorted: those that show actors, then any others."""
-    return (touched.float() + torch.rand(touched.shape, generator=noise)).topk(count).indices.sort().values
-
-
-def _tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
-    rows = [row[:LONGEST_CAPTION] for row in tokenizer(texts)["input_ids"]]
-    tokens = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
-    for row, ids in zip(tokens, rows, strict=True):
-        row[: len(ids)] = torch.tensor(ids)
-    return tokens
+    Args:
+        logits: ``[layers, texts, words, facts]``.
+        facts: ``[texts, words, facts]``.
+        tokens: ``[texts, words]``, 0 after the end.
+    """
+    real = tokens > 0
+    losses = functional.binary_cross_entropy_with_logits(
+        logits, facts.expand_as(logits), reduction="none", pos_weight=torch.tensor(_RARE)
+    )
+    return losses[:, real].sum(dim=-1).mean()
 
 
 def contrast(logits: Tensor, truth: Tensor) -> Tensor:
@@ -168,23 +117,20 @@ def contrast(logits: Tensor, truth: Tensor) -> Tensor:
     return torch.stack(parts).mean()
 
 
-def geometry_loss(guess: Tensor, kept: Tensor, truth: Tensor) -> Tensor:
-    """How wrong the tokens at the actors' centres are about position in the patch, radius and rotation.
+def geometry_loss(guess: Tensor, owners: Tensor, geometry: Tensor) -> Tensor:
+    """How wrong the tokens of actors are about where the actor is, its radius and rotation.
 
     Args:
         guess: ``[B, P, 5]``.
-        kept: Numbers ``[B, P]`` of the patches.
-        truth: ``[B, actors, 5]``.
+        owners: The actor that a token shows ``[B, P]``, negative for none.
+        geometry: Of the actors, ``[B, actors, 5]``.
     """
-    column = (truth[..., :2] * GRID).long().clamp(0, GRID - 1)
-    here = kept[:, None] == (column[..., 1] * GRID + column[..., 0])[..., None]
-    row, number, place = (here & (truth[..., 2] > 0)[..., None]).nonzero(as_tuple=True)
-    actor, token = truth[row, number], guess[row, place]
-    inside = actor[:, :2] * GRID - column[row, number] - 0.5
-    target = torch.cat([inside, (actor[:, 2:3] / 0.11).log(), actor[:, 3:]], dim=1)
-    error = functional.smooth_l1_loss(token, target, beta=0.2, reduction="none")
+    row, token = (owners >= 0).nonzero(as_tuple=True)
+    actor = geometry[row, owners[row, token]]
+    target = torch.cat([(actor[:, :2] - 0.5) * GRID, (actor[:, 2:3] / 0.11).log(), actor[:, 3:]], dim=1)
+    error = functional.smooth_l1_loss(guess[row, token], target, beta=0.2, reduction="none")
     turns = (actor[:, 3:].abs().sum(dim=1, keepdim=True) > 0).float()
-    weight = torch.cat([torch.ones_like(inside), torch.ones_like(turns) * 2, turns.expand(-1, 2) * 0.5], dim=1)
+    weight = torch.cat([torch.ones(len(actor), 2), torch.full_like(turns, 2), turns.expand(-1, 2) * 0.5], dim=1)
     return (error * weight).sum(dim=1).mean()
 
 
@@ -250,8 +196,13 @@ def train(frames: Frames, settings: Settings, folder: Path) -> None:
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         first = state["step"]
+    queries = collect_queries("train", len(frames.vids))
     loader = torch.utils.data.DataLoader(
-        Captioned(frames, tokenizer, settings, first), batch_size=None, shuffle=False, num_workers=1, prefetch_factor=3
+        Captioned(frames, queries, tokenizer, settings, first),
+        batch_size=None,
+        shuffle=False,
+        num_workers=1,
+        prefetch_factor=3,
     )
     begin, log = time.monotonic(), []
     for step, batch in enumerate(loader, start=first):
@@ -281,35 +232,37 @@ def train(frames: Frames, settings: Settings, folder: Path) -> None:
         model.clip.logit_scale.copy_(model.frame_scale)
     model.clip.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    save_file(model.geometry.state_dict(), folder / GEOMETRY_FILE)
-    values = validate(
-        model, tokenizer, draw_frames(folder.parent / "frames", "val", 40, SIDE, 2, lambda _done, _of: None)
-    )
+    values = validate(model, tokenizer, folder.parent / "frames")
     print("val " + " ".join(f"{value:.3f}" for value in values))
 
 
 def judge(model: Trainee, batch: dict[str, Tensor]) -> tuple[list[Tensor], list[float]]:
-    """Losses in the order of `_WEIGHTS`; shares of shapes, captions and looks on actors that are right."""
-    hidden = model.look(batch["pixels"], batch["kept"])
-    names, owned = model.names(hidden[:, 1:]), batch["names"][..., 0] >= 0
+    """Losses in the order of `_WEIGHTS`; shares of shapes, captions, looks on actors, and told facts that are right."""
+    hidden, before = model.look(batch["pixels"], batch["kept"])
+    owned = batch["names"][..., 0] >= 0
+    names = [model.names(tokens[:, 1:]) for tokens in (hidden, before)]
+    places = [geometry_loss(model.geometry(t[:, 1:]), batch["owners"], batch["geometry"]) for t in (hidden, before)]
     parts = [
-        geometry_loss(model.geometry(hidden[:, 1:]), batch["kept"], batch["geometry"]),
-        names_loss(names, batch["names"]),
+        torch.stack(places).mean(),
+        torch.stack([names_loss(logits, batch["names"]) for logits in names]).mean(),
     ]
-    shapes = names.split([len(kind) for kind in NAMED], dim=-1)[1][owned].argmax(dim=-1)
+    shapes = names[0].split([len(kind) for kind in NAMED], dim=-1)[1][owned].argmax(dim=-1)
     scores = [float((shapes == batch["names"][owned][:, 1]).float().mean())]
     if "captions" in batch:
         alone = batch["alone"]
         captions, looks = model.compare(hidden, batch["captions"], batch["looks"], alone)
         truth = torch.cat([batch["look_truth"], batch["look_truth"][..., alone]], dim=-1)
+        facts = model.tell(batch["sentences"])
         parts += [
             contrast(captions, batch["caption_truth"]),
             contrast(looks, truth),
             # Ground behind actors is easily told; which actor is meant is what has to be learned.
             contrast(looks[owned], truth[owned]),
+            facts_loss(facts, batch["facts"], batch["sentences"]),
         ]
         scores.append(score_guesses(captions, batch["caption_truth"]))
         scores.append(score_guesses(looks[owned], truth[owned]))
+        scores.append(score_guesses(facts[0], batch["facts"]))
     return parts, scores
 
 
@@ -324,10 +277,22 @@ def collect_words(frames: Frames, seed: int) -> list[str]:
     return corpus
 
 
+def collect_queries(split: Split, videos: int) -> list[str]:
+    """What is asked of the first videos of seed 0."""
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        found = pool.starmap(_ask, [(seed, split) for seed in range(videos)], chunksize=8)
+    return [text for texts in found for text in texts]
+
+
+def _ask(seed: int, split: Split) -> list[str]:
+    return [query.text for query in choose_queries(make_video(seed, split))]
+
+
 @torch.inference_mode()
-def validate(model: Trainee, tokenizer: CLIPTokenizer, frames: Frames) -> list[float]:
+def validate(model: Trainee, tokenizer: CLIPTokenizer, folder: Path) -> list[float]:
     """Losses and scores, as in training, on other videos."""
-    data = Captioned(frames, tokenizer, Settings(seed=99, seeing=0), 0)
+    frames = draw_frames(folder, "val", 40, SIDE, 2, lambda _done, _of: None)
+    data = Captioned(frames, collect_queries("val", 40), tokenizer, Settings(seed=99, seeing=0), 0)
     rows = []
     for step in range(12):
         parts, scores = judge(model, data[step])

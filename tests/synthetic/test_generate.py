@@ -10,14 +10,14 @@ from r2tuning.errors import OutputError
 from r2tuning.synthetic import describe_absent, make_video, synthesize
 from r2tuning.synthetic.generate import MOST_PER_SEED
 
-# Its first two videos of the validation split are 82 s long together: the least of 130 seeds.
-SEED = 124
+# Its first two videos of the validation split are 72 s long together: the least of 400 seeds.
+SEED = 219
 
 
 @pytest.fixture(scope="module")
 def seed() -> int:
     first, second = (make_video(SEED * MOST_PER_SEED + number, "val") for number in range(2))
-    assert first.duration + second.duration == 82  # or the world has changed: look for another short seed
+    assert first.duration + second.duration == 72  # or the world has changed: look for another short seed
     return SEED
 
 

@@ -12,13 +12,13 @@ from r2tuning.synthetic.motion import pose_at
 from r2tuning.synthetic.script import FPS, Act
 from r2tuning.synthetic.vocabulary import Action, Shape, Size
 
-SHORTEST_ACT, LONGEST_ACT = 5.0, 14.0
-"""Seconds. Longer journeys would be too slow to see from one sampled frame to the next, 2 s apart."""
+SHORTEST_ACT, LONGEST_ACT = 7.0, 15.0
+"""Seconds. Shorter acts would be seen in too few sampled frames, 2 s apart; longer journeys hardly differ between two."""
 
 MARGIN = 0.02
 """Heights that always stay free between an actor and the edge of the square."""
 
-SHORTEST_PATH = 0.4
+SHORTEST_PATH = 0.45
 """Heights that an actor travels at least in one act."""
 
 BESIDE_GAP = 0.03
@@ -32,6 +32,8 @@ _HEADINGS = {
 }
 _SIZES = tuple(Size)  # in order
 _JUMPS = (0.22, 0.34)
+_BLINKS = (1.47, 1.54)
+"""Seconds of a blink. Of frames 2 s apart, about every third is dark, never all or none of an act."""
 
 
 def divide_time(chance: Random, start: float, end: float, parts: int, shortest: float) -> list[float]:
@@ -156,7 +158,7 @@ def _choose_act(
             return None
         period = _jump_period(end - start)
     elif action is Action.BLINK:
-        period = chance.uniform(1.38, 1.54)
+        period = chance.uniform(*_BLINKS)
     widest = max(radii) + MARGIN
     if not all(widest <= value <= 1 - widest for value in (*origin, *target)):
         return None

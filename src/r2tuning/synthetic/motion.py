@@ -12,7 +12,7 @@ from r2tuning.synthetic.vocabulary import Action
 
 Floats = NDArray[np.float64]
 
-LIT_SHARE = 0.55
+LIT_SHARE = 0.68
 """Share of its period for which a blinking actor can be seen."""
 
 

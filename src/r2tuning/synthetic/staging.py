@@ -26,7 +26,7 @@ from r2tuning.synthetic.motion import pose_through, visible_shares
 from r2tuning.synthetic.script import WORLD_VERSION, Actor, Scene, Script, Split
 from r2tuning.synthetic.vocabulary import Action, Colour, Place, Shape, Size, is_held_out
 
-SHORTEST_SCENE, LONGEST_SCENE = 8.0, 28.0
+SHORTEST_SCENE, LONGEST_SCENE = 12.0, 30.0
 """Seconds."""
 
 LOWEST_VISIBLE, MEAN_VISIBLE = 0.45, 0.9
@@ -88,7 +88,7 @@ def make_video(seed: int, split: Split) -> Script:
 
 
 def _choose_cuts(chance: Random, duration: float) -> list[float]:
-    count = max(2, round(duration / chance.uniform(12, 19)))
+    count = max(2, round(duration / chance.uniform(16, 24)))
     while True:
         cuts = divide_time(chance, 0.0, duration, count, SHORTEST_SCENE)
         if max(end - start for start, end in pairwise(cuts)) <= LONGEST_SCENE:
@@ -129,7 +129,7 @@ def _stage_scene(chance: Random, cast: _Cast, place: Place, start: float, end: f
     if len(colours) < 2:
         colours.append(chance.choice([c for c in Colour if c not in (*place.hides, *colours)]))
     stage = _Stage(chance, cast, tuple(colours), start, end)
-    wanted = chance.choice((2, 3, 3, 4))
+    wanted = chance.choice((2, 2, 3, 3))
     if Action.CIRCLE in cast.actions and chance.random() < 0.5:
         stage.add_circling()
     elif chance.random() < 0.25:
