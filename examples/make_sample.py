@@ -9,12 +9,12 @@ from r2tuning.output.files import write_atomically
 from r2tuning.synthetic import describe, make_video, write_video
 from r2tuning.synthetic.annotate import to_line
 
-SEED = 1
-"""Of the test split, which training never sees. One of two videos of at most 70 s, of the first 60, of which the model
-answers three queries of three kinds with IoU 0.8; with others it fails (docs/moving-shapes.md says how often)."""
+SEED = 9
+"""Of the test split, which training never sees. Of the 25 first videos of at most 80 s one of those of which the model
+answers queries of three kinds with IoU 0.9; with others it can fail (docs/moving-shapes.md says how often)."""
 
-QUERIES = (3, 4, 1)
-"""Which of the video's queries: a place, who circles whom, and who is next to whom."""
+QUERIES = (1, 3, 2)
+"""Which of the video's queries: a place, an action, and two at the same time."""
 
 FOLDER = Path(__file__).resolve().parent
 
