@@ -47,8 +47,8 @@ SCORE := evaluate moving-shapes -c src/r2tuning/assets/demo/head --annotations $
 # Ablations train on the first 1,920 queries, once, from the same start.
 SHORT := build/demo/short
 ABLATE := ablate moving-shapes --set name=demo --set data.annotations=$(SHORT) --set data.features=$(SHAPES)/features \
-	--set data.workers=0 --set training.start_from=build/demo/warm-start --set training.epochs=1 \
-	--set optimizer.warmup_steps=20 --set optimizer.drop_epochs=[] --set training.ema=0.98 --seeds 3
+	--set data.workers=0 --set training.start_from=build/demo/warm-start-4 --set training.epochs=1 \
+	--set optimizer.warmup_steps=10 --set optimizer.drop_epochs=[] --set training.ema=0.95 --seeds 3
 
 demo-model: $(STAMP) ## make the demo model, and the numbers of docs/moving-shapes.md, from nothing (hours)
 	@mkdir -p $(RESULTS)
@@ -76,7 +76,8 @@ demo-model: $(STAMP) ## make the demo model, and the numbers of docs/moving-shap
 	$(BIN)/python -m demo.attention_share $(SHAPES) demo --queries 100 --json $(RESULTS)/attention-share.json
 	@mkdir -p $(SHORT)
 	@head -n 1920 $(SHAPES)/train.jsonl > $(SHORT)/train.jsonl
-	@cp $(SHAPES)/val.jsonl $(SHORT)
+	@head -n 100 $(SHAPES)/val.jsonl > $(SHORT)/val.jsonl
+	$(BIN)/python -m demo.warm_start build/demo/frames $(SHAPES) build/demo/warm-start-4 $(RECIPE) --set model.layers=4
 	$(TUNE) $(ABLATE) --paper refinement --run build/demo/refinement --json $(RESULTS)/refinement.json
 	$(TUNE) $(ABLATE) --paper calibration --run build/demo/calibration --json $(RESULTS)/calibration.json
 	$(BIN)/python -m demo.report $(SHAPES) $(RESULTS)

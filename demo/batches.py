@@ -37,7 +37,7 @@ class Settings:
         seed: Of the weights, and of what is drawn.
     """
 
-    steps: int = 2700
+    steps: int = 4400
     seeing: int = 1600
     batch: int = 64
     captions: int = 40

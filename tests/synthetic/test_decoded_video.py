@@ -142,7 +142,7 @@ def test_actions_are_seen_in_decoded_frames(tmp_path: Path) -> None:
     assert (np.diff(areas[Action.SHRINK]) < -0.05 * areas[Action.REST][0]).all()
 
     blinking = [bool(mask.sum() > 30) for mask in film(tmp_path, play_one(Action.BLINK), Shape.HEART)]
-    assert 0.4 < np.mean(blinking) < 0.7
+    assert 0.6 < np.mean(blinking) < 0.8
     assert len(set(blinking[10::20])) == 2
 
     heights = [

@@ -22,7 +22,7 @@ from r2tuning.output.files import write_atomically
 DOMAIN_FILE = "domain.safetensors"
 """Its name in a checkpoint folder, where it may be."""
 
-INSIDE = 0.999
+INSIDE = 0.95
 """Share of frames of the world that count as inside; one in a thousand is unusual enough to be taken for another's."""
 
 _WORLD = "world"
