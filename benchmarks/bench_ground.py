@@ -137,7 +137,7 @@ def main() -> None:
             if number:  # the first round warms the disk cache, and makes engines
                 taken[name].append((figures[0], figures[1]))
             if name != "naive" and number == 0:
-                print(name, [m["score"] for m in json.loads(output)["moments"]][:5], file=sys.stderr)
+                print(name, [m["score"] for m in json.loads(output)[0]["moments"]][:5], file=sys.stderr)
             elif number == 0:
                 print(name, output, file=sys.stderr)
     base = [statistics.median(values) for values in zip(*taken["naive"], strict=True)]

@@ -24,7 +24,9 @@ def list_facts(meaning: Meaning) -> Iterator[tuple[str, Enum]]:
         for look, whose, role in things:
             if look is not None:
                 yield "role", role
-                yield from ((f"look of {whose}", one) for one in (look.colour, look.shape, look.size) if one is not None)
+                yield from (
+                    (f"look of {whose}", one) for one in (look.colour, look.shape, look.size) if one is not None
+                )
         if clause.action is not None:
             yield f"action of {who}", clause.action
         if clause.corner is not None:

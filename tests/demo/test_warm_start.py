@@ -86,11 +86,14 @@ def test_what_is_missing_is_counted_in_any_scale(model: R2Tuning) -> None:
 
 @pytest.mark.parametrize(
     ("action", "value", "speed", "sign"),
-    [(Action.MOVE_LEFT, 0, -1.0, 1), (Action.MOVE_RIGHT, 0, 1.0, 1), (Action.FALL, 1, 1.0, 1), (Action.REST, 0, 1.0, -1)],
+    [
+        (Action.MOVE_LEFT, 0, -1.0, 1),
+        (Action.MOVE_RIGHT, 0, 1.0, 1),
+        (Action.FALL, 1, 1.0, 1),
+        (Action.REST, 0, 1.0, -1),
+    ],
 )
-def test_what_moves_as_asked_is_noticed(
-    model: R2Tuning, action: Action, value: int, speed: float, sign: int
-) -> None:
+def test_what_moves_as_asked_is_noticed(model: R2Tuning, action: Action, value: int, speed: float, sign: int) -> None:
     wire_comparing(model)
     channels, layer = Channels(), model.block.temporal_refinement.feed_forward
     asked = torch.zeros(128)

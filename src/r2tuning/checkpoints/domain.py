@@ -23,7 +23,7 @@ DOMAIN_FILE = "domain.safetensors"
 """Its name in a checkpoint folder, where it may be."""
 
 INSIDE = 0.95
-"""Share of frames of the world that count as inside; one in a thousand is unusual enough to be taken for another's."""
+"""Share of frames of the world that count as inside. What tells another world is that most of a video's are outside."""
 
 _WORLD = "world"
 

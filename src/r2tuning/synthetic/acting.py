@@ -13,7 +13,7 @@ from r2tuning.synthetic.script import FPS, Act
 from r2tuning.synthetic.vocabulary import Action, Shape, Size
 
 SHORTEST_ACT, LONGEST_ACT = 7.0, 15.0
-"""Seconds. Shorter acts would be seen in too few sampled frames, 2 s apart; longer journeys hardly differ between two."""
+"""Seconds. Shorter acts are seen in too few sampled frames, 2 s apart; longer journeys hardly differ between two."""
 
 MARGIN = 0.02
 """Heights that always stay free between an actor and the edge of the square."""
