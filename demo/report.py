@@ -294,9 +294,9 @@ def draw_lengths(bins: Sequence[Mapping[str, Any]]) -> bytes:
 
     def fill(axes: Sequence[Axes]) -> None:
         there = [each for each in bins if each["mAP"] is not None]
-        names = [f"{each['words']}\n({each['queries']} queries)" for each in there]
+        names = [f"{each['words']}\n(n = {each['queries']})" for each in there]
         axes[0].bar(names, [each["mAP"] for each in there], color=_COLOURS[0])
-        axes[0].set(title="Length of the query", xlabel="words", ylabel="MR mAP on test (%)", ylim=(0, 100))
+        axes[0].set(title="Length of the query", xlabel="words (n queries)", ylabel="MR mAP on test (%)", ylim=(0, 100))
 
     return draw(1, 1, fill)
 
