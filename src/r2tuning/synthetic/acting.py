@@ -33,7 +33,7 @@ _HEADINGS = {
 _SIZES = tuple(Size)  # in order
 _JUMPS = (0.22, 0.34)
 _BLINKS = (1.47, 1.54)
-"""Seconds of a blink. Of frames 2 s apart, about every third is dark, never all or none of an act."""
+"""Seconds of a blink. Of frames 2 s apart, about every third is dark: in an act never all, and hardly ever none."""
 
 
 def divide_time(chance: Random, start: float, end: float, parts: int, shortest: float) -> list[float]:
