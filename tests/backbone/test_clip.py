@@ -10,7 +10,8 @@ from tiny_clip import save_tiny_clip
 from transformers import CLIPModel
 
 from r2tuning.backbone import ClipBackbone
-from r2tuning.backbone.loading import CLIP_MEAN, CLIP_STD
+from r2tuning.backbone.loading import CLIP_MEAN, CLIP_STD, IMAGE, load_clip
+from r2tuning.backbone.tower import ImageTower, is_merged
 from r2tuning.errors import BackboneError, QueryError
 
 
@@ -55,6 +56,23 @@ def test_text_tower_equals_transformers_hidden_states(folder: Path, reference: C
         assert not features.truncated
         for k in range(layers):
             torch.testing.assert_close(features.values[k], hidden[k - layers][0], atol=1e-5, rtol=0)
+
+
+def test_towers_that_are_released_are_read_again(folder: Path, frames: np.ndarray) -> None:
+    backbone = ClipBackbone.load(folder)
+    seen, (said,) = backbone.encode_frames(frames), backbone.encode_queries(["a dog"])
+    backbone.release()
+    assert torch.equal(backbone.encode_frames(frames), seen)
+    assert torch.equal(backbone.encode_queries(["a dog"])[0].values, said.values)
+
+
+def test_weights_that_a_tower_merges_are_kept_once(folder: Path) -> None:
+    clip = load_clip(str(folder))
+    weights = clip.tower(IMAGE, "cpu", torch.float32)
+    merged = [name for name in weights if is_merged(name)]
+    assert len(merged) == 6 * clip.image.num_hidden_layers  # weights and biases of queries, keys and values
+    ImageTower(weights, clip.image, 4)
+    assert not any(name.startswith("encoder.") for name in weights)
 
 
 def test_batches_do_not_matter(folder: Path, frames: np.ndarray) -> None:

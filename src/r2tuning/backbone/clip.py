@@ -121,6 +121,11 @@ class ClipBackbone:
     def _text_tower(self) -> TextTower:
         return TextTower(self._clip.tower(TEXT, self.device, self.dtype), self._clip.text, self.layers)
 
+    def release(self) -> None:
+        """Gives back the memory of the towers; frames or sentences that come later read them again."""
+        for tower in ("_image_tower", "_text_tower"):
+            self.__dict__.pop(tower, None)
+
     @torch.inference_mode()
     def encode_frames(self, pixels: np.ndarray | Tensor) -> Tensor:
         """Runs the image tower.
@@ -138,7 +143,7 @@ class ClipBackbone:
         if frames.dtype != torch.uint8 or frames.shape[1:] != (3, self.image_size, self.image_size):
             expected = f"uint8 [n, 3, {self.image_size}, {self.image_size}]"
             raise ValueError(f"frames are {frames.dtype} {list(frames.shape)}; {self.name} takes {expected}")
-        normalized = (frames.to(self.device).float() / 255 - self._mean) / self._std
+        normalized = frames.to(self.device).float().div_(255).sub_(self._mean).div_(self._std)
         return self._image_tower(normalized.to(self.dtype))
 
     @torch.inference_mode()

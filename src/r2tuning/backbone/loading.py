@@ -17,7 +17,7 @@ from torch import Tensor
 from r2tuning.backbone.files import CONFIG, PREPROCESSOR, explain, locate_clip, weight_files
 from r2tuning.backbone.registry import hub_name
 from r2tuning.backbone.tokenizer import load_tokenizer
-from r2tuning.backbone.tower import ImageTowerConfig, TextTowerConfig, TowerConfig
+from r2tuning.backbone.tower import ImageTowerConfig, TextTowerConfig, TowerConfig, is_merged
 from r2tuning.errors import BackboneError
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -35,6 +35,7 @@ class LoadedClip:
 
     Attributes:
         name: Folder or hub name.
+        folder: Where its files are.
         image: Shape of the image tower.
         text: Shape of the text tower.
         weights: Mapped into memory: a weight is read from its file when it is first used.
@@ -44,6 +45,7 @@ class LoadedClip:
     """
 
     name: str
+    folder: Path
     image: ImageTowerConfig
     text: TextTowerConfig
     weights: Mapping[str, Tensor]
@@ -52,7 +54,9 @@ class LoadedClip:
     std: tuple[float, ...]
 
     def tower(self, prefix: str, device: torch.device | str, dtype: torch.dtype) -> dict[str, Tensor]:
-        """The weights of a tower, named as in `TowerConfig.shapes`.
+        """The weights of a tower, named as in `TowerConfig.shapes`; the tower merges some, and then owns no others.
+
+        Those that are merged are mapped apart from the rest, as a file stays in memory as long as one of its weights.
 
         Args:
             prefix: `IMAGE` or `TEXT`.
@@ -60,7 +64,11 @@ class LoadedClip:
             dtype: Their precision, whatever it is in the file.
         """
         config = self.image if prefix == IMAGE else self.text
-        return {name: self.weights[prefix + name].to(device=device, dtype=dtype) for name in config.shapes()}
+        kept, merged = _map_weights(self.folder), _map_weights(self.folder)
+        return {
+            name: (merged if is_merged(name) else kept)[prefix + name].to(device=device, dtype=dtype)
+            for name in config.shapes()
+        }
 
 
 def load_clip(name: str) -> LoadedClip:
@@ -85,6 +93,7 @@ def load_clip(name: str) -> LoadedClip:
         raise BackboneError(f"{folder}: cannot be loaded as CLIP ({explain(error)}); fetch the folder again") from error
     clip = LoadedClip(
         source,
+        folder,
         _parse(ImageTowerConfig, config, "vision_config", folder),
         _parse(TextTowerConfig, config, "text_config", folder),
         weights,

@@ -45,8 +45,9 @@ class _Graph:
     """A graph in the making; every method adds nodes and returns the name of what the last one puts out."""
 
     def __init__(self, weights: Mapping[str, Tensor], config: ImageTowerConfig, quantized: bool) -> None:
-        self._weights = {name: value.numpy() for name, value in weights.items()}
+        weights = dict(weights)
         self._blocks = [merge_projections(weights, layer) for layer in range(config.num_hidden_layers)]
+        self._weights = {name: value.numpy() for name, value in weights.items()}
         self._config = config
         self._quantized = quantized
         self._nodes: list[NodeProto] = []

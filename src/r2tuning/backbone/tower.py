@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import Literal
 
 import torch
@@ -87,12 +87,13 @@ class ImageTower:
     """The image tower.
 
     Args:
-        weights: By the names of `ImageTowerConfig.shapes`, on the device and in the precision to run in.
+        weights: By the names of `ImageTowerConfig.shapes`, on the device and in the precision to run in. It takes those
+            of its blocks out of the mapping.
         config: Its shape.
         layers: K, how many of the last blocks' outputs to hand out.
     """
 
-    def __init__(self, weights: Mapping[str, Tensor], config: ImageTowerConfig, layers: int) -> None:
+    def __init__(self, weights: MutableMapping[str, Tensor], config: ImageTowerConfig, layers: int) -> None:
         self._weights = weights
         self._config = config
         self._blocks = Blocks(weights, config, layers)
@@ -119,12 +120,13 @@ class TextTower:
     """The text tower.
 
     Args:
-        weights: By the names of `TextTowerConfig.shapes`, on the device and in the precision to run in.
+        weights: By the names of `TextTowerConfig.shapes`, on the device and in the precision to run in. It takes those
+            of its blocks out of the mapping.
         config: Its shape.
         layers: K, how many of the last blocks' outputs to hand out.
     """
 
-    def __init__(self, weights: Mapping[str, Tensor], config: TextTowerConfig, layers: int) -> None:
+    def __init__(self, weights: MutableMapping[str, Tensor], config: TextTowerConfig, layers: int) -> None:
         self._words = weights["embeddings.token_embedding.weight"]
         self._places = weights["embeddings.position_embedding.weight"]
         self._blocks = Blocks(weights, config, layers, causal=True)
@@ -145,14 +147,14 @@ class Blocks:
     """The transformer blocks of a tower.
 
     Args:
-        weights: By the names of `TowerConfig.shapes`.
+        weights: By the names of `TowerConfig.shapes`; those of the blocks are taken out.
         config: Shape of the tower.
         layers: K.
         causal: Whether a token sees only those before it.
     """
 
     def __init__(
-        self, weights: Mapping[str, Tensor], config: TowerConfig, layers: int, *, causal: bool = False
+        self, weights: MutableMapping[str, Tensor], config: TowerConfig, layers: int, *, causal: bool = False
     ) -> None:
         self._blocks = [merge_projections(weights, layer) for layer in range(config.num_hidden_layers)]
         self._config = config
@@ -183,15 +185,26 @@ class Blocks:
 
     def _transform(self, block: Mapping[str, Tensor], tokens: Tensor) -> Tensor:
         inner = F.linear(tokens, block["mlp.fc1.weight"], block["mlp.fc1.bias"])
-        quick = self._config.hidden_act == "quick_gelu"
-        inner = inner * torch.sigmoid(1.702 * inner) if quick else F.gelu(inner)
+        # In place: the inner states are the largest that the tower makes.
+        inner = inner.mul_((1.702 * inner).sigmoid_()) if self._config.hidden_act == "quick_gelu" else F.gelu(inner)
         return F.linear(inner, block["mlp.fc2.weight"], block["mlp.fc2.bias"])
 
 
-def merge_projections(weights: Mapping[str, Tensor], layer: int) -> dict[str, Tensor]:
-    """The weights of a block, its three projections of queries, keys and values in one, ``qkv``."""
+def is_merged(name: str) -> bool:
+    """Whether `merge_projections` copies this weight into a larger one.
+
+    Example:
+        >>> is_merged("encoder.layers.0.self_attn.q_proj.bias"), is_merged("encoder.layers.0.self_attn.out_proj.bias")
+        (True, False)
+    """
+    return any(f".self_attn.{kind}_proj." in name for kind in ("q", "k", "v"))
+
+
+def merge_projections(weights: MutableMapping[str, Tensor], layer: int) -> dict[str, Tensor]:
+    """Takes out the weights of a block, its three projections of queries, keys and values in one, ``qkv``."""
     prefix = f"encoder.layers.{layer}."
-    block = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+    names = [name for name in weights if name.startswith(prefix)]
+    block = {name.removeprefix(prefix): weights.pop(name) for name in names}
     for kind in ("weight", "bias"):
         block[f"qkv.{kind}"] = torch.cat([block.pop(f"self_attn.{name}_proj.{kind}") for name in ("q", "k", "v")])
     return block

@@ -67,7 +67,9 @@ def open_encoded(grounder: Grounder, video: str, fps: float | None, sampling: Sa
 
         return EncodedVideo.load(video)
     with show_progress("Encoding", "frames") as progress:
-        return grounder.encode(video, fps=fps, sampling=sampling, progress=progress)
+        encoded = grounder.encode(video, fps=fps, sampling=sampling, progress=progress)
+    grounder.backbone.release()  # a command encodes one video; what comes now needs the memory
+    return encoded
 
 
 def ask_or_outline(grounder: Grounder, encoded: EncodedVideo, query: str | None) -> Grounding:
