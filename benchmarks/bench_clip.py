@@ -21,7 +21,7 @@ from transformers.models.clip.modeling_clip import CLIPVisionConfig, CLIPVisionM
 from r2tuning.backbone.loading import IMAGE, load_clip
 from r2tuning.backbone.onnx_graph import write_graph
 from r2tuning.backbone.onnx_tower import OnnxImageTower
-from r2tuning.backbone.tower import ImageTower, ImageTowerConfig
+from r2tuning.backbone.tower import ImageTower, ImageTowerConfig, is_linear
 
 LAYERS = 4
 
@@ -66,7 +66,12 @@ def main() -> None:
     batch, rounds = (8, 3) if options.quick else (options.batch, options.rounds)
     torch.manual_seed(0)
     config, weights = make_tower(options.clip)
-    ways = {"transformers, fp32": make_reference(config, weights), "torch": ImageTower(weights, config, LAYERS)}
+    halved = {name: value.bfloat16() if is_linear(name) else value for name, value in weights.items()}
+    ways = {
+        "transformers, fp32": make_reference(config, weights),
+        "torch": ImageTower(dict(weights), config, LAYERS),
+        "torch-bf16": ImageTower(halved, config, LAYERS),
+    }
     with tempfile.TemporaryDirectory() as folder:
         for name, quantized in (("onnx in fp32", False), ("onnx-int8", True)):
             path = Path(folder) / f"{name}.onnx"

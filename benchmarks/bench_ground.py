@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=150, help="length of the video")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="one round on 20 s of video")
-    parser.add_argument("--engines", nargs="+", default=["torch", "onnx-int8"])
+    parser.add_argument("--engines", nargs="+", default=["torch", "torch-bf16", "onnx-int8"])
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "r2tuning-bench-ground")
     options = parser.parse_args()
     seconds, rounds = (20, 1) if options.quick else (options.seconds, options.rounds)

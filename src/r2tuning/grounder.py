@@ -90,7 +90,7 @@ class Grounder:
         backbone: str | Path | None = None,
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
-        engine: Engine = "torch",
+        engine: Engine | None = None,
     ) -> Grounder:
         """Loads a checkpoint and its CLIP, fetching what is not cached from the hub.
 
@@ -100,7 +100,8 @@ class Grounder:
             backbone: CLIP to use instead of the one the checkpoint names: short name, hub name or folder.
             device: Where to run; None for the GPU where there is one.
             dtype: Precision of the CLIP; None for fp32 on CPU and fp16 elsewhere. The model itself runs in fp32.
-            engine: What runs CLIP over frames: ``torch``, or ``onnx-int8`` (extra ``onnx``), faster on a CPU.
+            engine: What runs CLIP over frames: ``torch`` as published, ``torch-bf16``, faster on a CPU with AMX, or
+                ``onnx-int8`` (extra ``onnx``), faster on any CPU; None for bf16 where that is faster.
 
         Raises:
             CheckpointError: If the checkpoint is unknown or damaged.

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 from tiny_clip import save_tiny_clip
+from torch.nn.functional import cosine_similarity
 from transformers import CLIPModel
 
 from r2tuning.backbone import ClipBackbone
+from r2tuning.backbone.device import choose_engine
 from r2tuning.backbone.loading import CLIP_MEAN, CLIP_STD, IMAGE, load_clip
 from r2tuning.backbone.tower import ImageTower, is_merged
 from r2tuning.errors import BackboneError, QueryError
@@ -56,6 +58,31 @@ def test_text_tower_equals_transformers_hidden_states(folder: Path, reference: C
         assert not features.truncated
         for k in range(layers):
             torch.testing.assert_close(features.values[k], hidden[k - layers][0], atol=1e-5, rtol=0)
+
+
+def test_products_in_bf16_stay_near(folder: Path, frames: np.ndarray) -> None:
+    exact = ClipBackbone.load(folder).encode_frames(frames)
+    near = ClipBackbone.load(folder, engine="torch-bf16").encode_frames(frames)
+    assert near.dtype == exact.dtype
+    assert cosine_similarity(near, exact, dim=-1).min() > 0.9999
+    assert not torch.equal(near, exact)
+
+
+@pytest.mark.parametrize(
+    ("has_units", "width", "chosen"), [(True, 768, "torch-bf16"), (True, 160, "torch"), (False, 768, "torch")]
+)
+def test_bf16_is_chosen_where_it_is_faster(
+    monkeypatch: pytest.MonkeyPatch, has_units: bool, width: int, chosen: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_units)
+    assert choose_engine(torch.device("cpu"), width) == chosen
+
+
+def test_who_chooses_nothing_gets_the_engine_that_fits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("r2tuning.backbone.clip.choose_engine", lambda device, width: "torch-bf16")
+    assert ClipBackbone.load(folder).engine == "torch"
+    assert ClipBackbone.load(folder, engine=None).engine == "torch-bf16"
+    assert ClipBackbone.load(folder, engine=None, dtype=torch.float32).engine == "torch"
 
 
 def test_towers_that_are_released_are_read_again(folder: Path, frames: np.ndarray) -> None:

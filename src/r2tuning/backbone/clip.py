@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from r2tuning.backbone.device import choose_engine
 from r2tuning.backbone.loading import IMAGE, TEXT, LoadedClip, load_clip
 from r2tuning.backbone.tower import ImageTower, TextTower
 from r2tuning.errors import BackboneError, QueryError
@@ -87,7 +88,7 @@ class ClipBackbone:
         layers: int = 4,
         device: str | torch.device = "cpu",
         dtype: torch.dtype | None = None,
-        engine: Engine = "torch",
+        engine: Engine | None = "torch",
     ) -> ClipBackbone:
         """Loads a CLIP by short name (``ViT-B/32``), hub name or folder in Hugging Face layout.
 
@@ -96,25 +97,31 @@ class ClipBackbone:
             layers: K, how many of the last blocks to read.
             device: Where to put it.
             dtype: Precision; None for fp32 on CPU and fp16 elsewhere.
-            engine: What runs the image tower: ``torch``, or ``onnx-int8``, which is made and cached on first use.
+            engine: What runs the image tower: ``torch``, ``torch-bf16``, or ``onnx-int8``, which is made and cached on
+                first use; None for what `choose_engine` chooses, or ``torch`` where a ``dtype`` is given.
 
         Raises:
             BackboneError: If it cannot be found, is damaged, is no CLIP, or is shallower than K, or if the engine is
                 not installed or not for this device.
         """
         device = torch.device(device)
+        clip = load_clip(str(name))
+        if engine is None:
+            engine = choose_engine(device, clip.image.hidden_size) if dtype is None else "torch"
         if dtype is None:
             dtype = torch.float32 if device.type == "cpu" else torch.float16
-        return cls(load_clip(str(name)), layers, device, dtype, engine)
+        return cls(clip, layers, device, dtype, engine)
 
     @cached_property
     def _image_tower(self) -> Callable[[Tensor], Tensor]:
-        if self.engine == "torch":
-            return ImageTower(self._clip.tower(IMAGE, self.device, self.dtype), self._clip.image, self.layers)
+        if self.engine != "torch" and self.device.type != "cpu":
+            raise BackboneError(f"{self.engine}: runs on the CPU only, not on {self.device}; give --device cpu")
+        if self.engine != "onnx-int8":
+            products = torch.bfloat16 if self.engine == "torch-bf16" else self.dtype
+            weights = self._clip.tower(IMAGE, self.device, self.dtype, products)
+            return ImageTower(weights, self._clip.image, self.layers)
         from r2tuning.backbone.onnx_tower import load_onnx_tower
 
-        if self.device.type != "cpu":
-            raise BackboneError(f"{self.engine}: runs on the CPU only, not on {self.device}; give --device cpu")
         return load_onnx_tower(self._clip, self.layers, self.fingerprint)
 
     @cached_property

@@ -17,7 +17,7 @@ from torch import Tensor
 from r2tuning.backbone.files import CONFIG, PREPROCESSOR, explain, locate_clip, weight_files
 from r2tuning.backbone.registry import hub_name
 from r2tuning.backbone.tokenizer import load_tokenizer
-from r2tuning.backbone.tower import ImageTowerConfig, TextTowerConfig, TowerConfig, is_merged
+from r2tuning.backbone.tower import ImageTowerConfig, TextTowerConfig, TowerConfig, is_linear, is_merged
 from r2tuning.errors import BackboneError
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -53,7 +53,9 @@ class LoadedClip:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
-    def tower(self, prefix: str, device: torch.device | str, dtype: torch.dtype) -> dict[str, Tensor]:
+    def tower(
+        self, prefix: str, device: torch.device | str, dtype: torch.dtype, products: torch.dtype | None = None
+    ) -> dict[str, Tensor]:
         """The weights of a tower, named as in `TowerConfig.shapes`; the tower merges some, and then owns no others.
 
         Those that are merged are mapped apart from the rest, as a file stays in memory as long as one of its weights.
@@ -62,11 +64,14 @@ class LoadedClip:
             prefix: `IMAGE` or `TEXT`.
             device: Where to put them.
             dtype: Their precision, whatever it is in the file.
+            products: That of the blocks' linear layers, where it is another.
         """
         config = self.image if prefix == IMAGE else self.text
         kept, merged = _map_weights(self.folder), _map_weights(self.folder)
         return {
-            name: (merged if is_merged(name) else kept)[prefix + name].to(device=device, dtype=dtype)
+            name: (merged if is_merged(name) else kept)[prefix + name].to(
+                device=device, dtype=products if products is not None and is_linear(name) else dtype
+            )
             for name in config.shapes()
         }
 

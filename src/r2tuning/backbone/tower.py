@@ -173,7 +173,8 @@ class Blocks:
 
     def _normalize(self, block: Mapping[str, Tensor], name: str, tokens: Tensor) -> Tensor:
         scale, shift = block[f"{name}.weight"], block[f"{name}.bias"]
-        return F.layer_norm(tokens, scale.shape, scale, shift, self._config.layer_norm_eps)
+        normalized = F.layer_norm(tokens, scale.shape, scale, shift, self._config.layer_norm_eps)
+        return normalized.to(block["qkv.weight"].dtype)
 
     def _attend(self, block: Mapping[str, Tensor], tokens: Tensor) -> Tensor:
         projected = F.linear(tokens, block["qkv.weight"], block["qkv.bias"])
@@ -188,6 +189,16 @@ class Blocks:
         # In place: the inner states are the largest that the tower makes.
         inner = inner.mul_((1.702 * inner).sigmoid_()) if self._config.hidden_act == "quick_gelu" else F.gelu(inner)
         return F.linear(inner, block["mlp.fc2.weight"], block["mlp.fc2.bias"])
+
+
+def is_linear(name: str) -> bool:
+    """Whether this weight is of a linear layer of a block.
+
+    Example:
+        >>> is_linear("encoder.layers.0.mlp.fc1.bias"), is_linear("encoder.layers.0.layer_norm1.bias")
+        (True, False)
+    """
+    return ".self_attn." in name or ".mlp." in name
 
 
 def is_merged(name: str) -> bool:

@@ -38,7 +38,7 @@ def ground(
     model: ModelOption = "qvhighlights",
     backbone: BackboneOption = None,
     device: DeviceOption = None,
-    engine: EngineOption = "torch",
+    engine: EngineOption = None,
     fps: FpsOption = None,
     sampling: SamplingOption = "exact",
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, max=50, help="Most moments to report for a query.")] = 5,

@@ -11,6 +11,7 @@ from r2tuning.cli.answers import plan_files, report_answers
 from r2tuning.cli.asking import (
     BackboneOption,
     DeviceOption,
+    EngineOption,
     ForceOption,
     FpsOption,
     ModelOption,
@@ -35,6 +36,7 @@ def highlights(
     model: ModelOption = "qvhighlights",
     backbone: BackboneOption = None,
     device: DeviceOption = None,
+    engine: EngineOption = None,
     fps: FpsOption = None,
     sampling: SamplingOption = "exact",
     json: Annotated[
@@ -50,7 +52,7 @@ def highlights(
     if seconds is not None and not seconds > 0:
         raise typer.BadParameter(f"must be above 0, not {seconds}", param_hint="--seconds")
     files = plan_files([], None, json, force=force)
-    grounder = load_grounder(model, backbone, device)
+    grounder = load_grounder(model, backbone, device, engine)
     encoded = open_encoded(grounder, video, fps, sampling)
     answer = ask_or_outline(grounder, encoded, query)
     found = replace(answer, moments=answer.highlights(top, seconds))

@@ -11,6 +11,7 @@ from rich.console import Console
 from r2tuning.cli.asking import (
     BackboneOption,
     DeviceOption,
+    EngineOption,
     ForceOption,
     FpsOption,
     ModelOption,
@@ -41,6 +42,7 @@ def summarize(
     model: ModelOption = "qvhighlights",
     backbone: BackboneOption = None,
     device: DeviceOption = None,
+    engine: EngineOption = None,
     fps: FpsOption = None,
     sampling: SamplingOption = "exact",
     json: Annotated[
@@ -64,7 +66,7 @@ def summarize(
     for target in (output, None if json == "-" else json):
         if target is not None:
             check_target(target, force=force)
-    grounder = load_grounder(model, backbone, device)
+    grounder = load_grounder(model, backbone, device, engine)
     encoded = open_encoded(grounder, video, fps, sampling)
     answer = ask_or_outline(grounder, encoded, query)
     from r2tuning.summary import summarize as choose
