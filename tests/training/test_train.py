@@ -259,10 +259,13 @@ def test_a_run_starts_from_another_checkpoint(charades: Path, tmp_path: Path) ->
     for name, value in shallow.items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=1e-9)
     from_shallow = [f"training.start_from={tmp_path / 'shallow' / 'last'}", "training.epochs=1"]
-    with pytest.raises(
-        TrainingError, match=r"last: takes 1 steps, the model to train 2, and gates .*layers=1 or fewer"
-    ):
-        train(make_recipe(charades, *from_shallow), tmp_path / "deeper")
+    # More steps begin like the shallowest of those that are known.
+    train(make_recipe(charades, *from_shallow, "optimizer.lr=1e-12"), tmp_path / "deeper")
+    deeper = weights(tmp_path / "deeper" / "last")
+    torch.testing.assert_close(deeper.pop(gate), before[gate][-1:].expand(2), rtol=0, atol=1e-9)
+    torch.testing.assert_close(deeper.pop("block.temporal_refinement.gate"), torch.zeros(1), rtol=0, atol=1e-9)
+    for name, value in deeper.items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=1e-9)
     with pytest.warns(CheckpointWarning, match=r"was trained on features of openai/clip-vit-base-patch32, and goes on"):
         train(make_recipe(charades, *start, "backbone=ViT-B/16"), tmp_path / "fourth")
 

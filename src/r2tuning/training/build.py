@@ -31,7 +31,7 @@ def build_model(recipe: Recipe, store: FeatureStore) -> R2Tuning:
 
     Raises:
         TrainingError: If features have fewer layers than the recipe wants or come from another CLIP, or the other
-            checkpoint has another shape.
+            checkpoint has another shape (of layers, it may have more or fewer).
         CheckpointError: If the other checkpoint is unknown or damaged.
         DownloadError: If it cannot be fetched.
     """
@@ -74,13 +74,11 @@ def _take_weights(model: R2Tuning, name: str, backbone: str) -> None:
         )
     state = other.state_dict()
     for gate in _GATES:
-        needed, given = len(model.state_dict()[gate]), state[gate]
-        if needed > len(given):
-            raise TrainingError(
-                f"{name}: takes {other.config.steps} steps, the model to train {model.config.steps}, and gates of the "
-                f"others are not known; set model.layers={other.config.layers} or fewer"
-            )
-        state[gate] = given[len(given) - needed :]
+        begun, given = model.state_dict()[gate], state[gate]
+        more = max(0, len(begun) - len(given))
+        # Steps that the checkpoint does not take begin like its shallowest, or as they would without it.
+        first = given[:1].expand(more) if len(given) else begun[:more]
+        state[gate] = torch.cat([first, given])[-len(begun) :] if len(begun) else begun
     model.load_state_dict(state)
 
 
