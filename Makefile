@@ -44,10 +44,11 @@ HEAD := build/demo/head
 RECIPE := --set name=demo --set data.annotations=$(SHAPES) --set data.workers=0
 TUNE := $(BIN)/r2tuning
 SCORE := evaluate moving-shapes -c src/r2tuning/assets/demo/head --annotations $(SHAPES) --force
-# Ablations train on the first 1,920 queries, once, from the same start.
+# Ablations begin with a head that was trained on the last layer alone, which all ways to use more have in common, and
+# train on the first 2,400 queries, once.
 SHORT := build/demo/short
 ABLATE := ablate moving-shapes --set name=demo --set data.annotations=$(SHORT) --set data.features=$(SHAPES)/features \
-	--set data.workers=0 --set training.start_from=build/demo/warm-start-4 --set training.epochs=1 \
+	--set data.workers=0 --set training.start_from=build/demo/one-layer/best --set training.epochs=1 \
 	--set optimizer.warmup_steps=10 --set optimizer.drop_epochs=[] --set training.ema=0.95 --seeds 3
 
 demo-model: $(STAMP) ## make the demo model, and the numbers of docs/moving-shapes.md, from nothing (hours)
@@ -61,7 +62,11 @@ demo-model: $(STAMP) ## make the demo model, and the numbers of docs/moving-shap
 		$(SHAPES)/features -b moving-shapes --backbone demo --jobs $(JOBS) || exit 1; done
 	$(BIN)/python -m demo.warm_start build/demo/frames $(SHAPES) build/demo/warm-start $(RECIPE)
 	$(TUNE) train moving-shapes $(RECIPE) --set training.start_from=build/demo/warm-start --run $(HEAD)
-	$(BIN)/python -m demo.pack head $(HEAD) $(SHAPES)
+	@for seed in 1 2; do $(TUNE) train moving-shapes $(RECIPE) --set training.start_from=$(HEAD)/best \
+		--set training.epochs=1 --set optimizer.lr=3e-4 --set optimizer.drop_epochs=[] --set training.seed=$$seed \
+		--run $(HEAD)-$$seed || exit 1; done
+	$(BIN)/python -m demo.average $(HEAD)-mean $(HEAD)/best $(HEAD)-1/best $(HEAD)-2/best
+	$(BIN)/python -m demo.pack head $(HEAD)-mean $(SHAPES)
 	$(TUNE) calibrate src/r2tuning/assets/demo/head moving-shapes --annotations $(SHAPES) --force
 	$(TUNE) $(SCORE) --split test --bins --json $(RESULTS)/test.json --predictions $(RESULTS)/test.jsonl
 	$(TUNE) $(SCORE) --split val --predictions $(RESULTS)/val.jsonl
@@ -75,9 +80,10 @@ demo-model: $(STAMP) ## make the demo model, and the numbers of docs/moving-shap
 	$(BIN)/python -m demo.summaries $(SHAPES) src/r2tuning/assets/demo/head --json $(RESULTS)/summaries.json
 	$(BIN)/python -m demo.attention_share $(SHAPES) demo --queries 100 --json $(RESULTS)/attention-share.json
 	@mkdir -p $(SHORT)
-	@head -n 1920 $(SHAPES)/train.jsonl > $(SHORT)/train.jsonl
+	@head -n 2400 $(SHAPES)/train.jsonl > $(SHORT)/train.jsonl
 	@head -n 100 $(SHAPES)/val.jsonl > $(SHORT)/val.jsonl
-	$(BIN)/python -m demo.warm_start build/demo/frames $(SHAPES) build/demo/warm-start-4 $(RECIPE) --set model.layers=4
+	$(TUNE) train moving-shapes $(RECIPE) --set model.layers=1 --set training.start_from=build/demo/warm-start \
+		--set training.epochs=1 --run build/demo/one-layer
 	$(TUNE) $(ABLATE) --paper refinement --run build/demo/refinement --json $(RESULTS)/refinement.json
 	$(TUNE) $(ABLATE) --paper calibration --run build/demo/calibration --json $(RESULTS)/calibration.json
 	$(BIN)/python -m demo.report $(SHAPES) $(RESULTS)

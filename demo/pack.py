@@ -1,4 +1,4 @@
-"""Puts what was trained into the package, as fp16: ``python -m demo.pack clip FOLDER`` or ``… head RUN DATA``."""
+"""Puts what was trained into the package, in fp16: ``python -m demo.pack clip FOLDER``, ``… head CHECKPOINT DATA``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from r2tuning.checkpoints.demo import DEMO_FOLDER, DEMO_WORLD
 from r2tuning.checkpoints.files import save_checkpoint
 from r2tuning.features.store import FeatureStore
 from r2tuning.output.files import write_atomically
-from r2tuning.training.run_folder import RunFolder
 
 _FIT_SHARE = 10
 """Every tenth train video tells where the threshold lies, the others where the world is."""
@@ -38,9 +37,9 @@ def pack_clip(folder: Path) -> None:
     write_atomically(target / "preprocessor_config.json", json.dumps(normalization, indent=2) + "\n", force=True)
 
 
-def pack_head(run: Path, data: Path) -> None:
-    """Copies the best checkpoint of a run into the package, with the bounds of its world."""
-    config, model = resolve(RunFolder(run).best)
+def pack_head(checkpoint: str, data: Path) -> None:
+    """Copies a checkpoint into the package, with the bounds of its world."""
+    config, model = resolve(checkpoint)
     state = {name: value.half() if value.is_floating_point() else value for name, value in model.state_dict().items()}
     save_checkpoint(DEMO_FOLDER, state, config)
     fit_domain(FeatureStore.open(data / "features"), data).save(DEMO_FOLDER / DOMAIN_FILE)
@@ -61,10 +60,10 @@ if __name__ == "__main__":
     what = parser.add_subparsers(dest="what", required=True)
     what.add_parser("clip").add_argument("folder", type=Path)
     head = what.add_parser("head")
-    head.add_argument("run", type=Path)
+    head.add_argument("checkpoint")
     head.add_argument("data", type=Path)
     arguments = parser.parse_args()
     if arguments.what == "clip":
         pack_clip(arguments.folder)
     else:
-        pack_head(arguments.run, arguments.data)
+        pack_head(arguments.checkpoint, arguments.data)

@@ -9,13 +9,13 @@ from r2tuning.output.files import write_atomically
 from r2tuning.synthetic import describe, make_video, write_video
 from r2tuning.synthetic.annotate import to_line
 
-SEED = 9
+SEED = 34
 """Of the test split, which training never sees. One of those, among its first 80 videos, that are short and of which
 the model answers queries of three kinds with IoU 0.9; with others it can fail (docs/moving-shapes.md says how often).
 """
 
-QUERIES = (1, 3, 2)
-"""Which of the video's queries: a place, an action, and two at the same time."""
+QUERIES = (2, 4, 1)
+"""Which of the video's queries: a look, an action, and one in a corner."""
 
 FOLDER = Path(__file__).resolve().parent
 

@@ -9,15 +9,17 @@ from r2tuning.datasets import find_benchmark, load_annotations
 from r2tuning.errors import OutputError
 from r2tuning.synthetic import describe_absent, make_video, synthesize
 from r2tuning.synthetic.generate import MOST_PER_SEED
+from r2tuning.synthetic.preview import draw_preview
+from r2tuning.synthetic.queries import choose_queries
 
-# Its first two videos of the validation split are 72 s long together: the least of 400 seeds.
-SEED = 219
+# Its first two videos of the validation split are 80 s long together: the least of 400 seeds.
+SEED = 400
 
 
 @pytest.fixture(scope="module")
 def seed() -> int:
     first, second = (make_video(SEED * MOST_PER_SEED + number, "val") for number in range(2))
-    assert first.duration + second.duration == 72  # or the world has changed: look for another short seed
+    assert first.duration + second.duration == 80  # or the world has changed: look for another short seed
     return SEED
 
 
@@ -89,3 +91,9 @@ def test_what_cannot_be(tmp_path: Path) -> None:
     for wrong in ({"videos": 0}, {"videos": MOST_PER_SEED + 1}, {"videos": 1, "seed": -1}, {"videos": 1, "jobs": 0}):
         with pytest.raises(ValueError, match="must be"):
             synthesize(tmp_path, **wrong)
+
+
+def test_a_sheet_of_nothing_is_blank() -> None:
+    """A rare video of the test split has no queries, and may be the only one."""
+    assert choose_queries(make_video(37, "test")) == []
+    assert draw_preview([]).startswith(b"\x89PNG")

@@ -12,7 +12,7 @@ from r2tuning.synthetic.motion import pose_at
 from r2tuning.synthetic.script import FPS, Act
 from r2tuning.synthetic.vocabulary import Action, Shape, Size
 
-SHORTEST_ACT, LONGEST_ACT = 7.0, 15.0
+SHORTEST_ACT, LONGEST_ACT = 9.0, 16.0
 """Seconds. Shorter acts are seen in too few sampled frames, 2 s apart; longer journeys hardly differ between two."""
 
 MARGIN = 0.02
@@ -50,9 +50,9 @@ def divide_time(chance: Random, start: float, end: float, parts: int, shortest: 
 
 
 def choose_parts(chance: Random, length: float) -> int:
-    """Number of acts for a scene of ``length`` seconds."""
-    fewest = math.ceil(length / LONGEST_ACT)
-    return chance.randint(fewest, max(fewest, min(3, int(length / SHORTEST_ACT))))
+    """Number of acts for a scene of ``length`` seconds: two or more, or who acts would tell what is done."""
+    fewest = max(2, math.ceil(length / LONGEST_ACT))
+    return chance.randint(fewest, max(fewest, min(4, int(length / SHORTEST_ACT))))
 
 
 def fits_shape(action: Action, shape: Shape) -> bool:

@@ -110,7 +110,8 @@ def synthesize(
     absent = [query for one in ordered for query in one.absent]
     write_atomically(result[1], "".join(map(to_line, absent)), force=True)
     # The scripts are made again: they are larger than what they are made of.
-    shown = [(make_video(task.seed, split), _choose_shown(made[task].queries)) for task in tasks[:MOST_VIDEOS]]
+    asked = [task for task in tasks if made[task].queries]
+    shown = [(make_video(task.seed, split), _choose_shown(made[task].queries)) for task in asked[:MOST_VIDEOS]]
     write_atomically(result[2], draw_preview(shown), force=True)
     write_atomically(result[0], "".join(map(to_line, queries)), force=True)
     kept = sum(one.kept for one in ordered)

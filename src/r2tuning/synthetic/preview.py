@@ -25,7 +25,7 @@ def draw_preview(videos: Sequence[tuple[Script, Annotation]]) -> bytes:
     """A picture with a row of frames for each video and query; frames within its moments are framed.
 
     Args:
-        videos: At least one; the first `MOST_VIDEOS` are shown.
+        videos: The first `MOST_VIDEOS` are shown; without any, the sheet is blank.
 
     Returns:
         A PNG file.

@@ -12,7 +12,7 @@ from typing import Literal
 
 from r2tuning.synthetic.vocabulary import Action, Colour, Place, Shape
 
-WORLD_VERSION = 3
+WORLD_VERSION = 4
 """Raised whenever the same seed would give another video or other annotations."""
 
 FPS = 10

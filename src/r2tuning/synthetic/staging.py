@@ -1,7 +1,7 @@
 """Makes scripts. The actors of a video share few colours, shapes and actions, so that each has a double in part.
 
 That is what makes a video hard: whoever asks for the red star that falls also finds red rings, other stars, and other
-things that fall.
+things that fall, and the red star itself before it falls.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from r2tuning.synthetic.motion import pose_through, visible_shares
 from r2tuning.synthetic.script import WORLD_VERSION, Actor, Scene, Script, Split
 from r2tuning.synthetic.vocabulary import Action, Colour, Place, Shape, Size, is_held_out
 
-SHORTEST_SCENE, LONGEST_SCENE = 12.0, 30.0
+SHORTEST_SCENE, LONGEST_SCENE = 18.0, 45.0
 """Seconds."""
 
 LOWEST_VISIBLE, MEAN_VISIBLE = 0.45, 0.9
@@ -71,11 +71,11 @@ def make_video(seed: int, split: Split) -> Script:
 
     Example:
         >>> script = make_video(7, "train")
-        >>> script.vid, script == make_video(7, "train"), 30 <= script.duration <= 150
+        >>> script.vid, script == make_video(7, "train"), 36 <= script.duration <= 150
         ('train-0000007', True, True)
     """
     chance = Random(f"moving shapes {WORLD_VERSION} {split} {seed}")  # the same on every platform, unlike a hash
-    duration = float(chance.randrange(30, 151, 2))
+    duration = float(chance.randrange(36, 151, 2))
     cuts = _choose_cuts(chance, duration)
     count = len(cuts) - 1
     places = _choose_places(chance, count)
@@ -88,7 +88,7 @@ def make_video(seed: int, split: Split) -> Script:
 
 
 def _choose_cuts(chance: Random, duration: float) -> list[float]:
-    count = max(2, round(duration / chance.uniform(16, 24)))
+    count = max(2, round(duration / chance.uniform(22, 32)))
     while True:
         cuts = divide_time(chance, 0.0, duration, count, SHORTEST_SCENE)
         if max(end - start for start, end in pairwise(cuts)) <= LONGEST_SCENE:
