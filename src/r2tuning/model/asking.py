@@ -12,9 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from r2tuning.model.folded import FoldedPredictor, FoldedRefinement, Timeline
+from r2tuning.model.folded import FoldedPredictor, FoldedRefinement, PointPlan, Timeline
 from r2tuning.model.fused import plan_parts
-from r2tuning.model.pyramid import level_mask, level_points
 from r2tuning.model.r2tuning import R2Tuning
 from r2tuning.types import ModelOutput
 
@@ -40,7 +39,7 @@ class Asker:
         heads = [head for head in (model.class_head, model.offset_head) if head is not None]
         self._predictor = FoldedPredictor(model.pyramid, heads, model.level_scale)
         self._gates: list[float] = model.block.spatial_pooling.gate.tanh().tolist()
-        self._timelines: dict[tuple[int, int, torch.device], Timeline] = {}
+        self._plans: dict[tuple[int, int, torch.device], tuple[Timeline, PointPlan]] = {}
 
     @torch.no_grad()
     def ask(
@@ -67,22 +66,27 @@ class Asker:
         videos, queries, frames = len(projected), len(tokens), projected[0].shape[1]
         if query_mask is None:
             query_mask = torch.ones(queries, tokens.shape[2], dtype=torch.bool, device=query.device)
-        timeline = self._lay_out(videos, frames, video_mask, query.device)
+        timeline, points = self._lay_out(videos, frames, video_mask, query.device)
         asked = block.spatial_pooling.ask(tokens)
         real = tokens.masked_fill(~query_mask[:, None, :, None], -torch.inf)
         crossing = self._refinement.cross(tokens, query_mask)
+        patches, width = projected[0].shape[2:]
+        parts = [
+            (video, part.frames)
+            for video in range(videos)
+            for part in plan_parts(timeline.video_mask[video : video + 1], patches + tokens[:, 0, :, 0].numel(), width)
+        ]
+        place = tokens.new_empty(max((span.stop - span.start for _, span in parts), default=0), patches, width)
         state = tokens.new_empty(0)  # there is no state before the first step
         for step, layer in enumerate(block.order):
-            pooled = self._pool(projected, asked[:, layer], real[:, layer], timeline.video_mask, layer)
+            pooled = self._pool(projected, asked[:, layer], real[:, layer], timeline.video_mask, layer, parts, place)
             # The layer with which the walk begins has no gate, so those of the others are counted without it.
             gate = layer - 1 if config.refinement == "forward" else layer
             fused = pooled if step == 0 else self._refinement.fuse(pooled, state, gate)
             state = self._refinement.refine(fused, crossing, layer, timeline)
         # [Q, V·T, C] → [V·Q, T, C]
         hidden = state.relu_().view(queries, videos, frames, -1).transpose(0, 1).flatten(0, 1)
-        video_mask = timeline.video_mask.repeat_interleave(queries, dim=0)
-        logits, offsets = self._predictor.predict(hidden, video_mask)
-        strides = [stride for stride in config.strides if stride <= frames]
+        logits, offsets = self._predictor.predict(hidden, points)
         pooled_query = self._model.query_pooling(tokens, query_mask[:, None]).repeat(videos, 1, 1)
         cls = torch.stack([patches[..., 0, :] for patches in projected])
         return ModelOutput(
@@ -90,26 +94,36 @@ class Asker:
             query=pooled_query[:, block.order[-1]],
             class_logits=logits,
             offsets=offsets,
-            points=level_points(frames, config.strides, hidden.device),
-            point_mask=torch.cat([level_mask(video_mask, stride) for stride in strides], dim=1),
-            video_mask=video_mask,
+            points=points.points,
+            point_mask=points.mask.repeat_interleave(queries, dim=0),
+            video_mask=timeline.video_mask.repeat_interleave(queries, dim=0),
             video_cls=cls.to(hidden.dtype).repeat_interleave(queries, dim=0),
             query_pooled=pooled_query,
         )
 
-    def _lay_out(self, videos: int, frames: int, video_mask: Tensor | None, device: torch.device) -> Timeline:
-        """That of whole videos is kept until others are asked, as the windows of a video are alike."""
+    def _lay_out(
+        self, videos: int, frames: int, video_mask: Tensor | None, device: torch.device
+    ) -> tuple[Timeline, PointPlan]:
+        """Those of whole videos are kept until others are asked, as the windows of a video are alike."""
         if video_mask is not None and not video_mask.all():
-            return self._refinement.plan(video_mask)
+            return self._refinement.plan(video_mask), self._predictor.plan(video_mask)
         key = (videos, frames, device)
-        timeline = self._timelines.get(key)
-        if timeline is None:
-            timeline = self._refinement.plan(torch.ones(videos, frames, dtype=torch.bool, device=device))
-            self._timelines = {key: timeline}
-        return timeline
+        kept = self._plans.get(key)
+        if kept is None:
+            whole = torch.ones(videos, frames, dtype=torch.bool, device=device)
+            kept = self._refinement.plan(whole), self._predictor.plan(whole)
+            self._plans = {key: kept}
+        return kept
 
     def _pool(
-        self, projected: Tensor | Sequence[Tensor], asked: Tensor, real: Tensor, video_mask: Tensor, layer: int
+        self,
+        projected: Tensor | Sequence[Tensor],
+        asked: Tensor,
+        real: Tensor,
+        video_mask: Tensor,
+        layer: int,
+        parts: Sequence[tuple[int, slice]],
+        place: Tensor,
     ) -> Tensor:
         """Spatial pooling (Eq. 4 to 6) of all frames of all videos.
 
@@ -119,20 +133,22 @@ class Asker:
             real: q̂, minus infinity where it is padding, ``[Q, L, C]``.
             video_mask: bool ``[V, T]``.
             layer: Index of the layer.
+            parts: What to work on at once: a video, and frames of it.
+            place: For their patches in full precision, ``[t, P+1, C]``: always the same, which stays in the cache.
 
         Returns:
             e_pool, ``[Q, V·T, C]``.
         """
         queries, length, width = asked.shape
-        patches = projected[0].shape[2]
+        patches = place.shape[1]
         pooled = asked.new_zeros(queries, *video_mask.shape, width)
         looking, added = asked.flatten(0, 1), real.flatten(0, 1)  # [Q·L, C]
-        for video, v_hat in enumerate(projected):
-            for part in plan_parts(video_mask[video : video + 1], patches + len(looking), width):
-                v = v_hat[layer, part.frames].to(asked.dtype)  # [t, P+1, C]
-                logits = (looking @ v.flatten(0, 1).t()).view(len(looking), -1, patches)
-                attention = logits.softmax(dim=-1).transpose(0, 1)  # [t, Q·L, P+1]
-                best = torch.baddbmm(added, attention, v).view(-1, queries, length, width).amax(dim=2)
-                combined = torch.add(v[:, :1], best, alpha=self._gates[layer])
-                pooled[:, video, part.frames] = combined.transpose(0, 1)
+        for video, span in parts:
+            v_hat = projected[video][layer, span]
+            v = place[: len(v_hat)].copy_(v_hat) if v_hat.dtype != asked.dtype else v_hat  # [t, P+1, C]
+            logits = (looking @ v.flatten(0, 1).t()).view(len(looking), -1, patches)
+            attention = logits.softmax(dim=-1).transpose(0, 1)  # [t, Q·L, P+1]
+            best = torch.baddbmm(added, attention, v).view(-1, queries, length, width).amax(dim=2)
+            combined = torch.add(v[:, :1], best, alpha=self._gates[layer])
+            pooled[:, video, span] = combined.transpose(0, 1)
         return pooled.flatten(1, 2)

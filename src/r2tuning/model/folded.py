@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from r2tuning.model.block import TemporalRefinement
 from r2tuning.model.heads import ConvHead
 from r2tuning.model.layers import position_encoding
-from r2tuning.model.pyramid import Pyramid, level_mask
+from r2tuning.model.pyramid import Pyramid, level_mask, level_points
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,21 @@ class Crossing:
     into: Tensor
     bias: Tensor
     out: Tensor
+
+
+@dataclass(frozen=True)
+class PointPlan:
+    """What is known of the points of V videos without looking at them.
+
+    Attributes:
+        points: Of `level_points`, ``[N, 4]``.
+        mask: bool ``[V, N]``, which lie on real frames.
+        real: The same with a row that is not real after each level, ``[V, N + levels]``.
+    """
+
+    points: Tensor
+    mask: Tensor
+    real: Tensor
 
 
 class FoldedRefinement:
@@ -152,12 +167,20 @@ class FoldedPredictor:
         self._second = torch.cat(taps, dim=1)  # [heads·C, 3·outputs]
         self._second_bias = torch.cat([conv.bias for conv in seconds])
 
-    def predict(self, hidden: Tensor, video_mask: Tensor) -> tuple[Tensor, Tensor | None]:
+    def plan(self, video_mask: Tensor) -> PointPlan:
+        """The points of videos with mask ``[V, T]``."""
+        frames = video_mask.shape[1]
+        strides = tuple(stride for stride in self._strides if stride <= frames)
+        masks = [level_mask(video_mask, stride) for stride in strides]
+        real = torch.cat([F.pad(mask, (0, 1)) for mask in masks], dim=1)
+        return PointPlan(level_points(frames, self._strides, video_mask.device), torch.cat(masks, dim=1), real)
+
+    def predict(self, hidden: Tensor, plan: PointPlan) -> tuple[Tensor, Tensor | None]:
         """What the heads say of every point.
 
         Args:
-            hidden: ReLU of the last state, ``[B, T, C]``.
-            video_mask: bool ``[B, T]``.
+            hidden: ReLU of the last state, ``[V·Q, T, C]``; all queries of the first video come first.
+            plan: Of the V videos.
 
         Returns:
             Logits of classes ``[B, N]``, and offsets ``[B, N, 2]`` or None.
@@ -167,9 +190,8 @@ class FoldedPredictor:
         for stride, halvings in zip(self._strides[1:], self._levels, strict=True):
             if stride <= frames:
                 levels.append(_halve(hidden, halvings))
-        masks = [level_mask(video_mask, stride) for stride, _ in zip(self._strides, levels, strict=False)]
         entries = torch.cat([F.pad(level, (0, 0, 0, 1)) for level in levels], dim=1)
-        real = torch.cat([F.pad(mask, (0, 1)) for mask in masks], dim=1).view(-1, 1)
+        real = plan.real.repeat_interleave(batch // len(plan.real), dim=0).view(-1, 1)
         rows = entries.view(-1, width).mul_(real)
         x = torch.addmm(self._first_bias, rows, self._first[1])
         x[1:].addmm_(rows[:-1], self._first[0])
