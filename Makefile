@@ -45,10 +45,11 @@ RECIPE := --set name=demo --set data.annotations=$(SHAPES) --set data.workers=0
 TUNE := $(BIN)/r2tuning
 SCORE := evaluate moving-shapes -c src/r2tuning/assets/demo/head --annotations $(SHAPES) --force
 # Ablations begin with a head that was trained on the last layer alone, which all ways to use more have in common, and
-# train on the first 2,400 queries, once.
+# train on the first 2,400 queries, once, with the losses of the published models.
 SHORT := build/demo/short
-ABLATE := ablate moving-shapes --set name=demo --set data.annotations=$(SHORT) --set data.features=$(SHAPES)/features \
-	--set data.workers=0 --set training.start_from=build/demo/one-layer/best --set training.epochs=1 \
+RELEASED := --set losses.recipe=released --set losses.offset=0.5 --set losses.saliency=0.1
+ABLATE := ablate moving-shapes $(RELEASED) --set name=demo --set data.annotations=$(SHORT) \
+	--set data.features=$(SHAPES)/features --set data.workers=0 --set training.start_from=build/demo/one-layer/best --set training.epochs=1 \
 	--set optimizer.warmup_steps=10 --set optimizer.drop_epochs=[] --set training.ema=0.95 --seeds 3
 
 demo-model: $(STAMP) ## make the demo model, and the numbers of docs/moving-shapes.md, from nothing (hours)
@@ -81,9 +82,9 @@ demo-model: $(STAMP) ## make the demo model, and the numbers of docs/moving-shap
 	$(BIN)/python -m demo.attention_share $(SHAPES) demo --queries 100 --json $(RESULTS)/attention-share.json
 	@mkdir -p $(SHORT)
 	@head -n 2400 $(SHAPES)/train.jsonl > $(SHORT)/train.jsonl
-	@head -n 100 $(SHAPES)/val.jsonl > $(SHORT)/val.jsonl
-	$(TUNE) train moving-shapes $(RECIPE) --set model.layers=1 --set training.start_from=build/demo/warm-start \
-		--set training.epochs=1 --run build/demo/one-layer
+	@head -n 200 $(SHAPES)/val.jsonl > $(SHORT)/val.jsonl
+	$(TUNE) train moving-shapes $(RECIPE) $(RELEASED) --set model.layers=1 --set training.epochs=1 \
+		--set training.start_from=build/demo/warm-start --run build/demo/one-layer
 	$(TUNE) $(ABLATE) --paper refinement --run build/demo/refinement --json $(RESULTS)/refinement.json
 	$(TUNE) $(ABLATE) --paper calibration --run build/demo/calibration --json $(RESULTS)/calibration.json
 	$(BIN)/python -m demo.report $(SHAPES) $(RESULTS)
