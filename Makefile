@@ -49,8 +49,8 @@ SCORE := evaluate moving-shapes -c src/r2tuning/assets/demo/head --annotations $
 SHORT := build/demo/short
 RELEASED := --set losses.recipe=released --set losses.offset=0.5 --set losses.saliency=0.1
 ABLATE := ablate moving-shapes $(RELEASED) --set name=demo --set data.annotations=$(SHORT) \
-	--set data.features=$(SHAPES)/features --set data.workers=0 --set training.start_from=build/demo/one-layer/best --set training.epochs=1 \
-	--set optimizer.warmup_steps=10 --set optimizer.drop_epochs=[] --set training.ema=0.95 --seeds 3
+	--set data.features=$(SHAPES)/features --set data.workers=0 --set training.start_from=build/demo/one-layer/best \
+	--set training.epochs=1 --set optimizer.warmup_steps=10 --set optimizer.drop_epochs=[] --set training.ema=0.95 --seeds 3
 
 demo-model: $(STAMP) ## make the demo model, and the numbers of docs/moving-shapes.md, from nothing (hours)
 	@mkdir -p $(RESULTS)
