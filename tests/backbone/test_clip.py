@@ -76,6 +76,8 @@ def test_bf16_is_chosen_where_it_is_faster(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_units)
     assert choose_engine(torch.device("cpu"), width) == chosen
+    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")  # as in versions of PyTorch that cannot tell
+    assert choose_engine(torch.device("cpu"), width) == "torch"
 
 
 def test_who_chooses_nothing_gets_the_engine_that_fits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

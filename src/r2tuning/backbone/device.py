@@ -47,6 +47,6 @@ def choose_engine(device: torch.device, width: int) -> Engine:
         >>> choose_engine(torch.device("cuda"), 768), choose_engine(torch.device("cpu"), 160)
         ('torch', 'torch')
     """
-    # PyTorch has no public name for this question.
-    has_units = device.type == "cpu" and torch.cpu._is_amx_tile_supported()
-    return "torch-bf16" if has_units and width >= _WORTH else "torch"
+    # PyTorch has no public name for this question, and old versions have none at all.
+    find_units = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    return "torch-bf16" if device.type == "cpu" and width >= _WORTH and find_units() else "torch"
