@@ -64,6 +64,7 @@ class Asker:
         block, config = self._model.block, self._model.config
         tokens = block.query_map(block.select(query))  # [Q, K, L, C]
         videos, queries, frames = len(projected), len(tokens), projected[0].shape[1]
+        looking = queries * tokens.shape[2]
         if query_mask is None:
             query_mask = torch.ones(queries, tokens.shape[2], dtype=torch.bool, device=query.device)
         timeline, points = self._lay_out(videos, frames, video_mask, query.device)
@@ -74,7 +75,7 @@ class Asker:
         parts = [
             (video, part.frames)
             for video in range(videos)
-            for part in plan_parts(timeline.video_mask[video : video + 1], patches + tokens[:, 0, :, 0].numel(), width)
+            for part in plan_parts(timeline.video_mask[video : video + 1], patches + looking, width)
         ]
         place = tokens.new_empty(max((span.stop - span.start for _, span in parts), default=0), patches, width)
         state = tokens.new_empty(0)  # there is no state before the first step

@@ -63,8 +63,9 @@ class Query:
 def choose_queries(script: Script) -> list[Query]:
     """Questions with one to three moments in the video, from coarse to fine; of a rare video of the test split, none.
 
-    Of each, every single word is also true elsewhere in the video (but of those that say only one thing), whoever does
-    something is also seen doing something else, and no moment is open to argument.
+    Of each, every single word is also true elsewhere in the video (but of those that say only one thing), and no
+    moment is open to argument. Whoever does something is also seen doing something else, unless a video would then have
+    fewer than three queries.
     """
     chance = Random(f"queries {WORLD_VERSION} {script.vid}")
     scenes = track_script(script)
