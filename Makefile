@@ -10,11 +10,12 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check # -qq: e
 TORCH := $(shell grep '^torch==' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-model test lint check-format check-style check-types format bench constraints clean
+.PHONY: help setup demo demo-model demo-ablations head-1 head-2 test lint check-format \
+	check-style check-types format bench constraints clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
-		printf '  make %-12s %s\n' "$$name" "$$text"; done
+		printf '  make %-14s %s\n' "$$name" "$$text"; done
 
 setup: $(STAMP) ## install the package and its tools into .venv
 	@:
@@ -41,32 +42,27 @@ demo: $(STAMP) ## ask the bundled video three questions, with the model that com
 SHAPES := build/demo/data
 RESULTS := build/demo/results
 HEAD := build/demo/head
+VIDEOS := 2400
 RECIPE := --set name=demo --set data.annotations=$(SHAPES) --set data.workers=0
 TUNE := $(BIN)/r2tuning
 SCORE := evaluate moving-shapes -c src/r2tuning/assets/demo/head --annotations $(SHAPES) --force
-# Ablations begin with a head that was trained on the last layer alone, which all ways to use more have in common, and
-# train on the first 2,400 queries, once, with the losses of the published models.
-SHORT := build/demo/short
-RELEASED := --set losses.recipe=released --set losses.offset=0.5 --set losses.saliency=0.1
-ABLATE := ablate moving-shapes $(RELEASED) --set name=demo --set data.annotations=$(SHORT) \
-	--set data.features=$(SHAPES)/features --set data.workers=0 --set training.start_from=build/demo/one-layer/best \
-	--set training.epochs=1 --set optimizer.warmup_steps=10 --set optimizer.drop_epochs=[] --set training.ema=0.95 --seeds 3
+# For a run that was interrupted; of one that is complete, it does nothing.
+RESUME = $(if $(wildcard $(1)/state.pt),--resume)
 
-demo-model: $(STAMP) ## make the demo model, and the numbers of docs/moving-shapes.md, from nothing (hours)
+demo-model: $(STAMP) ## make the demo model, and its numbers in docs/moving-shapes.md, from nothing (two hours)
 	@mkdir -p $(RESULTS)
-	$(BIN)/python -m demo.train_clip build/demo/clip
+	$(BIN)/python -m demo.train_clip build/demo/clip --videos $(VIDEOS)
 	$(BIN)/python -m demo.pack clip build/demo/clip
-	$(BIN)/python -m demo.features build/demo/frames $(SHAPES)
+	$(BIN)/python -m demo.features build/demo/frames $(SHAPES) --videos $(VIDEOS)
 	$(TUNE) synthesize $(SHAPES) --split val --videos 60 --jobs $(JOBS)
 	$(TUNE) synthesize $(SHAPES) --split test --videos 80 --jobs $(JOBS)
 	@for file in val val_absent test test_absent; do $(TUNE) extract $(SHAPES)/$$file.jsonl $(SHAPES)/videos \
 		$(SHAPES)/features -b moving-shapes --backbone demo --jobs $(JOBS) || exit 1; done
-	$(BIN)/python -m demo.warm_start build/demo/frames $(SHAPES) build/demo/warm-start $(RECIPE)
-	$(TUNE) train moving-shapes $(RECIPE) --set training.start_from=build/demo/warm-start --run $(HEAD)
-	@for seed in 1 2; do $(TUNE) train moving-shapes $(RECIPE) --set training.start_from=$(HEAD)/best \
-		--set training.epochs=1 --set optimizer.lr=3e-4 --set optimizer.drop_epochs=[] --set training.seed=$$seed \
-		--run $(HEAD)-$$seed || exit 1; done
-	$(BIN)/python -m demo.average $(HEAD)-mean $(HEAD)/best $(HEAD)-1/best $(HEAD)-2/best
+	$(BIN)/python -m demo.warm_start build/demo/frames $(SHAPES) build/demo/warm-start --videos $(VIDEOS) $(RECIPE)
+	$(TUNE) train moving-shapes $(RECIPE) --set training.start_from=build/demo/warm-start --run $(HEAD) \
+		$(call RESUME,$(HEAD))
+	@OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -j 2 head-1 head-2
+	$(BIN)/python -m demo.average $(HEAD)-mean $(HEAD)-1/best $(HEAD)-2/best
 	$(BIN)/python -m demo.pack head $(HEAD)-mean $(SHAPES)
 	$(TUNE) calibrate src/r2tuning/assets/demo/head moving-shapes --annotations $(SHAPES) --force
 	$(TUNE) $(SCORE) --split test --bins --json $(RESULTS)/test.json --predictions $(RESULTS)/test.jsonl
@@ -80,11 +76,30 @@ demo-model: $(STAMP) ## make the demo model, and the numbers of docs/moving-shap
 		--plot docs/images/scores-reliability.png
 	$(BIN)/python -m demo.summaries $(SHAPES) src/r2tuning/assets/demo/head --json $(RESULTS)/summaries.json
 	$(BIN)/python -m demo.attention_share $(SHAPES) demo --queries 100 --json $(RESULTS)/attention-share.json
+	$(BIN)/python -m demo.report $(SHAPES) $(RESULTS)
+
+# Two trainings side by side, with a thread each, take little longer than one with two.
+head-1 head-2: head-%:
+	$(TUNE) train moving-shapes $(RECIPE) --set training.start_from=$(HEAD)/best --set training.epochs=1 \
+		--set optimizer.lr=3e-4 --set optimizer.drop_epochs=[] --set training.seed=$* --run $(HEAD)-$* \
+		$(call RESUME,$(HEAD)-$*)
+
+# Ablations begin with a head that was trained on the last layer alone, which all ways to use more have in common, and
+# train on the first 2,400 queries, once, with the losses of the published models.
+SHORT := build/demo/short
+RELEASED := --set losses.recipe=released --set losses.offset=0.5 --set losses.saliency=0.1
+ABLATE := ablate moving-shapes $(RELEASED) --set name=demo --set data.annotations=$(SHORT) \
+	--set data.features=$(SHAPES)/features --set data.workers=0 --set training.start_from=build/demo/one-layer/best \
+	--set training.epochs=1 --set optimizer.warmup_steps=10 --set optimizer.drop_epochs=[] --set training.ema=0.95 --seeds 3
+
+demo-ablations: $(STAMP) ## make the ablations of docs/moving-shapes.md, after make demo-model (an hour)
+	@test -d build/demo/warm-start || { echo "build/demo is not made yet; first: make demo-model" >&2; exit 1; }
 	@mkdir -p $(SHORT)
 	@head -n 2400 $(SHAPES)/train.jsonl > $(SHORT)/train.jsonl
 	@head -n 200 $(SHAPES)/val.jsonl > $(SHORT)/val.jsonl
 	$(TUNE) train moving-shapes $(RECIPE) $(RELEASED) --set model.layers=1 --set training.epochs=1 \
-		--set training.start_from=build/demo/warm-start --run build/demo/one-layer
+		--set training.start_from=build/demo/warm-start --run build/demo/one-layer \
+		$(call RESUME,build/demo/one-layer)
 	$(TUNE) $(ABLATE) --paper refinement --run build/demo/refinement --json $(RESULTS)/refinement.json
 	$(TUNE) $(ABLATE) --paper calibration --run build/demo/calibration --json $(RESULTS)/calibration.json
 	$(BIN)/python -m demo.report $(SHAPES) $(RESULTS)
