@@ -1,4 +1,4 @@
-"""Each loss against its formula in plain Python, and whole batches that have broken such losses before."""
+"""Each loss against its formula in plain Python."""
 
 import dataclasses
 import math
@@ -8,114 +8,40 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from loss_batches import (
+    FAMILIES,
+    LENGTHS,
+    MOMENTS,
+    NAMES,
+    POSITIVE,
+    RECIPES,
+    SALIENCY,
+    C,
+    K,
+    check_finite,
+    gradients,
+    make_output,
+    make_targets,
+)
 from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional as F
 
 from r2tuning.model import R2Config, R2Tuning
-from r2tuning.model.pyramid import level_mask, level_points
 from r2tuning.training.losses import (
     PAPER_WEIGHTS,
     TEMPERATURE,
-    Losses,
     LossWeights,
     compute_losses,
     focal_loss,
     frame_contrast_loss,
     info_nce,
     mean_positive,
-    offset_loss,
     sample_contrast_loss,
     to_unit,
 )
-from r2tuning.training.targets import NO_POSITIVE, Targets, assign_targets
+from r2tuning.training.targets import assign_targets
 from r2tuning.types import ModelOutput
-
-K, C = 3, 8
-INF = math.inf
-RECIPES = ["released", "paper"]
-FAMILIES = ["grounding", "saliency"]
-NAMES = [field.name for field in dataclasses.fields(Losses)]
-
-
-def make_output(lengths: list[int], family: str = "grounding", seed: int = 0, padding: int = 0) -> ModelOutput:
-    """Random predictions; each sample's real entries do not depend on how much padding there is."""
-    frames = max(lengths) + padding
-    strides = (1, 2, 4) if family == "grounding" else (1,)
-    video_mask = torch.arange(frames) < torch.tensor(lengths)[:, None]
-    masks = [level_mask(video_mask, stride) for stride in strides]
-    junk = torch.Generator().manual_seed(seed + 1000 * padding)
-
-    def draw(generator: torch.Generator, *shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator)
-
-    def fill(mask: Tensor, width: int, salt: int) -> Tensor:
-        values = 50 * draw(junk, *mask.shape, width)
-        for row, real, b in zip(values, mask, range(len(mask)), strict=True):
-            row[real] = draw(torch.Generator().manual_seed(seed + 100 * salt + b), int(real.sum()), width)
-        return values
-
-    logits = torch.cat([fill(mask, 1, 10 + i) for i, mask in enumerate(masks)], dim=1).squeeze(-1)
-    offsets = torch.cat([fill(mask, 2, 20 + i).abs() for i, mask in enumerate(masks)], dim=1)
-    cls = torch.stack([fill(video_mask, C, 30 + k) for k in range(K)], dim=1)
-    fixed = torch.Generator().manual_seed(seed)
-    return ModelOutput(
-        hidden=fill(video_mask, C, 1).relu().requires_grad_(),
-        query=draw(fixed, len(lengths), C).requires_grad_(),
-        class_logits=logits.requires_grad_(),
-        offsets=offsets.requires_grad_() if family == "grounding" else None,
-        points=level_points(frames, strides, video_mask.device),
-        point_mask=torch.cat(masks, dim=1),
-        video_mask=video_mask,
-        video_cls=cls.requires_grad_(),
-        query_pooled=draw(fixed, len(lengths), K, C).requires_grad_(),
-    )
-
-
-def make_targets(
-    lengths: list[int],
-    moments: list[list[list[float]]],
-    saliency: list[list[float]],
-    positive: list[int],
-    padding: int = 0,
-) -> Targets:
-    """Targets at 1 frame per second; padded frames get saliencies that would matter if they were looked at."""
-    frames, most = max(lengths) + padding, max(map(len, moments))
-    return Targets(
-        moments=torch.tensor([[*rows, *[[INF, INF]] * (most - len(rows))] for rows in moments]).reshape(
-            len(moments), most, 2
-        ),
-        fps=torch.ones(len(lengths)),
-        saliency=torch.tensor([[*row, *[0.01 * i for i in range(frames - len(row))]] for row in saliency]),
-        positive=torch.tensor(positive),
-        positive_mask=torch.tensor([[*(x > 0 for x in row), *[True] * (frames - len(row))] for row in saliency]),
-        video=torch.arange(len(lengths)),
-    )
-
-
-def gradients(output: ModelOutput) -> dict[str, Tensor]:
-    """Gradients of all predictions, by name."""
-    names = ("hidden", "query", "class_logits", "offsets", "video_cls", "query_pooled")
-    leaves = {name: getattr(output, name) for name in names}
-    return {name: leaf.grad for name, leaf in leaves.items() if leaf is not None and leaf.grad is not None}
-
-
-def check_finite(output: ModelOutput, targets: Targets, recipe: Any) -> Losses:
-    """Losses of a batch; they and all gradients are finite."""
-    losses = compute_losses(output, targets, LossWeights() if recipe == "released" else PAPER_WEIGHTS, recipe)
-    losses.total.backward()
-    found = gradients(output)
-    assert {"class_logits", "hidden"} <= found.keys()
-    assert losses.total.dtype == torch.float32
-    assert losses.total.isfinite()
-    assert [name for name, gradient in found.items() if not gradient.isfinite().all()] == []
-    return losses
-
-
-LENGTHS = [7, 4, 6]
-MOMENTS = [[[1.0, 4.0], [4.5, 6.0]], [[0.0, 4.0]], [[2.5, 3.5]]]
-SALIENCY = [[0.0, 0.5, 0.5, 0.75, 0.25, 1.0, 0.0], [0.25, 0.5, 1.0, 0.75], [0.0, 0.0, 0.0, 0.5, 0.5, 0.0]]
-POSITIVE = [3, 1, 4]
 
 
 def similarities(output: ModelOutput) -> list[list[float]]:
@@ -278,113 +204,6 @@ def test_padding_changes_nothing_through_the_model(family: Any, recipe: Any) -> 
         torch.testing.assert_close(second, first, rtol=1e-3, atol=1e-5)
 
 
-def test_a_frame_that_no_sample_admits_leaves_gradients_finite() -> None:
-    saliency = [[1.0, 0.5, 0.25], [1.0, 0.25, 0.5]]  # frame 0 lies above both positives
-    output = make_output([3, 3])
-    check_finite(output, make_targets([3, 3], [[[0.0, 2.0]]] * 2, saliency, [1, 2]), "released")
-    assert not gradients(output)["hidden"][:, 0].any()
-
-
-@pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize(
-    ("lengths", "moments", "saliency", "positive"),
-    [
-        ([5], [[[1.0, 3.0]]], [[0.0, 1.0, 1.0, 0.0, 0.0]], [1]),
-        ([1], [[[0.0, 1.0]]], [[1.0]], [0]),
-        ([1, 6], [[[0.0, 1.0]], [[0.0, 6.0]]], [[1.0], [1.0] * 6], [0, 5]),
-        ([6, 6], [[[0.0, 6.0]]] * 2, [[1.0] * 6] * 2, [2, 2]),
-        ([6, 3], [[], []], [[0.0] * 6, [0.0] * 3], [NO_POSITIVE, NO_POSITIVE]),
-        ([6, 3], [[[1.0, 2.0]], []], [[0.0, 1.0, 1.0, 0.0, 0.0, 0.0], [0.0] * 3], [2, NO_POSITIVE]),
-    ],
-    ids=["batch of 1", "one frame", "one frame among others", "whole video", "nothing to find", "one without"],
-)
-def test_every_legal_batch_is_finite(
-    lengths: list[int], moments: Any, saliency: Any, positive: list[int], family: str, recipe: Any
-) -> None:
-    losses = check_finite(make_output(lengths, family), make_targets(lengths, moments, saliency, positive), recipe)
-    assert losses.classification > 0
-    if set(positive) == {NO_POSITIVE}:
-        assert losses.saliency == losses.video_calibration == losses.layer_calibration == 0
-    if not any(moments) and family == "grounding":
-        assert losses.offset == 0
-
-
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_a_sample_without_a_positive_does_not_touch_the_contrasts_of_others(recipe: Any) -> None:
-    both = make_targets(LENGTHS, MOMENTS, SALIENCY, [3, NO_POSITIVE, 4])
-    output = make_output(LENGTHS)
-    losses = check_finite(output, both, recipe)
-    found = gradients(output)
-    assert not found["query_pooled"][1].any()
-    assert not found["hidden"][1].any()
-    assert not found["video_cls"][1].any()
-    assert found["class_logits"][1].any()
-    rest = [0, 2]
-    fields = {f.name: getattr(output, f.name) for f in dataclasses.fields(output)}
-    alone = ModelOutput(**{name: x if name == "points" else x[rest] for name, x in fields.items()})
-    truth = Targets(**{f.name: getattr(both, f.name)[rest] for f in dataclasses.fields(both)})
-    weights = LossWeights() if recipe == "released" else PAPER_WEIGHTS
-    without = compute_losses(alone, truth, weights, recipe)
-    for name in ("saliency", "video_calibration", "layer_calibration"):
-        torch.testing.assert_close(getattr(losses, name), getattr(without, name))
-
-
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_identical_videos_are_finite_and_count_as_contrasts(recipe: Any) -> None:
-    output = make_output([6, 6])
-    twins = {
-        name: getattr(output, name).detach()[:1].repeat(2, *[1] * (getattr(output, name).dim() - 1)).requires_grad_()
-        for name in ("hidden", "query", "class_logits", "offsets", "video_cls", "query_pooled")
-    }
-    targets = make_targets([6, 6], [[[1.0, 4.0]]] * 2, [[0.0, 1.0, 1.0, 1.0, 0.0, 0.0]] * 2, [2, 2])
-    losses = check_finite(dataclasses.replace(output, **twins), targets, recipe)
-    assert losses.video_calibration.item() == pytest.approx(0.1 * math.log(2), rel=1e-5)
-
-
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_zero_vectors_give_and_get_no_gradient(recipe: Any) -> None:
-    output = make_output(LENGTHS)
-    rows = {"hidden": 0, "query": 1, "video_cls": 0, "query_pooled": 1}  # each beside vectors that are not zero
-    for name, b in rows.items():
-        getattr(output, name).data[b] = 0
-    check_finite(output, make_targets(LENGTHS, MOMENTS, SALIENCY, POSITIVE), recipe)
-    for name, b in rows.items():
-        assert not gradients(output)[name][b].any()
-        assert 0 < gradients(output)[name].abs().max() < 10  # a clamped length would make it 1e6 and more
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_half_precision_predictions_are_compared_in_fp32(dtype: torch.dtype, recipe: Any) -> None:
-    output, targets = make_output(LENGTHS), make_targets(LENGTHS, MOMENTS, SALIENCY, POSITIVE)
-    halves = {
-        name: (30 * getattr(output, name).detach()).to(dtype).requires_grad_()
-        for name in ("hidden", "query", "class_logits", "offsets", "video_cls", "query_pooled")
-    }
-    low = dataclasses.replace(output, **halves)
-    exact = dataclasses.replace(output, **{name: x.detach().float() for name, x in halves.items()})
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = check_finite(low, targets, recipe)
-    weights = LossWeights() if recipe == "released" else PAPER_WEIGHTS
-    assert found.total.item() == pytest.approx(compute_losses(exact, targets, weights, recipe).total.item(), rel=1e-6)
-
-
-@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
-@pytest.mark.parametrize("alpha", [None, 0.9])
-def test_focal_loss_of_certain_points_is_finite(gamma: float, alpha: float | None) -> None:
-    logits = torch.tensor([[300.0, -300.0, 300.0, -300.0, 0.0]], requires_grad=True)
-    foreground = torch.tensor([[True, False, False, True, True]])
-    mask = torch.ones_like(foreground)
-    loss = focal_loss(logits, foreground, mask, alpha, gamma)
-    loss.backward()
-    on, off = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
-    wanted = (300 * off + 300 * on + on * 0.5**gamma * math.log(2)) / 5
-    assert loss.item() == pytest.approx(wanted, rel=1e-5)
-    assert logits.grad is not None
-    assert logits.grad.isfinite().all()
-
-
 def test_samples_of_one_video_are_not_contrasted() -> None:
     torch.manual_seed(0)
     kin = torch.tensor([[False, True, False], [True, False, False], [False, False, False]])
@@ -401,16 +220,6 @@ def test_samples_of_one_video_are_not_contrasted() -> None:
     every = torch.ones(2, 4, dtype=torch.bool)
     assert sample_contrast_loss(similarity, every, positive, ~torch.eye(2, dtype=torch.bool)) == 0
     assert sample_contrast_loss(similarity, every, positive) > 0
-
-
-def test_losses_of_nothing_are_zero() -> None:
-    none = torch.zeros(1, 2, dtype=torch.bool)
-    assert focal_loss(torch.ones(1, 2), none, none, None, 2.0) == 0
-    assert offset_loss(torch.ones(1, 2, 2), torch.zeros(1, 2, 2), none, "paper") == 0
-    assert info_nce(torch.zeros(K, 0, C), torch.zeros(K, 0, C)) == 0
-    empty = torch.zeros(0, 4)
-    for loss in (frame_contrast_loss, sample_contrast_loss):
-        assert loss(empty, empty.bool(), torch.zeros(0, dtype=torch.int64)) == 0
 
 
 def test_gradients_are_those_of_finite_differences() -> None:
