@@ -21,6 +21,7 @@ from demo.captions import caption_frames
 from demo.frames import Frames, draw_frames
 from demo.tiny_clip import GRID, SIDE, make_clip, make_tokenizer
 from demo.told import FACTS
+from r2tuning.backbone import choose_device
 from r2tuning.cli.progress import show_progress
 from r2tuning.synthetic.queries import choose_queries
 from r2tuning.synthetic.script import Split
@@ -186,12 +187,13 @@ def train(frames: Frames, settings: Settings, folder: Path) -> None:
     """
     torch.manual_seed(settings.seed)
     tokenizer = make_tokenizer(collect_words(frames, settings.seed))
-    model = Trainee(make_clip(tokenizer))
+    device = choose_device(None)
+    model = Trainee(make_clip(tokenizer)).to(device)
     optimizers = make_optimizers(model, settings.lr)
     state_file = folder.with_name(f"{folder.name}.state.pt")
     first = 0
     if state_file.exists():
-        state = torch.load(state_file, weights_only=True)
+        state = torch.load(state_file, map_location=device, weights_only=True)
         model.load_state_dict(state["model"])
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
@@ -208,7 +210,7 @@ def train(frames: Frames, settings: Settings, folder: Path) -> None:
     for step, batch in enumerate(loader, start=first):
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = learning_rate(step, settings)
-        parts, scores = judge(model, batch)
+        parts, scores = judge(model, batch, device)
         model.zero_grad(set_to_none=True)
         torch.stack([weight * part for weight, part in zip(_WEIGHTS, parts, strict=False)]).sum().backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -232,12 +234,17 @@ def train(frames: Frames, settings: Settings, folder: Path) -> None:
         model.clip.logit_scale.copy_(model.frame_scale)
     model.clip.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    values = validate(model, tokenizer, folder.parent / "frames")
+    values = validate(model, tokenizer, folder.parent / "frames", device)
     print("val " + " ".join(f"{value:.3f}" for value in values))
 
 
-def judge(model: Trainee, batch: dict[str, Tensor]) -> tuple[list[Tensor], list[float]]:
+def judge(model: Trainee, batch: dict[str, Tensor], device: torch.device) -> tuple[list[Tensor], list[float]]:
     """Losses in the order of `_WEIGHTS`; shares of shapes, captions, looks on actors, and told facts that are right."""
+    with device:  # where new tensors are made
+        return _judge(model, {name: value.to(device) for name, value in batch.items()})
+
+
+def _judge(model: Trainee, batch: dict[str, Tensor]) -> tuple[list[Tensor], list[float]]:
     hidden, before = model.look(batch["pixels"], batch["kept"])
     owned = batch["names"][..., 0] >= 0
     names = [model.names(tokens[:, 1:]) for tokens in (hidden, before)]
@@ -289,13 +296,13 @@ def _ask(seed: int, split: Split) -> list[str]:
 
 
 @torch.inference_mode()
-def validate(model: Trainee, tokenizer: CLIPTokenizer, folder: Path) -> list[float]:
+def validate(model: Trainee, tokenizer: CLIPTokenizer, folder: Path, device: torch.device) -> list[float]:
     """Losses and scores, as in training, on other videos."""
     frames = draw_frames(folder, "val", 40, SIDE, 2, lambda _done, _of: None)
     data = Captioned(frames, collect_queries("val", 40), tokenizer, Settings(seed=99, seeing=0), 0)
     rows = []
     for step in range(12):
-        parts, scores = judge(model, data[step])
+        parts, scores = judge(model, data[step], device)
         rows.append([*(part.item() for part in parts), *scores])
     return [float(value) for value in np.mean(rows, axis=0)]
 
