@@ -47,7 +47,7 @@ RECIPE := --set name=demo --set data.annotations=$(SHAPES) --set data.workers=0
 TUNE := $(BIN)/r2tuning
 SCORE := evaluate moving-shapes -c src/r2tuning/assets/demo/head --annotations $(SHAPES) --force
 # For a run that was interrupted; of one that is complete, it does nothing.
-RESUME = $(if $(wildcard $(1)/state.pt),--resume)
+RESUME = $(if $(wildcard $(1)/recipe.yaml),--resume)
 
 demo-model: $(STAMP) ## make the demo model, and its numbers in docs/moving-shapes.md, from nothing (two hours)
 	@mkdir -p $(RESULTS)
