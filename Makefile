@@ -100,8 +100,8 @@ demo-ablations: $(STAMP) ## make the ablations of docs/moving-shapes.md, after m
 	$(TUNE) train moving-shapes $(RECIPE) $(RELEASED) --set model.layers=1 --set training.epochs=1 \
 		--set training.start_from=build/demo/warm-start --run build/demo/one-layer \
 		$(call RESUME,build/demo/one-layer)
-	$(TUNE) $(ABLATE) --paper refinement --run build/demo/refinement --json $(RESULTS)/refinement.json
-	$(TUNE) $(ABLATE) --paper calibration --run build/demo/calibration --json $(RESULTS)/calibration.json
+	$(TUNE) $(ABLATE) --paper refinement --run build/demo/refinement --json $(RESULTS)/refinement.json --force
+	$(TUNE) $(ABLATE) --paper calibration --run build/demo/calibration --json $(RESULTS)/calibration.json --force
 	$(BIN)/python -m demo.report $(SHAPES) $(RESULTS)
 
 # One thread per worker: two workers with two threads each fight for the cores of a small machine.

@@ -36,6 +36,10 @@ def average_weights(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
 def average_checkpoints(checkpoints: Sequence[str], folder: Path) -> None:
     """Writes the mean of checkpoints; all else is as the first says.
 
+    Args:
+        checkpoints: As `resolve` takes them, of one shape.
+        folder: Of the checkpoint to write.
+
     Raises:
         CheckpointError: If they are not of one shape.
     """
