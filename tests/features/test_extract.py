@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -69,6 +69,29 @@ def test_an_error_comes_after_what_was_there_before_it() -> None:
     assert next(items) == 1
     with pytest.raises(KeyError, match="lost"):
         next(items)
+
+
+def test_an_interrupt_while_the_thread_starts_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = threading.Event()
+    start = threading.Thread.start
+
+    def slow() -> Generator[int, None, None]:
+        begun.set()
+        time.sleep(0.2)
+        yield 1
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        assert begun.wait(10)
+        raise KeyboardInterrupt
+
+    items = slow()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            next(read_ahead(items, 2))
+    items.close()  # raises where a thread still is in it
+    wait_until(lambda: not [thread for thread in threading.enumerate() if "read-ahead" in thread.name])
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, ValueError])

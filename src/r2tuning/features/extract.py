@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from threading import Lock
 from typing import TypeVar
 
 from r2tuning.backbone import ClipBackbone
@@ -98,11 +99,21 @@ def read_ahead(items: Iterator[Item], ahead: int) -> Generator[Item, None, None]
         >>> list(read_ahead(iter("abc"), 2))
         ['a', 'b', 'c']
     """
+    using = Lock()
+    ended = False
+
+    def take() -> Item | None:
+        with using:
+            return None if ended else next(items, None)
+
     thread = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
     try:
-        waiting = deque(thread.submit(next, items, None) for _ in range(ahead))
+        waiting = deque(thread.submit(take) for _ in range(ahead))
         while (item := waiting.popleft().result()) is not None:
-            waiting.append(thread.submit(next, items, None))
+            waiting.append(thread.submit(take))
             yield item
     finally:
-        thread.shutdown(cancel_futures=True)
+        thread.shutdown(wait=False, cancel_futures=True)
+        with using:  # a thread whose start was interrupted is unknown to the executor, which cannot wait for it
+            ended = True
+        thread.shutdown()
