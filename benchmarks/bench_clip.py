@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
-from transformers.models.clip.modeling_clip import CLIPVisionConfig, CLIPVisionModel
+from transformers.models.clip.configuration_clip import CLIPVisionConfig
+from transformers.models.clip.modeling_clip import CLIPVisionModel
 
 from r2tuning.backbone.loading import IMAGE, load_clip
 from r2tuning.backbone.onnx_graph import write_graph
@@ -35,7 +36,7 @@ def make_tower(clip: str | None) -> tuple[ImageTowerConfig, dict[str, Tensor]]:
 
 
 def make_reference(config: ImageTowerConfig, weights: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
-    model = CLIPVisionModel(CLIPVisionConfig(**config.model_dump())).eval()
+    model = CLIPVisionModel(CLIPVisionConfig(**config.model_dump())).eval()  # type: ignore[no-untyped-call]
     names = [name for name, _ in model.named_parameters() if "post_layernorm" not in name]
     model.load_state_dict({name: weights[name.removeprefix(IMAGE)] for name in names}, strict=False)
     return lambda pixels: torch.stack(
@@ -67,7 +68,7 @@ def main() -> None:
     torch.manual_seed(0)
     config, weights = make_tower(options.clip)
     halved = {name: value.bfloat16() if is_linear(name) else value for name, value in weights.items()}
-    ways = {
+    ways: dict[str, Callable[[Tensor], Tensor]] = {
         "transformers, fp32": make_reference(config, weights),
         "torch": ImageTower(dict(weights), config, LAYERS),
         "torch-bf16": ImageTower(halved, config, LAYERS),

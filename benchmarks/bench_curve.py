@@ -48,8 +48,8 @@ def run(data: Path, features: Path, folder: Path, seed: int, fused: bool) -> tup
 
 def distance(one: Curve, other: Curve) -> float:
     """Mean distance of two curves, each smoothed over ten steps."""
-    smoothed = [[statistics.mean(curve[at : at + 10]) for at in range(0, len(curve) - 9, 10)] for curve in (one, other)]
-    return statistics.mean(abs(a - b) for a, b in zip(*smoothed, strict=True))
+    a, b = ([statistics.mean(curve[at : at + 10]) for at in range(0, len(curve) - 9, 10)] for curve in (one, other))
+    return statistics.mean(abs(x - y) for x, y in zip(a, b, strict=True))
 
 
 def make_shapes() -> Path:

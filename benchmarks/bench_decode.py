@@ -21,6 +21,8 @@ os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder writes to stderr by its
 
 import av
 import numpy as np
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
 
 from r2tuning.types import FrameBatch
 from r2tuning.video import sample_frames
@@ -51,6 +53,7 @@ def write_video(path: Path, codec: str, options: dict[str, str], seconds: int) -
     unfinished = path.with_name("unfinished" + path.suffix)
     with av.open(str(unfinished), "w") as container:
         stream = container.add_stream(codec, rate=RATE, options=options)
+        assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         for i in range(seconds * RATE):
             x, y = (i * 3) % 1270, int(110 + 100 * np.sin(i / 40))
@@ -134,10 +137,11 @@ def measure(path: Path, fps: Fraction, rounds: int) -> dict[str, list[float]]:
     return seconds
 
 
-def find_offsets(batches: list[FrameBatch], fps: Fraction) -> np.ndarray:
+def find_offsets(batches: list[FrameBatch], fps: Fraction) -> NDArray[np.float64]:
     """Seconds from the centre of each clip to the frame that stands for it."""
     times = np.concatenate([batch.times for batch in batches])
-    return np.abs(times - (np.arange(len(times)) + 0.5) / float(fps))
+    offsets: NDArray[np.float64] = np.abs(times - (np.arange(len(times)) + 0.5) / float(fps))
+    return offsets
 
 
 def check_pixels(path: Path, fps: Fraction) -> None:

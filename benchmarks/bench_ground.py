@@ -133,9 +133,9 @@ def main() -> None:
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
     for number in range(rounds + 1):
         for name, command in commands.items():
-            *figures, output = run(command)
+            seconds_taken, memory_held, output = run(command)
             if number:  # the first round warms the disk cache, and makes engines
-                taken[name].append((figures[0], figures[1]))
+                taken[name].append((seconds_taken, memory_held))
             if name != "naive" and number == 0:
                 print(name, [m["score"] for m in json.loads(output)[0]["moments"]][:5], file=sys.stderr)
             elif number == 0:

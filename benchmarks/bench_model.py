@@ -13,6 +13,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -92,11 +93,15 @@ class Bench:
         if difference > ATOL:
             sys.exit(f"{frames} frames: answers differ by {difference:.1e}, more than {ATOL}")
         del exact, got
+
+        def asking(count: int) -> Callable[[], object]:
+            return lambda: self.asker.ask(projected, query[:count])
+
         ways: dict[str, Callable[[], object]] = {
             "baseline": lambda: predict_densely(self.weights, video, query[:1]),
             "project": lambda: self.model.project(video).half(),
         }
-        ways |= {f"ask {count}": lambda count=count: self.asker.ask(projected, query[:count]) for count in counts}
+        ways |= {f"ask {count}": asking(count) for count in counts}
         if frames > WINDOW:
             windows = cover(self.model, frames)
             ways["ask 1 in windows"] = lambda: self.ask_windows(windows, query[:1])
@@ -121,7 +126,7 @@ class Bench:
         """Rows: one query about videos of several lengths, in windows."""
         _, query = features(CONFIG, 1, 1, 1, TOKENS, 1)
         videos = {frames: cover(self.model, frames) for frames in lengths}
-        ways = {str(frames): lambda w=windows: self.ask_windows(w, query) for frames, windows in videos.items()}
+        ways = {str(frames): partial(self.ask_windows, windows, query) for frames, windows in videos.items()}
         times = take_turns(ways, self.rounds)
         self.figures["one query by frames"] = times
         rows = [
@@ -138,9 +143,11 @@ class Bench:
         """Rows: several queries about one window."""
         _, query = features(CONFIG, max(counts), 1, 1, TOKENS, 1)
         windows = cover(self.model, WINDOW)
-        times = take_turns(
-            {str(count): lambda count=count: self.ask_windows(windows, query[:count]) for count in counts}, self.rounds
-        )
+
+        def asking(count: int) -> Callable[[], object]:
+            return lambda: self.ask_windows(windows, query[:count])
+
+        times = take_turns({str(count): asking(count) for count in counts}, self.rounds)
         self.figures["one window by queries"] = times
         return [
             f"| {name} | {show(taken, factor=1e3)} | {show(taken, 2, 1e3 / int(name))} |"
@@ -176,7 +183,7 @@ def step(fused: bool, batch: int, frames: int, rounds: int, threads: int) -> tup
 
     def run() -> None:
         model.zero_grad()
-        measure_loss(model(video, query)).backward()
+        measure_loss(model(video, query)).backward()  # type: ignore[no-untyped-call]
 
     return take_turns({"step": run}, rounds)["step"], peak() - before
 

@@ -13,13 +13,15 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import av
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
-from transformers.models.clip.modeling_clip import CLIPVisionConfig, CLIPVisionModel
+from transformers.models.clip.configuration_clip import CLIPVisionConfig
+from transformers.models.clip.modeling_clip import CLIPVisionModel
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
@@ -89,7 +91,8 @@ def count(run: Callable[[], object]) -> float:
     """Floating-point operations of products, convolutions and attention."""
     with FlopCounterMode(display=False) as counter:
         run()
-    return counter.get_total_flops()
+    operations: int = counter.get_total_flops()
+    return operations
 
 
 def watch(owner: object, method: str, run: Callable[[], object], rounds: int) -> tuple[float, float]:
@@ -134,8 +137,8 @@ def profile_clip(ceilings: dict[str, float], rounds: int) -> list[Part]:
         used = {key: value.to(precision) if is_linear(key) else value for key, value in weights.items()}
         read = weigh(*used.values(), pixels)
         tower = ImageTower(used, config, CONFIG.layers)
-        seconds = take(lambda tower=tower: tower(pixels), rounds)
-        operations = count(lambda tower=tower: tower(pixels))
+        seconds = take(partial(tower, pixels), rounds)
+        operations = count(partial(tower, pixels))
         parts.append(Part(f"CLIP, {BATCH} frames, {name}", seconds, operations, read, ceilings[name]))
     return parts
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from random import Random
 
 import torch
@@ -16,7 +17,7 @@ from demo.tiny_clip import GRID, LONGEST_CAPTION, SIDE
 from demo.told import FACTS, tell_tokens
 from r2tuning.backbone.loading import CLIP_MEAN, CLIP_STD
 
-NAMED = (COLOURS, SHAPES, SIZES)
+NAMED: tuple[Sequence[Enum], ...] = (COLOURS, SHAPES, SIZES)
 _KEPT = 28  # patches of a frame that are looked at, but in the last steps, which see all
 _WHOLE_FROM = 0.92  # of the steps
 

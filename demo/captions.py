@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from random import Random
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +26,8 @@ _TELL_ACTION = 0.15
 """How often a clause tells what its actor does: a single frame hardly shows it."""
 
 _STAYING = np.array([action.stays for action in ACTIONS])
+
+_Member = TypeVar("_Member", bound=Enum)
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ def caption_frames(
     """
     places, attributes = frames.places[indices], frames.attributes[indices]
     geometry = frames.geometry[indices]
-    meanings = []
+    meanings: list[Meaning] = []
     while len(meanings) < captions:
         row = chance.randrange(len(indices))
         meaning = _describe(chance, int(places[row]), attributes[row], geometry[row])
@@ -89,7 +93,7 @@ def caption_frames(
         np.array([not beginning for beginning in before]),
         np.stack([_judge_patches(look, attributes, coverage) for look in shown], axis=2),
         find_owners(coverage),
-        (coverage > _TOUCHED).any(axis=1),
+        np.any(coverage > _TOUCHED, axis=1),
     )
 
 
@@ -162,7 +166,7 @@ def _draw_look(chance: Random, attributes: NDArray[np.int8]) -> Look:
 def _change_word(chance: Random, meaning: Meaning) -> Meaning:
     """The same but for one thing."""
     if not meaning.clauses or (meaning.place is not None and chance.random() < 0.3):
-        return replace(meaning, place=chance.choice([place for place in PLACES if place is not meaning.place]))
+        return replace(meaning, place=_choose_other(chance, PLACES, meaning.place))
     clauses = list(meaning.clauses)
     index = chance.randrange(len(clauses))
     clause = clauses[index]
@@ -173,9 +177,11 @@ def _change_word(chance: Random, meaning: Meaning) -> Meaning:
         others = [action for action in ACTIONS if action not in (clause.action, Action.CIRCLE)]
         clauses[index] = replace(clause, action=chance.choice(others))
     elif option == "corner":
-        clauses[index] = replace(clause, corner=chance.choice([c for c in CORNERS if c is not clause.corner]))
-    elif option in ("centre", "neighbour"):
-        clauses[index] = replace(clause, **{option: _change_look(chance, getattr(clause, option))})
+        clauses[index] = replace(clause, corner=_choose_other(chance, CORNERS, clause.corner))
+    elif option == "centre" and clause.centre is not None:
+        clauses[index] = replace(clause, centre=_change_look(chance, clause.centre))
+    elif option == "neighbour" and clause.neighbour is not None:
+        clauses[index] = replace(clause, neighbour=_change_look(chance, clause.neighbour))
     else:
         clauses[index] = replace(clause, subject=_change_look(chance, clause.subject))
     return replace(meaning, clauses=tuple(clauses))
@@ -184,10 +190,15 @@ def _change_word(chance: Random, meaning: Meaning) -> Meaning:
 def _change_look(chance: Random, look: Look) -> Look:
     names = [name for name in ("colour", "shape", "size") if getattr(look, name) is not None]
     name = chance.choice(names)
-    others = [
-        other for other in {"colour": COLOURS, "shape": SHAPES, "size": SIZES}[name] if other is not getattr(look, name)
-    ]
-    return replace(look, **{name: chance.choice(others)})
+    if name == "colour":
+        return replace(look, colour=_choose_other(chance, COLOURS, look.colour))
+    if name == "shape":
+        return replace(look, shape=_choose_other(chance, SHAPES, look.shape))
+    return replace(look, size=_choose_other(chance, SIZES, look.size))
+
+
+def _choose_other(chance: Random, kind: Sequence[_Member], value: _Member | None) -> _Member:
+    return chance.choice([other for other in kind if other is not value])
 
 
 def _judge(
@@ -228,11 +239,12 @@ def _judge_clause(clause: Clause, attributes: NDArray[np.int8], geometry: NDArra
 def _judge_look(look: Look, attributes: NDArray[np.int8]) -> NDArray[np.int8]:
     """Truth for every actor, ``[B, actors]``."""
     truth = (attributes[..., _SHAPE] >= 0).astype(np.int8)
-    for value, kinds, column in (
+    properties: tuple[tuple[Enum | None, Sequence[Enum], int], ...] = (
         (look.colour, COLOURS, _COLOUR),
         (look.shape, SHAPES, _SHAPE),
         (look.size, SIZES, _SIZE),
-    ):
+    )
+    for value, kinds, column in properties:
         if value is not None:
             has = attributes[..., column]
             truth = _both(truth, np.where(has == UNKNOWN, OPEN, has == kinds.index(value)).astype(np.int8))
@@ -252,7 +264,8 @@ def cover(geometry: NDArray[np.float32], grid: int) -> NDArray[np.float32]:
     x, y, radius = (geometry[..., index, None, None] for index in range(3))
     inside = (points[None, None, None, :] - x) ** 2 + (points[None, None, :, None] - y) ** 2 < radius**2
     shape = (*geometry.shape[:2], grid, 4, grid, 4)
-    return inside.reshape(shape).mean(axis=(3, 5)).reshape(*geometry.shape[:2], grid * grid).astype(np.float32)
+    share: NDArray[np.floating] = inside.reshape(shape).mean(axis=(3, 5))
+    return share.reshape(*geometry.shape[:2], grid * grid).astype(np.float32)
 
 
 def find_owners(coverage: NDArray[np.float32]) -> NDArray[np.int8]:

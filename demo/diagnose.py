@@ -53,12 +53,12 @@ if __name__ == "__main__":
     parser.add_argument("--split", default="val")
     arguments = parser.parse_args()
     benchmark = find_benchmark("moving-shapes")
-    annotations = load_annotations(arguments.folder / f"{arguments.split}.jsonl", benchmark)
+    queries = load_annotations(arguments.folder / f"{arguments.split}.jsonl", benchmark)
     store = FeatureStore.open(arguments.folder / "features")
-    embedded = CLIPModel.from_pretrained(find_folder("r2tuning/demo")).float().eval()
+    embedded = CLIPModel.from_pretrained(find_folder("r2tuning/demo")).float().eval()  # type: ignore[no-untyped-call]
     _, head = resolve(arguments.checkpoint)
     found: dict[str, list[list[float]]] = defaultdict(list)
-    for annotation, meaning in zip(annotations, recall_meanings(annotations), strict=True):
+    for annotation, meaning in zip(queries, recall_meanings(queries), strict=True):
         features = store.video(annotation.vid).float()
         times = (np.arange(len(features)) + 0.5) * 2
         inside = np.any([(start <= times) & (times < end) for start, end in annotation.moments], axis=0)

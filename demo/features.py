@@ -81,7 +81,7 @@ def _encode(seed: int) -> None:
     frames, backbone = _Worker.frames, _Worker.backbone
     writer = FeatureWriter()
     pixels = torch.from_numpy(frames.pixels[frames.starts[seed] : frames.starts[seed + 1]].copy())
-    for part in pixels.split(16):
+    for part in torch.split(pixels, 16):
         writer.append(backbone.encode_frames(part))
     facts = EncodingFacts(
         video=f"{frames.vids[seed]}.mp4",

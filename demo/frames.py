@@ -29,11 +29,14 @@ MOST_ACTORS = 6
 UNKNOWN = -2
 """An attribute that a person could argue about: captions that name it are neither true nor false."""
 
-COLOURS, SHAPES, SIZES, ACTIONS, PLACES = (list(kind) for kind in (Colour, Shape, Size, Action, Place))
+COLOURS, SHAPES, SIZES, ACTIONS, PLACES = list(Colour), list(Shape), list(Size), list(Action), list(Place)
 CORNERS = [corner for corner in Corner if corner is not Corner.ANY]
 
 ATTRIBUTES = ("colour", "shape", "size", "action", "corner")
 GEOMETRY = ("x", "y", "radius", "cosine", "sine")
+
+_Truth = tuple[NDArray[np.int8], NDArray[np.int8], NDArray[np.float32]]
+"""Places, attributes and geometry, as in `Frames`."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def draw_frames(
         geometry = np.zeros((total, MOST_ACTORS, len(GEOMETRY)), np.float32)
         tasks = [(str(pixel_file), seed, split, side, int(starts[seed])) for seed in range(videos)]
         with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-            for done, (seed, *truth) in enumerate(pool.imap_unordered(_draw_video, tasks, chunksize=4), start=1):
+            for done, (seed, truth) in enumerate(pool.imap_unordered(_draw_video, tasks, chunksize=4), start=1):
                 span = slice(starts[seed], starts[seed + 1])
                 places[span], attributes[span], geometry[span] = truth
                 progress(done, videos)
@@ -95,14 +98,14 @@ def draw_frames(
         vids = np.array([script.vid for script in scripts])
         np.savez(temporary, places=places, attributes=attributes, geometry=geometry, starts=starts, vids=vids)
         temporary.replace(truth_file)
-    with np.load(truth_file) as truth:
+    with np.load(truth_file) as stored:
         return Frames(
             np.load(pixel_file, mmap_mode="r"),
-            truth["places"],
-            truth["attributes"],
-            truth["geometry"],
-            truth["starts"],
-            tuple(truth["vids"].tolist()),
+            stored["places"],
+            stored["attributes"],
+            stored["geometry"],
+            stored["starts"],
+            tuple(stored["vids"].tolist()),
         )
 
 
@@ -113,7 +116,7 @@ def sampled_times(script: Script) -> list[float]:
     return [index / FPS for _, index in islice(pick_last_before(shown, SAMPLING), count)]
 
 
-def _draw_video(task: tuple[str, int, Split, int, int]) -> tuple[int, NDArray, NDArray, NDArray]:
+def _draw_video(task: tuple[str, int, Split, int, int]) -> tuple[int, _Truth]:
     pixel_file, seed, split, side, start = task
     script = make_video(seed, split)
     times = sampled_times(script)
@@ -123,10 +126,10 @@ def _draw_video(task: tuple[str, int, Split, int, int]) -> tuple[int, NDArray, N
         frame = av.VideoFrame.from_ndarray(render(script, time), format="rgb24")
         # Through the colour model of the video file, as decoded frames come.
         pixels[start + index] = preprocess(frame.reformat(format="yuv420p"))
-    return seed, *_note_truth(script, times)
+    return seed, _note_truth(script, times)
 
 
-def _note_truth(script: Script, times: list[float]) -> tuple[NDArray, NDArray, NDArray]:
+def _note_truth(script: Script, times: list[float]) -> _Truth:
     places = np.zeros(len(times), np.int8)
     attributes = np.full((len(times), MOST_ACTORS, len(ATTRIBUTES)), -1, np.int8)
     geometry = np.zeros((len(times), MOST_ACTORS, len(GEOMETRY)), np.float32)

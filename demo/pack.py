@@ -25,7 +25,7 @@ def pack_clip(folder: Path) -> None:
     """Copies a trained CLIP and its tokenizer into the package."""
     target = DEMO_FOLDER.parent / "clip"
     target.mkdir(parents=True, exist_ok=True)
-    CLIPModel.from_pretrained(folder).half().save_pretrained(target)
+    CLIPModel.from_pretrained(folder).half().save_pretrained(target)  # type: ignore[no-untyped-call]
     CLIPTokenizer.from_pretrained(folder).save_pretrained(target)
     normalization = {
         "image_processor_type": "CLIPImageProcessor",

@@ -35,7 +35,7 @@ TOLD = {
 }
 """Numbers of what words are asked: as `FACTS`, but looks are the same whoever has them."""
 
-KINDS = (COLOURS, SHAPES, SIZES)
+KINDS: tuple[Sequence[Enum], ...] = (COLOURS, SHAPES, SIZES)
 GEOMETRY = 5  # x, y, log radius, cosine, sine
 
 
@@ -158,7 +158,7 @@ def fit_probe(tokens: Tensor, truth: Tensor, known: Tensor) -> Probe:
         losses = F.binary_cross_entropy_with_logits(probe(tokens[rows]), truth[rows], reduction="none")
         loss = (losses * known[rows]).sum(dim=1).mean()
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     with torch.no_grad():
         guess = probe(tokens) > 0

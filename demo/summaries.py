@@ -139,7 +139,8 @@ def score_curves(name: str, cases: Sequence[Case], curves: Sequence[Sequence[Flo
         np.mean([_score_curve(case, curve) for curve in tried], axis=0)
         for case, tried in zip(cases, curves, strict=True)
     ]
-    return Row(name, *np.mean(results, axis=0).tolist(), float(np.max([result[-1] for result in results])))
+    tau, rho, held, used = np.mean(results, axis=0).tolist()
+    return Row(name, tau, rho, held, used, float(np.max([result[-1] for result in results])))
 
 
 def _score_curve(case: Case, curve: FloatArray) -> tuple[float, float, float, float]:
@@ -160,7 +161,8 @@ def score_even(cases: Sequence[Case]) -> Row:
         spans = [(index * clip, (index + 1) * clip) for index in np.flatnonzero(curve).tolist()]
         ranks = kendall_tau(curve, case.importance), spearman_rho(curve, case.importance)
         results.append((*ranks, *_compare(case, spans)))
-    return Row("evenly spaced", *np.mean(results, axis=0).tolist(), float(np.max(results, axis=0)[-1]))
+    tau, rho, held, used = np.mean(results, axis=0).tolist()
+    return Row("evenly spaced", tau, rho, held, used, float(np.max(results, axis=0)[-1]))
 
 
 def _summarize(case: Case, curve: FloatArray) -> Shots:

@@ -37,7 +37,8 @@ def make_tokenizer(corpus: list[str]) -> CLIPTokenizer:
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = [*letters, *(letter + "</w>" for letter in letters), *("".join(pair) for pair in merges)]
     tokens = [*dict.fromkeys(tokens), "<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(vocab={token: index for index, token in enumerate(tokens)}, merges=merges)
+    vocab = {token: index for index, token in enumerate(tokens)}
+    return CLIPTokenizer(vocab=vocab, merges=merges)  # type: ignore[arg-type]  # it takes pairs, though declared str
 
 
 def make_clip(tokenizer: CLIPTokenizer, width: int = 160, text_width: int = 128) -> CLIPModel:
@@ -86,7 +87,7 @@ def write_positions(clip: CLIPModel, loudness: float) -> None:
         clip: Whose position embeddings are changed.
         loudness: Of each coordinate, to be compared with the length of a patch's embedding.
     """
-    width = clip.config.vision_config.hidden_size
+    width = clip.vision_embed_dim
     x, y = torch.meshgrid(*[torch.linspace(-1, 1, GRID)] * 2, indexing="xy")
     waves = [
         wave(math.pi * times * side) for side in (x, y) for times in (0.5, 1.0, 2.0) for wave in (torch.sin, torch.cos)

@@ -45,10 +45,10 @@ class Trainee(nn.Module):
     def __init__(self, clip: CLIPModel) -> None:
         super().__init__()
         self.clip = clip
-        width = clip.config.vision_config.hidden_size
+        width = clip.vision_embed_dim
         self.geometry = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 5))
         self.names = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, sum(map(len, NAMED))))
-        text_width = clip.config.text_config.hidden_size
+        text_width = clip.text_embed_dim
         self.facts = nn.Sequential(nn.LayerNorm(text_width), nn.Linear(text_width, len(FACTS)))
         self.frame_scale, self.frame_bias = _scalar(math.log(10.0)), _scalar(-4.0)
         self.patch_scale, self.patch_bias = _scalar(math.log(10.0)), _scalar(-4.0)
@@ -137,7 +137,7 @@ def geometry_loss(guess: Tensor, owners: Tensor, geometry: Tensor) -> Tensor:
 
 def names_loss(logits: Tensor, truth: Tensor) -> Tensor:
     """Mean cross-entropy of colour, shape and size, in equal parts; ``logits [B, P, names]``, ``truth [B, P, 3]``."""
-    parts = logits.split([len(names) for names in NAMED], dim=-1)
+    parts = torch.split(logits, [len(names) for names in NAMED], dim=-1)
     return torch.stack(
         [
             functional.cross_entropy(part.flatten(0, 1), truth[..., index].flatten().clamp(min=-1), ignore_index=-1)
@@ -212,7 +212,8 @@ def train(frames: Frames, settings: Settings, folder: Path) -> None:
             group["lr"] = learning_rate(step, settings)
         parts, scores = judge(model, batch, device)
         model.zero_grad(set_to_none=True)
-        torch.stack([weight * part for weight, part in zip(_WEIGHTS, parts, strict=False)]).sum().backward()
+        loss = torch.stack([weight * part for weight, part in zip(_WEIGHTS, parts, strict=False)]).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
@@ -234,8 +235,8 @@ def train(frames: Frames, settings: Settings, folder: Path) -> None:
         model.clip.logit_scale.copy_(model.frame_scale)
     model.clip.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    values = validate(model, tokenizer, folder.parent / "frames", device)
-    print("val " + " ".join(f"{value:.3f}" for value in values))
+    validated = validate(model, tokenizer, folder.parent / "frames", device)
+    print("val " + " ".join(f"{value:.3f}" for value in validated))
 
 
 def judge(model: Trainee, batch: dict[str, Tensor], device: torch.device) -> tuple[list[Tensor], list[float]]:

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from demo.frames import ACTIONS, PLACES, Frames, draw_frames
@@ -33,6 +33,7 @@ from r2tuning.cli.progress import show_progress
 from r2tuning.features.store import FeatureStore
 from r2tuning.model import R2Tuning
 from r2tuning.model.layers import FeatureMap
+from r2tuning.model.pyramid import Downsample
 from r2tuning.synthetic.vocabulary import Action
 from r2tuning.training.build import build_model, describe_model
 from r2tuning.training.recipes import load_recipe
@@ -108,7 +109,7 @@ def wire_video(video_map: FeatureMap, looks: Probe, where: Probe, tokens: Tensor
         torch.cat([sure.bias, sure.bias - 1, where.bias, -where.bias]),
     )
     # What is shown goes from 0 to 1 and no further; positions have both signs.
-    outputs = torch.zeros(video_map[-1].out_features, len(inner.bias))
+    outputs = torch.zeros(_linears(video_map)[-1].out_features, len(inner.bias))
     for index in range(count):
         for channel in (
             [channels.look.start + index, channels.other_look.start + index]
@@ -134,7 +135,7 @@ def wire_query(query_map: FeatureMap, told: Probe, words: Tensor) -> None:
         torch.cat([sure.bias, sure.bias[bounded] - 1]),
     )
     bound = {fact: len(sure.bias) + number for number, fact in enumerate(bounded)}
-    outputs = torch.zeros(query_map[-1].out_features, len(inner.bias))
+    outputs = torch.zeros(_linears(query_map)[-1].out_features, len(inner.bias))
     shift = torch.zeros(len(outputs))
     shift[channels.asked] = _ASKED
     said = (
@@ -174,7 +175,8 @@ def wire_map(feature_map: FeatureMap, inner: Probe, outputs: Tensor, shift: Tens
         shift: ``[C]``.
         tokens: Normalized tokens ``[N, D]``, to learn how the inner values spread.
     """
-    outer, first, norm, second = (layer for layer in feature_map if list(layer.parameters()))
+    outer, norm = (layer for layer in feature_map if isinstance(layer, nn.LayerNorm))
+    first, second = _linears(feature_map)
     count = len(inner.bias)
     outer.reset_parameters()
     norm.reset_parameters()
@@ -191,6 +193,10 @@ def wire_map(feature_map: FeatureMap, inner: Probe, outputs: Tensor, shift: Tens
     second.weight[:, :count] = outputs * spread
     second.weight[:, constants] = 0
     second.bias.copy_(outputs.sum(dim=1) * mean + shift)
+
+
+def _linears(layers: nn.Sequential) -> list[nn.Linear]:
+    return [layer for layer in layers if isinstance(layer, nn.Linear)]
 
 
 def wire_looking(model: R2Tuning) -> None:
@@ -215,7 +221,7 @@ def wire_time(model: R2Tuning) -> None:
     channels, refinement = Channels(), model.block.temporal_refinement
     attention, width = refinement.self_attention, model.config.hidden // model.config.heads
     refinement.cross_attention.output.weight *= 0.3
-    refinement.feed_forward[-1].weight *= 0.5
+    _linears(refinement.feed_forward)[-1].weight *= 0.5
     # What else a frame holds must not blur which frame it is.
     refinement.cross_norm.weight[:_PE] = 0
     angles = [10000.0 ** (-2 * pair / model.config.hidden) for pair in range(_PE // 2)]
@@ -258,8 +264,8 @@ def wire_comparing(model: R2Tuning) -> None:
     Channels of looks and places hold 0, 1 (there), 2 (asked for) or 3 (both), in a scale that the norms before chose;
     two more channels tell it, as they hold 0 and 2. Of these, ``relu(x - 1) - 2 relu(x - 2)`` is 1 at 2 alone.
     """
-    channels, layer = Channels(), model.block.temporal_refinement.feed_forward
-    first, second = layer[0], layer[-1]
+    channels = Channels()
+    first, second = _linears(model.block.temporal_refinement.feed_forward)
     second.weight[:_PE] = 0
     units = iter(range(first.out_features))
 
@@ -287,11 +293,12 @@ def wire_comparing(model: R2Tuning) -> None:
 
 def wire_heads(model: R2Tuning) -> None:
     """Moments begin as what has nothing missing and moves as asked, on all levels alike."""
-    for level in model.pyramid.levels:
-        for step in level:
+    for step in model.pyramid.modules():
+        if isinstance(step, Downsample):
             step.conv.weight[:_PE] = 0
             step.conv.weight[range(_PE), range(_PE)] = 0.5
-    first, second = model.class_head[0], model.class_head[-1]
+    first, second = (layer for layer in model.class_head if isinstance(layer, nn.Conv1d))
+    assert first.bias is not None
     first.weight[:_PE], first.bias[:_PE] = 0, 0
     first.weight[range(_PE), range(_PE), 1] = 1
     second.weight[0, :_PE] = 0
