@@ -51,7 +51,11 @@ def test_a_frame_more_or_less_than_clips_is_an_error(folder: Path) -> None:
     assert BENCHMARK.frame_rate(annotation) == 0.5
     target = BENCHMARK.saliency_target(annotation, annotation.clips, 0.5)
     assert target.shape == (annotation.clips,)
-    assert BENCHMARK.positive_frames(annotation, target).tolist() == (target > 0).tolist()
+    assert annotation.saliency is not None
+    very_good = [max(ratings) == 4 for ratings in annotation.saliency]
+    assert target.tolist() == very_good
+    assert BENCHMARK.positive_frames(annotation, target).tolist() == very_good
+    assert 0 < sum(very_good) < np.count_nonzero(annotation.saliency.any(axis=1))
     with pytest.raises(DataError, match="val-0000001"):
         BENCHMARK.saliency_target(annotation, annotation.clips - 1, 0.5)
 
