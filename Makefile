@@ -49,7 +49,7 @@ SCORE := evaluate moving-shapes -c src/r2tuning/assets/demo/head --annotations $
 # For a run that was interrupted; of one that is complete, it does nothing.
 RESUME = $(if $(wildcard $(1)/recipe.yaml),--resume)
 
-demo-model: $(STAMP) ## make the demo model, and its numbers in docs/moving-shapes.md, from nothing (two hours)
+demo-model: $(STAMP) ## make the demo model, and its numbers in docs/moving-shapes.md, from nothing (over two hours)
 	@mkdir -p $(RESULTS)
 	$(BIN)/python -m demo.train_clip build/demo/clip --videos $(VIDEOS)
 	$(BIN)/python -m demo.pack clip build/demo/clip
