@@ -2,7 +2,7 @@
 
 The baseline of benchmarks. Like `transcription`, which judges it, it shares no code with `r2tuning.model` and takes
 weights by the authors' names; unlike that, it does not loop over frames, tokens and patches. Every query goes through
-all of it, as in the released scripts. No input has padding.
+all of it, as in the released scripts, and likewise every input is searched for padding, whether it has any or not.
 """
 
 from __future__ import annotations
@@ -17,19 +17,29 @@ from torch.nn import functional as F
 Weights = Mapping[str, Tensor]
 
 
-def predict_densely(weights: Weights, video: Tensor, query: Tensor, heads: int = 8) -> tuple[Tensor, Tensor, Tensor]:
+def predict_densely(
+    weights: Weights, video: Tensor, query: Tensor, heads: int = 8, *, padding: bool = True
+) -> tuple[Tensor, Tensor, Tensor]:
     """Predicts at every point, for a grounding model.
 
     Args:
         weights: By the authors' names.
-        video: ``[B, K, T, P+1, Dv]``, oldest layer first.
-        query: ``[B, K, L, Dq]``.
+        video: ``[B, K, T, P+1, Dv]``, oldest layer first. Frames and tokens that are not finite are padding: attention
+            between frames and to the query leaves them out. They are set to zero, in place.
+        query: ``[B, K, L, Dq]``, likewise.
         heads: Attention heads of the temporal layer.
+        padding: Whether to look for padding. Without, every frame and token must be real.
 
     Returns:
         Last state after its ReLU ``[B, T, C]``, class logits ``[B, N]``, offsets ``[B, N, 2]``.
     """
     layers, frames, patches = video.shape[1:4]
+    real_frames: Tensor | None = None
+    real_tokens: Tensor | None = None
+    if padding:
+        real_frames, real_tokens = video[:, 0, :, 0, 0].isfinite(), query[:, 0, :, 0].isfinite()
+        video.masked_fill_(~video.isfinite(), 0)
+        query.masked_fill_(~query.isfinite(), 0)
     ends = torch.arange(frames + 1, dtype=video.dtype) / frames
     ends = torch.stack([ends[:-1], ends[1:]], dim=-1)[:, None].expand(len(video), layers, -1, patches, -1)
     video = feature_map(weights, "adapter.video_map", torch.cat([video, ends], dim=-1))
@@ -49,9 +59,11 @@ def predict_densely(weights: Weights, video: Tensor, query: Tensor, heads: int =
         if state is not None:  # Eq. 7
             gate = weights["adapter.gate"][layer].sigmoid()
             x = gate * x + (1 - gate) * state
-        x = norm(weights, "adapter.tem.cross_att_norm", x + attend(weights, "cross_att", x + position, q, q, heads))
+        looked = attend(weights, "cross_att", x + position, q, q, heads, real_tokens)
+        x = norm(weights, "adapter.tem.cross_att_norm", x + looked)
         located = x + position
-        x = norm(weights, "adapter.tem.self_att_norm", x + attend(weights, "self_att", located, located, x, heads))
+        looked = attend(weights, "self_att", located, located, x, heads, real_frames)
+        x = norm(weights, "adapter.tem.self_att_norm", x + looked)
         fed = linear(weights, "adapter.tem.ffn.mapping.0", x).relu()
         state = norm(weights, "adapter.tem.ffn_norm", x + linear(weights, "adapter.tem.ffn.mapping.2", fed))
     assert state is not None
@@ -69,14 +81,18 @@ def feature_map(weights: Weights, name: str, x: Tensor) -> Tensor:
     return linear(weights, f"{name}.6", norm(weights, f"{name}.4", x))
 
 
-def attend(weights: Weights, name: str, query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
-    """Multi-head attention of ``[B, T, C]`` to ``[B, S, C]``."""
+def attend(
+    weights: Weights, name: str, query: Tensor, key: Tensor, value: Tensor, heads: int, mask: Tensor | None
+) -> Tensor:
+    """Multi-head attention of ``[B, T, C]`` to ``[B, S, C]``, where the mask ``[B, S]`` is True."""
     q, k, v = (
         linear(weights, f"adapter.tem.{name}.{letter}", x).unflatten(-1, (heads, -1)).transpose(1, 2)
         for letter, x in (("q", query), ("k", key), ("v", value))
     )
-    attention = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(dim=-1)
-    return linear(weights, f"adapter.tem.{name}.m", (attention @ v).transpose(1, 2).flatten(2))
+    logits = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+    if mask is not None:
+        logits.masked_fill_(~mask[:, None, None], -math.inf)
+    return linear(weights, f"adapter.tem.{name}.m", (logits.softmax(dim=-1) @ v).transpose(1, 2).flatten(2))
 
 
 def pyramid(weights: Weights, hidden: Tensor) -> list[Tensor]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from dense_transcription import predict_densely
+from dense_transcription import attend, predict_densely
 from small_models import features, float64, small_model
 
 from r2tuning.checkpoints.official import export_official
@@ -25,17 +25,32 @@ def no_gradients() -> Iterator[None]:
         yield
 
 
+@pytest.mark.parametrize("padding", [True, False])
 @pytest.mark.parametrize("frames", [1, 3, 9, 16])
-def test_the_dense_transcription_says_the_same(frames: int) -> None:
+def test_the_dense_transcription_says_the_same(frames: int, padding: bool) -> None:
     """The baseline of benchmarks computes the model: were it wrong, ratios to it would mean nothing."""
     with float64():
         model = small_model(CONFIG, 0)
         video, query = features(CONFIG, 1, frames, 3, 4, 1)
         got = Asker(model).ask(model.project(video), query)
-        hidden, logits, offsets = predict_densely(export_official(model.state_dict()), video, query, heads=2)
+        weights = export_official(model.state_dict())
+        hidden, logits, offsets = predict_densely(weights, video, query, heads=2, padding=padding)
     torch.testing.assert_close(got.hidden, hidden, rtol=0, atol=1e-10)
     torch.testing.assert_close(got.class_logits, logits, rtol=0, atol=1e-10)
     torch.testing.assert_close(got.offsets, offsets, rtol=0, atol=1e-10)
+
+
+def test_the_dense_transcription_leaves_padding_out() -> None:
+    with float64():
+        weights = export_official(small_model(CONFIG, 0).state_dict())
+        video, query = features(CONFIG, 1, 6, 3, 4, 1)
+        video[:, :, 4:], query[:, :, 3:] = torch.nan, torch.inf
+        assert all(found.isfinite().all() for found in predict_densely(weights, video, query, heads=2))
+        frames = torch.randn(2, 5, 16)
+        mask = (torch.arange(5) < 3).expand(2, 5)
+        masked = attend(weights, "self_att", frames, frames, frames, 2, mask)
+        short = attend(weights, "self_att", frames, frames[:, :3], frames[:, :3], 2, None)
+    torch.testing.assert_close(masked, short, rtol=0, atol=1e-12)
 
 
 def test_patches_may_be_kept_in_half_precision() -> None:

@@ -78,9 +78,11 @@ class Asker:
             for part in plan_parts(timeline.video_mask[video : video + 1], patches + looking, width)
         ]
         place = tokens.new_empty(max((span.stop - span.start for _, span in parts), default=0), patches, width)
+        cls = torch.stack([patches[..., 0, :] for patches in projected]).to(tokens.dtype)  # [V, K, T, C]
         state = tokens.new_empty(0)  # there is no state before the first step
         for step, layer in enumerate(block.order):
-            pooled = self._pool(projected, asked[:, layer], real[:, layer], timeline.video_mask, layer, parts, place)
+            best = self._pool(projected, asked[:, layer], real[:, layer], timeline.video_mask, layer, parts, place)
+            pooled = cls[:, layer, :, None].add(best, alpha=self._gates[layer]).flatten(0, 1).transpose(0, 1)
             # The layer with which the walk begins has no gate, so those of the others are counted without it.
             gate = layer - 1 if config.refinement == "forward" else layer
             fused = pooled if step == 0 else self._refinement.fuse(pooled, state, gate)
@@ -89,7 +91,6 @@ class Asker:
         hidden = state.relu_().view(queries, videos, frames, -1).transpose(0, 1).flatten(0, 1)
         logits, offsets = self._predictor.predict(hidden, points)
         pooled_query = self._model.query_pooling(tokens, query_mask[:, None]).repeat(videos, 1, 1)
-        cls = torch.stack([patches[..., 0, :] for patches in projected])
         return ModelOutput(
             hidden=hidden,
             query=pooled_query[:, block.order[-1]],
@@ -98,7 +99,7 @@ class Asker:
             points=points.points,
             point_mask=points.mask.repeat_interleave(queries, dim=0),
             video_mask=timeline.video_mask.repeat_interleave(queries, dim=0),
-            video_cls=cls.to(hidden.dtype).repeat_interleave(queries, dim=0),
+            video_cls=cls[:, None].expand(-1, queries, -1, -1, -1).flatten(0, 1),
             query_pooled=pooled_query,
         )
 
@@ -126,7 +127,7 @@ class Asker:
         parts: Sequence[tuple[int, slice]],
         place: Tensor,
     ) -> Tensor:
-        """Spatial pooling (Eq. 4 to 6) of all frames of all videos.
+        """Patches of all frames of all videos as the queries see them (Eq. 4 and 5).
 
         Args:
             projected: As for `ask`.
@@ -138,18 +139,17 @@ class Asker:
             place: For their patches in full precision, ``[t, P+1, C]``: always the same, which stays in the cache.
 
         Returns:
-            e_pool, ``[Q, V·T, C]``.
+            What e_pool adds to [CLS] when its gate is open, ``[V, T, Q, C]``.
         """
         queries, length, width = asked.shape
         patches = place.shape[1]
-        pooled = asked.new_zeros(queries, *video_mask.shape, width)
+        best = asked.new_zeros(*video_mask.shape, queries, width)
         looking, added = asked.flatten(0, 1), real.flatten(0, 1)  # [Q·L, C]
         for video, span in parts:
             v_hat = projected[video][layer, span]
             v = place[: len(v_hat)].copy_(v_hat) if v_hat.dtype != asked.dtype else v_hat  # [t, P+1, C]
             logits = (looking @ v.flatten(0, 1).t()).view(len(looking), -1, patches)
             attention = logits.softmax(dim=-1).transpose(0, 1)  # [t, Q·L, P+1]
-            best = torch.baddbmm(added, attention, v).view(-1, queries, length, width).amax(dim=2)
-            combined = torch.add(v[:, :1], best, alpha=self._gates[layer])
-            pooled[:, video, span] = combined.transpose(0, 1)
-        return pooled.flatten(1, 2)
+            seen = torch.bmm(attention, v).add_(added)
+            torch.amax(seen.view(-1, queries, length, width), dim=2, out=best[video, span])
+        return best

@@ -1,7 +1,8 @@
 """Temporal layer, pyramid and heads with their weights merged: the numbers of the plain modules in fewer, larger steps.
 
 - The few tokens of a query are its only keys and values in cross-attention. Multiplied with W_q and W_out beforehand,
-  they make of it two products, with [C, H·L] and [H·L, C], and a softmax between them.
+  they make of it two products, with [H·L, C] and [H·L, C], and a softmax between them. Frames are the columns of its
+  logits, since a softmax of few entries is slow along rows.
 - Queries, keys and values of self-attention are one product; the position encoding's share in it is a constant.
 - A bias right before a residual sum moves to the other summand, which ends a LayerNorm: (W x + b) + y = W x + (y + b).
   It joins the bias of that LayerNorm, and what else reads y subtracts its own product with b.
@@ -46,8 +47,8 @@ class Crossing:
     """Cross-attention to Q queries in K steps.
 
     Attributes:
-        into: From a frame to the logits of all heads and tokens, ``[Q, K, C, H·L]``.
-        bias: Of these, ``[Q, K, 1, H·L]``; minus infinity for padding.
+        into: From a frame to the logits of all heads and tokens, ``[Q, K, H·L, C]``.
+        bias: Of these, ``[Q, K, H·L, 1]``; minus infinity for padding.
         out: From attention to what is added to the frame, ``[Q, K, H·L, C]``.
     """
 
@@ -116,10 +117,10 @@ class FoldedRefinement:
 
         keys = attention.key(tokens) * scale
         bias = (keys * attention.query.bias).view(queries, steps, length, heads, -1).sum(-1).transpose(2, 3)
-        bias = bias.masked_fill(~query_mask[:, None, None], -torch.inf).reshape(queries, steps, 1, heads * length)
+        bias = bias.masked_fill(~query_mask[:, None, None], -torch.inf).reshape(queries, steps, heads * length, 1)
         # Shares of the tokens are 1 in total for each head, so a bias may be added to all tokens of all heads.
         out = split(attention.value(tokens), attention.output.weight.t().contiguous()) + attention.output.bias / heads
-        return Crossing(split(keys, attention.query.weight).transpose(2, 3), bias, out)
+        return Crossing(split(keys, attention.query.weight), bias, out)
 
     def fuse(self, pooled: Tensor, hidden: Tensor, index: int) -> Tensor:
         """As `TemporalRefinement.fuse`."""
@@ -129,9 +130,10 @@ class FoldedRefinement:
         """As `TemporalRefinement.forward`: ``[Q, V·T, C]`` to the same."""
         queries, rows, width = x.shape
         frames = timeline.video_mask.shape[1]
-        logits = torch.baddbmm(crossing.bias[:, step], x + timeline.position, crossing.into[:, step])
-        attention = logits.view(queries, rows, self.heads, -1).softmax(-1).view_as(logits)
-        x = self._norm(torch.baddbmm(x, attention, crossing.out[:, step]), 0)
+        located = (x + timeline.position).transpose(1, 2)
+        logits = torch.baddbmm(crossing.bias[:, step], crossing.into[:, step], located)  # [Q, H·L, V·T]
+        attention = logits.view(queries, self.heads, -1, rows).softmax(2).view_as(logits)
+        x = self._norm(torch.baddbmm(x, attention.transpose(1, 2), crossing.out[:, step]), 0)
         inputs = F.linear(x, self._inputs).add_(timeline.located)
         q, k, v = inputs.view(-1, frames, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         mask = None if timeline.whole else timeline.video_mask[:, None, None].repeat(queries, 1, 1, 1)
