@@ -11,7 +11,7 @@ from r2tuning.checkpoints.names import resolve
 from r2tuning.checkpoints.official import read_official
 from r2tuning.checkpoints.registry import find_published
 from r2tuning.errors import CheckpointError, CheckpointWarning, OutputError
-from r2tuning.hub import hash_file
+from r2tuning.hub.digest import hash_file
 
 
 def write(folder, family, name="best.pth"):

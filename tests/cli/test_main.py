@@ -34,6 +34,19 @@ def test_help_and_version_do_not_import_torch() -> None:
         assert done.stdout
 
 
+def test_a_model_on_this_machine_is_loaded_without_the_client_of_the_hub() -> None:
+    """It takes a tenth of a second, of the one that a short command takes."""
+    script = (
+        "import sys\n"
+        "from r2tuning.grounder import Grounder\n"
+        "Grounder.from_pretrained('demo')\n"
+        "needless = {'huggingface_hub', 'transformers', 'matplotlib'} & set(sys.modules)\n"
+        "assert not needless, needless"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_version() -> None:
     assert CliRunner().invoke(app, ["--version"]).stdout == f"r2tuning {r2tuning.__version__}\n"
 

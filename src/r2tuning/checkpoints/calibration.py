@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from r2tuning.checkpoints.layout import WEIGHTS_FILE
 from r2tuning.decoding.calibration import Calibration
 from r2tuning.errors import CheckpointError, CheckpointWarning
-from r2tuning.hub import hash_file
+from r2tuning.hub.digest import hash_file
 from r2tuning.output.files import write_atomically
 
 CALIBRATION_FILE = "calibration.json"

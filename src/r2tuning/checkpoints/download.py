@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
-
 from r2tuning.checkpoints.cache import cached_checkpoint
 from r2tuning.checkpoints.layout import is_complete
 from r2tuning.checkpoints.load import convert
 from r2tuning.checkpoints.registry import REPOSITORY, PublishedCheckpoint
 from r2tuning.errors import CheckpointError, DownloadError
-from r2tuning.hub import explain, hash_file
+from r2tuning.hub.digest import hash_file
 
 
 def fetch_published(entry: PublishedCheckpoint) -> Path:
@@ -44,6 +42,11 @@ def fetch_published(entry: PublishedCheckpoint) -> Path:
 
 def _download(entry: PublishedCheckpoint) -> Path:
     """The authors' file in the hub's own cache."""
+    # Its client takes a tenth of a second to import, and what is converted already does not need it.
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+
+    from r2tuning.hub.failure import explain
+
     cached = try_to_load_from_cache(REPOSITORY, entry.file)
     if isinstance(cached, str):
         return Path(cached)

@@ -15,7 +15,7 @@ from r2tuning.checkpoints.registry import BACKBONE, PublishedCheckpoint, find_pu
 from r2tuning.checkpoints.tensors import take_tensors
 from r2tuning.decoding.config import DecodingConfig
 from r2tuning.errors import CheckpointError, CheckpointWarning
-from r2tuning.hub import hash_file
+from r2tuning.hub.digest import hash_file
 from r2tuning.model import R2Config, R2Tuning
 
 _STAND_IN = {"grounding": "qvhighlights", "saliency": "tvsum/BK"}

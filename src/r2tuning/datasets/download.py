@@ -21,7 +21,8 @@ from r2tuning.datasets.benchmark import Benchmark
 from r2tuning.datasets.unpack import unpack_features
 from r2tuning.errors import DataError, DownloadError, OutputError
 from r2tuning.folders import cache_folder
-from r2tuning.hub import HubFile, Progress, fetch_file, fetched_bytes, list_files, unwatched
+from r2tuning.hub.fetch import Progress, fetch_file, fetched_bytes, unwatched
+from r2tuning.hub.listing import HubFile, list_files
 from r2tuning.output.files import write_atomically
 
 RECORD_FILE = "download.json"
