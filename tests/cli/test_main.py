@@ -47,6 +47,25 @@ def test_a_model_on_this_machine_is_loaded_without_the_client_of_the_hub() -> No
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize(
+    ("given", "spins"),
+    [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
+    ids=["by default", "as set", "as another setting implies"],
+)
+def test_waiting_threads_leave_their_cores_unless_told_otherwise(given: dict[str, str], spins: str | None) -> None:
+    script = (
+        "import os, sys; sys.argv = ['r2tuning', '--version']\n"
+        "from r2tuning.cli.main import run\n"
+        "try: run()\n"
+        "except SystemExit: print(os.environ.get('GOMP_SPINCOUNT'))"
+    )
+    kept = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env={**kept, **given}
+    )
+    assert done.stdout.splitlines()[-1] == str(spins)
+
+
 def test_version() -> None:
     assert CliRunner().invoke(app, ["--version"]).stdout == f"r2tuning {r2tuning.__version__}\n"
 

@@ -35,6 +35,10 @@ EXTRA_OF = {"lightning": "train", "tensorboard": "train", "opentimelineio": "exp
 GARBAGE_THRESHOLD = 10_000
 """New objects after which Python looks for garbage among them; by itself, it does so after 700 or 2,000."""
 
+SPINS = 10_000
+"""How often a thread of PyTorch looks for work before it sleeps: for half a millisecond, more than lies between two
+steps of a model."""
+
 
 class ErrorBoundary(TyperGroup):
     """Turns errors that a person can act on into one line on stderr and exit code 1; bugs keep their traceback."""
@@ -123,8 +127,11 @@ def run() -> None:
     """Entry point of the ``r2tuning`` command.
 
     The objects that importing PyTorch makes live as long as the process, so looking for garbage among them over and
-    over, and once more at the end, is in vain: it took a quarter of the seconds of a short command.
+    over, and once more at the end, is in vain: it took a quarter of the seconds of a short command. PyTorch's threads
+    keep their cores busy while they wait, by default for many milliseconds, in which videos could be decoded.
     """
     gc.set_threshold(GARBAGE_THRESHOLD)
     atexit.register(gc.freeze)
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
     app()
