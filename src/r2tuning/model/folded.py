@@ -127,20 +127,20 @@ class FoldedRefinement:
         return hidden.lerp(pooled, self._gates[index])
 
     def refine(self, x: Tensor, crossing: Crossing, step: int, timeline: Timeline) -> Tensor:
-        """As `TemporalRefinement.forward`: ``[Q, V·T, C]`` to the same."""
+        """As `TemporalRefinement.forward`: ``[Q, V·T, C]``, which is used up, to the same."""
         queries, rows, width = x.shape
         frames = timeline.video_mask.shape[1]
         located = (x + timeline.position).transpose(1, 2)
         logits = torch.baddbmm(crossing.bias[:, step], crossing.into[:, step], located)  # [Q, H·L, V·T]
         attention = logits.view(queries, self.heads, -1, rows).softmax(2).view_as(logits)
-        x = self._norm(torch.baddbmm(x, attention.transpose(1, 2), crossing.out[:, step]), 0)
+        x = self._norm(x.baddbmm_(attention.transpose(1, 2), crossing.out[:, step]), 0)
         inputs = F.linear(x, self._inputs).add_(timeline.located)
         q, k, v = inputs.view(-1, frames, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         mask = None if timeline.whole else timeline.video_mask[:, None, None].repeat(queries, 1, 1, 1)
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).reshape(-1, width)
-        x = self._norm(torch.addmm(x.view(-1, width), attended, self._output), 1)
+        x = self._norm(x.view(-1, width).addmm_(attended, self._output), 1)
         fed = F.linear(x, self._feed, self._feed_bias).relu_()
-        return self._norm(torch.addmm(x, fed, self._back), 2).view(queries, rows, width)
+        return self._norm(x.addmm_(fed, self._back), 2).view(queries, rows, width)
 
     def _norm(self, x: Tensor, index: int) -> Tensor:
         return F.layer_norm(x, x.shape[-1:], *self._norms[index])
@@ -192,9 +192,10 @@ class FoldedPredictor:
         for stride, halvings in zip(self._strides[1:], self._levels, strict=True):
             if stride <= frames:
                 levels.append(_halve(hidden, halvings))
-        entries = torch.cat([F.pad(level, (0, 0, 0, 1)) for level in levels], dim=1)
+        gap = hidden.new_zeros(batch, 1, width)
+        rows = torch.cat([piece for level in levels for piece in (level, gap)], dim=1).view(-1, width)
         real = plan.real.repeat_interleave(batch // len(plan.real), dim=0).view(-1, 1)
-        rows = entries.view(-1, width).mul_(real)
+        rows.mul_(real)
         x = torch.addmm(self._first_bias, rows, self._first[1])
         x[1:].addmm_(rows[:-1], self._first[0])
         x[:-1].addmm_(rows[1:], self._first[2])
