@@ -7,7 +7,8 @@ frames at a time, so that these stay in the processor's cache; w_v has moved to 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,6 +17,34 @@ from r2tuning.model.folded import FoldedPredictor, FoldedRefinement, PointPlan, 
 from r2tuning.model.fused import plan_parts
 from r2tuning.model.r2tuning import R2Tuning
 from r2tuning.types import ModelOutput
+
+THIN = 8
+"""Rows of a matrix that is multiplied with a wide one on a CPU: for more, the wide one is packed anew beforehand."""
+THICK = 24
+"""Rows for which packing the wide one takes no longer than going through it several times."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Memory in which t frames are pooled. It is the same for all frames, so that it stays in the processor's cache.
+
+    Attributes:
+        v: Their patches in full precision, ``[t, P+1, C]``.
+        logits: Of tokens and patches, ``[Q·L, t, P+1]``.
+        pieces: The same, a few tokens each, ``[l, t·(P+1)]``.
+        attention: ``[Q·L, t, P+1]``.
+        by_frame: The same, ``[t, Q·L, P+1]``.
+        seen: What the tokens see, ``[t, Q·L, C]``.
+        by_query: The same, ``[t, Q, L, C]``.
+    """
+
+    v: Tensor
+    logits: Tensor
+    pieces: tuple[Tensor, ...]
+    attention: Tensor
+    by_frame: Tensor
+    seen: Tensor
+    by_query: Tensor
 
 
 class Asker:
@@ -64,7 +93,6 @@ class Asker:
         block, config = self._model.block, self._model.config
         tokens = block.query_map(block.select(query))  # [Q, K, L, C]
         videos, queries, frames = len(projected), len(tokens), projected[0].shape[1]
-        looking = queries * tokens.shape[2]
         if query_mask is None:
             query_mask = torch.ones(queries, tokens.shape[2], dtype=torch.bool, device=query.device)
         timeline, points = self._lay_out(videos, frames, video_mask, query.device)
@@ -72,17 +100,18 @@ class Asker:
         real = tokens.masked_fill(~query_mask[:, None, :, None], -torch.inf)
         crossing = self._refinement.cross(tokens, query_mask)
         patches, width = projected[0].shape[2:]
-        parts = [
-            (video, part.frames)
-            for video in range(videos)
-            for part in plan_parts(timeline.video_mask[video : video + 1], patches + looking, width)
+        together = patches + queries * tokens.shape[2]
+        sizes = [
+            [part.frames.stop - part.frames.start for part in plan_parts(mask[None], together, width)]
+            for mask in timeline.video_mask
         ]
-        place = tokens.new_empty(max((span.stop - span.start for _, span in parts), default=0), patches, width)
+        places = _make_places({size for parts in sizes for size in parts}, patches, tokens)
         cls = torch.stack([patches[..., 0, :] for patches in projected]).to(tokens.dtype)  # [V, K, T, C]
         state = tokens.new_empty(0)  # there is no state before the first step
         for step, layer in enumerate(block.order):
-            best = self._pool(projected, asked[:, layer], real[:, layer], timeline.video_mask, layer, parts, place)
-            pooled = cls[:, layer, :, None].add(best, alpha=self._gates[layer]).flatten(0, 1).transpose(0, 1)
+            best = self._pool(projected, asked[:, layer], real[:, layer], layer, sizes, places)
+            pooled = torch.add(cls[:, layer, :, None], best, alpha=self._gates[layer], out=best)
+            pooled = pooled.flatten(0, 1).transpose(0, 1)
             # The layer with which the walk begins has no gate, so those of the others are counted without it.
             gate = layer - 1 if config.refinement == "forward" else layer
             fused = pooled if step == 0 else self._refinement.fuse(pooled, state, gate)
@@ -122,10 +151,9 @@ class Asker:
         projected: Tensor | Sequence[Tensor],
         asked: Tensor,
         real: Tensor,
-        video_mask: Tensor,
         layer: int,
-        parts: Sequence[tuple[int, slice]],
-        place: Tensor,
+        sizes: Sequence[Sequence[int]],
+        places: Mapping[int, Place],
     ) -> Tensor:
         """Patches of all frames of all videos as the queries see them (Eq. 4 and 5).
 
@@ -133,23 +161,51 @@ class Asker:
             projected: As for `ask`.
             asked: Query tokens after `SpatialPooling.ask`, ``[Q, L, C]``.
             real: q̂, minus infinity where it is padding, ``[Q, L, C]``.
-            video_mask: bool ``[V, T]``.
             layer: Index of the layer.
-            parts: What to work on at once: a video, and frames of it.
-            place: For their patches in full precision, ``[t, P+1, C]``: always the same, which stays in the cache.
+            sizes: Of each video, how many frames to work on at once, one number after the other up to the padding.
+            places: Where to work on so many.
 
         Returns:
             What e_pool adds to [CLS] when its gate is open, ``[V, T, Q, C]``.
         """
-        queries, length, width = asked.shape
-        patches = place.shape[1]
-        best = asked.new_zeros(*video_mask.shape, queries, width)
+        best = asked.new_zeros(len(projected), projected[0].shape[1], asked.shape[0], asked.shape[2])
         looking, added = asked.flatten(0, 1), real.flatten(0, 1)  # [Q·L, C]
-        for video, span in parts:
-            v_hat = projected[video][layer, span]
-            v = place[: len(v_hat)].copy_(v_hat) if v_hat.dtype != asked.dtype else v_hat  # [t, P+1, C]
-            logits = (looking @ v.flatten(0, 1).t()).view(len(looking), -1, patches)
-            attention = logits.softmax(dim=-1).transpose(0, 1)  # [t, Q·L, P+1]
-            seen = torch.bmm(attention, v).add_(added)
-            torch.amax(seen.view(-1, queries, length, width), dim=2, out=best[video, span])
+        pieces = looking.tensor_split(_count_pieces(looking.shape[0], looking.device))
+        for video, out, parts in zip(projected, best, sizes, strict=True):
+            frames = sum(parts)
+            for v_hat, found in zip(video[layer, :frames].split(parts), out[:frames].split(parts), strict=True):
+                place = places[len(v_hat)]
+                v = place.v.copy_(v_hat) if v_hat.dtype != asked.dtype else v_hat  # [t, P+1, C]
+                wide = v.flatten(0, 1).t()
+                for piece, logits in zip(pieces, place.pieces, strict=True):
+                    torch.mm(piece, wide, out=logits)
+                torch.softmax(place.logits, dim=-1, out=place.attention)
+                torch.bmm(place.by_frame, v, out=place.seen).add_(added)
+                torch.amax(place.by_query, dim=2, out=found)
         return best
+
+
+def _make_places(sizes: Collection[int], patches: int, tokens: Tensor) -> dict[int, Place]:
+    """For each of these numbers of frames of P + 1 patches, asked by q̂ ``[Q, K, L, C]``; they share their memory."""
+    queries, _, length, width = tokens.shape
+    looking, most = queries * length, max(sizes, default=0)
+    v, seen = tokens.new_empty(most, patches, width), tokens.new_empty(most, looking, width)
+    scores = tokens.new_empty(2, looking * most * patches)
+    places = {}
+    for size in sizes:
+        logits, attention = scores[:, : looking * size * patches].view(2, looking, size, patches)
+        places[size] = Place(
+            v=v[:size],
+            logits=logits,
+            pieces=logits.flatten(1).tensor_split(_count_pieces(looking, tokens.device)),
+            attention=attention,
+            by_frame=attention.transpose(0, 1),
+            seen=seen[:size],
+            by_query=seen[:size].view(size, queries, length, width),
+        )
+    return places
+
+
+def _count_pieces(rows: int, device: torch.device) -> int:
+    """How many products to make of one with so many rows."""
+    return -(-rows // THIN) if device.type == "cpu" and rows < THICK else 1

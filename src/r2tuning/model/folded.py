@@ -3,7 +3,8 @@
 - The few tokens of a query are its only keys and values in cross-attention. Multiplied with W_q and W_out beforehand,
   they make of it two products, with [H·L, C] and [H·L, C], and a softmax between them. Frames are the columns of its
   logits, since a softmax of few entries is slow along rows.
-- Queries, keys and values of self-attention are one product; the position encoding's share in it is a constant.
+- Queries, keys and values of self-attention are one product of each head, since it is faster where those of a head lie
+  together; the position encoding's share in it is a constant.
 - A bias right before a residual sum moves to the other summand, which ends a LayerNorm: (W x + b) + y = W x + (y + b).
   It joins the bias of that LayerNorm, and what else reads y subtracts its own product with b.
 - Points of all levels and samples are rows of one matrix, with a row of zeros after each level. Convolutions of width 3
@@ -33,7 +34,8 @@ class Timeline:
         video_mask: bool ``[V, T]``.
         whole: Whether all frames are real.
         position: Of `position_encoding`, ``[V·T, C]``.
-        located: Share of position and bias in queries, keys and values of the self-attention, ``[V·T, 3C]``.
+        located: Share of position and bias in queries, keys and values of the heads of the self-attention,
+            ``[3H, V·T, C/H]``.
     """
 
     video_mask: Tensor
@@ -85,9 +87,10 @@ class FoldedRefinement:
         self.heads = attention.heads
         self._cross = plain.cross_attention
         self._gates: list[float] = plain.gate.sigmoid().tolist()
-        self._inputs = torch.cat([attention.query.weight, attention.key.weight, attention.value.weight])
-        self._inputs_bias = torch.cat([attention.query.bias, attention.key.bias, attention.value.bias])
-        self._inputs_bias -= self._inputs @ attention.output.bias
+        inputs = torch.cat([attention.query.weight, attention.key.weight, attention.value.weight])
+        bias = torch.cat([attention.query.bias, attention.key.bias, attention.value.bias])
+        self._inputs = inputs.view(3 * self.heads, -1, inputs.shape[1]).transpose(1, 2).contiguous()  # [3H, C, C/H]
+        self._inputs_bias = (bias - inputs @ attention.output.bias).view(3 * self.heads, 1, -1)
         self._output = attention.output.weight.t()
         self._feed, self._feed_bias = feed, feed_bias - feed @ back_bias
         self._back = back.t()
@@ -101,8 +104,9 @@ class FoldedRefinement:
         """The timeline of videos with mask ``[V, T]``."""
         width = self._output.shape[0]
         position = position_encoding(video_mask, width).to(self._inputs.dtype).flatten(0, 1)
-        located = F.linear(position, self._inputs, self._inputs_bias)
-        located[:, 2 * width :] = self._inputs_bias[2 * width :]  # values have no place
+        located = self._inputs_bias.repeat(1, len(position), 1)
+        looks = 2 * self.heads  # what looks and is looked at has a place, what is seen has none
+        located[:looks] += position @ self._inputs[:looks]
         return Timeline(video_mask, bool(video_mask.all()), position, located)
 
     def cross(self, tokens: Tensor, query_mask: Tensor) -> Crossing:
@@ -123,8 +127,8 @@ class FoldedRefinement:
         return Crossing(split(keys, attention.query.weight), bias, out)
 
     def fuse(self, pooled: Tensor, hidden: Tensor, index: int) -> Tensor:
-        """As `TemporalRefinement.fuse`."""
-        return hidden.lerp(pooled, self._gates[index])
+        """As `TemporalRefinement.fuse`; the state is used up."""
+        return hidden.lerp_(pooled, self._gates[index])
 
     def refine(self, x: Tensor, crossing: Crossing, step: int, timeline: Timeline) -> Tensor:
         """As `TemporalRefinement.forward`: ``[Q, V·T, C]``, which is used up, to the same."""
@@ -134,8 +138,13 @@ class FoldedRefinement:
         logits = torch.baddbmm(crossing.bias[:, step], crossing.into[:, step], located)  # [Q, H·L, V·T]
         attention = logits.view(queries, self.heads, -1, rows).softmax(2).view_as(logits)
         x = self._norm(x.baddbmm_(attention.transpose(1, 2), crossing.out[:, step]), 0)
-        inputs = F.linear(x, self._inputs).add_(timeline.located)
-        q, k, v = inputs.view(-1, frames, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        into = x.view(-1, width).expand(len(self._inputs), -1, -1)
+        if queries == 1:
+            inputs = torch.baddbmm(timeline.located, into, self._inputs)
+        else:
+            inputs = torch.bmm(into, self._inputs)
+            inputs.view(-1, queries, *timeline.located.shape[1:]).add_(timeline.located[:, None])
+        q, k, v = inputs.view(3, self.heads, -1, frames, width // self.heads).transpose(1, 2)
         mask = None if timeline.whole else timeline.video_mask[:, None, None].repeat(queries, 1, 1, 1)
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).reshape(-1, width)
         x = self._norm(x.view(-1, width).addmm_(attended, self._output), 1)
