@@ -11,7 +11,7 @@ from dense_transcription import attend, predict_densely
 from small_models import features, float64, small_model
 
 from r2tuning.checkpoints.official import export_official
-from r2tuning.model import R2Config
+from r2tuning.model import R2Config, fused
 from r2tuning.model.asking import Asker
 
 CONFIG = R2Config(video_width=8, query_width=6, layers=3, hidden=16, heads=2)
@@ -63,6 +63,24 @@ def test_patches_may_be_kept_in_half_precision() -> None:
     assert rounded.class_logits.dtype == rounded.video_cls.dtype == torch.float32
     assert not torch.equal(rounded.class_logits, exact.class_logits)
     torch.testing.assert_close(rounded.class_logits, exact.class_logits, rtol=0, atol=ATOL_HALF)
+
+
+@pytest.mark.parametrize("tokens", [3, 8, 9, 23, 24])
+@pytest.mark.parametrize("precision", [torch.float16, torch.float32])
+def test_how_much_is_pooled_at_once_changes_nothing(
+    tokens: int, precision: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = small_model(CONFIG, 0)
+    asker = Asker(model)
+    projected = model.project(features(CONFIG, 2, 20, 5, 1, 1)[0]).to(precision)
+    _, query = features(CONFIG, 1, 1, 1, tokens, 2)
+    mask = torch.arange(20) < torch.tensor([[20], [13]])
+    whole = asker.ask(projected, query, mask)
+    monkeypatch.setattr(fused, "CACHE", (6 + tokens) * CONFIG.hidden * 3)  # 3 frames of 20 and of 13: some are 2
+    parts = asker.ask(projected, query, mask)
+    torch.testing.assert_close(
+        parts.class_logits[whole.point_mask], whole.class_logits[whole.point_mask], rtol=0, atol=1e-4
+    )
 
 
 def test_videos_may_come_one_by_one() -> None:

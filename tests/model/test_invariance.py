@@ -133,7 +133,7 @@ def test_many_queries_share_one_projected_video(config: R2Config, frames: int, t
 @given(
     config=st.sampled_from(["reversed", "forward", "mean", "single"]).flatmap(lambda name: configs(refinement=name)),
     frames=st.lists(st.integers(1, 9), min_size=1, max_size=3),
-    tokens=st.lists(st.integers(1, 5), min_size=1, max_size=3),
+    tokens=st.lists(st.integers(1, 10), min_size=1, max_size=3),
     cache=st.sampled_from([1, 60, parts.CACHE]),
     seed=SEEDS,
 )
