@@ -76,7 +76,7 @@ def test_how_much_is_pooled_at_once_changes_nothing(
     _, query = features(CONFIG, 1, 1, 1, tokens, 2)
     mask = torch.arange(20) < torch.tensor([[20], [13]])
     whole = asker.ask(projected, query, mask)
-    monkeypatch.setattr(fused, "CACHE", (6 + tokens) * CONFIG.hidden * 3)  # 3 frames of 20 and of 13: some are 2
+    monkeypatch.setattr(fused, "CACHE", 2 * (6 + tokens) * CONFIG.hidden * 3)  # 3 frames of 20 and of 13: some are 2
     parts = asker.ask(projected, query, mask)
     torch.testing.assert_close(
         parts.class_logits[whole.point_mask], whole.class_logits[whole.point_mask], rtol=0, atol=1e-4

@@ -100,7 +100,7 @@ class Asker:
         real = tokens.masked_fill(~query_mask[:, None, :, None], -torch.inf)
         crossing = self._refinement.cross(tokens, query_mask)
         patches, width = projected[0].shape[2:]
-        together = patches + queries * tokens.shape[2]
+        together = 2 * (patches + queries * tokens.shape[2])  # half as many frames, since each is read several times
         sizes = [
             [part.frames.stop - part.frames.start for part in plan_parts(mask[None], together, width)]
             for mask in timeline.video_mask

@@ -55,12 +55,14 @@ def draw_bits(count: int, share: float, device: torch.device) -> Tensor:
     return words.view(torch.int32)
 
 
-def spread_bits(words: Tensor, count: int) -> Tensor:
+def spread_bits(words: Tensor, count: int, place: Tensor | None = None) -> Tensor:
     """The first ``count`` bits as integers with all bits alike, which `keep` takes.
 
     Args:
         words: int32, from `draw_bits`.
         count: Entries.
+        place: int32, for 32 numbers of each word or more: where to write them, so that masks one after the other may
+            lie in the same memory, which stays in the processor's cache. None for new memory.
 
     Returns:
         int32 ``[count]``, -1 for a 1 and 0 for a 0.
@@ -70,8 +72,9 @@ def spread_bits(words: Tensor, count: int) -> Tensor:
         [-1, 0, -1]
     """
     shifts = torch.arange(31, -1, -1, dtype=torch.int32, device=words.device)
-    spread: Tensor = (words << shifts[:, None]).bitwise_right_shift_(31)
-    return spread.view(-1)[:count]
+    place = words.new_empty(32 * len(words)) if place is None else place[: 32 * len(words)]
+    torch.bitwise_left_shift(words, shifts[:, None], out=place.view(32, -1))
+    return place.bitwise_right_shift_(31)[:count]
 
 
 def keep(values: Tensor, mask: Tensor | None) -> Tensor:

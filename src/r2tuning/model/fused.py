@@ -29,8 +29,8 @@ from r2tuning.model.bits import draw_bits, keep, kept_share, spread_bits
 from r2tuning.model.block import BlockOutput, R2Block
 from r2tuning.model.layers import FeatureMap, temporal_endpoints
 
-CACHE = 2**19
-"""Numbers of one part of the frames on a CPU: few enough for the second cache, enough for full matrix products."""
+CACHE = 2**20
+"""Numbers of one part of the frames on a CPU: few enough for its caches, enough for full matrix products."""
 
 MEMORY = 2**28
 """The same on a GPU, where parts only bound the memory."""
@@ -215,14 +215,15 @@ class _ProjectAndPool(torch.autograd.Function):
         cls = asked.new_zeros(videos, frames, hidden)
         seen = asked.new_zeros(videos, frames, asked.shape[1], hidden)
         kept: list[Tensor | None] = []
+        place = _make_place(parts, share, video, max(width, hidden))
         with torch.autocast(kind, enabled=False):
             for part in parts:
                 x = read_part(video, endpoints, part, precision)
                 bits = _draw(x.numel(), share, x.device)
-                z = keep(F.layer_norm(x, (width,), gamma / share, beta / share), _spread(bits, x.numel()))
+                z = keep(F.layer_norm(x, (width,), gamma / share, beta / share), _spread(bits, x.numel(), place))
                 y = F.linear(z.to(product), first, first_bias).relu_()
                 inner_bits = _draw(y.numel(), share, x.device)
-                n = _normalize_inner(y.to(precision), inner_gamma / share, inner_beta / share, inner_bits)
+                n = _normalize_inner(y.to(precision), inner_gamma / share, inner_beta / share, inner_bits, place)
                 v = F.linear(n.to(product), second, second_bias)  # [V, t, P+1, C]
                 logits = asked[part.videos] @ v.flatten(1, 2).transpose(1, 2)
                 attention = logits.view(*logits.shape[:2], *v.shape[1:3]).softmax(dim=-1, dtype=precision)
@@ -245,6 +246,7 @@ class _ProjectAndPool(torch.autograd.Function):
         d_asked = torch.zeros_like(asked, dtype=precision)
         d_first_bias, d_inner_gamma, d_inner_beta, d_second, d_second_bias = map(torch.zeros_like, weights[3:])
         d_video = torch.zeros_like(video) if ctx.needs_input_grad[2] else None
+        place = _make_place(ctx.parts, share, video, max(width, hidden))
         for index, part in enumerate(ctx.parts):
             bits, inner_bits, y, v, attention = rest[8 + 5 * index : 13 + 5 * index]
             dv = _pool_backward(
@@ -252,10 +254,10 @@ class _ProjectAndPool(torch.autograd.Function):
             )
             dv[..., 0, :] += cls_gradient[part.videos, part.frames]
             rows, y = dv.view(-1, hidden), y.view(-1, hidden).to(precision)
-            n = _normalize_inner(y, inner_gamma / share, inner_beta / share, inner_bits)
+            n = _normalize_inner(y, inner_gamma / share, inner_beta / share, inner_bits, place)
             _add_product(d_second, rows, n.to(product))
             d_second_bias += rows.sum(0, dtype=precision)
-            dn = keep((rows @ second.to(product)).to(precision), _spread(inner_bits, y.numel()))
+            dn = keep((rows @ second.to(product)).to(precision), _spread(inner_bits, y.numel(), place))
             dy, part_gamma, part_beta = _layer_norm_backward(dn, y, inner_gamma / share, inner_beta / share)
             d_inner_gamma += part_gamma / share
             d_inner_beta += part_beta / share
@@ -263,16 +265,15 @@ class _ProjectAndPool(torch.autograd.Function):
             d_first_bias += dy.sum(0)
             dy = dy.to(product)
             x = read_part(video, endpoints, part, precision)
-            mask = _spread(bits, x.numel())
+            mask = _spread(bits, x.numel(), place)
             _add_product(products, dy, keep(F.layer_norm(x, (width,)), mask).view(-1, width).to(product))
             if mask is not None:
-                _add_product(masks, dy, keep(torch.ones_like(x), mask).view(-1, width).to(product))
+                _add_product(masks, dy, mask.view(-1, width).to(product))  # of -1 and 0
             if d_video is not None:
                 dz = keep((dy @ first.to(product)).to(precision).view_as(x), mask)
                 dx, _, _ = _layer_norm_backward(dz, x, gamma / share, beta / share)
                 d_video[part.videos, :, part.frames] += (dx[..., : video.shape[-1]] / video.shape[1])[:, None]
-        if share == 1:
-            masks += d_first_bias[:, None]
+        masks = d_first_bias[:, None] if share == 1 else masks.neg_()
         d_first = (products * gamma + masks * beta) / share
         d_gamma, d_beta = ((first * sums).sum(0) / share for sums in (products, masks))
         gradients = (d_gamma, d_beta, d_first, d_first_bias, d_inner_gamma, d_inner_beta, d_second, d_second_bias)
@@ -305,13 +306,21 @@ def _draw(count: int, share: float, device: torch.device) -> Tensor | None:
     return None if share == 1 else draw_bits(count, share, device)
 
 
-def _spread(bits: Tensor | None, count: int) -> Tensor | None:
-    return None if bits is None else spread_bits(bits, count)
+def _make_place(parts: Sequence[Part], share: float, video: Tensor, width: int) -> Tensor | None:
+    """For dropout masks of the largest part of ``[V, J, T, P+1, Dv]``, one at a time, of so many numbers a patch."""
+    if share == 1:
+        return None
+    most = max((len(video[part.videos, 0, part.frames].flatten(0, 2)) for part in parts), default=0)
+    return torch.empty(-(-most * width // 64) * 64, dtype=torch.int32, device=video.device)
 
 
-def _normalize_inner(y: Tensor, gamma: Tensor, beta: Tensor, bits: Tensor | None) -> Tensor:
+def _spread(bits: Tensor | None, count: int, place: Tensor | None) -> Tensor | None:
+    return None if bits is None else spread_bits(bits, count, place)
+
+
+def _normalize_inner(y: Tensor, gamma: Tensor, beta: Tensor, bits: Tensor | None, place: Tensor | None) -> Tensor:
     """Inner LayerNorm and dropout; both are divided by the share that is kept."""
-    return keep(F.layer_norm(y, y.shape[-1:], gamma, beta), _spread(bits, y.numel()))
+    return keep(F.layer_norm(y, y.shape[-1:], gamma, beta), _spread(bits, y.numel(), place))
 
 
 def _pool_backward(v: Tensor, attention: Tensor, asked: Tensor, d_seen: Tensor, d_asked: Tensor) -> Tensor:
