@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fatal_store import FatalStore
+from fatal_store import FatalStore, TerminatedStore
 from tiny_clip import save_tiny_clip
 from videos import write_video
 
@@ -143,6 +143,14 @@ def test_two_workers_do_what_one_process_does(tmp_path: Path, videos: Path, clip
         torch.testing.assert_close(two.video(name), one.video(name), atol=2e-3, rtol=2e-3)
     assert not two.has_video("b")
     assert multiprocessing.active_children() == []
+
+
+def test_workers_that_are_leaving_are_not_disturbed(
+    tmp_path: Path, videos: Path, clip: ClipBackbone, capfd: pytest.CaptureFixture[str]
+) -> None:
+    store = TerminatedStore.create(tmp_path / "s", clip)
+    assert outcome(extract_videos(make_tasks(videos), store, clip, jobs=2)) == (3, 0, [])
+    assert capfd.readouterr().err == ""
 
 
 def test_a_store_that_cannot_be_written_stops_the_workers(tmp_path: Path, videos: Path, clip: ClipBackbone) -> None:

@@ -176,6 +176,8 @@ def _serve(connection: Connection, encoder: _Encoder) -> None:
             _send(connection, _Message(failure, tuple(warning.message for warning in caught)))
     except R2TuningError as error:
         _send(connection, _Message(error=error))
+    finally:  # the process is leaving by itself: an exception among its last steps would be a traceback on the screen
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _receive_all(connection: Connection) -> Iterator[VideoTask]:
