@@ -310,7 +310,7 @@ def _make_place(parts: Sequence[Part], share: float, video: Tensor, width: int) 
     """For dropout masks of the largest part of ``[V, J, T, P+1, Dv]``, one at a time, of so many numbers a patch."""
     if share == 1:
         return None
-    most = max((len(video[part.videos, 0, part.frames].flatten(0, 2)) for part in parts), default=0)
+    most = max((video[part.videos, 0, part.frames, :, 0].numel() for part in parts), default=0)
     return torch.empty(-(-most * width // 64) * 64, dtype=torch.int32, device=video.device)
 
 
