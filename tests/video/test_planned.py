@@ -19,7 +19,7 @@ from shared import shared_file
 from r2tuning.errors import VideoError
 from r2tuning.video import sample_frames
 from r2tuning.video.bitstream import PacketFacts, choose_facts_reader
-from r2tuning.video.parallel import DecodingError, decode_groups
+from r2tuning.video.parallel import DecodingError, _decode_group, decode_groups, share_cores
 from r2tuning.video.pick import count_clips
 from r2tuning.video.planned import decode_picks
 from r2tuning.video.preprocess import Preprocessor
@@ -301,6 +301,31 @@ def test_results_come_in_order_and_threads_end(grouped, threads):
     results = list(decode_groups(path, index, groups, make_ticks, threads))
     assert [tick for tick, _ in results] == [pts for _, pts in results] == sorted(index.ticks.tolist())
     assert decoding_threads() == before
+
+
+def test_the_last_group_gets_the_threads_that_would_idle(grouped, monkeypatch):
+    path, index, groups = grouped
+    groups = groups[:5]
+    used = []
+
+    def decode(decoder, group, *others):
+        used.append((int(group.ticks[0]), decoder.thread_count))
+        yield from _decode_group(decoder, group, *others)
+
+    monkeypatch.setattr("r2tuning.video.parallel._decode_group", decode)
+    results = list(decode_groups(path, index, groups, make_ticks, threads=2))
+    assert [tick for tick, _ in results] == [tick for group in groups for tick in group.ticks.tolist()]
+    assert [threads for _, threads in sorted(used)] == [1, 1, 1, 1, 2]
+
+
+@given(groups=st.integers(1, 50), cores=st.integers(1, 20))
+def test_cores_are_shared_fully_and_never_twice(groups, cores):
+    size = min(groups, cores)
+    shares = share_cores(groups, size, cores)
+    assert len(shares) == groups
+    for first in range(0, groups, size):
+        at_once = shares[first : first + size]
+        assert cores - len(at_once) < sum(at_once) <= cores
 
 
 @pytest.mark.parametrize("threads", [1, 3])

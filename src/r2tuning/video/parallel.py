@@ -6,9 +6,10 @@ import os
 import sys
 from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, groupby
+from operator import attrgetter
 from threading import Condition, Lock, Thread
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import av
 from av.packet import Packet
@@ -61,10 +62,8 @@ def decode_groups(
     light = max(int(index.sizes[group.packets].sum()) for group in groups) <= _LARGEST_GROUP
     size = min(cores, len(groups)) if light else 1
     with open_video(path) as stream:
-        crew: _Crew[Result] = _Crew(_Dealer(stream, index, groups), size)
-        members = [
-            Thread(target=crew.work, args=(path, make_convert, max(1, cores // size)), daemon=True) for _ in range(size)
-        ]
+        crew: _Crew[Result] = _Crew(_Dealer(stream, index, groups), size, share_cores(len(groups), size, cores))
+        members = [Thread(target=crew.work, args=(path, make_convert), daemon=True) for _ in range(size)]
         try:
             for member in members:
                 member.start()
@@ -81,6 +80,27 @@ def count_cores() -> int:
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def share_cores(groups: int, size: int, cores: int) -> list[int]:
+    """Finds with how many threads each group's own decoder works.
+
+    Where the last round has fewer groups than there are threads, these would leave cores idle.
+
+    Args:
+        groups: How many there are.
+        size: Groups decoded at once, up to ``cores``.
+        cores: Threads in all.
+
+    Returns:
+        As many numbers as groups.
+
+    Example:
+        >>> share_cores(5, 2, 2), share_cores(1, 1, 4)
+        ([1, 1, 1, 1, 2], [4])
+    """
+    last = groups % size
+    return [cores // size] * (groups - last) + [cores // last] * last if last else [cores // size] * groups
 
 
 class _Dealer:
@@ -113,11 +133,21 @@ class _Dealer:
                     return
 
 
+class _Job(NamedTuple):
+    """A group to decode, and with how many threads."""
+
+    number: int
+    group: Group
+    packets: Iterable[Packet[VideoStream]]
+    threads: int
+
+
 class _Crew(Generic[Result]):
     """What threads that decode share with whoever takes the results."""
 
-    def __init__(self, dealer: _Dealer, size: int) -> None:
+    def __init__(self, dealer: _Dealer, size: int, shares: Sequence[int]) -> None:
         self._size = size
+        self._shares = shares
         self._jobs = dealer.deal()
         self._dealing = Lock()
         self._dealt = 0
@@ -129,24 +159,22 @@ class _Crew(Generic[Result]):
         self._error: BaseException | None = None
         self._stopped = False
 
-    def work(
-        self, path: str | os.PathLike[str], make_convert: Callable[[], Callable[[VideoFrame], Result]], threads: int
-    ) -> None:
+    def work(self, path: str | os.PathLike[str], make_convert: Callable[[], Callable[[VideoFrame], Result]]) -> None:
         """Decodes group after group until there are no more; runs in a thread."""
         try:
-            # Opened anew, because that is how a decoder learns all that the file's header says.
-            with open_video(path) as stream:
-                stream.codec_context.thread_count = threads
-                stream.codec_context.thread_type = "AUTO"
-                convert = make_convert()
-                while (job := self._next_job()) is not None:
-                    number, group, packets = job
-                    for result in _decode_group(stream.codec_context, group, packets, convert):
-                        if not self._put(number, result):
-                            return
-                    with self._changed:
-                        self._done.add(number)
-                        self._changed.notify_all()
+            convert = make_convert()
+            for threads, jobs in groupby(iter(self._next_job, None), key=attrgetter("threads")):
+                # Opened anew, because that is how a decoder learns all that the file's header says.
+                with open_video(path) as stream:
+                    stream.codec_context.thread_count = threads
+                    stream.codec_context.thread_type = "AUTO"
+                    for job in jobs:
+                        for result in _decode_group(stream.codec_context, job.group, job.packets, convert):
+                            if not self._put(job.number, result):
+                                return
+                        with self._changed:
+                            self._done.add(job.number)
+                            self._changed.notify_all()
         except BaseException as error:  # nobody sees what a thread raises, so it is raised where results are taken
             with self._changed:
                 self._error = self._error or error
@@ -175,7 +203,7 @@ class _Crew(Generic[Result]):
             self._stopped = True
             self._changed.notify_all()
 
-    def _next_job(self) -> tuple[int, Group, Iterable[Packet[VideoStream]]] | None:
+    def _next_job(self) -> _Job | None:
         with self._dealing:
             with self._changed:
                 ahead = _GROUPS_AHEAD * self._size
@@ -186,9 +214,9 @@ class _Crew(Generic[Result]):
             if job is None:
                 return None
             group, packets = job
-            self._dealt += 1
+            number, self._dealt = self._dealt, self._dealt + 1
             # One thread alone need not collect them.
-            return self._dealt - 1, group, packets if self._size == 1 else list(packets)
+            return _Job(number, group, packets if self._size == 1 else list(packets), self._shares[number])
 
     def _put(self, number: int, result: tuple[int, Result]) -> bool:
         with self._changed:
