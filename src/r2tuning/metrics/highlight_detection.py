@@ -77,11 +77,14 @@ def score_highlights(predictions: Sequence[Prediction], ground_truth: Sequence[G
         if best < count:
             top[row] = labels[row, best]
 
+    lowest = np.array(list(LEVELS.values()))
+    positive = (labels[..., None] >= lowest).reshape(*scores.shape, -1)  # all levels at once: clips are sorted once
+    precision = interpolated_average_precision(scores, positive).reshape(-1, WORKERS, len(LEVELS))
+    hit = (top[..., None] >= lowest).any(axis=1)
     metrics: dict[str, float] = {}
-    for name, lowest in LEVELS.items():
-        precision = interpolated_average_precision(scores, labels >= lowest)
-        metrics[f"HL-min-{name}-mAP"] = float((precision * answered[:, None]).mean())
-        metrics[f"HL-min-{name}-Hit1"] = float((top >= lowest).any(axis=1).mean())
+    for level, name in enumerate(LEVELS):
+        metrics[f"HL-min-{name}-mAP"] = float((precision[..., level] * answered[:, None]).mean())
+        metrics[f"HL-min-{name}-Hit1"] = float(hit[:, level].mean())
     return metrics
 
 
