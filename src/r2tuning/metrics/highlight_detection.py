@@ -80,7 +80,7 @@ def score_highlights(predictions: Sequence[Prediction], ground_truth: Sequence[G
     lowest = np.array(list(LEVELS.values()))
     positive = (labels[..., None] >= lowest).reshape(*scores.shape, -1)  # all levels at once: clips are sorted once
     precision = interpolated_average_precision(scores, positive).reshape(-1, WORKERS, len(LEVELS))
-    hit = (top[..., None] >= lowest).any(axis=1)
+    hit = top.max(axis=1)[:, None] >= lowest
     metrics: dict[str, float] = {}
     for level, name in enumerate(LEVELS):
         metrics[f"HL-min-{name}-mAP"] = float((precision[..., level] * answered[:, None]).mean())
