@@ -7,11 +7,13 @@ from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
+from typing import get_args
 
 import av
 import numpy as np
 import pytest
 import videos  # noqa: F401  keeps the AV1 encoder silent
+from av.packet import PacketSideData, PktSideDataT
 from hypothesis import given
 from hypothesis import strategies as st
 from shared import shared_file
@@ -19,12 +21,14 @@ from shared import shared_file
 from r2tuning.errors import VideoError
 from r2tuning.video import sample_frames
 from r2tuning.video.bitstream import PacketFacts, choose_facts_reader
+from r2tuning.video.index import PacketIndexer
 from r2tuning.video.parallel import DecodingError, _decode_group, decode_groups, share_cores
 from r2tuning.video.pick import count_clips
 from r2tuning.video.planned import decode_picks
 from r2tuning.video.preprocess import Preprocessor
 from r2tuning.video.probe import survey
 from r2tuning.video.source import decode_frames, open_video, read_packets
+from r2tuning.video.timeline import read_timeline
 
 SIZE = 48
 X264 = {"preset": "medium", "crf": "30"}
@@ -277,6 +281,23 @@ def test_an_edit_list_that_hides_frames_is_decoded_in_order(tmp_path):
     path = write_moving(tmp_path / "a.mp4", *PLANNED["closed_groups.mp4"][:2], start=Fraction(-1, 2))
     assert count_entries(path) == 0
     assert_same_both_ways(path, 3)
+
+
+@pytest.mark.parametrize(("kind", "understood"), [("replay_gain", True), ("new_extradata", False), ("palette", False)])
+def test_a_header_that_changes_midway_is_not_planned_for(tmp_path, kind, understood):
+    path = write_moving(tmp_path / "a.mp4", *PLANNED["closed_groups.mp4"][:2])
+
+    def change(packets):
+        for number, packet in enumerate(packets):
+            if number == 7:
+                packet.set_sidedata(PacketSideData(get_args(PktSideDataT).index(kind), 4))
+                assert packet.has_sidedata(kind)
+            yield packet
+
+    with open_video(path) as stream:
+        indexer = PacketIndexer(stream)
+        timeline = read_timeline(stream, indexer.watch(change(read_packets(stream))))
+    assert (indexer.finish(timeline) is not None) == understood
 
 
 @pytest.fixture(scope="module")

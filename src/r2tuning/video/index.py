@@ -130,7 +130,7 @@ class PacketIndexer:
         return index if sound else None
 
     def _note(self, packet: Packet[VideoStream]) -> bool:
-        if packet.pts is None or packet.is_discard or packet.is_corrupt or any(map(packet.has_sidedata, _CHANGES)):
+        if packet.pts is None or packet.is_discard or packet.is_corrupt or _changes_header(packet):
             return False
         facts = self._read(memoryview(packet)) if self._read is not None else None
         if facts is None:
@@ -144,6 +144,11 @@ class PacketIndexer:
         self._kinds.append(_ENTRY * facts.entry | _LEADING * facts.leading | _REFERENCE * facts.reference)
         self._layers.append(facts.layer)
         return True
+
+
+def _changes_header(packet: Packet[VideoStream]) -> bool:
+    # Most packets have no side data at all, which is quicker to see than that none is of these kinds.
+    return any(any(map(packet.has_sidedata, _CHANGES)) for _ in packet.iter_sidedata())
 
 
 def comes_out_in_order(ticks: Iterable[int], depth: int) -> bool:
