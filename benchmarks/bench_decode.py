@@ -1,13 +1,15 @@
 """Time to sample a 720p30 video: every way of sampling beside FFmpeg's own, in one run, interleaved.
 
-FFmpeg's way is that of its command line: one decoder with frame threads, and the filters fps, scale and crop. Videos
-are drawn and encoded on the first run and kept in a folder. Prints two Markdown tables: seconds (median, lowest to
+FFmpeg's way is that of its command line: one decoder with frame threads, and the filters fps, scale and crop. It is run
+within this process, by the FFmpeg that the other ways use; ``--ffmpeg`` also measures a command line itself. Videos are
+drawn and encoded on the first run and kept in a folder. Prints two Markdown tables: seconds (median, lowest to
 highest), and how far from the asked times the frames are that each way picks.
 """
 
 import argparse
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -67,22 +69,26 @@ def write_video(path: Path, codec: str, options: dict[str, str], seconds: int) -
     unfinished.replace(path)
 
 
+def describe_filters(fps: Fraction) -> dict[str, str]:
+    """FFmpeg's filters and their settings."""
+    width, height = scaled_size(WIDTH, HEIGHT, SIZE)
+    return {
+        "fps": f"{fps}:round=near",
+        "scale": f"w={width}:h={height}:flags=bicubic+accurate_rnd+full_chroma_int",
+        "crop": f"w={SIZE}:h={SIZE}",
+        "format": "pix_fmts=rgb24",
+    }
+
+
 def run_ffmpeg(path: Path, fps: Fraction) -> int:
     """Samples as ``ffmpeg -i PATH -vf fps=…,scale=…,crop=… -f rawvideo`` does; returns the number of frames."""
     frames = 0
-    width, height = scaled_size(WIDTH, HEIGHT, SIZE)
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         graph = av.filter.Graph()
         source = graph.add_buffer(template=stream, time_base=stream.time_base)
-        filters = [
-            graph.add("fps", f"fps={fps}:round=near"),
-            graph.add("scale", f"w={width}:h={height}:flags=bicubic+accurate_rnd+full_chroma_int"),
-            graph.add("crop", f"w={SIZE}:h={SIZE}"),
-            graph.add("format", "pix_fmts=rgb24"),
-            graph.add("buffersink"),
-        ]
+        filters = [*(graph.add(*described) for described in describe_filters(fps).items()), graph.add("buffersink")]
         for one, following in zip([source, *filters], filters, strict=False):
             one.link_to(following)
         graph.configure()
@@ -117,7 +123,31 @@ def runner(sampling: str) -> Callable[[Path, Fraction], list[FrameBatch]]:
     return run
 
 
-WAYS: dict[str, Callable[[Path, Fraction], object]] = {
+def command_line(binary: str) -> Callable[[Path, Fraction], object]:
+    def run(path: Path, fps: Fraction) -> None:
+        filters = ",".join(f"{name}={settings}" for name, settings in describe_filters(fps).items())
+        command = [
+            binary,
+            "-v",
+            "error",
+            "-nostdin",
+            "-i",
+            str(path),
+            "-vf",
+            filters,
+            "-f",
+            "rawvideo",
+            "-y",
+            os.devnull,
+        ]
+        subprocess.run(command, check=True)
+
+    return run
+
+
+Ways = dict[str, Callable[[Path, Fraction], object]]
+
+WAYS: Ways = {
     "FFmpeg": run_ffmpeg,
     "in order": run_in_order,
     "exact": runner("exact"),
@@ -126,11 +156,11 @@ WAYS: dict[str, Callable[[Path, Fraction], object]] = {
 }
 
 
-def measure(path: Path, fps: Fraction, rounds: int) -> dict[str, list[float]]:
+def measure(ways: Ways, path: Path, fps: Fraction, rounds: int) -> dict[str, list[float]]:
     """Seconds of each way in each round; all ways take turns, so that a slow minute hits them alike."""
-    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(rounds):
-        for way, run in WAYS.items():
+        for way, run in ways.items():
             began = time.perf_counter()
             run(path, fps)
             seconds[way].append(time.perf_counter() - began)
@@ -158,10 +188,12 @@ def main() -> None:
     parser.add_argument("--fps", type=Fraction, default=Fraction(1), help="frames to sample per second")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--videos", nargs="+", choices=VIDEOS, default=list(VIDEOS))
+    parser.add_argument("--ffmpeg", metavar="PATH", help="a command line to measure as well")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "r2tuning-bench-decode")
     options = parser.parse_args()
     options.cache.mkdir(parents=True, exist_ok=True)
-    ways = list(WAYS)
+    ways = ({"command line": command_line(options.ffmpeg)} if options.ffmpeg else {}) | WAYS
+    beside = [way for way in ("command line", "FFmpeg") if way in ways]
     rows, offsets = [], []
     for name in options.videos:
         path = options.cache / f"{name}-{options.seconds}s.mkv"
@@ -169,14 +201,14 @@ def main() -> None:
             print(f"writing {path}", file=sys.stderr)
             write_video(path, *VIDEOS[name], options.seconds)
         check_pixels(path, options.fps)
-        seconds = measure(path, options.fps, options.rounds)
+        seconds = measure(ways, path, options.fps, options.rounds)
         medians = {way: statistics.median(seconds[way]) for way in ways}
         cells = [f"{medians[way]:.2f} ({min(seconds[way]):.2f}-{max(seconds[way]):.2f})" for way in ways]
-        rows.append([name, *cells, f"{medians['FFmpeg'] / medians['exact']:.2f}"])
+        rows.append([name, *cells, *(f"{medians[way] / medians['exact']:.2f}" for way in beside)])
         found = [find_offsets(runner(way)(path, options.fps), options.fps) for way in ("exact", "fast", "keyframe")]
         offsets.append([name, *(f"{offset.mean():.2f}, at most {offset.max():.2f}" for offset in found)])
     print(f"Seconds for {options.seconds} s of 720p30 at {options.fps} frames/s, {options.rounds} rounds\n")
-    print_table(["video", *ways, "FFmpeg / exact"], rows)
+    print_table(["video", *ways, *(f"{way} / exact" for way in beside)], rows)
     print("\nSeconds from the centre of a clip to the frame picked for it\n")
     print_table(["video", "exact", "fast", "keyframe"], offsets)
 

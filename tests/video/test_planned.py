@@ -20,7 +20,7 @@ from shared import shared_file
 
 from r2tuning.errors import VideoError
 from r2tuning.video import sample_frames
-from r2tuning.video.bitstream import PacketFacts, choose_facts_reader
+from r2tuning.video.bitstream import PacketFacts, choose_facts_reader, codes_in_wavefronts
 from r2tuning.video.index import PacketIndexer
 from r2tuning.video.parallel import DecodingError, _decode_group, decode_groups, share_cores
 from r2tuning.video.pick import count_clips
@@ -337,6 +337,22 @@ def test_the_last_group_gets_the_threads_that_would_idle(grouped, monkeypatch):
     results = list(decode_groups(path, index, groups, make_ticks, threads=2))
     assert [tick for tick, _ in results] == [tick for group in groups for tick in group.ticks.tolist()]
     assert [threads for _, threads in sorted(used)] == [1, 1, 1, 1, 2]
+
+
+@pytest.mark.parametrize("rows", [True, False])
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".ts"])
+def test_rows_that_can_be_decoded_side_by_side_are(tmp_path, suffix, rows):
+    options = {"x265-params": f"{X265.replace('pools=1', 'pools=2')}ctu=16:wpp={int(rows)}"}
+    path = write_moving(tmp_path / f"a{suffix}", "libx265", options, frames=60)
+    with open_video(path) as stream:
+        header = stream.codec_context.extradata
+    assert codes_in_wavefronts("hevc", header) == rows
+    assert not codes_in_wavefronts("h264", header)
+    assert {codes_in_wavefronts("hevc", header[:length]) for length in range(len(header) - 4)} <= {rows, False}
+    assert count_entries(path) == 3  # of which the last is decoded by two threads
+    expected, _ = sample_in_order(path, 5)
+    pixels, _ = picks_without_help(path, 5, threads=2)
+    np.testing.assert_array_equal(pixels, expected)
 
 
 @given(groups=st.integers(1, 50), cores=st.integers(1, 20))

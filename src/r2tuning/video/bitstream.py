@@ -51,6 +51,72 @@ def choose_facts_reader(codec: str, extradata: bytes | None) -> FactsReader | No
     return {"vp9": _read_vp9, "av1": _read_av1}.get(codec)
 
 
+def codes_in_wavefronts(codec: str, extradata: bytes | None) -> bool:
+    """Whether threads can decode the rows of one picture side by side, which x265 makes so unless told otherwise.
+
+    Args:
+        codec: FFmpeg's canonical name.
+        extradata: The stream's header.
+
+    Returns:
+        ``entropy_coding_sync_enabled_flag`` of HEVC (ITU-T H.265, 7.3.2.3.1); False where the header does not tell.
+    """
+    header = memoryview(extradata or b"")
+    if codec != "hevc":
+        return False
+    try:
+        units = _list_parameters(header) if header[0] == 1 else _split_at_start_codes(header)
+        pictures = [unit for unit in units if unit[0] >> 1 & 63 == 34]
+        return bool(pictures) and all(map(_is_in_wavefronts, pictures))
+    except IndexError:
+        return False
+
+
+def _list_parameters(header: memoryview) -> Iterator[memoryview]:
+    """ISO/IEC 14496-15, 8.3.3.1: arrays of units, each with its length."""
+    position = 23
+    for _ in range(header[22]):
+        count = int.from_bytes(header[position + 1 : position + 3], "big")
+        position += 3
+        for _ in range(count):
+            begin = position + 2
+            position = begin + int.from_bytes(header[position:begin], "big")
+            yield header[begin:position]
+
+
+def _is_in_wavefronts(unit: memoryview) -> bool:
+    bits = _Bits(bytes(unit[2:]).replace(b"\0\0\3", b"\0\0"))
+    bits.skip_numbers(2)  # which sets these are
+    bits.take(1 + 1 + 3 + 1 + 1)
+    bits.skip_numbers(3)
+    bits.take(1 + 1)
+    if bits.take(1):
+        bits.skip_numbers(1)
+    bits.skip_numbers(2)
+    bits.take(1 + 1 + 1 + 1)
+    return bool(bits.take(2) & 1)  # behind the flag of tiles
+
+
+class _Bits:
+    def __init__(self, data: bytes) -> None:
+        self._value = int.from_bytes(data, "big")
+        self._left = 8 * len(data)
+
+    def take(self, count: int) -> int:
+        self._left -= count
+        if self._left < 0:
+            raise IndexError
+        return self._value >> self._left & ((1 << count) - 1)
+
+    def skip_numbers(self, count: int) -> None:
+        """Exponential-Golomb codes, signed or not: as many zeros as there are bits behind the first one."""
+        for _ in range(count):
+            zeros = 0
+            while not self.take(1):
+                zeros += 1
+            self.take(zeros)
+
+
 _Split = Callable[[memoryview], Iterator[memoryview]]
 
 
