@@ -341,7 +341,7 @@ def test_the_last_group_gets_the_threads_that_would_idle(grouped, monkeypatch):
 
 @pytest.mark.parametrize("rows", [True, False])
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".ts"])
-def test_rows_that_can_be_decoded_side_by_side_are(tmp_path, suffix, rows):
+def test_rows_that_can_be_decoded_side_by_side_are(tmp_path, monkeypatch, suffix, rows):
     options = {"x265-params": f"{X265.replace('pools=1', 'pools=2')}ctu=16:wpp={int(rows)}"}
     path = write_moving(tmp_path / f"a{suffix}", "libx265", options, frames=60)
     with open_video(path) as stream:
@@ -350,9 +350,17 @@ def test_rows_that_can_be_decoded_side_by_side_are(tmp_path, suffix, rows):
     assert not codes_in_wavefronts("h264", header)
     assert {codes_in_wavefronts("hevc", header[:length]) for length in range(len(header) - 4)} <= {rows, False}
     assert count_entries(path) == 3  # of which the last is decoded by two threads
+    used = []
+
+    def decode(decoder, *others):
+        used.append((decoder.thread_count, decoder.thread_type.name))
+        yield from _decode_group(decoder, *others)
+
+    monkeypatch.setattr("r2tuning.video.parallel._decode_group", decode)
     expected, _ = sample_in_order(path, 5)
     pixels, _ = picks_without_help(path, 5, threads=2)
     np.testing.assert_array_equal(pixels, expected)
+    assert max(used) == (2, "SLICE" if rows else "AUTO")
 
 
 @given(groups=st.integers(1, 50), cores=st.integers(1, 20))

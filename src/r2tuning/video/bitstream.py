@@ -60,6 +60,10 @@ def codes_in_wavefronts(codec: str, extradata: bytes | None) -> bool:
 
     Returns:
         ``entropy_coding_sync_enabled_flag`` of HEVC (ITU-T H.265, 7.3.2.3.1); False where the header does not tell.
+
+    Example:
+        >>> codes_in_wavefronts("hevc", None)
+        False
     """
     header = memoryview(extradata or b"")
     if codec != "hevc":
