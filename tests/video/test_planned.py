@@ -1,81 +1,28 @@
 """Frames of groups decoded side by side are, bit for bit, those of decoding everything in order."""
 
-import signal
-import threading
 import warnings
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
-from functools import partial
 from typing import get_args
 
-import av
 import numpy as np
 import pytest
 import videos  # noqa: F401  keeps the AV1 encoder silent
 from av.packet import PacketSideData, PktSideDataT
 from hypothesis import given
 from hypothesis import strategies as st
+from moving_texture import SIZE, X264, X265, count_entries, picks_without_help, sample_in_order, write_moving
 from shared import shared_file
 
 from r2tuning.errors import VideoError
 from r2tuning.video import sample_frames
 from r2tuning.video.bitstream import PacketFacts, choose_facts_reader, codes_in_wavefronts
 from r2tuning.video.index import PacketIndexer
-from r2tuning.video.parallel import DecodingError, _decode_group, decode_groups, share_cores
-from r2tuning.video.pick import count_clips
-from r2tuning.video.planned import decode_picks
 from r2tuning.video.preprocess import Preprocessor
 from r2tuning.video.probe import survey
 from r2tuning.video.source import decode_frames, open_video, read_packets
 from r2tuning.video.timeline import read_timeline
-
-SIZE = 48
-X264 = {"preset": "medium", "crf": "30"}
-X265 = "log-level=none:keyint=20:min-keyint=20:bframes=4:pools=1:frame-threads=1:"
-
-
-def write_moving(path, codec, options, frames=100, times=None, size=(96, 64), start=0, seed=0, rotation=0):
-    """Writes texture that moves and changes, so that encoders use every kind of frame and every reference."""
-    random = np.random.default_rng(seed)
-    width, height = size
-    texture = random.integers(0, 256, (height + 64, width + 256, 3)).astype(np.float32)
-    texture = sum(np.roll(texture, shift, (0, 1)) for shift in range(6)) / 6
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=25, options=options)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        base = Fraction(1, 1000) if times or start else Fraction(1, 25)
-        stream.codec_context.time_base = base
-        if rotation:
-            stream.set_display_rotation(-rotation)
-        for i in range(len(times or range(frames))):
-            x, y = int(2.3 * i) % 250, int(20 + 19 * np.sin(i / 7))
-            image = texture[y : y + height, x : x + width].copy()
-            image[10:30, i % 60 : i % 60 + 16] = (i * 37 % 255, 90, 200)
-            frame = av.VideoFrame.from_ndarray(image.astype(np.uint8), format="rgb24").reformat(format="yuv420p")
-            shown = times[i] if times else Fraction(i, 25)
-            frame.pts, frame.time_base = round((shown + start) / base), base
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
-
-
-def sample_in_order(path, fps):
-    """The oracle: decodes all frames in one thread, and takes for each clip the last before its centre."""
-    facts = survey(path)
-    preprocess = Preprocessor(SIZE, facts.info.rotation)
-    with open_video(path) as stream:
-        stream.codec_context.thread_count = 1
-        frames = [(frame.pts * stream.time_base, frame) for frame in decode_frames(stream, read_packets(stream))]
-    first = frames[0][0]
-    fps = Fraction(fps).limit_denominator(1000)
-    pixels, times = [], []
-    for clip in range(count_clips(facts.timeline.duration, fps)):
-        centre = first + (clip + Fraction(1, 2)) / fps
-        time, frame = next((pair for pair in reversed(frames) if pair[0] < centre), frames[0])
-        pixels.append(preprocess(frame))
-        times.append(facts.info.start + float(time - first))
-    return np.stack(pixels), np.array(times)
 
 
 def sample(path, fps, **options):
@@ -121,21 +68,6 @@ PLANNED = {
 def planned_video(request, tmp_path_factory):
     codec, options, arguments, _ = PLANNED[request.param]
     return write_moving(tmp_path_factory.mktemp("planned") / request.param, codec, options, **arguments)
-
-
-def count_entries(path):
-    index = survey(path).index
-    return 0 if index is None else int(index.entries.sum())
-
-
-def picks_without_help(path, fps, cheap=False, threads=None):
-    """What the packets' plan gives by itself; fails where decoding in order would have to help out."""
-    facts = survey(path)
-    make = partial(Preprocessor, SIZE, facts.info.rotation)
-    fps = Fraction(fps).limit_denominator(1000)
-    picks = list(decode_picks(facts, facts.index, fps, make, cheap=cheap, threads=threads))
-    times = [facts.info.start + float(time) for time, _ in picks]
-    return np.stack([image for _, image in picks]), np.array(times)
 
 
 @pytest.mark.parametrize(("fps", "threads"), [(1, 3), (4, 1), (40, 3)])
@@ -300,155 +232,13 @@ def test_a_header_that_changes_midway_is_not_planned_for(tmp_path, kind, underst
     assert (indexer.finish(timeline) is not None) == understood
 
 
-@pytest.fixture(scope="module")
-def grouped(tmp_path_factory):
-    path = write_moving(tmp_path_factory.mktemp("grouped") / "a.mp4", "libx264", X264 | {"g": "5"})
-    facts = survey(path)
-    return path, facts.index, facts.index.group(facts.timeline.ticks)
-
-
-def make_ticks():
-    return lambda frame: frame.pts
-
-
-def decoding_threads():
-    return [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
-
-
-@pytest.mark.parametrize("threads", [1, 2, 7])
-def test_results_come_in_order_and_threads_end(grouped, threads):
-    path, index, groups = grouped
-    before = decoding_threads()
-    results = list(decode_groups(path, index, groups, make_ticks, threads))
-    assert [tick for tick, _ in results] == [pts for _, pts in results] == sorted(index.ticks.tolist())
-    assert decoding_threads() == before
-
-
-def test_the_last_group_gets_the_threads_that_would_idle(grouped, monkeypatch):
-    path, index, groups = grouped
-    groups = groups[:5]
-    used = []
-
-    def decode(decoder, group, *others):
-        used.append((int(group.ticks[0]), decoder.thread_count))
-        yield from _decode_group(decoder, group, *others)
-
-    monkeypatch.setattr("r2tuning.video.parallel._decode_group", decode)
-    results = list(decode_groups(path, index, groups, make_ticks, threads=2))
-    assert [tick for tick, _ in results] == [tick for group in groups for tick in group.ticks.tolist()]
-    assert [threads for _, threads in sorted(used)] == [1, 1, 1, 1, 2]
-
-
-@pytest.mark.parametrize("rows", [True, False])
-@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".ts"])
-def test_rows_that_can_be_decoded_side_by_side_are(tmp_path, monkeypatch, suffix, rows):
-    options = {"x265-params": f"{X265.replace('pools=1', 'pools=2')}ctu=16:wpp={int(rows)}"}
-    path = write_moving(tmp_path / f"a{suffix}", "libx265", options, frames=60)
-    with open_video(path) as stream:
-        header = stream.codec_context.extradata
-    assert codes_in_wavefronts("hevc", header) == rows
-    assert not codes_in_wavefronts("h264", header)
-    assert {codes_in_wavefronts("hevc", header[:length]) for length in range(len(header) - 4)} <= {rows, False}
-    assert count_entries(path) == 3  # of which the last is decoded by two threads
-    used = []
-
-    def decode(decoder, *others):
-        used.append((decoder.thread_count, decoder.thread_type.name))
-        yield from _decode_group(decoder, *others)
-
-    monkeypatch.setattr("r2tuning.video.parallel._decode_group", decode)
-    expected, _ = sample_in_order(path, 5)
-    pixels, _ = picks_without_help(path, 5, threads=2)
-    np.testing.assert_array_equal(pixels, expected)
-    assert max(used) == (2, "SLICE" if rows else "AUTO")
-
-
-@given(groups=st.integers(1, 50), cores=st.integers(1, 20))
-def test_cores_are_shared_fully_and_never_twice(groups, cores):
-    size = min(groups, cores)
-    shares = share_cores(groups, size, cores)
-    assert len(shares) == groups
-    for first in range(0, groups, size):
-        at_once = shares[first : first + size]
-        assert cores - len(at_once) < sum(at_once) <= cores
-
-
-@pytest.mark.parametrize("threads", [1, 3])
-def test_stopping_early_ends_the_threads(grouped, threads):
-    path, index, groups = grouped
-    before = decoding_threads()
-    results = decode_groups(path, index, groups, make_ticks, threads)
-    next(results)
-    assert len(decoding_threads()) > len(before)
-    results.close()
-    assert decoding_threads() == before
-
-
-@pytest.mark.parametrize("threads", [1, 3])
-def test_decoding_does_not_run_far_ahead(grouped, threads):
-    path, index, groups = grouped
-    made = []
-    results = decode_groups(path, index, groups, lambda: lambda frame: made.append(frame.pts), threads)
-    ahead = [len(made) - taken for taken, _ in enumerate(results, 1)]
-    assert max(ahead) <= (2 * threads + 1) * 5 < len(index.ticks)
-
-
-def test_an_error_in_a_thread_is_raised_where_results_are_taken(grouped):
-    path, index, groups = grouped
-    before = decoding_threads()
-    wanted = sorted(index.ticks.tolist())[50]
-
-    def fail(frame):
-        if frame.pts == wanted:
-            raise ZeroDivisionError("frame 50")
-
-    results = decode_groups(path, index, groups, lambda: fail, 3)
-    with pytest.raises(ZeroDivisionError, match="frame 50"):
-        list(results)
-    assert decoding_threads() == before
-
-
-def test_interrupting_ends_the_threads(grouped):
-    path, index, groups = grouped
-    before = decoding_threads()
-    go_on = threading.Event()
-
-    def wait(frame):
-        go_on.wait(60)
-
-    def interrupt():
-        signal.raise_signal(signal.SIGINT)
-        go_on.set()
-
-    timer = threading.Timer(0.2, interrupt)
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        list(decode_groups(path, index, groups, lambda: wait, 3))
-    timer.join()
-    assert decoding_threads() == before
-
-
-def test_a_file_that_was_exchanged_is_noticed(grouped, tmp_path):
-    _, index, groups = grouped
-    other = write_moving(tmp_path / "a.mp4", "libx264", X264 | {"g": "5"}, start=Fraction(1, 2))
-    with pytest.raises(DecodingError):
-        list(decode_groups(other, index, groups, make_ticks))
-    shorter = write_moving(tmp_path / "b.mp4", "libx264", X264 | {"g": "5"}, frames=60)
-    with pytest.raises(DecodingError):
-        list(decode_groups(shorter, index, groups, make_ticks))
-
-
-def test_refuses_no_threads(grouped):
-    with pytest.raises(ValueError, match="threads is 0; it must be at least 1"):
-        sample_frames(grouped[0], 1, threads=0)
-
-
 @given(data=st.binary(max_size=60), codec=st.sampled_from(["h264", "hevc", "vp9", "av1"]), boxed=st.booleans())
 def test_any_bytes_can_be_read(data, codec, boxed):
     read = choose_facts_reader(codec, b"\1" + bytes([0xFF] * 30) if boxed else None)
     assert read is not None
     facts = read(memoryview(data))
     assert facts is None or isinstance(facts, PacketFacts)
+    assert codes_in_wavefronts("hevc", data) in (True, False)
 
 
 def test_key_frames_of_hevc_come_in_order_and_none_is_lost(tmp_path):
