@@ -17,8 +17,8 @@ import time
 from itertools import combinations, pairwise
 from pathlib import Path
 
+from r2tuning.training.loop import train
 from r2tuning.training.recipes import load_recipe
-from r2tuning.training.train import train
 
 QUERIES = 24  # of a step
 Curve = list[float]

@@ -28,7 +28,7 @@ import av, numpy as np, torch
 from torch.nn.functional import interpolate
 from transformers import AutoTokenizer, CLIPModel
 sys.path.insert(0, sys.argv[5])
-from dense_transcription import predict_densely
+from support.dense_transcription import predict_densely
 video, folder, weights, query = sys.argv[1:5]
 frames, shown, wanted = [], None, 1.0  # the centres of clips of 2 s
 with av.open(video) as container:
@@ -60,8 +60,8 @@ print(len(frames), logits.sigmoid().topk(5).values.tolist())
 def save_models(folder: Path) -> None:
     """Writes ``clip`` (ViT-B/32's shape) and ``model.pth`` (as the authors' files are)."""
     import torch
-    from small_models import small_model
-    from tiny_clip import tokenizer
+    from support.small_models import small_model
+    from support.tiny_clip import tokenizer
     from transformers import CLIPConfig, CLIPModel
 
     from r2tuning.checkpoints.official import export_official

@@ -17,8 +17,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from golden_weights import official_state_dict
-from tiny_clip import save_tiny_clip
+from support.golden_weights import official_state_dict
+from support.tiny_clip import save_tiny_clip
 
 from r2tuning import Grounder
 from r2tuning.backbone import ClipBackbone

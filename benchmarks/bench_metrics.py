@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 
 from r2tuning.datasets import find_benchmark, load_annotations, to_ground_truth
+from r2tuning.evaluation.predict import read_predictions
 from r2tuning.metrics import evaluate_grounding
-from r2tuning.training.predictions import read_predictions
 
 TESTS = Path(__file__).parents[1] / "tests"
 sys.path.insert(0, str(TESTS))
 
-from reference_metrics import highlight_metrics, moment_metrics  # noqa: E402
+from support.reference_metrics import highlight_metrics, moment_metrics  # noqa: E402
 
 QUERIES, CLIPS, CLIP = 1550, 75, 2
 

@@ -22,8 +22,8 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from dense_transcription import predict_densely
-from small_models import features, small_model
+from support.dense_transcription import predict_densely
+from support.small_models import features, small_model
 
 from r2tuning.checkpoints.official import export_official
 from r2tuning.decoding.windows import plan_windows

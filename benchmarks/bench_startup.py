@@ -18,7 +18,7 @@ TORCH = "import torch"
 SAVE = """
 import sys, torch
 from r2tuning.checkpoints import load_checkpoint
-from r2tuning.checkpoints.demo import DEMO_FOLDER
+from r2tuning.checkpoints.published import DEMO_FOLDER
 from r2tuning.features.encoded import EncodingFacts, FeatureWriter
 model = load_checkpoint(DEMO_FOLDER).config
 writer = FeatureWriter()

@@ -20,14 +20,14 @@ from matplotlib.figure import Figure
 from r2tuning.checkpoints import resolve
 from r2tuning.datasets import find_benchmark, load_annotations
 from r2tuning.decoding.calibration import top_saliency
+from r2tuning.evaluation.predict import predict, see_whole
 from r2tuning.features.store import FeatureStore
+from r2tuning.files import write_atomically
 from r2tuning.grounder import Grounder
+from r2tuning.intervals import FloatArray
 from r2tuning.metrics import Prediction
-from r2tuning.metrics.calibration import auroc
-from r2tuning.metrics.tiou import FloatArray
-from r2tuning.output.files import write_atomically
-from r2tuning.synthetic.script import SPLITS
-from r2tuning.training.evaluate import predict, see_whole
+from r2tuning.metrics.reliability import auroc
+from r2tuning.synthetic.scenes import SPLITS
 
 _PRESENT, _ABSENT = "#0072B2", "#E69F00"  # Okabe and Ito's blue and orange, told apart with every kind of colour vision
 _BINS = 30

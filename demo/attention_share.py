@@ -23,12 +23,12 @@ from r2tuning.checkpoints import resolve
 from r2tuning.datasets import Annotation, find_benchmark, load_annotations
 from r2tuning.errors import DataError
 from r2tuning.features.store import FeatureStore
+from r2tuning.files import write_atomically
 from r2tuning.model import R2Tuning
 from r2tuning.model.attention import pool_attention
-from r2tuning.output.files import write_atomically
-from r2tuning.synthetic.meaning import Clause, Look, Meaning, find_matches
-from r2tuning.synthetic.motion import track_script
-from r2tuning.synthetic.script import FPS, SPLITS, Script
+from r2tuning.synthetic.actions import track_script
+from r2tuning.synthetic.scenes import FPS, SPLITS, Script
+from r2tuning.synthetic.semantics import Clause, Look, Meaning, find_matches
 from r2tuning.synthetic.staging import make_video
 
 Floats = NDArray[np.float64]

@@ -12,18 +12,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from r2tuning.checkpoints import find_checkpoint, read_checkpoint
-from r2tuning.checkpoints.calibration import load_calibration
+from r2tuning.checkpoints.folder import load_calibration
 from r2tuning.cli.evaluate import place_data
 from r2tuning.cli.score_table import print_calibration
 from r2tuning.errors import CheckpointError
+from r2tuning.evaluation.calibrate import CalibrationQuality, measure_calibration
+from r2tuning.evaluation.evidence import find_absent, gather_evidence
+from r2tuning.evaluation.splits import open_split
+from r2tuning.files import write_atomically
 from r2tuning.grounder import Grounder
 from r2tuning.metrics import expected_calibration_error
-from r2tuning.output.files import write_atomically
-from r2tuning.output.reliability import ReliabilityDiagram, plot_reliability
-from r2tuning.synthetic.script import SPLITS
-from r2tuning.training.benchmarking import open_split
-from r2tuning.training.calibration import CalibrationQuality, measure_calibration
-from r2tuning.training.evidence import find_absent, gather_evidence
+from r2tuning.output.charts.reliability import ReliabilityDiagram, plot_reliability
+from r2tuning.synthetic.scenes import SPLITS
 from r2tuning.training.recipes import load_recipe
 from r2tuning.types import Reliability
 

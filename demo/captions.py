@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demo.frames import ACTIONS, ATTRIBUTES, COLOURS, CORNERS, PLACES, SHAPES, SIZES, UNKNOWN, Frames
-from r2tuning.synthetic.acting import BESIDE_GAP
-from r2tuning.synthetic.meaning import BESIDE, NEAR, Clause, Look, Meaning
-from r2tuning.synthetic.phrases import phrase, say_look
-from r2tuning.synthetic.vocabulary import Action, Corner
+from r2tuning.synthetic.actions import BESIDE_GAP
+from r2tuning.synthetic.language import phrase, say_look
+from r2tuning.synthetic.scenes import Action, Corner
+from r2tuning.synthetic.semantics import BESIDE, NEAR, Clause, Look, Meaning
 
 TRUE, FALSE, OPEN = 1, 0, -1
 """Values of truth; whatever is open trains nothing."""

@@ -22,7 +22,7 @@ from r2tuning.backbone.registry import find_folder
 from r2tuning.checkpoints import resolve
 from r2tuning.datasets import find_benchmark, load_annotations
 from r2tuning.features.store import FeatureStore
-from r2tuning.metrics.calibration import auroc
+from r2tuning.metrics.reliability import auroc
 from r2tuning.model import R2Tuning
 
 CURVES = ("CLIP [CLS]", "CLIP best patch", "head: saliency", "head: class")

@@ -13,13 +13,12 @@ from demo.frames import SAMPLING, Frames, draw_frames
 from r2tuning.backbone import ClipBackbone
 from r2tuning.cli.progress import show_progress
 from r2tuning.datasets import Annotation
-from r2tuning.features.batch import extract_queries
 from r2tuning.features.encoded import EncodingFacts, FeatureWriter
+from r2tuning.features.extraction import QueryTask, extract_queries
 from r2tuning.features.store import FeatureStore
-from r2tuning.features.tasks import QueryTask
-from r2tuning.output.files import write_atomically
-from r2tuning.synthetic.annotate import describe, to_line
-from r2tuning.synthetic.script import Split
+from r2tuning.files import write_atomically
+from r2tuning.synthetic.queries import describe, to_line
+from r2tuning.synthetic.scenes import Split
 from r2tuning.synthetic.staging import make_video
 from r2tuning.video.preprocess import PREPROCESS_VERSION
 

@@ -13,14 +13,13 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from r2tuning.synthetic.meaning import ARGUABLE_SIZE, IN_CORNER
-from r2tuning.synthetic.motion import track_script
+from r2tuning.synthetic.actions import track_script
 from r2tuning.synthetic.render import render
-from r2tuning.synthetic.script import FPS, Script, Split
+from r2tuning.synthetic.scenes import FPS, Action, Colour, Corner, Place, Script, Shape, Size, Split
+from r2tuning.synthetic.semantics import ARGUABLE_SIZE, IN_CORNER
 from r2tuning.synthetic.staging import make_video
-from r2tuning.synthetic.vocabulary import Action, Colour, Corner, Place, Shape, Size
-from r2tuning.video.pick import count_clips, pick_last_before
 from r2tuning.video.preprocess import Preprocessor
+from r2tuning.video.selection import count_clips, pick_last_before
 
 SAMPLING = Fraction(1, 2)
 """Frames per second, as the demo model samples."""

@@ -16,14 +16,14 @@ from pathlib import Path
 
 from r2tuning.datasets import Annotation, find_benchmark, load_annotations, to_ground_truth
 from r2tuning.errors import DataError
+from r2tuning.evaluation.predict import read_predictions
+from r2tuning.evaluation.score import match_predictions
+from r2tuning.files import write_atomically
 from r2tuning.metrics import Prediction, evaluate_grounding
-from r2tuning.output.files import write_atomically
-from r2tuning.synthetic.meaning import Meaning
 from r2tuning.synthetic.queries import choose_queries, names_held_out
-from r2tuning.synthetic.script import SPLITS
+from r2tuning.synthetic.scenes import SPLITS
+from r2tuning.synthetic.semantics import Meaning
 from r2tuning.synthetic.staging import make_video
-from r2tuning.training.predictions import read_predictions
-from r2tuning.training.scoring import match_predictions
 
 
 class Kind(Enum):
@@ -63,7 +63,7 @@ def find_kind(meaning: Meaning) -> Kind:
     """What a query with this meaning is about: its most demanding part.
 
     Example:
-        >>> from r2tuning.synthetic.vocabulary import Place
+        >>> from r2tuning.synthetic.scenes import Place
         >>> find_kind(Meaning(Place.SEA))
         <Kind.PLACE: 'place'>
     """

@@ -12,10 +12,10 @@ from transformers import CLIPModel, CLIPTokenizer
 from demo.tiny_clip import SIDE
 from r2tuning.backbone.loading import CLIP_MEAN, CLIP_STD
 from r2tuning.checkpoints import DOMAIN_FILE, Domain, resolve
-from r2tuning.checkpoints.demo import DEMO_FOLDER, DEMO_WORLD
-from r2tuning.checkpoints.files import save_checkpoint
+from r2tuning.checkpoints.folder import save_checkpoint
+from r2tuning.checkpoints.published import DEMO_FOLDER, DEMO_WORLD
 from r2tuning.features.store import FeatureStore
-from r2tuning.output.files import write_atomically
+from r2tuning.files import write_atomically
 
 _FIT_SHARE = 10
 """Every tenth train video tells where the threshold lies, the others where the world is."""

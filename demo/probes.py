@@ -20,7 +20,7 @@ from r2tuning.backbone.loading import load_clip
 from r2tuning.datasets import find_benchmark, load_annotations
 from r2tuning.features.store import FeatureStore
 from r2tuning.model.layers import temporal_endpoints
-from r2tuning.synthetic.vocabulary import Size
+from r2tuning.synthetic.scenes import Size
 
 _VIDEOS, _SENTENCES = 100, 4000  # that probes are fitted on
 _STEPS = 400  # of fitting them

@@ -22,15 +22,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from demo.kinds import Kind, find_kind, recall_meanings
-from r2tuning.cli.ablation_table import HEADINGS, format_spread, shorten_keys
+from r2tuning.ablation.table import HEADINGS, Measured, format_spread, read_table, shorten_keys
 from r2tuning.datasets import Annotation, find_benchmark, load_annotations
 from r2tuning.errors import DataError
-from r2tuning.output.files import write_atomically
-from r2tuning.synthetic.meaning import Meaning
+from r2tuning.files import write_atomically
 from r2tuning.synthetic.queries import MOST_MOMENTS, names_held_out
-from r2tuning.synthetic.ratings import BEST, WORST
-from r2tuning.synthetic.script import SPLITS
-from r2tuning.training.ablation_file import Measured, read_table
+from r2tuning.synthetic.scenes import SPLITS
+from r2tuning.synthetic.semantics import BEST, WORST, Meaning
 
 MAIN = "MR-full-mAP"
 WAYS = ("reversed", "forward", "mean", "single")

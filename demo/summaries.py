@@ -18,17 +18,16 @@ import numpy as np
 from r2tuning.checkpoints import resolve
 from r2tuning.datasets import Annotation, find_benchmark, load_annotations
 from r2tuning.errors import DataError
-from r2tuning.features import outline_video
+from r2tuning.evaluation.predict import open_video, predict, see_whole
 from r2tuning.features.store import FeatureStore
-from r2tuning.grounder import Grounder
+from r2tuning.files import write_atomically
+from r2tuning.grounder import Grounder, outline_video
+from r2tuning.intervals import FloatArray
 from r2tuning.metrics.summarization import kendall_tau, spearman_rho
-from r2tuning.metrics.tiou import FloatArray
-from r2tuning.output.files import write_atomically
-from r2tuning.summary import RATIO, choose_shots
+from r2tuning.results import RATIO, Grounding, choose_shots
 from r2tuning.synthetic import make_video
-from r2tuning.synthetic.script import FPS, SPLITS, Split
-from r2tuning.training.evaluate import open_video, predict, see_whole
-from r2tuning.types import Grounding, Saliency
+from r2tuning.synthetic.scenes import FPS, SPLITS, Split
+from r2tuning.types import Saliency
 from r2tuning.video.shots import detect_shots
 
 DRAWS = 20

@@ -1,6 +1,6 @@
 """What each word of a sentence tells: whom it means, what that one looks like and does, and where.
 
-The sentences are those of `r2tuning.synthetic.phrases`, whose words are known, so that they can be read from left to
+The sentences are those of `r2tuning.synthetic.language`, whose words are known, so that they can be read from left to
 right, as the text tower reads them. A thing is told at its last word ("a tiny red *star*"), an action, a corner and a
 place at theirs.
 """
@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demo.frames import ACTIONS, COLOURS, PLACES, SHAPES, SIZES
-from r2tuning.synthetic import words
-from r2tuning.synthetic.vocabulary import Action, Colour, Corner, Place, Shape, Size
+from r2tuning.synthetic import language as words
+from r2tuning.synthetic.scenes import Action, Colour, Corner, Place, Shape, Size
 
 LOOKS: tuple[Enum, ...] = (*COLOURS, *SHAPES, *SIZES)
 CORNERS = tuple(Corner)

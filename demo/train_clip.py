@@ -24,7 +24,7 @@ from demo.told import FACTS
 from r2tuning.backbone import choose_device
 from r2tuning.cli.progress import show_progress
 from r2tuning.synthetic.queries import choose_queries
-from r2tuning.synthetic.script import Split
+from r2tuning.synthetic.scenes import Split
 from r2tuning.synthetic.staging import make_video
 
 _WEIGHTS = 0.5, 1.0, 1.0, 1.0, 1.0, 0.05  # of geometry, names, captions, looks, looks of actors, facts

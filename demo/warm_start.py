@@ -28,13 +28,13 @@ from demo.frames import ACTIONS, PLACES, Frames, draw_frames
 from demo.probes import GEOMETRY, TOLD, Probe, fit_probe, fit_values, sample_patches, sample_words
 from demo.tiny_clip import SIDE
 from demo.told import LOOKS, facts_of
-from r2tuning.checkpoints.files import save_checkpoint
+from r2tuning.checkpoints.folder import save_checkpoint
 from r2tuning.cli.progress import show_progress
 from r2tuning.features.store import FeatureStore
 from r2tuning.model import R2Tuning
 from r2tuning.model.layers import FeatureMap
 from r2tuning.model.pyramid import Downsample
-from r2tuning.synthetic.vocabulary import Action
+from r2tuning.synthetic.scenes import Action
 from r2tuning.training.build import build_model, describe_model
 from r2tuning.training.recipes import load_recipe
 

@@ -24,11 +24,11 @@ from r2tuning.backbone import ClipBackbone
 from r2tuning.backbone.loading import load_clip
 from r2tuning.datasets import Annotation, Benchmark, find_benchmark, load_annotations, to_ground_truth
 from r2tuning.errors import BackboneError, FeatureError
+from r2tuning.evaluation.predict import open_query, open_video
 from r2tuning.features.store import FeatureStore
+from r2tuning.files import write_atomically
+from r2tuning.intervals import FloatArray
 from r2tuning.metrics import BRIEF, Prediction, evaluate_grounding
-from r2tuning.metrics.tiou import FloatArray
-from r2tuning.output.files import write_atomically
-from r2tuning.training.evaluate import open_query, open_video
 
 Curve = NDArray[np.float64]
 """``[T]``, similarity of each frame to a sentence."""

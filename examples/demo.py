@@ -15,10 +15,10 @@ import numpy as np
 from rich.console import Console
 
 from r2tuning import Grounder, Grounding
-from r2tuning.metrics.tiou import temporal_iou
-from r2tuning.output.clock import format_clock
-from r2tuning.output.plots import plot_grounding
-from r2tuning.output.table import print_grounding
+from r2tuning.intervals import temporal_iou
+from r2tuning.output.charts.grounding import plot_grounding
+from r2tuning.output.text.labels import format_clock
+from r2tuning.output.text.terminal import print_grounding
 from r2tuning.video import sample_frames
 
 FOLDER = Path(__file__).resolve().parent

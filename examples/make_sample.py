@@ -5,9 +5,9 @@ Usage: python examples/make_sample.py
 
 from pathlib import Path
 
-from r2tuning.output.files import write_atomically
+from r2tuning.files import write_atomically
 from r2tuning.synthetic import describe, make_video, write_video
-from r2tuning.synthetic.annotate import to_line
+from r2tuning.synthetic.queries import to_line
 
 SEED = 34
 """Of the test split, which training never sees. One of those, among its first 80 videos, that are short and of which

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from r2tuning import Grounder
-from r2tuning.output.report import write_report
+from r2tuning.output.page import write_report
 
 FOLDER = Path(__file__).resolve().parent
 IMAGES = FOLDER.parent / "docs" / "images"

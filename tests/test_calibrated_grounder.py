@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from grounders import save_tiny_model
-from videos import write_video
+from support.grounders import save_tiny_model
+from support.videos import write_video
 
 from r2tuning import EncodedVideo, Grounder
-from r2tuning.checkpoints.calibration import save_calibration
+from r2tuning.checkpoints.folder import save_calibration
 from r2tuning.decoding.calibration import Calibration, PresenceMap, ScoreMap, find_evidence, log_odds, sigmoid
 
 QUERIES = ["a dog", "a cat on a mat"]

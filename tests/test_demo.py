@@ -9,20 +9,20 @@ from shutil import copy, copytree, ignore_patterns
 
 import pytest
 import torch
-from demo_assets import find_demo, place_demo
-from hub import serve_hub, use_hub
-from shared import shared_file
+from support.demo_assets import find_demo, place_demo
+from support.hub import serve_hub, use_hub
+from support.shared import shared_file
+from support.videos import write_video
 from typer.testing import CliRunner, Result
-from videos import write_video
 
 from r2tuning import Grounder
 from r2tuning.checkpoints import DEMO_WORLD, DOMAIN_FILE, Domain, find_checkpoint, load_state, resolve
-from r2tuning.checkpoints.demo import DEMO_FPS
+from r2tuning.checkpoints.published import DEMO_FPS
 from r2tuning.cli.main import app
 from r2tuning.errors import CheckpointError, CheckpointWarning
 from r2tuning.synthetic import describe, make_video
-from r2tuning.synthetic.annotate import to_line
-from r2tuning.synthetic.encode import is_written
+from r2tuning.synthetic.generate import is_written
+from r2tuning.synthetic.queries import to_line
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"

@@ -11,7 +11,7 @@ import pytest
 import typer
 from pydantic import BaseModel
 
-from r2tuning.checkpoints.registry import PUBLISHED
+from r2tuning.checkpoints.published import PUBLISHED
 from r2tuning.cli.main import app
 from r2tuning.datasets import find_benchmark
 from r2tuning.training.config import Recipe

@@ -5,12 +5,12 @@ import shlex
 from pathlib import Path
 
 import pytest
-from tiny_clip import save_tiny_clip
+from support.tiny_clip import save_tiny_clip
+from support.videos import write_video
 from typer.testing import CliRunner, Result
-from videos import write_video
 
 from r2tuning.checkpoints import load_checkpoint
-from r2tuning.checkpoints.files import load_config
+from r2tuning.checkpoints.folder import load_config
 from r2tuning.cli.main import app
 from r2tuning.datasets import load_own
 from r2tuning.features.store import FeatureStore

@@ -8,11 +8,11 @@ if TYPE_CHECKING:
     from r2tuning.checkpoints import load_checkpoint
     from r2tuning.decoding import decode
     from r2tuning.errors import R2TuningError
-    from r2tuning.features import EncodedVideo, outline_video
-    from r2tuning.grounder import Grounder
+    from r2tuning.features import EncodedVideo
+    from r2tuning.grounder import Grounder, outline_video
     from r2tuning.model import R2Config, R2Tuning
-    from r2tuning.summary import summarize
-    from r2tuning.types import Grounding, ModelOutput, Moment, Saliency, Summary, VideoInfo
+    from r2tuning.results import Grounding, Summary, summarize
+    from r2tuning.types import ModelOutput, Moment, Saliency, VideoInfo
     from r2tuning.video import probe
 
 __version__ = version("r2tuning")
@@ -40,20 +40,20 @@ __all__ = [
 _HOME = {
     "EncodedVideo": "r2tuning.features",
     "Grounder": "r2tuning.grounder",
-    "Grounding": "r2tuning.types",
+    "Grounding": "r2tuning.results",
     "ModelOutput": "r2tuning.types",
     "Moment": "r2tuning.types",
     "R2Config": "r2tuning.model",
     "R2Tuning": "r2tuning.model",
     "R2TuningError": "r2tuning.errors",
     "Saliency": "r2tuning.types",
-    "Summary": "r2tuning.types",
+    "Summary": "r2tuning.results",
     "VideoInfo": "r2tuning.types",
     "decode": "r2tuning.decoding",
     "load_checkpoint": "r2tuning.checkpoints",
-    "outline_video": "r2tuning.features",
+    "outline_video": "r2tuning.grounder",
     "probe": "r2tuning.video",
-    "summarize": "r2tuning.summary",
+    "summarize": "r2tuning.results",
 }
 
 

@@ -16,16 +16,18 @@ from torch.nn.utils.rnn import pad_sequence
 
 from r2tuning.backbone import ClipBackbone, choose_device
 from r2tuning.checkpoints import DOMAIN_FILE, CheckpointConfig, Domain, find_checkpoint, read_checkpoint
-from r2tuning.checkpoints.calibration import load_calibration
+from r2tuning.checkpoints.folder import load_calibration
 from r2tuning.decoding import Decoded, decode
 from r2tuning.decoding.calibration import Calibration
+from r2tuning.decoding.importance import score_frames
 from r2tuning.decoding.moments import finish_moments
 from r2tuning.decoding.windows import Window, merge_moments, merge_saliency, plan_windows
 from r2tuning.errors import BackboneError, CheckpointWarning, FeatureError, QueryWarning
 from r2tuning.features import EncodedVideo, encode_video
 from r2tuning.model import R2Tuning
 from r2tuning.model.asking import Asker
-from r2tuning.types import Engine, Grounding, Moment, QueryFeatures, Saliency, Sampling
+from r2tuning.results import Grounding
+from r2tuning.types import Engine, Moment, QueryFeatures, Saliency, Sampling
 
 PAIRS = 16
 """Windows times queries that go through the model at once: enough to keep it busy, few enough to bound memory."""
@@ -37,6 +39,9 @@ Of QVHighlights' windows, which cover 75 frames and half of which is new, 35: 45
 
 FRAMES_COMPARED = 64
 """Frames of a video, evenly spread, that tell whether it is like what the model was trained on."""
+
+FRAMES_READ = 256
+"""Frames whose features are in memory at once."""
 
 
 class Grounder:
@@ -373,3 +378,29 @@ def _check_fit(model: R2Tuning, backbone: ClipBackbone) -> None:
             )
     if backbone.layers != config.layers:
         raise BackboneError(f"{backbone.name}: reads {backbone.layers} layers, the model takes {config.layers}")
+
+
+def outline_video(video: EncodedVideo) -> Grounding:
+    """Scores the frames of a video without a query, from what CLIP sees in them alone.
+
+    Args:
+        video: An encoded video; of its features, the [CLS] tokens of the last layer are used.
+
+    Returns:
+        An answer without query and moments; its saliency is in [0, 1], see `score_frames`.
+    """
+    facts = video.facts
+    starts = range(0, video.frames, FRAMES_READ)
+    tokens = [video.read(start, min(start + FRAMES_READ, video.frames))[-1, :, 0].float() for start in starts]
+    centres = np.minimum((np.arange(video.frames) + 0.5) / facts.fps, facts.duration)
+    return Grounding(
+        query="",
+        video=facts.video,
+        duration=facts.duration,
+        start=facts.start,
+        moments=[],
+        saliency=Saliency(facts.start + centres, score_frames(torch.cat(tokens)).numpy()),
+        model=facts.backbone,
+        sampling=facts.sampling,
+        video_truncated=facts.truncated,
+    )

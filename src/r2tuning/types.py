@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -177,109 +177,6 @@ class Saliency:
 
 
 @dataclass(frozen=True)
-class Grounding:
-    """The answer to one query on one video.
-
-    Attributes:
-        query: The sentence; empty where none was asked (`outline_video`).
-        video: The file.
-        duration: Seconds of video that the answer covers.
-        start: Seconds on the player's clock at which the video begins.
-        moments: Best first.
-        saliency: The highlight curve.
-        model: Name of the checkpoint; of the CLIP where no query was asked.
-        sampling: How frames were picked.
-        video_truncated: Whether the file ended early or was damaged; the answer covers ``duration`` seconds.
-        query_truncated: Whether the query was cut to what the text tower takes.
-        windows: Number of overlapping windows the video was covered with (1: seen whole).
-        calibrated: Whether scores are probabilities, see `Moment` and `Saliency`.
-        presence: The probability that the video has what the query asks for, in a world where half of the questions
-            are asked in vain; None where the model was not calibrated for it.
-        presence_threshold: Lowest presence of what is probably in the video; None as for ``presence``.
-    """
-
-    query: str
-    video: str
-    duration: float
-    start: float
-    moments: list[Moment]
-    saliency: Saliency
-    model: str
-    sampling: Sampling
-    video_truncated: bool = False
-    query_truncated: bool = False
-    windows: int = 1
-    calibrated: bool = False
-    presence: float | None = None
-    presence_threshold: float | None = None
-
-    @property
-    def present(self) -> bool | None:
-        """Whether the video probably has what the query asks for; None where nothing is known of it."""
-        if self.presence is None or self.presence_threshold is None:
-            return None
-        return bool(self.presence >= self.presence_threshold)
-
-    def highlights(self, top: int = 5, seconds: float | None = None) -> list[Moment]:
-        """Picks the highest peaks of the saliency curve, which do not overlap.
-
-        A peak is a frame, or a run of equal ones, higher than its neighbours and above 0. It lasts for as long as
-        the curve stays at or above half its height (its full width at half maximum), but not into a higher peak.
-
-        Args:
-            top: Most highlights to return.
-            seconds: How long each is to last, see `r2tuning.highlights.find_highlights`; None for as long as its peak.
-
-        Returns:
-            At most ``top``, highest first; seconds on the player's clock, score = height of the curve.
-
-        Raises:
-            ValueError: If ``top`` or ``seconds`` is not positive.
-
-        Examples:
-            >>> import numpy as np
-            >>> curve = Saliency(np.array([1.0, 3.0, 5.0, 7.0]), np.array([0.1, 0.75, 0.5, 0.125], np.float32))
-            >>> answer = Grounding("a dog", "a.mp4", 8.0, 0.0, [], curve, "demo", "exact")
-            >>> answer.highlights(), answer.highlights(seconds=6)
-            ([Moment(start=2.0, end=6.0, score=0.75)], [Moment(start=1.0, end=7.0, score=0.75)])
-        """
-        from r2tuning.highlights import find_highlights
-
-        extent = self.start, self.start + self.duration
-        return [
-            Moment(*found) for found in find_highlights(self.saliency.times, self.saliency.scores, extent, top, seconds)
-        ]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The answer in plain Python values, as `r2tuning ground --json` prints it.
-
-        Returns:
-            The attributes and ``present``, seconds rounded to 3 decimals and scores to 6; ``moments`` is a list of
-            ``{"start", "end", "score"}``, ``saliency`` is ``{"times": [...], "scores": [...]}``.
-        """
-        return {
-            "query": self.query,
-            "video": self.video,
-            "duration": _round(self.duration, 3),
-            "start": _round(self.start, 3),
-            "model": self.model,
-            "sampling": self.sampling,
-            "video_truncated": bool(self.video_truncated),
-            "query_truncated": bool(self.query_truncated),
-            "windows": int(self.windows),
-            "calibrated": bool(self.calibrated),
-            "presence": None if self.presence is None else _round(self.presence, 6),
-            "presence_threshold": None if self.presence_threshold is None else _round(self.presence_threshold, 6),
-            "present": self.present,
-            "moments": _to_dicts(self.moments),
-            "saliency": {
-                "times": [_round(time, 3) for time in self.saliency.times],
-                "scores": [_round(score, 6) for score in self.saliency.scores],
-            },
-        }
-
-
-@dataclass(frozen=True)
 class Reliability:
     """How often scores are right, by how high they are, lowest first.
 
@@ -292,45 +189,3 @@ class Reliability:
     predicted: np.ndarray
     observed: np.ndarray
     shares: np.ndarray
-
-
-@dataclass(frozen=True)
-class Summary:
-    """The shots that sum a video up within a budget.
-
-    Attributes:
-        answer: What they were chosen by.
-        budget: Seconds that they may last together.
-        shots: In time order, none touching the next: whole shots, or parts where they are long; score = mean saliency.
-    """
-
-    answer: Grounding
-    budget: float
-    shots: list[Moment]
-
-    @property
-    def length(self) -> float:
-        """Seconds that the shots last together."""
-        return sum(shot.end - shot.start for shot in self.shots)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The summary in plain Python values, as `r2tuning summarize --json` prints it.
-
-        Returns:
-            The keys of `Grounding.to_dict`, then ``budget`` and ``length`` in seconds and ``shots``, a list of
-            ``{"start", "end", "score"}``.
-        """
-        return self.answer.to_dict() | {
-            "budget": _round(self.budget, 3),
-            "length": _round(self.length, 3),
-            "shots": _to_dicts(self.shots),
-        }
-
-
-def _to_dicts(moments: list[Moment]) -> list[dict[str, float]]:
-    return [{"start": _round(m.start, 3), "end": _round(m.end, 3), "score": _round(m.score, 6)} for m in moments]
-
-
-def _round(value: float, decimals: int) -> float:
-    # float(): NumPy scalars are no JSON numbers. + 0.0 turns -0.0 into 0.0.
-    return round(float(value), decimals) + 0.0

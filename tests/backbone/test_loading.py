@@ -10,11 +10,11 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
-from demo_assets import place_demo
-from hub import serve_hub, use_hub
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
-from tiny_clip import save_tiny_clip
+from support.demo_assets import place_demo
+from support.hub import serve_hub, use_hub
+from support.tiny_clip import save_tiny_clip
 from transformers import CLIPConfig
 
 from r2tuning.backbone import ClipBackbone

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from demo_assets import find_demo
+from support.demo_assets import find_demo
 from transformers import AutoTokenizer
 
 from r2tuning.backbone.tokenizer import load_tokenizer

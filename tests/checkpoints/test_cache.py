@@ -1,9 +1,8 @@
 import pytest
 
-from r2tuning.checkpoints.cache import cached_checkpoint, is_cached
-from r2tuning.checkpoints.registry import find_published
+from r2tuning.checkpoints.published import cached_checkpoint, find_published, is_cached
 from r2tuning.errors import CheckpointError
-from r2tuning.folders import cache_folder
+from r2tuning.files import cache_folder
 
 
 def test_the_folder_can_be_chosen(monkeypatch, tmp_path):

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_benchmarks import make_model
+from support.small_benchmarks import make_model
 
 from r2tuning.checkpoints import load_config, save_checkpoint
-from r2tuning.checkpoints.calibration import CALIBRATION_FILE, load_calibration, save_calibration
+from r2tuning.checkpoints.folder import CALIBRATION_FILE, load_calibration, save_calibration
 from r2tuning.decoding.calibration import Calibration, PresenceMap, ScoreMap
 from r2tuning.errors import CheckpointError, CheckpointWarning, OutputError
 

@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from golden_weights import official_state_dict
-from hub import Hub, serve_hub, use_hub
 from huggingface_hub import constants
+from support.golden_weights import official_state_dict
+from support.hub import Hub, serve_hub, use_hub
 
-from r2tuning.checkpoints.cache import cached_checkpoint
-from r2tuning.checkpoints.download import fetch_published
-from r2tuning.checkpoints.files import load_config, load_state
-from r2tuning.checkpoints.registry import find_published
+from r2tuning.checkpoints.folder import load_config, load_state
+from r2tuning.checkpoints.published import cached_checkpoint, find_published
+from r2tuning.checkpoints.resolve import fetch_published
 from r2tuning.errors import CheckpointError, DownloadError
 
 NAME = "charades-sta"

@@ -2,16 +2,14 @@ import warnings
 
 import pytest
 import torch
-from golden_weights import official_state_dict
+from support.golden_weights import official_state_dict
 
 import r2tuning
-from r2tuning.checkpoints.cache import cached_checkpoint
-from r2tuning.checkpoints.load import convert, load_checkpoint, read_checkpoint
-from r2tuning.checkpoints.names import resolve
 from r2tuning.checkpoints.official import read_official
-from r2tuning.checkpoints.registry import find_published
+from r2tuning.checkpoints.published import cached_checkpoint, find_published
+from r2tuning.checkpoints.resolve import convert, load_checkpoint, read_checkpoint, resolve
 from r2tuning.errors import CheckpointError, CheckpointWarning, OutputError
-from r2tuning.hub.digest import hash_file
+from r2tuning.hub import hash_file
 
 
 def write(folder, family, name="best.pth"):

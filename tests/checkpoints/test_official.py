@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from golden_weights import official_shapes, official_state_dict
+from support.golden_weights import official_shapes, official_state_dict
 
 from r2tuning.checkpoints.official import export_official, read_official
 from r2tuning.errors import CheckpointError

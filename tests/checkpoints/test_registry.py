@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from r2tuning.checkpoints.registry import PUBLISHED, find_published, match_published, suggest_published
+from r2tuning.checkpoints.published import PUBLISHED, find_published, match_published, suggest_published
 from r2tuning.errors import CheckpointError
 
 

@@ -8,15 +8,15 @@ import time
 from pathlib import Path
 
 import pytest
-from planted import plant_charades
-from tiny_clip import save_tiny_clip
+from support.planted import plant_charades
+from support.tiny_clip import save_tiny_clip
+from support.videos import write_video
 from typer.testing import CliRunner, Result
-from videos import write_video
 
-from r2tuning.cli.ablation_table import format_markdown, tabulate
+from r2tuning.ablation.grid import Ablation, Cell, CellResult, FailedCell
+from r2tuning.ablation.table import format_markdown, tabulate
 from r2tuning.cli.main import app
 from r2tuning.features.store import FeatureStore
-from r2tuning.training.ablation import Ablation, Cell, CellResult, FailedCell
 
 TINY = [
     "model.hidden=16",

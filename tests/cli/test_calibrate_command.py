@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from answered_shapes import save_answered
+from support.answered_shapes import save_answered
 from typer.testing import CliRunner, Result
 
-from r2tuning.checkpoints.calibration import CALIBRATION_FILE, load_calibration
+from r2tuning.checkpoints.folder import CALIBRATION_FILE, load_calibration
 from r2tuning.cli.main import app
 
 

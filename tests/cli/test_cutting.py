@@ -3,16 +3,16 @@
 from pathlib import Path
 
 import pytest
-from flashes import see_and_hear, write_flashes
-from groundings import make_grounding
 from PIL import Image
+from support.flashes import see_and_hear, write_flashes
+from support.groundings import make_grounding
 from typer.testing import CliRunner
 
-import r2tuning.media
+import r2tuning.output.media
 from r2tuning.cli.cutting import Cutting
 from r2tuning.cli.main import app
 from r2tuning.errors import OutputError, VideoError
-from r2tuning.types import Grounding
+from r2tuning.results import Grounding
 
 
 @pytest.fixture(scope="module")
@@ -73,14 +73,14 @@ def test_nothing_is_overwritten_and_the_others_are_cut(
 def test_ctrl_c_leaves_whole_clips_only(
     answers: list[Grounding], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = r2tuning.media.cut
+    real = r2tuning.output.media.cut
 
     def interrupt(*arguments: object, **options: object) -> float:
         if list(tmp_path.iterdir()):
             raise KeyboardInterrupt
         return real(*arguments, **options)
 
-    monkeypatch.setattr(r2tuning.media, "cut", interrupt)
+    monkeypatch.setattr(r2tuning.output.media, "cut", interrupt)
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path).cut(answers)
     assert [file.name for file in tmp_path.iterdir()] == NAMES[:1]
@@ -118,7 +118,7 @@ def test_a_gif_for_each_query_with_a_moment_and_one_sheet(
 
 
 def test_the_command_takes_the_options(tmp_path: Path) -> None:
-    from grounders import save_tiny_model
+    from support.grounders import save_tiny_model
 
     model = save_tiny_model(tmp_path)
     write_flashes(tmp_path / "a.mp4", frames=100)

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_benchmarks import charades_lines, make_model, save_charades, save_features, write_lines
+from support.small_benchmarks import charades_lines, make_model, save_charades, save_features, write_lines
 from typer.testing import CliRunner, Result
 
 from r2tuning.checkpoints import save_checkpoint
 from r2tuning.cli.main import app
 from r2tuning.datasets import find_benchmark, load_annotations
+from r2tuning.evaluation.predict import evaluate_model
 from r2tuning.features.store import FeatureStore
-from r2tuning.training.evaluate import evaluate_model
 
 WITHHELD = {"qid": 1, "vid": "a", "query": "a dog runs", "duration": 150}
 LABELLED = WITHHELD | {

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_clip import save_tiny_clip
+from support.tiny_clip import save_tiny_clip
+from support.videos import write_video
 from typer.testing import CliRunner, Result
-from videos import write_video
 
 from r2tuning.backbone import ClipBackbone
 from r2tuning.cli.main import app

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from grounders import save_tiny_model
 from PIL import Image
+from support.grounders import save_tiny_model
+from support.videos import write_video
 from typer.testing import CliRunner, Result
-from videos import write_video
 
 from r2tuning.cli.main import app
 

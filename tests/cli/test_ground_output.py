@@ -11,12 +11,12 @@ from pathlib import Path
 
 import opentimelineio as otio
 import pytest
-from grounders import save_tiny_model
+from support.grounders import save_tiny_model
+from support.videos import write_video
 from typer.testing import CliRunner, Result
-from videos import write_video
 
 from r2tuning.cli.main import app
-from r2tuning.output.formats import SUFFIXES
+from r2tuning.output.registry import SUFFIXES
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from grounders import save_tiny_model
+from support.grounders import save_tiny_model
+from support.videos import write_video
 from typer.testing import CliRunner, Result
-from videos import write_video
 
 from r2tuning.cli.main import app
 from r2tuning.video import probe

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from golden_weights import official_state_dict
+from support.golden_weights import official_state_dict
 from typer.testing import CliRunner
 
 import r2tuning
 from r2tuning.checkpoints import load_checkpoint
-from r2tuning.checkpoints.registry import PUBLISHED
+from r2tuning.checkpoints.published import PUBLISHED
 from r2tuning.cli.main import app
 
 README = Path(__file__).parents[2] / "README.md"

@@ -5,13 +5,13 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from grounders import save_tiny_model
-from groundings import make_grounding
+from support.grounders import save_tiny_model
+from support.groundings import make_grounding
+from support.videos import write_video
 from typer.testing import CliRunner, Result
-from videos import write_video
 
 from r2tuning.cli.main import app
-from r2tuning.output.json_format import to_json
+from r2tuning.output.text.json import to_json
 
 
 def invoke(*arguments: object) -> Result:

@@ -12,18 +12,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from planted import plant_charades
-from planted_highlights import plant_highlights
 from safetensors.torch import load_file
-from small_benchmarks import save_charades
-from tiny_clip import save_tiny_clip
+from support.planted import plant_charades
+from support.planted_highlights import plant_highlights
+from support.small_benchmarks import save_charades
+from support.tiny_clip import save_tiny_clip
+from support.videos import write_video
 from typer.testing import CliRunner, Result
-from videos import write_video
 
 from r2tuning.cli.main import app
+from r2tuning.evaluation.predict import evaluate_model
 from r2tuning.features.store import FeatureStore
 from r2tuning.training.build import build_model, describe_model
-from r2tuning.training.evaluate import evaluate_model
 from r2tuning.training.recipes import load_recipe
 from r2tuning.training.source import open_source
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from r2tuning.checkpoints.registry import PUBLISHED
+from r2tuning.checkpoints.published import PUBLISHED
 from r2tuning.datasets import BENCHMARKS, Annotation, find_benchmark
 from r2tuning.errors import DataError, R2TuningWarning
 from r2tuning.metrics import BRIEF

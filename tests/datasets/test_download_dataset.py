@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hub import Hub, serve_hub, use_hub
-from hub_benchmark import (
+from huggingface_hub import constants
+from support.hub import Hub, serve_hub, use_hub
+from support.hub_benchmark import (
     FOLDER,
     QUERY_ARCHIVE,
     VIDEO_ARCHIVE,
@@ -22,13 +23,11 @@ from hub_benchmark import (
     member,
     to_npy,
 )
-from huggingface_hub import constants
 
 from r2tuning.datasets import find_benchmark, load_annotations
 from r2tuning.datasets.download import UNPACKED_RATIO, dataset_folder, download_benchmark
 from r2tuning.errors import DataError, DownloadError, OutputError, R2TuningWarning
-from r2tuning.hub.fetch import fetch_file
-from r2tuning.hub.listing import list_files
+from r2tuning.hub import fetch_file, list_files
 
 CHARADES = find_benchmark("charades-sta")
 PARTS = [f"{VIDEO_ARCHIVE}.a{letter}" for letter in "abc"]

@@ -9,8 +9,8 @@ from r2tuning.datasets import find_benchmark, load_annotations
 from r2tuning.datasets.download import dataset_folder
 from r2tuning.errors import DataError
 from r2tuning.synthetic import describe, describe_absent, make_video
-from r2tuning.synthetic.annotate import to_line
-from r2tuning.synthetic.script import SPLITS
+from r2tuning.synthetic.queries import to_line
+from r2tuning.synthetic.scenes import SPLITS
 from r2tuning.training.recipes import load_recipe
 from r2tuning.training.source import features_folder, read_annotations
 

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from r2tuning.decoding.config import DecodingConfig
+from r2tuning.decoding.decode import DecodingConfig
 from r2tuning.decoding.moments import Moments, finish_moments, overlap
 from r2tuning.decoding.windows import Window, merge_moments, merge_saliency, plan_windows
 

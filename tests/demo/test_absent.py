@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small_benchmarks import make_model, save_features
+from support.small_benchmarks import make_model, save_features
 
 from demo.absent import Separation, draw_separation, main, separate
-from r2tuning.checkpoints.files import save_checkpoint
+from r2tuning.checkpoints.folder import save_checkpoint
 from r2tuning.metrics import Prediction
 from r2tuning.synthetic import describe, describe_absent, make_video
-from r2tuning.synthetic.annotate import to_line
+from r2tuning.synthetic.queries import to_line
 
 
 def test_an_answer_is_worth_its_best_moment_and_its_two_highest_frames() -> None:

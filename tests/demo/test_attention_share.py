@@ -8,13 +8,11 @@ import torch
 
 from demo.attention_share import cover_patches, find_boxes, measure, names_one_actor, share_inside
 from r2tuning.errors import DataError
-from r2tuning.synthetic.annotate import describe
-from r2tuning.synthetic.meaning import Clause, Look, Meaning
-from r2tuning.synthetic.queries import choose_queries
+from r2tuning.synthetic.queries import choose_queries, describe
 from r2tuning.synthetic.render import render
-from r2tuning.synthetic.script import HEIGHT, WIDTH, Act, Actor, Scene, Script
+from r2tuning.synthetic.scenes import HEIGHT, WIDTH, Act, Action, Actor, Colour, Place, Scene, Script, Shape, Size
+from r2tuning.synthetic.semantics import Clause, Look, Meaning
 from r2tuning.synthetic.staging import make_video
-from r2tuning.synthetic.vocabulary import Action, Colour, Place, Shape, Size
 
 
 def test_even_attention_is_chance_and_planted_attention_is_all() -> None:

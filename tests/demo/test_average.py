@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_benchmarks import make_model
+from support.small_benchmarks import make_model
 
 from demo.average import average_checkpoints
 from r2tuning.checkpoints import load_state, save_checkpoint

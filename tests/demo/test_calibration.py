@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from answered_shapes import save_answered
 from PIL import Image
+from support.answered_shapes import save_answered
 from typer.testing import CliRunner
 
 from demo.calibration import main

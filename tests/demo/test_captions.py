@@ -9,10 +9,9 @@ import pytest
 from demo.captions import FALSE, OPEN, TRUE, _change_word, _describe, _judge, caption_frames
 from demo.frames import Frames, draw_frames, sampled_times
 from r2tuning.synthetic import make_video
-from r2tuning.synthetic.meaning import find_truth
-from r2tuning.synthetic.motion import track_script
-from r2tuning.synthetic.script import FPS
-from r2tuning.synthetic.vocabulary import Action
+from r2tuning.synthetic.actions import track_script
+from r2tuning.synthetic.scenes import FPS, Action
+from r2tuning.synthetic.semantics import find_truth
 
 VIDEOS = 3
 

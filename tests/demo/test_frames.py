@@ -7,8 +7,8 @@ import pytest
 
 from demo.frames import ATTRIBUTES, PLACES, SHAPES, UNKNOWN, Frames, draw_frames, sampled_times
 from r2tuning.synthetic import make_video, write_video
-from r2tuning.synthetic.motion import track_script
-from r2tuning.synthetic.script import FPS
+from r2tuning.synthetic.actions import track_script
+from r2tuning.synthetic.scenes import FPS
 from r2tuning.video import sample_frames
 
 SIDE = 64

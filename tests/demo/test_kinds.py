@@ -11,13 +11,12 @@ import pytest
 from demo.kinds import Kind, find_kind, recall_meanings, score_groups
 from r2tuning.datasets import Annotation, to_ground_truth
 from r2tuning.errors import DataError, MetricError
+from r2tuning.evaluation.predict import format_predictions
 from r2tuning.metrics import Prediction, evaluate_grounding
 from r2tuning.synthetic import describe, make_video
-from r2tuning.synthetic.annotate import to_line
-from r2tuning.synthetic.meaning import Clause, Look, Meaning
-from r2tuning.synthetic.queries import choose_queries, names_held_out
-from r2tuning.synthetic.vocabulary import Action, Colour, Corner, Place, Shape
-from r2tuning.training.predictions import format_predictions
+from r2tuning.synthetic.queries import choose_queries, names_held_out, to_line
+from r2tuning.synthetic.scenes import Action, Colour, Corner, Place, Shape
+from r2tuning.synthetic.semantics import Clause, Look, Meaning
 
 ROOT = Path(__file__).resolve().parents[2]
 STAR = Look(Colour.RED, Shape.STAR)

@@ -12,9 +12,8 @@ from PIL import Image
 from demo.report import SplitFacts, draw_refinement, main, read_table, replace_section, tabulate_kinds, tabulate_splits
 from r2tuning.errors import DataError
 from r2tuning.synthetic import describe, describe_absent, make_video
-from r2tuning.synthetic.annotate import to_line
-from r2tuning.synthetic.queries import choose_queries
-from r2tuning.synthetic.script import SPLITS
+from r2tuning.synthetic.queries import choose_queries, to_line
+from r2tuning.synthetic.scenes import SPLITS
 
 ROOT = Path(__file__).resolve().parents[2]
 METRICS = {"MR-full-R1@0.5": 61.25, "MR-full-mAP": 40.5, "HL-min-VeryGood-Hit1": 70.0, "MR-full-R5@0.5": 80.0}

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from groundings import make_grounding
 from scipy.stats import kendalltau, spearmanr
-from small_benchmarks import make_model, save_features
+from support.groundings import make_grounding
+from support.small_benchmarks import make_model, save_features
 
 from demo.summaries import Case, find_importance, hold, main, score_curves, score_even
-from r2tuning.checkpoints.files import save_checkpoint
+from r2tuning.checkpoints.folder import save_checkpoint
 from r2tuning.datasets import Annotation
 from r2tuning.errors import DataError
 from r2tuning.synthetic import describe, make_video, write_video
-from r2tuning.synthetic.annotate import to_line
+from r2tuning.synthetic.queries import to_line
 
 
 def plant(seed: int) -> Case:

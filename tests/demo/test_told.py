@@ -7,8 +7,8 @@ import numpy as np
 
 from demo.told import FACTS, Role, facts_of, read, tell_tokens
 from r2tuning.synthetic import make_video
-from r2tuning.synthetic.meaning import Meaning
 from r2tuning.synthetic.queries import choose_queries
+from r2tuning.synthetic.semantics import Meaning
 
 
 def list_facts(meaning: Meaning) -> Iterator[tuple[str, Enum]]:

@@ -12,7 +12,7 @@ from demo.told import FACTS, LOOKS
 from demo.warm_start import Channels, wire_comparing, wire_map, wire_time
 from r2tuning.model import R2Config, R2Tuning
 from r2tuning.model.layers import FeatureMap, position_encoding
-from r2tuning.synthetic.vocabulary import Action
+from r2tuning.synthetic.scenes import Action
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from tiny_clip import save_tiny_clip
+from support.tiny_clip import save_tiny_clip
 from transformers import AutoTokenizer, CLIPModel
 
 from demo.zero_shot import THRESHOLDS, Rule, Similarity, choose_rule, cut_moments, draw_curves, main, measure, smooth
@@ -21,7 +21,7 @@ from r2tuning.errors import BackboneError, FeatureError
 from r2tuning.features.encoded import EncodedVideo, EncodingFacts
 from r2tuning.features.store import FeatureStore
 from r2tuning.synthetic import describe, make_video
-from r2tuning.synthetic.annotate import to_line
+from r2tuning.synthetic.queries import to_line
 from r2tuning.video.preprocess import PREPROCESS_VERSION
 
 BENCHMARK = find_benchmark("moving-shapes")

@@ -9,18 +9,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from fatal_store import FatalStore, TerminatedStore
-from tiny_clip import save_tiny_clip
-from videos import write_video
+from support.fatal_store import FatalStore, TerminatedStore
+from support.tiny_clip import save_tiny_clip
+from support.videos import write_video
 
 from r2tuning.backbone import ClipBackbone
 from r2tuning.errors import FeatureError, QueryWarning, VideoError, VideoWarning
 from r2tuning.features import encode_video
-from r2tuning.features.batch import Extraction, extract_queries, extract_videos
-from r2tuning.features.store import FeatureStore
-from r2tuning.features.store_facts import Layout
-from r2tuning.features.tasks import QueryTask, VideoTask
-from r2tuning.features.video_folder import VideoFolder
+from r2tuning.features.extraction import Extraction, QueryTask, VideoFolder, VideoTask, extract_queries, extract_videos
+from r2tuning.features.store import FeatureStore, Layout
 
 NAMES = ("a", "b", "c")
 LAYOUTS: list[Layout] = ["own", "npy"]

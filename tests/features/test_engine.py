@@ -3,17 +3,16 @@
 from pathlib import Path
 
 import pytest
-from grounders import save_tiny_model
+from support.grounders import save_tiny_model
+from support.videos import write_video
 from typer.testing import CliRunner
-from videos import write_video
 
 from r2tuning.backbone import ClipBackbone
 from r2tuning.cli.main import app
 from r2tuning.errors import FeatureError
 from r2tuning.features import EncodedVideo
-from r2tuning.features.batch import extract_videos
+from r2tuning.features.extraction import VideoTask, extract_videos
 from r2tuning.features.store import FeatureStore
-from r2tuning.features.tasks import VideoTask
 from r2tuning.grounder import Grounder
 
 pytest.importorskip("onnxruntime", reason="the engine needs the extra onnx")

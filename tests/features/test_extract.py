@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_clip import save_tiny_clip
-from videos import write_video
+from support.tiny_clip import save_tiny_clip
+from support.videos import write_video
 
 from r2tuning.backbone import ClipBackbone
 from r2tuning.errors import VideoWarning
-from r2tuning.features.extract import encode_video, read_ahead
+from r2tuning.features.encode import encode_video, read_ahead
 from r2tuning.video import sample_frames
 from r2tuning.video.sample import FrameStream
 
@@ -107,7 +107,7 @@ def test_whatever_stops_the_encoding_ends_decoding(
         streams.append(sample_frames(*args, **kwargs))  # type: ignore[arg-type]
         return streams[-1]
 
-    monkeypatch.setattr("r2tuning.features.extract.sample_frames", remember)
+    monkeypatch.setattr("r2tuning.features.encode.sample_frames", remember)
     with pytest.raises(error):
         encode_video(video, clip, 5, batch_size=1, progress=stop)
     with pytest.raises(StopIteration):  # the file is closed

@@ -13,16 +13,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_clip import save_tiny_clip
-from videos import write_video
+from support.tiny_clip import save_tiny_clip
+from support.videos import write_video
 
 from r2tuning.backbone import ClipBackbone
 from r2tuning.errors import FeatureError
 from r2tuning.features import EncodedVideo, encode_video
-from r2tuning.features.npy_files import find_npy_folders
-from r2tuning.features.store import FeatureStore
-from r2tuning.features.store_facts import Layout
-from r2tuning.features.writing import LONGEST, file_name
+from r2tuning.features.layouts import find_npy_folders
+from r2tuning.features.store import FeatureStore, Layout
+from r2tuning.files import LONGEST, file_name
 
 K, TOKENS, DV, DQ = 3, 17, 32, 16
 LAYOUTS: list[Layout] = ["own", "npy"]

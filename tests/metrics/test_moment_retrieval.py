@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference_metrics import moment_metrics
+from support.reference_metrics import moment_metrics
 
 from r2tuning.metrics import GroundTruth, Prediction, detection_average_precision
 from r2tuning.metrics.moment_retrieval import match_moments, score_moments

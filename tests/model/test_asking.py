@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from dense_transcription import attend, predict_densely
-from small_models import features, float64, small_model
+from support.dense_transcription import attend, predict_densely
+from support.small_models import features, float64, small_model
 
 from r2tuning.checkpoints.official import export_official
 from r2tuning.model import R2Config, fused

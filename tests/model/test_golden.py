@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from golden_cases import CASES, expected, inputs, names
-from golden_weights import official_state_dict
+from support.golden_cases import CASES, expected, inputs, names
+from support.golden_weights import official_state_dict
+from support.transcription import transcribe
 from torch import Tensor
-from transcription import transcribe
 
 from r2tuning.checkpoints.official import read_official
 from r2tuning.decoding import decode

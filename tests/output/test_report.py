@@ -12,12 +12,12 @@ from typing import Any
 from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 
 import pytest
-from groundings import make_grounding
+from support.groundings import make_grounding
 
 from r2tuning.errors import OutputError
-from r2tuning.output import report
-from r2tuning.output.formats import write_format
-from r2tuning.output.report import check_report_target, link_file, write_report
+from r2tuning.output import page as report
+from r2tuning.output.page import check_report_target, link_file, write_report
+from r2tuning.output.registry import write_format
 from r2tuning.types import Moment
 
 HOSTILE = (

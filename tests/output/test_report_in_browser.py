@@ -10,14 +10,14 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 import numpy as np
 import pytest
-from browser import Browser, start_browser
-from groundings import make_grounding
 from PIL import Image
-from videos import read_index, write_video
+from support.browser import Browser, start_browser
+from support.groundings import make_grounding
+from support.videos import read_index, write_video
 
-from r2tuning.output.clock import format_clock
-from r2tuning.output.formats import write_format
-from r2tuning.output.report import write_report
+from r2tuning.output.page import write_report
+from r2tuning.output.registry import write_format
+from r2tuning.output.text.labels import format_clock
 
 FPS = 10
 MOMENTS = ((2.05, 6.0, 0.875), (8.55, 10.25, 0.5), (4.05, 9.0, 0.25))

@@ -7,17 +7,15 @@ from random import Random
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from pixels import find_centre, find_colour, read_frames, recognize_shape
+from support.pixels import find_centre, find_colour, read_frames, recognize_shape
 
 from r2tuning.synthetic import Script, make_video, render, write_video
-from r2tuning.synthetic.acting import play, play_circling
+from r2tuning.synthetic.actions import play, play_circling, track_script
 from r2tuning.synthetic.backdrops import paint_place
-from r2tuning.synthetic.encode import is_written
-from r2tuning.synthetic.meaning import Clause, Look, Meaning, find_truth
-from r2tuning.synthetic.motion import track_script
+from r2tuning.synthetic.generate import is_written
 from r2tuning.synthetic.queries import choose_queries
-from r2tuning.synthetic.script import FPS, HEIGHT, WIDTH, Act, Actor, Scene
-from r2tuning.synthetic.vocabulary import Action, Colour, Place, Shape, Size
+from r2tuning.synthetic.scenes import FPS, HEIGHT, WIDTH, Act, Action, Actor, Colour, Place, Scene, Shape, Size
+from r2tuning.synthetic.semantics import Clause, Look, Meaning, find_truth
 from r2tuning.video import probe
 
 SEEDS = (7, 35)

@@ -8,8 +8,7 @@ import pytest
 from r2tuning.datasets import find_benchmark, load_annotations
 from r2tuning.errors import OutputError
 from r2tuning.synthetic import describe_absent, make_video, synthesize
-from r2tuning.synthetic.generate import MOST_PER_SEED
-from r2tuning.synthetic.preview import draw_preview
+from r2tuning.synthetic.generate import MOST_PER_SEED, draw_preview
 from r2tuning.synthetic.queries import choose_queries
 
 # Its first two videos of the validation split are 80 s long together: the least of 400 seeds.

@@ -3,11 +3,9 @@
 import numpy as np
 import pytest
 
-from r2tuning.synthetic.meaning import Clause, Look, Meaning, Truth, find_truth, split_atoms
-from r2tuning.synthetic.motion import SceneTracks, track_scene
-from r2tuning.synthetic.ratings import rate_clips
-from r2tuning.synthetic.script import Act, Actor, Scene
-from r2tuning.synthetic.vocabulary import Action, Colour, Corner, Place, Shape, Size
+from r2tuning.synthetic.actions import SceneTracks, track_scene
+from r2tuning.synthetic.scenes import Act, Action, Actor, Colour, Corner, Place, Scene, Shape, Size
+from r2tuning.synthetic.semantics import Clause, Look, Meaning, Truth, find_truth, rate_clips, split_atoms
 
 TINY, MEDIUM, LARGE = (size.value for size in Size)
 

@@ -9,14 +9,11 @@ import pytest
 from r2tuning.datasets.entries import Entry
 from r2tuning.datasets.qvhighlights import parse_qvhighlights
 from r2tuning.synthetic import describe, describe_absent, make_video
-from r2tuning.synthetic.annotate import to_line
-from r2tuning.synthetic.meaning import Clause, Look, Meaning, find_truth, split_atoms, to_windows
-from r2tuning.synthetic.motion import track_script
-from r2tuning.synthetic.phrases import phrase
-from r2tuning.synthetic.queries import choose_absent_queries, choose_queries, names_held_out
-from r2tuning.synthetic.script import FPS, SPLITS
-from r2tuning.synthetic.vocabulary import Action, Colour, Corner, Place, Shape, Size
-from r2tuning.synthetic.words import ACTIONS, COLOURS, CORNERS, PLACES, SHAPES, SIZES
+from r2tuning.synthetic.actions import track_script
+from r2tuning.synthetic.language import ACTIONS, COLOURS, CORNERS, PLACES, SHAPES, SIZES, phrase
+from r2tuning.synthetic.queries import choose_absent_queries, choose_queries, names_held_out, to_line
+from r2tuning.synthetic.scenes import FPS, SPLITS, Action, Colour, Corner, Place, Shape, Size
+from r2tuning.synthetic.semantics import Clause, Look, Meaning, find_truth, split_atoms, to_windows
 
 SCRIPTS = [make_video(seed, split) for split in SPLITS for seed in range(100, 108)]
 QUERIES = [(script, choose_queries(script)) for script in SCRIPTS]

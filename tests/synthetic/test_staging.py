@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from r2tuning.synthetic import Script, Split, make_video, render
-from r2tuning.synthetic.motion import pose_at, track_script
-from r2tuning.synthetic.script import FPS, SPLITS
-from r2tuning.synthetic.vocabulary import Action, Colour, Shape, is_held_out
+from r2tuning.synthetic.actions import pose_at, track_script
+from r2tuning.synthetic.scenes import FPS, SPLITS, Action, Colour, Shape, is_held_out
 
 SCRIPTS = {split: [make_video(seed, split) for seed in range(12)] for split in SPLITS}
 ALL = [script for scripts in SCRIPTS.values() for script in scripts]

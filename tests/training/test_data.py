@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_benchmarks import draw_query, draw_video, save_charades, save_features
+from support.small_benchmarks import draw_query, draw_video, save_charades, save_features
 
 from r2tuning.datasets import Annotation, find_benchmark, load_annotations
 from r2tuning.errors import DataError, FeatureError

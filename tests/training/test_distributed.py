@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from planted_highlights import plant_highlights
 from safetensors.torch import load_file
-from small_benchmarks import save_charades
+from support.planted_highlights import plant_highlights
+from support.small_benchmarks import save_charades
 from torch import Tensor
 
+from r2tuning.training.loop import Report, train
 from r2tuning.training.recipes import load_recipe
-from r2tuning.training.train import Report, train
 
 STILL = ["model.dropout=0", "model.drop_path=0"]  # random masks are drawn by each process for itself
 SMALL = ["model.layers=2", "model.hidden=16", "model.heads=2", "data.workers=0", "training.accelerator=cpu"]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from golden_cases import CASES, expected, inputs, names
-from golden_weights import official_state_dict
+from support.golden_cases import CASES, expected, inputs, names
+from support.golden_weights import official_state_dict
 from torch import Tensor
 
 from r2tuning.checkpoints.official import export_official, read_official

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from loss_batches import (
+from support.loss_batches import (
     FAMILIES,
     LENGTHS,
     MOMENTS,

@@ -8,7 +8,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from loss_batches import (
+from pydantic import ValidationError
+from support.loss_batches import (
     FAMILIES,
     LENGTHS,
     MOMENTS,
@@ -23,7 +24,6 @@ from loss_batches import (
     make_output,
     make_targets,
 )
-from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional as F
 

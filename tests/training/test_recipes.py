@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from r2tuning.checkpoints.registry import PUBLISHED
+from r2tuning.checkpoints.published import PUBLISHED
 from r2tuning.datasets import find_benchmark
 from r2tuning.errors import RecipeError
 from r2tuning.training.recipes import list_recipes, load_recipe, write_recipe

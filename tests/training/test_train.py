@@ -14,22 +14,21 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_benchmarks import draw_query, draw_video, save_charades, save_features, write_lines
+from support.small_benchmarks import draw_query, draw_video, save_charades, save_features, write_lines
 
 from r2tuning.checkpoints import load_checkpoint
-from r2tuning.checkpoints.files import load_config
+from r2tuning.checkpoints.folder import load_config
 from r2tuning.errors import CheckpointWarning, DataError, FeatureError, R2TuningWarning, RecipeError, TrainingError
+from r2tuning.evaluation.score import score_predictions
+from r2tuning.evaluation.splits import answer_split, open_split
 from r2tuning.model import R2Tuning
-from r2tuning.training.benchmarking import answer_split, open_split
 from r2tuning.training.build import build_model
-from r2tuning.training.config import Recipe
+from r2tuning.training.config import Recipe, learning_rate
 from r2tuning.training.data import TrainingData, collate
+from r2tuning.training.loop import Report, Trained, train
 from r2tuning.training.losses import compute_losses
 from r2tuning.training.recipes import load_recipe
-from r2tuning.training.schedule import learning_rate
-from r2tuning.training.scoring import score_predictions
 from r2tuning.training.source import open_source
-from r2tuning.training.train import Report, Trained, train
 
 State = dict[str, torch.Tensor]
 

@@ -4,8 +4,8 @@ import warnings
 
 import numpy as np
 import pytest
-from shared import shared_file
-from videos import STREAM_OFFSET, read_index, write_video
+from support.shared import shared_file
+from support.videos import STREAM_OFFSET, read_index, write_video
 
 from r2tuning.errors import VideoError, VideoWarning
 from r2tuning.video import probe, sample_frames

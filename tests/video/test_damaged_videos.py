@@ -7,8 +7,8 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from shared import shared_file
-from videos import read_index, write_video
+from support.shared import shared_file
+from support.videos import read_index, write_video
 
 from r2tuning.errors import VideoError, VideoWarning
 from r2tuning.video import probe, sample_frames

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from moving_texture import X264, X265, count_entries, picks_without_help, sample_in_order, write_moving
+from support.moving_texture import X264, X265, count_entries, picks_without_help, sample_in_order, write_moving
 
 from r2tuning.video import sample_frames
-from r2tuning.video.bitstream import codes_in_wavefronts
-from r2tuning.video.parallel import DecodingError, _decode_group, decode_groups, share_cores
+from r2tuning.video.container import open_video
+from r2tuning.video.planned.bitstream import codes_in_wavefronts
+from r2tuning.video.planned.groups import DecodingError, _decode_group, decode_groups, share_cores
 from r2tuning.video.probe import survey
-from r2tuning.video.source import open_video
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_the_last_group_gets_the_threads_that_would_idle(grouped, monkeypatch):
         used.append((int(group.ticks[0]), decoder.thread_count))
         yield from _decode_group(decoder, group, *others)
 
-    monkeypatch.setattr("r2tuning.video.parallel._decode_group", decode)
+    monkeypatch.setattr("r2tuning.video.planned.groups._decode_group", decode)
     results = list(decode_groups(path, index, groups, make_ticks, threads=2))
     assert [tick for tick, _ in results] == [tick for group in groups for tick in group.ticks.tolist()]
     assert [threads for _, threads in sorted(used)] == [1, 1, 1, 1, 2]
@@ -73,7 +73,7 @@ def test_rows_that_can_be_decoded_side_by_side_are(tmp_path, monkeypatch, suffix
         used.append((decoder.thread_count, decoder.thread_type.name))
         yield from _decode_group(decoder, *others)
 
-    monkeypatch.setattr("r2tuning.video.parallel._decode_group", decode)
+    monkeypatch.setattr("r2tuning.video.planned.groups._decode_group", decode)
     expected, _ = sample_in_order(path, 5)
     pixels, _ = picks_without_help(path, 5, threads=2)
     np.testing.assert_array_equal(pixels, expected)

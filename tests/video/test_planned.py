@@ -8,20 +8,20 @@ from typing import get_args
 
 import numpy as np
 import pytest
-import videos  # noqa: F401  keeps the AV1 encoder silent
 from av.packet import PacketSideData, PktSideDataT
 from hypothesis import given
 from hypothesis import strategies as st
-from moving_texture import SIZE, X264, X265, count_entries, picks_without_help, sample_in_order, write_moving
-from shared import shared_file
+from support import videos  # noqa: F401  keeps the AV1 encoder silent
+from support.moving_texture import SIZE, X264, X265, count_entries, picks_without_help, sample_in_order, write_moving
+from support.shared import shared_file
 
 from r2tuning.errors import VideoError
 from r2tuning.video import sample_frames
-from r2tuning.video.bitstream import PacketFacts, choose_facts_reader, codes_in_wavefronts
-from r2tuning.video.index import PacketIndexer
+from r2tuning.video.container import decode_frames, open_video, read_packets
+from r2tuning.video.planned.bitstream import PacketFacts, choose_facts_reader, codes_in_wavefronts
+from r2tuning.video.planned.index import PacketIndexer
 from r2tuning.video.preprocess import Preprocessor
 from r2tuning.video.probe import survey
-from r2tuning.video.source import decode_frames, open_video, read_packets
 from r2tuning.video.timeline import read_timeline
 
 

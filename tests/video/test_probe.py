@@ -2,8 +2,8 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from shared import shared_file
-from videos import write_video
+from support.shared import shared_file
+from support.videos import write_video
 
 from r2tuning.video import probe
 from r2tuning.video.timeline import find_frame_rate

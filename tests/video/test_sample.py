@@ -5,7 +5,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from videos import read_index, write_video
+from support.videos import read_index, write_video
 
 from r2tuning.errors import VideoError
 from r2tuning.video import FrameStream, sample_frames

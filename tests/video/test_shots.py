@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from videos import write_video
+from support.videos import write_video
 
 from r2tuning.errors import VideoError
 from r2tuning.synthetic import Script
 from r2tuning.synthetic import write_video as write_script
-from r2tuning.synthetic.script import Act, Actor, Scene
-from r2tuning.synthetic.vocabulary import Action, Colour, Place, Shape
+from r2tuning.synthetic.scenes import Act, Action, Actor, Colour, Place, Scene, Shape
 from r2tuning.video.shots import HEIGHT, LEVELS, RATIO, SHARE, WIDTH, detect_shots, find_cuts
 
 FPS = 10

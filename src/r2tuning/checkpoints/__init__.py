@@ -7,16 +7,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from r2tuning.checkpoints.cache import is_cached
-    from r2tuning.checkpoints.config import CheckpointConfig, Provenance
-    from r2tuning.checkpoints.demo import DEMO, DEMO_FOLDER, DEMO_WORLD
     from r2tuning.checkpoints.domain import DOMAIN_FILE, Domain
-    from r2tuning.checkpoints.download import fetch_published
-    from r2tuning.checkpoints.files import load_config, load_state, save_checkpoint
-    from r2tuning.checkpoints.load import convert, load_checkpoint, read_checkpoint
-    from r2tuning.checkpoints.names import find_checkpoint, resolve
+    from r2tuning.checkpoints.folder import CheckpointConfig, Provenance, load_config, load_state, save_checkpoint
     from r2tuning.checkpoints.official import export_official, read_official
-    from r2tuning.checkpoints.registry import PUBLISHED, PublishedCheckpoint, find_published
+    from r2tuning.checkpoints.published import (
+        DEMO,
+        DEMO_FOLDER,
+        DEMO_WORLD,
+        PUBLISHED,
+        PublishedCheckpoint,
+        find_published,
+        is_cached,
+    )
+    from r2tuning.checkpoints.resolve import (
+        convert,
+        fetch_published,
+        find_checkpoint,
+        load_checkpoint,
+        read_checkpoint,
+        resolve,
+    )
 
 __all__ = [
     "DEMO",
@@ -44,16 +54,19 @@ __all__ = [
 ]
 
 _HOMES = {
-    "cache": ("is_cached",),
-    "config": ("CheckpointConfig", "Provenance"),
-    "demo": ("DEMO", "DEMO_FOLDER", "DEMO_WORLD"),
     "domain": ("DOMAIN_FILE", "Domain"),
-    "download": ("fetch_published",),
-    "files": ("load_config", "load_state", "save_checkpoint"),
-    "load": ("convert", "load_checkpoint", "read_checkpoint"),
-    "names": ("find_checkpoint", "resolve"),
+    "folder": ("CheckpointConfig", "Provenance", "load_config", "load_state", "save_checkpoint"),
     "official": ("export_official", "read_official"),
-    "registry": ("PUBLISHED", "PublishedCheckpoint", "find_published"),
+    "published": (
+        "DEMO",
+        "DEMO_FOLDER",
+        "DEMO_WORLD",
+        "PUBLISHED",
+        "PublishedCheckpoint",
+        "find_published",
+        "is_cached",
+    ),
+    "resolve": ("convert", "fetch_published", "find_checkpoint", "load_checkpoint", "read_checkpoint", "resolve"),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -15,9 +15,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from r2tuning.checkpoints.tensors import take_tensors
+from r2tuning.checkpoints.official import take_tensors
 from r2tuning.errors import CheckpointError
-from r2tuning.output.files import write_atomically
+from r2tuning.files import write_atomically
 
 DOMAIN_FILE = "domain.safetensors"
 """Its name in a checkpoint folder, where it may be."""

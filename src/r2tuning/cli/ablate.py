@@ -13,15 +13,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from r2tuning.cli.ablation_table import describe_ablation, format_markdown, print_table
+from r2tuning.ablation.table import describe_ablation, format_markdown, print_table
 from r2tuning.cli.score_table import SCORES_JSON_HELP, write_scores
 from r2tuning.cli.train import describe_report, make_features
 from r2tuning.errors import OutputError
-from r2tuning.output.files import check_target, write_atomically
+from r2tuning.files import check_target, write_atomically
 
 if TYPE_CHECKING:
-    from r2tuning.training.ablation import Ablation, Cell
-    from r2tuning.training.train import Report
+    from r2tuning.ablation.grid import Ablation, Cell
+    from r2tuning.training.loop import Report
 
 TABLE = "table.md"
 TABLE_JSON = "table.json"
@@ -63,9 +63,9 @@ def ablate(
     if json not in (None, "-"):
         check_target(json, force=force)
 
-    from r2tuning.training.ablation import Axis, Cell, count_layers, cross, load_cells, plan_features, run_ablation
+    from r2tuning.ablation.grid import Axis, Cell, count_layers, cross, load_cells, plan_features, run_ablation
+    from r2tuning.ablation.studies import plan_study, score_lengths
     from r2tuning.training.recipes import load_recipe
-    from r2tuning.training.studies import plan_study, score_lengths
 
     base = load_recipe(recipe, overrides or ())
     layers = count_layers(base) if paper == "refinement" else base.model.layers

@@ -11,11 +11,12 @@ import typer
 from rich.console import Console
 
 from r2tuning.errors import OutputError, VideoError
-from r2tuning.output.files import check_target, write_atomically
-from r2tuning.output.formats import FRAMED, Format, find_format, load_framed, write_format
+from r2tuning.files import check_target, write_atomically
+from r2tuning.output.registry import FRAMED, Format, find_format, load_framed, write_format
 
 if TYPE_CHECKING:
-    from r2tuning.types import Grounding, VideoInfo
+    from r2tuning.results import Grounding
+    from r2tuning.types import VideoInfo
 
 STDOUT = "-"
 
@@ -89,7 +90,7 @@ def report_answers(
         else:
             write_atomically(file.path, content, force=force)
     if not any(file.path == STDOUT for file in files):
-        from r2tuning.output.table import print_grounding
+        from r2tuning.output.text.terminal import print_grounding
 
         console = Console()
         for result in results:

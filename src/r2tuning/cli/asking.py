@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from r2tuning.checkpoints.demo import DEMO, DEMO_WORLD
+from r2tuning.checkpoints.published import DEMO, DEMO_WORLD
 from r2tuning.cli.progress import show_progress
 from r2tuning.errors import DownloadError
 from r2tuning.types import Engine, Sampling
@@ -14,7 +14,7 @@ from r2tuning.types import Engine, Sampling
 if TYPE_CHECKING:
     from r2tuning.features import EncodedVideo
     from r2tuning.grounder import Grounder
-    from r2tuning.types import Grounding
+    from r2tuning.results import Grounding
 
 FEATURE_SUFFIX = ".safetensors"
 
@@ -80,6 +80,6 @@ def ask_or_outline(grounder: Grounder, encoded: EncodedVideo, query: str | None)
     """The answer to a query; without one, what the video shows most and newest."""
     if query is not None:
         return grounder.ground(encoded, query)
-    from r2tuning.features import outline_video
+    from r2tuning.grounder import outline_video
 
     return outline_video(encoded)

@@ -52,8 +52,8 @@ def attention(
     Example: r2tuning attention trip.mp4 "the dog catches the frisbee" --at 12 --at 15
     """
     from r2tuning.attention import find_attention
-    from r2tuning.output.attention_map import MOST_FRAMES, choose_words, plot_attention
-    from r2tuning.output.picture import check_plot_target
+    from r2tuning.output.charts.attention import MOST_FRAMES, choose_words, plot_attention
+    from r2tuning.output.charts.figure import check_plot_target
 
     check_plot_target(output, force=force)
     if at and len(at) > MOST_FRAMES:

@@ -11,7 +11,7 @@ from r2tuning.cli.evaluate import place_data
 from r2tuning.cli.progress import show_progress
 from r2tuning.cli.score_table import print_calibration
 from r2tuning.errors import CheckpointError
-from r2tuning.output.files import check_target
+from r2tuning.files import check_target
 
 
 def calibrate(
@@ -37,11 +37,11 @@ def calibrate(
     """
     from r2tuning.backbone import choose_device
     from r2tuning.checkpoints import find_checkpoint, read_checkpoint
-    from r2tuning.checkpoints.calibration import CALIBRATION_FILE, save_calibration
+    from r2tuning.checkpoints.folder import CALIBRATION_FILE, save_calibration
+    from r2tuning.evaluation.calibrate import fit_calibration, measure_calibration
+    from r2tuning.evaluation.evidence import find_absent, gather_evidence
+    from r2tuning.evaluation.splits import open_split
     from r2tuning.grounder import Grounder
-    from r2tuning.training.benchmarking import open_split
-    from r2tuning.training.calibration import fit_calibration, measure_calibration
-    from r2tuning.training.evidence import find_absent, gather_evidence
     from r2tuning.training.recipes import load_recipe
 
     folder = find_checkpoint(checkpoint)

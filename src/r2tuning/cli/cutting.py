@@ -10,13 +10,13 @@ import typer
 
 from r2tuning.cli.progress import show_progress
 from r2tuning.errors import OutputError, R2TuningError
-from r2tuning.output.files import check_target
+from r2tuning.files import check_target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from r2tuning.media import Footage
-    from r2tuning.types import Grounding
+    from r2tuning.output.media.footage import Footage
+    from r2tuning.results import Grounding
 
 ClipsOption = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Cut each moment into an .mp4 of its own in this folder.")
@@ -65,12 +65,12 @@ class Cutting:
             if self.clips.exists() and not self.clips.is_dir():
                 raise OutputError(f"{self.clips} is a file: give a folder for the clips")
         if self.gifs:
-            from r2tuning.media.gif import check_gif_target
+            from r2tuning.output.media.gif import check_gif_target
 
             for gif in self.gifs:
                 check_gif_target(gif, force=self.force)
         if self.sheet is not None:
-            from r2tuning.output.picture import check_plot_target
+            from r2tuning.output.charts.figure import check_plot_target
 
             check_plot_target(self.sheet, force=self.force)
 
@@ -82,11 +82,11 @@ class Cutting:
         """
         if self.clips is None and not self.gifs and self.sheet is None:
             return
-        from r2tuning.media import Footage
+        from r2tuning.output.media.footage import Footage
 
         footage = Footage(results[0].video)
         if self.sheet is not None:
-            from r2tuning.media.sheet import write_sheet
+            from r2tuning.output.media.sheet import write_sheet
 
             write_sheet(results, self.sheet, video=footage, force=self.force)
             typer.echo(f"Contact sheet: {self.sheet}", err=True)
@@ -96,7 +96,7 @@ class Cutting:
             self._cut_clips(footage, self.clips, results)
 
     def _write_gif(self, footage: Footage, gif: Path, result: Grounding) -> None:
-        from r2tuning.media.gif import write_gif
+        from r2tuning.output.media.gif import write_gif
 
         if not result.moments:
             typer.echo(f"No {gif}: there is no moment to show", err=True)
@@ -106,8 +106,8 @@ class Cutting:
         typer.echo(f"GIF: {gif}", err=True)
 
     def _cut_clips(self, footage: Footage, folder: Path, results: Sequence[Grounding]) -> None:
-        from r2tuning.media import cut
-        from r2tuning.media.names import name_clip
+        from r2tuning.output.media import cut
+        from r2tuning.output.media.cut import name_clip
 
         try:
             folder.mkdir(exist_ok=True)

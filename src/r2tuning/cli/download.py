@@ -12,7 +12,7 @@ import typer
 from r2tuning.cli.progress import show_progress
 
 if TYPE_CHECKING:
-    from r2tuning.hub.listing import HubFile
+    from r2tuning.hub import HubFile
 
 TEST_TRUTH = "highlight_test_with_gt.jsonl"
 TEST_TRUTH_URL = f"https://github.com/jayleicn/moment_detr/blob/main/data/{TEST_TRUTH}"

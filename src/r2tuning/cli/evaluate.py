@@ -10,11 +10,11 @@ import typer
 from r2tuning.cli.progress import show_progress
 from r2tuning.cli.score_table import SCORES_JSON_HELP, print_lengths, print_scores, write_scores
 from r2tuning.errors import MetricError, OutputError
-from r2tuning.output.files import check_target, write_atomically
+from r2tuning.files import check_target, write_atomically
 
 if TYPE_CHECKING:
+    from r2tuning.evaluation.splits import EvaluationSplit
     from r2tuning.metrics import Prediction
-    from r2tuning.training.benchmarking import EvaluationSplit
     from r2tuning.training.config import Recipe
 
 SUBMITTED = ("val", "test")
@@ -52,7 +52,7 @@ def evaluate(
 
     Example: r2tuning evaluate charades-sta --checkpoint runs/mine/best
     """
-    from r2tuning.training.benchmarking import open_split
+    from r2tuning.evaluation.splits import open_split
     from r2tuning.training.recipes import load_recipe
 
     plan = place_data(load_recipe(recipe), annotations, features)
@@ -91,7 +91,7 @@ def ask(data: EvaluationSplit, checkpoint: str, windows: bool, device: str | Non
     """Name of a checkpoint's model, and its answers."""
     from r2tuning.backbone import choose_device
     from r2tuning.checkpoints import resolve
-    from r2tuning.training.benchmarking import answer_split
+    from r2tuning.evaluation.splits import answer_split
 
     where = choose_device(device)
     config, model = resolve(checkpoint)
@@ -104,7 +104,7 @@ def report(
     data: EvaluationSplit, model: str, answers: list[Prediction], json: str | None, *, bins: bool, force: bool
 ) -> None:
     """Scores answers and shows the scores."""
-    from r2tuning.training.scoring import score_predictions, score_query_lengths
+    from r2tuning.evaluation.score import score_predictions, score_query_lengths
 
     metrics = score_predictions(answers, data.annotations, data.benchmark)
     lengths = score_query_lengths(answers, data.annotations) if bins else []
@@ -121,7 +121,7 @@ def report(
 
 
 def _require_moments(data: EvaluationSplit) -> None:
-    from r2tuning.training.scoring import asks_for_moments
+    from r2tuning.evaluation.score import asks_for_moments
 
     if not asks_for_moments(data.benchmark):
         raise typer.BadParameter(f"{data.benchmark.name} has no moments to score by words", param_hint="--bins")
@@ -156,7 +156,7 @@ def _output_files(
 def _write_answers(
     target: Path, answers: list[Prediction], data: EvaluationSplit, most: int | None, force: bool
 ) -> None:
-    from r2tuning.training.predictions import format_predictions
+    from r2tuning.evaluation.predict import format_predictions
 
     write_atomically(target, format_predictions(answers, data.annotations, most=most), force=force)
     typer.echo(f"Answers: {target}", err=True)

@@ -14,7 +14,7 @@ from r2tuning.types import Sampling
 
 if TYPE_CHECKING:
     from r2tuning.datasets import Annotation, Benchmark
-    from r2tuning.features.tasks import Failure, QueryTask, VideoTask
+    from r2tuning.features.extraction import Failure, QueryTask, VideoTask
 
 OWN = "own"
 """Stands for annotations of your own videos, where a benchmark's name is asked for."""
@@ -60,7 +60,7 @@ def extract(
     video_tasks, query_tasks, missing = _plan(annotations, videos, benchmark.lower(), fps, limit)
 
     from r2tuning.backbone import ClipBackbone, choose_device
-    from r2tuning.features.batch import extract_queries, extract_videos
+    from r2tuning.features.extraction import extract_queries, extract_videos
     from r2tuning.features.store import FeatureStore
 
     clip = ClipBackbone.load(backbone, layers=layers, device=choose_device(device), engine=engine)
@@ -89,8 +89,7 @@ def _plan(
 ) -> tuple[list[VideoTask], list[QueryTask], list[Failure]]:
     """What there is to do, and the videos that have no file."""
     from r2tuning.datasets import find_benchmark, load_annotations, load_own
-    from r2tuning.features.tasks import Failure, QueryTask, VideoTask
-    from r2tuning.features.video_folder import VideoFolder
+    from r2tuning.features.extraction import Failure, QueryTask, VideoFolder, VideoTask
 
     benchmark = None if name == OWN else find_benchmark(name)
     entries = load_own(annotations) if benchmark is None else load_annotations(annotations, benchmark)

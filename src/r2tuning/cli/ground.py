@@ -24,12 +24,12 @@ from r2tuning.cli.asking import (
 )
 from r2tuning.cli.cutting import ClipsOption, Cutting, FastOption, GifOption, SheetOption
 from r2tuning.cli.thumbnails import read_thumbnails
-from r2tuning.output.files import check_target
-from r2tuning.output.formats import SUFFIXES, Format
-from r2tuning.output.report import MAX_EMBEDDED, check_report_target, write_report
+from r2tuning.files import check_target
+from r2tuning.output.page import MAX_EMBEDDED, check_report_target, write_report
+from r2tuning.output.registry import SUFFIXES, Format
 
 if TYPE_CHECKING:
-    from r2tuning.types import Grounding
+    from r2tuning.results import Grounding
 
 
 def ground(
@@ -86,7 +86,7 @@ def ground(
         check_target(save_features, force=force)
     files = plan_files(output or [], form, json, force=force)
     for target in plots:
-        from r2tuning.output.picture import check_plot_target
+        from r2tuning.output.charts.figure import check_plot_target
 
         check_plot_target(target, force=force)
     if embed and report is None:
@@ -121,7 +121,7 @@ def _plot_files(plot: Path | None, queries: int) -> list[Path]:
 
 
 def _draw(file: Path, result: Grounding, force: bool) -> None:
-    from r2tuning.output.plots import plot_grounding
+    from r2tuning.output.charts.grounding import plot_grounding
 
     thumbnails, times = read_thumbnails(result)
     plot_grounding(result, file, thumbnails=thumbnails, thumbnail_times=times, force=force)

@@ -4,9 +4,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from r2tuning.checkpoints.cache import is_cached
-from r2tuning.checkpoints.demo import DEMO, DEMO_FPS, DEMO_WORLD, demo_size
-from r2tuning.checkpoints.registry import PUBLISHED
+from r2tuning.checkpoints.published import DEMO, DEMO_FPS, DEMO_WORLD, PUBLISHED, demo_size, is_cached
 
 HEADLINES = ("mAP", "R1@0.5")
 """The published score to show: the first of these that there is."""

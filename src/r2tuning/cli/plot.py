@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from r2tuning.cli.ablation_table import HEADINGS, shorten_keys
+from r2tuning.ablation.table import HEADINGS, shorten_keys
 from r2tuning.cli.asking import ForceOption
 from r2tuning.cli.thumbnails import read_thumbnails
 from r2tuning.errors import DataError
 
 if TYPE_CHECKING:
-    from r2tuning.output.curves import Curve, RunCurves
-    from r2tuning.types import Grounding
+    from r2tuning.output.charts.curves import Curve, RunCurves
+    from r2tuning.results import Grounding
 
 TABLE = "table.json"
 
@@ -44,7 +44,7 @@ def plot(
 
     Example: r2tuning plot mine.json theirs.json --truth val.jsonl -o compared.png
     """
-    from r2tuning.output.picture import check_plot_target
+    from r2tuning.output.charts.figure import check_plot_target
 
     check_plot_target(output, force=force)
     kinds = {_find_kind(source) for source in sources}
@@ -75,8 +75,8 @@ def _find_kind(source: Path) -> str:
 def _plot_answers(
     sources: Sequence[Path], output: Path, query: str | None, truth: Path | None, top_k: int, force: bool
 ) -> None:
-    from r2tuning.output.answer_file import read_answers
-    from r2tuning.output.comparison import MOST_ANSWERS, plot_comparison
+    from r2tuning.output.charts.comparison import MOST_ANSWERS, plot_comparison
+    from r2tuning.output.text.json import read_answers
 
     if len(sources) > MOST_ANSWERS:
         raise DataError(f"{len(sources)} files of answers; give at most {MOST_ANSWERS}, or they cannot be told apart")
@@ -139,8 +139,8 @@ def _find_truth(path: Path, result: Grounding) -> tuple[tuple[float, float], ...
 
 
 def _plot_runs(sources: Sequence[Path], output: Path, force: bool) -> None:
-    from r2tuning.output.curves import MOST_RUNS, RunCurves, plot_curves
-    from r2tuning.training.run_log import read_run
+    from r2tuning.output.charts.curves import MOST_RUNS, RunCurves, plot_curves
+    from r2tuning.training.run_folder import read_run
 
     if len(sources) > MOST_RUNS:
         raise DataError(f"{len(sources)} runs; give at most {MOST_RUNS}, or they cannot be told apart")
@@ -159,8 +159,8 @@ def _main_scores(run: RunCurves) -> dict[str, Curve]:
 
 
 def _plot_table(source: Path, output: Path, force: bool) -> None:
-    from r2tuning.output.bars import Bar, BarRow, plot_bars
-    from r2tuning.training.ablation_file import read_table
+    from r2tuning.ablation.table import read_table
+    from r2tuning.output.charts.bars import Bar, BarRow, plot_bars
 
     file = source / TABLE if source.is_dir() else source
     cells = read_table(file)

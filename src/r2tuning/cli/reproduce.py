@@ -14,7 +14,7 @@ from r2tuning.cli.train import describe_report
 
 if TYPE_CHECKING:
     from r2tuning.training.config import Recipe
-    from r2tuning.training.train import Report
+    from r2tuning.training.loop import Report
 
 
 def reproduce(
@@ -40,10 +40,10 @@ def reproduce(
 
     Example: r2tuning reproduce charades-sta --to data/charades
     """
-    from r2tuning.checkpoints.registry import find_published
+    from r2tuning.checkpoints.published import find_published
     from r2tuning.datasets import find_benchmark
     from r2tuning.datasets.download import download_benchmark
-    from r2tuning.training.benchmarking import open_split
+    from r2tuning.evaluation.splits import open_split
     from r2tuning.training.recipes import load_recipe
 
     recipe = load_recipe(find_published(name).name, overrides or ())
@@ -58,7 +58,7 @@ def reproduce(
 
 
 def _train(recipe: Recipe, folder: Path, seeds: int) -> None:
-    from r2tuning.checkpoints.registry import find_published
+    from r2tuning.checkpoints.published import find_published
     from r2tuning.training.seeds import summarize_runs, train_seeds
 
     typer.echo(f"Training with {seeds} seeds in {folder}", err=True)

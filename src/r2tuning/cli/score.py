@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from r2tuning.cli.score_table import SCORES_JSON_HELP, print_lengths, print_scores, write_scores
-from r2tuning.output.files import check_target
+from r2tuning.files import check_target
 
 
 class Missing(str, Enum):
@@ -51,8 +51,8 @@ def score(
         check_target(json, force=force)
 
     from r2tuning.datasets import find_benchmark, load_annotations
-    from r2tuning.training.predictions import read_predictions
-    from r2tuning.training.scoring import asks_for_moments, score_predictions, score_query_lengths
+    from r2tuning.evaluation.predict import read_predictions
+    from r2tuning.evaluation.score import asks_for_moments, score_predictions, score_query_lengths
 
     rules = find_benchmark(benchmark)
     moments = asks_for_moments(rules)

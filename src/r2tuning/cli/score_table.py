@@ -11,12 +11,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from r2tuning.output.files import write_atomically
-from r2tuning.output.line import show_on_one_line
+from r2tuning.files import write_atomically
+from r2tuning.output.text.labels import show_on_one_line
 
 if TYPE_CHECKING:
-    from r2tuning.training.calibration import CalibrationQuality
-    from r2tuning.training.scoring import LengthScore
+    from r2tuning.evaluation.calibrate import CalibrationQuality
+    from r2tuning.evaluation.score import LengthScore
     from r2tuning.training.seeds import Spread
 
 SCORES_JSON_HELP = "Write all scores as JSON to this file; - for stdout, instead of the table."
@@ -70,7 +70,7 @@ def print_lengths(scores: list[LengthScore]) -> None:
 
 def print_calibration(title: str, quality: CalibrationQuality) -> None:
     """Prints how far scores were from what they say and how far they are now, and how well presence is told."""
-    from r2tuning.metrics.calibration import expected_calibration_error
+    from r2tuning.metrics.reliability import expected_calibration_error
 
     table = _start_table("score", "number", "ECE before", "after")
     for name, score in (("moments", quality.moments), ("saliency", quality.saliency)):

@@ -23,8 +23,8 @@ from r2tuning.cli.asking import (
     open_encoded,
 )
 from r2tuning.cli.progress import show_progress
-from r2tuning.output.files import check_target, write_atomically
-from r2tuning.types import Summary
+from r2tuning.files import check_target, write_atomically
+from r2tuning.results import Summary
 
 
 def summarize(
@@ -69,7 +69,7 @@ def summarize(
     grounder = load_grounder(model, backbone, device, engine)
     encoded = open_encoded(grounder, video, fps, sampling)
     answer = ask_or_outline(grounder, encoded, query)
-    from r2tuning.summary import summarize as choose
+    from r2tuning.results import summarize as choose
 
     with show_progress("Looking for cuts", "frames") as progress:
         summary = choose(answer, ratio=ratio, seconds=seconds, progress=progress)
@@ -79,7 +79,7 @@ def summarize(
 
 
 def _join(summary: Summary, output: Path, force: bool) -> None:
-    from r2tuning.media.reel import join
+    from r2tuning.output.media.cut import join
 
     spans = [(shot.start, shot.end) for shot in summary.shots]
     with show_progress("Writing", "frames") as progress:
@@ -88,8 +88,8 @@ def _join(summary: Summary, output: Path, force: bool) -> None:
 
 
 def _report(summary: Summary, json: str | None, force: bool) -> None:
-    from r2tuning.output.json_format import summary_to_json
-    from r2tuning.output.table import print_summary
+    from r2tuning.output.text.json import summary_to_json
+    from r2tuning.output.text.terminal import print_summary
 
     if json == "-":
         typer.echo(summary_to_json(summary).encode())  # UTF-8 whatever the terminal's encoding

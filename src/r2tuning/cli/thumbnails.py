@@ -10,7 +10,7 @@ from r2tuning.types import Sampling
 if TYPE_CHECKING:
     import numpy as np
 
-    from r2tuning.types import Grounding
+    from r2tuning.results import Grounding
 
 THUMBNAILS = 8
 DECODED_WHOLE = 300.0

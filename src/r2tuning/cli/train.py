@@ -14,7 +14,7 @@ from r2tuning.cli.score_table import print_scores
 
 if TYPE_CHECKING:
     from r2tuning.training.config import Recipe
-    from r2tuning.training.train import Report
+    from r2tuning.training.loop import Report
 
 
 def train(
@@ -32,8 +32,8 @@ def train(
 
     Example: r2tuning train own --set data.annotations=moments.csv --set data.videos=clips --set training.epochs=20
     """
+    from r2tuning.training.loop import train as run_training
     from r2tuning.training.recipes import load_recipe
-    from r2tuning.training.train import train as run_training
 
     checked = load_recipe(recipe, overrides or ())
     folder = run or Path("runs") / checked.name
@@ -72,7 +72,7 @@ def train(
 
 def make_features(recipe: Recipe) -> None:
     """Makes what features of the user's own videos are missing."""
-    from r2tuning.training.prepare import prepare_features
+    from r2tuning.training.source import prepare_features
 
     try:
         with show_progress("Features", "videos") as progress:
@@ -86,7 +86,7 @@ def describe_report(report: Report) -> str:
     """Losses of a step, or the main numbers of a validation, on one line.
 
     Example:
-        >>> from r2tuning.training.train import Report
+        >>> from r2tuning.training.loop import Report
         >>> describe_report(Report(10, 90, 0, {"lr": 5e-4, "total": 1.25, "classification": 1.0, "waiting": 0.02}))
         'epoch 1 · total 1.250 · cls 1.000 · lr 5.0e-04 · waiting 2%'
         >>> describe_report(Report(90, 90, 0, {"MR-full-mAP": 41.5, "MR-full-R1@0.5": 60.0}))

@@ -5,9 +5,8 @@ Every benchmark has a file of its own that says only what is particular to it.
 
 from r2tuning.datasets.annotations import Annotation, fit_moments, to_ground_truth
 from r2tuning.datasets.benchmark import Benchmark, Split
-from r2tuning.datasets.loading import load_annotations
-from r2tuning.datasets.own import load_own
-from r2tuning.datasets.registry import BENCHMARKS, find_benchmark
+from r2tuning.datasets.custom import load_own
+from r2tuning.datasets.registry import BENCHMARKS, find_benchmark, load_annotations
 from r2tuning.datasets.saliency import LabelRule, mark_moments
 
 __all__ = [

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from r2tuning.errors import DataError
+from r2tuning.intervals import FloatArray
 from r2tuning.metrics.records import GroundTruth, QueryId
-from r2tuning.metrics.tiou import FloatArray
 
 OVERHANG = 0.1
 """Share of a video's duration by which a moment may lie outside the video and is still cut to fit."""

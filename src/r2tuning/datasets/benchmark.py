@@ -14,7 +14,7 @@ from r2tuning.datasets.annotations import Annotation
 from r2tuning.datasets.entries import Entry
 from r2tuning.datasets.saliency import LabelRule, fit_labels, mark_moments
 from r2tuning.errors import DataError, R2TuningWarning
-from r2tuning.metrics.tiou import FloatArray
+from r2tuning.intervals import FloatArray
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A benchmark as data. What a model was trained with is in `r2tuning.checkpoints.registry`.
+    """A benchmark as data. What a model was trained with is in `r2tuning.checkpoints.published`.
 
     Attributes:
         name: As in the names of checkpoints, such as ``charades-sta``.

@@ -16,14 +16,12 @@ from string import ascii_lowercase
 from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]  # it is documented there
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from r2tuning.checkpoints.registry import REPOSITORY
+from r2tuning.checkpoints.published import REPOSITORY
 from r2tuning.datasets.benchmark import Benchmark
 from r2tuning.datasets.unpack import unpack_features
 from r2tuning.errors import DataError, DownloadError, OutputError
-from r2tuning.folders import cache_folder
-from r2tuning.hub.fetch import Progress, fetch_file, fetched_bytes, unwatched
-from r2tuning.hub.listing import HubFile, list_files
-from r2tuning.output.files import write_atomically
+from r2tuning.files import cache_folder, write_atomically
+from r2tuning.hub import HubFile, Progress, fetch_file, fetched_bytes, list_files, unwatched
 
 RECORD_FILE = "download.json"
 ARCHIVES = "archives"

@@ -7,7 +7,7 @@ import numpy as np
 from r2tuning.datasets.benchmark import Benchmark, Split
 from r2tuning.datasets.qvhighlights import CLIPS_PER_SECOND, HIGHEST, parse_qvhighlights
 from r2tuning.datasets.saliency import LabelRule, above_zero
-from r2tuning.metrics.tiou import FloatArray
+from r2tuning.intervals import FloatArray
 
 
 def mark_very_good(labels: FloatArray) -> FloatArray:

@@ -9,12 +9,11 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from r2tuning.datasets.annotations import Annotation
 from r2tuning.datasets.benchmark import Benchmark, Split
-from r2tuning.datasets.entries import Entry
-from r2tuning.datasets.moments import to_moments
+from r2tuning.datasets.entries import Duration, Entry, Fields, Qid, Text, Window, check
+from r2tuning.datasets.moment_retrieval import to_moments
 from r2tuning.datasets.saliency import LabelRule, above_zero
-from r2tuning.datasets.schema import Duration, Fields, Qid, Text, Window, check
+from r2tuning.intervals import FloatArray
 from r2tuning.metrics.records import WORKERS
-from r2tuning.metrics.tiou import FloatArray
 
 CLIPS_PER_SECOND = 0.5
 HIGHEST = 4

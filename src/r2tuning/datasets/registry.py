@@ -1,16 +1,21 @@
-"""The benchmarks by name."""
+"""The benchmarks by name, and their annotation files read and checked."""
 
+from __future__ import annotations
+
+import warnings
 from difflib import get_close_matches
+from pathlib import Path
 
+from r2tuning.datasets.annotations import Annotation, fit_moments
 from r2tuning.datasets.benchmark import Benchmark
-from r2tuning.datasets.charades_sta import CHARADES_STA
-from r2tuning.datasets.ego4d_nlq import EGO4D_NLQ
+from r2tuning.datasets.entries import read_json
+from r2tuning.datasets.moment_retrieval import CHARADES_STA, EGO4D_NLQ, TACOS
 from r2tuning.datasets.moving_shapes import MOVING_SHAPES
 from r2tuning.datasets.qvhighlights import QVHIGHLIGHTS
-from r2tuning.datasets.tacos import TACOS
 from r2tuning.datasets.tvsum import TVSUM
 from r2tuning.datasets.youtube_highlights import YOUTUBE_HIGHLIGHTS
-from r2tuning.errors import DataError
+from r2tuning.errors import DataError, R2TuningWarning
+from r2tuning.metrics.records import QueryId
 
 BENCHMARKS: tuple[Benchmark, ...] = (
     QVHIGHLIGHTS,
@@ -44,3 +49,70 @@ def find_benchmark(name: str) -> Benchmark:
     near = get_close_matches(name.lower(), list(_BY_NAME), n=1, cutoff=0.6)
     hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_BY_NAME)}"
     raise DataError(f"no benchmark {name!r}; {hint}")
+
+
+def load_annotations(
+    path: str | Path, benchmark: Benchmark, *, split: str | None = None, domain: str | None = None
+) -> list[Annotation]:
+    """Reads and checks an annotation file, the authors' or the one commonly passed around.
+
+    Reversed moments are swapped and those reaching a little beyond the video are cut (see `fit_moments`), with one
+    warning of how many.
+
+    Args:
+        path: A ``.jsonl`` or ``.json`` file.
+        benchmark: Which one it belongs to.
+        split: Keeps the videos of this split where one file may hold all (YouTube Highlights, TVSum); elsewhere a
+            file is one split.
+        domain: Keeps the videos of this domain.
+
+    Returns:
+        In the order of the file.
+
+    Raises:
+        DataError: If the file cannot be read; at the first entry that is wrong, as ``file:line: field: what``; if an
+            id occurs twice or only some entries have labels; if split or domain are unknown, or nothing is left.
+    """
+    path = Path(path)
+    if split is not None:
+        benchmark.find_split(split)
+    if domain is not None and domain not in benchmark.domains:
+        names = " or ".join(benchmark.domains)
+        raise DataError(f"{benchmark.name} has no domain {domain!r}; choose {names or 'none'}")
+
+    places: dict[QueryId, str] = {}
+    annotations: list[Annotation] = []
+    swapped = cut = 0
+    for entry in read_json(path):
+        parsed = benchmark.parse(entry)
+        if parsed.qid in places:
+            raise DataError(f"{entry.place}: qid: {parsed.qid!r} is already that of {places[parsed.qid]}; keep one")
+        places[parsed.qid] = entry.place
+        if annotations and parsed.labelled != annotations[0].labelled:
+            raise DataError(f"{entry.place}: relevant_windows: only some queries of the file have any; complete it")
+        try:
+            annotation = fit_moments(parsed)
+        except DataError as error:
+            raise DataError(f"{entry.place}: relevant_windows: {error}") from None
+        reversed_ = [start > end for start, end in parsed.moments]
+        swapped += sum(reversed_)
+        cut += sum(sorted(was) != list(now) for was, now in zip(parsed.moments, annotation.moments, strict=True))
+        annotations.append(annotation)
+    if swapped or cut:
+        warnings.warn(
+            f"{path}: {swapped} moments ended before they started and were swapped, "
+            f"{cut} reached beyond their video and were cut",
+            R2TuningWarning,
+            stacklevel=2,
+        )
+
+    split_of = benchmark.split_of
+    chosen = [
+        annotation
+        for annotation in annotations
+        if (domain is None or annotation.domain == domain)
+        and (split is None or split_of is None or split_of(annotation.vid) == split)
+    ]
+    if not chosen:
+        raise DataError(f"{path}: has no video of {benchmark.name} in split {split}, domain {domain}; check the file")
+    return chosen

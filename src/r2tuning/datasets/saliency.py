@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from r2tuning.errors import DataError
-from r2tuning.metrics.tiou import FloatArray
+from r2tuning.intervals import FloatArray
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,10 @@ from pydantic import Field
 
 from r2tuning.datasets.annotations import Annotation
 from r2tuning.datasets.benchmark import Benchmark, Split
-from r2tuning.datasets.entries import Entry
+from r2tuning.datasets.entries import Entry, Fields, Qid, Text, check
 from r2tuning.datasets.saliency import LabelRule, above_median
-from r2tuning.datasets.schema import Fields, Qid, Text, check
 from r2tuning.errors import DataError
-from r2tuning.metrics.tiou import FloatArray
+from r2tuning.intervals import FloatArray
 
 RATERS = 20
 LOWEST, HIGHEST = 1, 5

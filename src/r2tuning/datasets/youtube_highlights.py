@@ -9,10 +9,9 @@ from pydantic import Field, field_validator
 
 from r2tuning.datasets.annotations import Annotation
 from r2tuning.datasets.benchmark import Benchmark, Split
-from r2tuning.datasets.entries import Entry
+from r2tuning.datasets.entries import Duration, Entry, Fields, Qid, Text, check
 from r2tuning.datasets.saliency import LabelRule, above_half
-from r2tuning.datasets.schema import Duration, Fields, Qid, Text, check
-from r2tuning.metrics.tiou import FloatArray
+from r2tuning.intervals import FloatArray
 
 Domain = Literal["dog", "gymnastics", "parkour", "skating", "skiing", "surfing"]
 Match = Annotated[list[Annotated[int, Field(ge=-1, le=1)]], Field(min_length=1)]

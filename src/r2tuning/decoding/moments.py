@@ -6,7 +6,7 @@ Moments are float ``[N, 3]``: start and end in seconds, score.
 import numpy as np
 from numpy.typing import NDArray
 
-from r2tuning.decoding.config import DecodingConfig
+from r2tuning.decoding.decode import DecodingConfig
 
 Moments = NDArray[np.float64]
 

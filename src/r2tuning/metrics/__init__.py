@@ -3,7 +3,7 @@
 A definition here is the benchmark's, quirks included, so that numbers compare with published ones.
 """
 
-from r2tuning.metrics.calibration import auroc, expected_calibration_error, find_reliability
+from r2tuning.intervals import temporal_iou
 from r2tuning.metrics.evaluate import BRIEF, evaluate_grounding
 from r2tuning.metrics.highlight_detection import (
     interpolated_average_precision,
@@ -13,13 +13,13 @@ from r2tuning.metrics.highlight_detection import (
 )
 from r2tuning.metrics.moment_retrieval import detection_average_precision
 from r2tuning.metrics.records import GroundTruth, Prediction
+from r2tuning.metrics.reliability import auroc, expected_calibration_error, find_reliability
 from r2tuning.metrics.summarization import (
     SummaryCorrelation,
     correlate_summaries,
     kendall_tau,
     spearman_rho,
 )
-from r2tuning.metrics.tiou import temporal_iou
 
 __all__ = [
     "BRIEF",

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from r2tuning.intervals import FloatArray
 from r2tuning.metrics.records import WORKERS, GroundTruth, Prediction, pair_videos
-from r2tuning.metrics.tiou import FloatArray
 
 LEVELS = {"Fair": 2, "Good": 3, "VeryGood": 4}
 """Lowest label of a positive clip."""

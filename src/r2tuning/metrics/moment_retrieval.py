@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from r2tuning.intervals import FloatArray, temporal_iou
 from r2tuning.metrics.records import GroundTruth, Prediction
-from r2tuning.metrics.tiou import FloatArray, temporal_iou
 
 RANGES = {"full": (-1.0, math.inf), "short": (0.0, 10.0), "middle": (10.0, 30.0), "long": (30.0, math.inf)}
 """Lengths of true moments in seconds, (above, up to]."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from r2tuning.errors import MetricError
-from r2tuning.metrics.tiou import FloatArray
+from r2tuning.intervals import FloatArray
 
 QueryId = int | str
 WORKERS = 3

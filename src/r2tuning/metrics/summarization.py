@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from r2tuning.intervals import FloatArray
 from r2tuning.metrics.records import pair_videos
-from r2tuning.metrics.tiou import FloatArray
 
 
 @dataclass(frozen=True)

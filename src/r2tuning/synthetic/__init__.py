@@ -1,10 +1,9 @@
 """Moving Shapes: videos made by program, of which every moment is known exactly."""
 
-from r2tuning.synthetic.annotate import describe, describe_absent
-from r2tuning.synthetic.encode import write_video
-from r2tuning.synthetic.generate import synthesize
+from r2tuning.synthetic.generate import synthesize, write_video
+from r2tuning.synthetic.queries import describe, describe_absent
 from r2tuning.synthetic.render import render
-from r2tuning.synthetic.script import Script, Split
+from r2tuning.synthetic.scenes import Script, Split
 from r2tuning.synthetic.staging import make_video
 
 __all__ = ["Script", "Split", "describe", "describe_absent", "make_video", "render", "synthesize", "write_video"]

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from r2tuning.synthetic.script import HEIGHT, WIDTH
-from r2tuning.synthetic.vocabulary import Place
+from r2tuning.synthetic.scenes import HEIGHT, WIDTH, Place
 
 Plane = NDArray[np.float32]
 """``[HEIGHT, WIDTH]``"""

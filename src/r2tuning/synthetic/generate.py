@@ -1,25 +1,150 @@
-"""Makes a folder of videos with their annotations, side by side in several processes."""
+"""Makes a folder of videos with their annotations, in several processes."""
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import secrets
 import signal
-from collections.abc import Callable, Generator
+import textwrap
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass
+from fractions import Fraction
 from multiprocessing import get_context
 from pathlib import Path
 
+import av
+import numpy as np
+from av.video.stream import VideoStream
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
 from r2tuning.datasets.annotations import Annotation
 from r2tuning.errors import OutputError
-from r2tuning.output.files import write_atomically
-from r2tuning.synthetic.annotate import describe, describe_absent, to_line
-from r2tuning.synthetic.encode import is_written, write_video
-from r2tuning.synthetic.preview import MOST_VIDEOS, draw_preview
-from r2tuning.synthetic.script import Split
+from r2tuning.files import write_atomically
+from r2tuning.synthetic.queries import describe, describe_absent, to_line
+from r2tuning.synthetic.render import render
+from r2tuning.synthetic.scenes import FPS, HEIGHT, WIDTH, WORLD_VERSION, Script, Split
 from r2tuning.synthetic.staging import make_video
+
+_QUALITY = "24"  # x264's constant rate factor: no artefact to be seen, and well under 1 MB
+_KEY_FRAMES = 5  # seconds between key frames at most; a cut has one too
+
+
+def write_video(script: Script, path: str | os.PathLike[str]) -> None:
+    """Draws and encodes a video as H.264 in an MP4 file, complete or not there; an existing file is replaced.
+
+    Args:
+        script: The video.
+        path: The file, in a folder that exists.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+    target = Path(path)
+    temporary = target.parent / f".r2tuning-{secrets.token_hex(8)}.tmp"
+    try:
+        _encode(script, temporary)
+        temporary.replace(target)
+    except OSError as error:  # which FFmpeg's errors of the file system are too
+        reason = error.strerror or str(error)
+        raise OutputError(f"{path} cannot be written ({reason}): free space or choose another folder") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def is_written(script: Script, path: str | os.PathLike[str]) -> bool:
+    """Whether the file is there, whole, and shows this script, drawn by this version of the world."""
+    try:
+        with av.open(os.fspath(path)) as container:
+            # A file that was cut off still begins as it should.
+            frames = sum(packet.size > 0 for packet in container.demux(video=0))
+            return container.metadata.get("title") == _title(script) and frames == script.frames
+    except (OSError, av.error.FFmpegError):  # missing or damaged
+        return False
+
+
+def _encode(script: Script, path: Path) -> None:
+    # faststart: players and range requests find the index first. bitexact: no version of FFmpeg in the file.
+    options = {"movflags": "faststart", "fflags": "bitexact"}
+    with av.open(os.fspath(path), "w", format="mp4", options=options) as container:
+        container.metadata["title"] = _title(script)
+        stream = container.add_stream("libx264", rate=FPS, options={"preset": "veryfast", "crf": _QUALITY})
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.time_base = Fraction(1, FPS)
+        stream.codec_context.gop_size = _KEY_FRAMES * FPS
+        # Videos are made side by side; threads of one would also make its bytes depend on the machine.
+        stream.codec_context.thread_count = 1
+        for index in range(script.frames):
+            frame = av.VideoFrame.from_ndarray(render(script, index / FPS), format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, FPS)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def _title(script: Script) -> str:
+    return f"Moving Shapes {WORLD_VERSION} {script.vid}"
+
+
+MOST_VIDEOS = 8
+
+_FRAMES, _DOTS = 8, 100
+_INSIDE, _OUTSIDE = "#D55E00", "#DDDDDD"
+_WIDTH, _ROW, _TEXT, _MARGIN = 12.0, 1.34, 0.46, 0.15  # inches
+
+
+def draw_preview(videos: Sequence[tuple[Script, Annotation]]) -> bytes:
+    """A picture with a row of frames for each video and query; frames within its moments are framed.
+
+    Args:
+        videos: The first `MOST_VIDEOS` are shown; without any, the sheet is blank.
+
+    Returns:
+        A PNG file.
+    """
+    videos = videos[:MOST_VIDEOS]
+    block = _ROW + _TEXT
+    height = len(videos) * block + 2 * _MARGIN
+    figure = Figure(figsize=(_WIDTH, height), dpi=_DOTS, facecolor="white")
+    FigureCanvasAgg(figure)
+    for row, (script, annotation) in enumerate(videos):
+        top = height - _MARGIN - row * block
+        moments = ", ".join(f"{start:g} to {end:g} s" for start, end in annotation.moments)
+        title = textwrap.shorten(annotation.query, 130, placeholder=" …")
+        figure.text(_MARGIN / _WIDTH, (top - 0.2) / height, title, fontsize=10, parse_math=False)
+        figure.text(1 - _MARGIN / _WIDTH, (top - 0.2) / height, moments, fontsize=9, color=_INSIDE, ha="right")
+        width = (_WIDTH - 2 * _MARGIN) / _FRAMES
+        for column, time in enumerate(choose_times(script, annotation)):
+            left, bottom = (_MARGIN + column * width) / _WIDTH, (top - block + 0.18) / height
+            axes = figure.add_axes((left, bottom, (width - 0.08) / _WIDTH, (_ROW - 0.06) / height))
+            axes.imshow(render(script, time), aspect="auto")
+            axes.set(xticks=[], yticks=[])
+            axes.set_xlabel(f"{time:.0f} s", fontsize=7, labelpad=1, color="#555555")
+            inside = any(start <= time < end for start, end in annotation.moments)
+            for spine in axes.spines.values():
+                spine.set(color=_INSIDE if inside else _OUTSIDE, linewidth=3 if inside else 1)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", metadata={"Software": None})
+    return file.getvalue()
+
+
+def choose_times(script: Script, annotation: Annotation) -> list[float]:
+    """Times of eight frames: half within the moments, where they are, and half without."""
+    times = np.arange(script.frames) / FPS
+    inside = np.zeros(len(times), dtype=bool)
+    for start, end in annotation.moments:
+        inside |= (times >= start) & (times < end)
+    chosen: list[float] = []
+    for part in (times[inside], times[~inside]):
+        places = (np.arange(_FRAMES // 2) + 0.5) / (_FRAMES // 2) * len(part)
+        chosen += [float(part[int(place)]) for place in places]
+    return sorted(chosen)
+
 
 MOST_PER_SEED = 1_000_000
 """Videos that one seed can have; the next seed's are others."""

@@ -4,15 +4,119 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from r2tuning.synthetic.actions import find_act, pose_at
 from r2tuning.synthetic.backdrops import paint_place
-from r2tuning.synthetic.motion import find_act, pose_at
-from r2tuning.synthetic.outlines import EXTENT, distance_at
-from r2tuning.synthetic.script import HEIGHT, WIDTH, Script
-from r2tuning.synthetic.vocabulary import Colour, Shape
+from r2tuning.synthetic.scenes import HEIGHT, WIDTH, Colour, Script, Shape
+
+Plane = NDArray[np.float32]
+
+EXTENT = 1.25
+"""Tables of distances cover ``[-EXTENT, EXTENT]`` in both directions, in radii."""
+
+_CELLS = 256
+
+
+@cache
+def distance_table(shape: Shape) -> Plane:
+    """Signed distances to the outline of a shape of radius 1, negative inside.
+
+    Returns:
+        ``[256, 256]`` over `EXTENT`, row by row from the top, in radii.
+    """
+    axis = np.linspace(-EXTENT, EXTENT, _CELLS)
+    x, y = np.meshgrid(axis, axis)
+    if shape is Shape.CIRCLE:
+        distance = np.hypot(x, y) - 0.92
+    elif shape is Shape.RING:
+        distance = np.abs(np.hypot(x, y) - 0.74) - 0.22
+    elif shape is Shape.MOON:
+        distance = np.maximum(np.hypot(x, y) - 0.98, 0.72 - np.hypot(x - 0.5, y + 0.13))
+    elif shape is Shape.FLOWER:
+        angles = np.arange(shape.symmetry) * 2 * np.pi / shape.symmetry
+        petals = [np.hypot(x - 0.6 * np.sin(a), y + 0.6 * np.cos(a)) - 0.36 for a in angles]
+        distance = np.minimum(np.min(petals, axis=0), np.hypot(x, y) - 0.5)
+    else:
+        distance = _to_polygon(x, y, _corners(shape))
+    return np.asarray(distance, dtype=np.float32)
+
+
+def distance_at(shape: Shape, x: Plane, y: Plane) -> Plane:
+    """Signed distances of points from a shape of radius 1 around the origin, read from its table.
+
+    Args:
+        shape: The shape.
+        x: To the right, in radii; any array.
+        y: Down, in radii; the same array shape.
+
+    Returns:
+        In radii, exact to about 0.01 on the outline; points outside the table count as on its edge.
+
+    Example:
+        >>> point = np.zeros(1, dtype=np.float32)
+        >>> bool(distance_at(Shape.RING, point, point)[0] > 0), bool(distance_at(Shape.STAR, point, point)[0] < 0)
+        (True, True)
+    """
+    table = distance_table(shape)
+    scale = np.float32((_CELLS - 1) / (2 * EXTENT))
+    column = np.clip((x + np.float32(EXTENT)) * scale, 0, _CELLS - 1.001)
+    row = np.clip((y + np.float32(EXTENT)) * scale, 0, _CELLS - 1.001)
+    left, top = column.astype(np.intp), row.astype(np.intp)
+    right_share, down_share = column - left, row - top
+    flat, index = table.ravel(), top * _CELLS + left
+    upper = flat[index] + right_share * (flat[index + 1] - flat[index])
+    lower = flat[index + _CELLS] + right_share * (flat[index + _CELLS + 1] - flat[index + _CELLS])
+    return np.asarray(upper + down_share * (lower - upper))
+
+
+def _corners(shape: Shape) -> NDArray[np.float64]:
+    """Corners ``[n, 2]`` of a polygon, x right and y down, in order around it."""
+    if shape is Shape.SQUARE:
+        return np.array([(-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (-0.8, 0.8)])
+    if shape is Shape.TRIANGLE:
+        return _star_corners(points=3, inner=0.5)
+    if shape is Shape.STAR:
+        return _star_corners(points=5, inner=0.44)
+    if shape is Shape.CROSS:
+        arm, width = 0.95, 0.32
+        quarter = np.array([(width, -arm), (width, -width), (arm, -width)])
+        turns = [
+            quarter @ np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]]) for a in np.arange(4) * np.pi / 2
+        ]
+        return np.concatenate(turns)
+    if shape is Shape.HEART:
+        t = np.arange(48) * 2 * np.pi / 48
+        across, up = 16 * np.sin(t) ** 3, 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
+        return np.stack([across / 17, -(up + 2.5) / 15.5], axis=1)
+    if shape is Shape.BOLT:
+        half = np.array([(0.36, -1.0), (-0.7, 0.2), (-0.08, 0.2)])
+        return np.concatenate([half, -half])
+    raise ValueError(f"{shape} is no polygon")
+
+
+def _star_corners(points: int, inner: float) -> NDArray[np.float64]:
+    """Corners of a star with its first point up."""
+    angles = np.arange(2 * points) * np.pi / points
+    radius = np.where(np.arange(2 * points) % 2, inner, 1.0)
+    return np.stack([radius * np.sin(angles), -radius * np.cos(angles)], axis=1)
+
+
+def _to_polygon(x: NDArray[np.float64], y: NDArray[np.float64], corners: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distance to the nearest edge, negative where a ray to the right crosses an odd number of edges."""
+    nearest = np.full(x.shape, np.inf)
+    inside = np.zeros(x.shape, dtype=bool)
+    for (x0, y0), (x1, y1) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        dx, dy = x1 - x0, y1 - y0
+        along = np.clip(((x - x0) * dx + (y - y0) * dy) / (dx * dx + dy * dy), 0, 1)
+        nearest = np.minimum(nearest, np.hypot(x - x0 - along * dx, y - y0 - along * dy))
+        if y0 != y1:
+            inside ^= ((y0 > y) != (y1 > y)) & (x < x0 + (y - y0) * dx / dy)
+    return np.where(inside, -nearest, nearest)
+
 
 LEFT = (WIDTH - HEIGHT) // 2
 """Pixels to the left of the square in which everything happens."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
 
-from r2tuning.synthetic.acting import (
+from r2tuning.synthetic.actions import (
     BESIDE_GAP,
     MARGIN,
     SHORTEST_ACT,
@@ -21,10 +21,22 @@ from r2tuning.synthetic.acting import (
     fits_size,
     play,
     play_circling,
+    pose_through,
+    visible_shares,
 )
-from r2tuning.synthetic.motion import pose_through, visible_shares
-from r2tuning.synthetic.script import WORLD_VERSION, Actor, Scene, Script, Split
-from r2tuning.synthetic.vocabulary import Action, Colour, Place, Shape, Size, is_held_out
+from r2tuning.synthetic.scenes import (
+    WORLD_VERSION,
+    Action,
+    Actor,
+    Colour,
+    Place,
+    Scene,
+    Script,
+    Shape,
+    Size,
+    Split,
+    is_held_out,
+)
 
 SHORTEST_SCENE, LONGEST_SCENE = 18.0, 45.0
 """Seconds."""

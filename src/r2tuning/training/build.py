@@ -9,7 +9,7 @@ import torch
 from r2tuning import __version__
 from r2tuning.backbone.registry import hub_name
 from r2tuning.checkpoints import resolve
-from r2tuning.checkpoints.config import CheckpointConfig, Provenance
+from r2tuning.checkpoints.folder import CheckpointConfig, Provenance
 from r2tuning.errors import CheckpointWarning, TrainingError
 from r2tuning.features.store import FeatureStore
 from r2tuning.model import R2Config, R2Tuning

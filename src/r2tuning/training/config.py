@@ -1,4 +1,4 @@
-"""A recipe: everything that decides what a training run computes, checked and written to every checkpoint."""
+"""The learning rate of every step."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from r2tuning.decoding.config import DecodingConfig
+from r2tuning.decoding.decode import DecodingConfig
 from r2tuning.model.config import R2Config
 from r2tuning.training.losses import PAPER_WEIGHTS, LossWeights
 from r2tuning.training.losses import Recipe as LossRecipe
@@ -161,3 +161,25 @@ class Recipe(Section):
     losses: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     training: TrainingConfig = TrainingConfig()
+
+
+def learning_rate(step: int, epoch: int, config: OptimizerConfig) -> float:
+    """Linear warm-up, then steps down at the starts of epochs.
+
+    Args:
+        step: Number of the step in the whole run, from 0.
+        epoch: Number of its epoch, from 0.
+        config: Rate, warm-up and drops.
+
+    Returns:
+        The rate.
+
+    Example:
+        >>> config = OptimizerConfig(lr=1.0, warmup_steps=10, warmup_factor=0.1, drop_epochs=(2,), drop_factor=0.5)
+        >>> [learning_rate(step, epoch, config) for step, epoch in ((0, 0), (5, 0), (10, 0), (30, 2))]
+        [0.1, 0.55, 1.0, 0.5]
+    """
+    rate = config.lr * config.drop_factor ** sum(epoch >= drop for drop in config.drop_epochs)
+    if step >= config.warmup_steps:
+        return rate
+    return rate * (config.warmup_factor + (1 - config.warmup_factor) * step / config.warmup_steps)

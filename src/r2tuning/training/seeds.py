@@ -8,8 +8,8 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from r2tuning.training.config import Recipe
+from r2tuning.training.loop import Report, train
 from r2tuning.training.run_folder import RECIPE_FILE
-from r2tuning.training.train import Report, train
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from av.video.stream import VideoStream
 
 from r2tuning.errors import VideoError
 from r2tuning.types import VideoInfo
-from r2tuning.video.index import PacketIndex, PacketIndexer
-from r2tuning.video.source import decode_frames, open_video, read_packets
+from r2tuning.video.container import decode_frames, open_video, read_packets
+from r2tuning.video.planned.index import PacketIndex, PacketIndexer
 from r2tuning.video.timeline import Timeline, find_frame_rate, read_timeline
 
 

@@ -17,13 +17,12 @@ from av.video.frame import VideoFrame
 
 from r2tuning.errors import VideoError, VideoWarning
 from r2tuning.types import FrameBatch, SampledVideo, Sampling, VideoInfo
-from r2tuning.video.parallel import DecodingError
-from r2tuning.video.pick import count_clips, pick_last_before, pick_nearest
-from r2tuning.video.planned import decode_picks
+from r2tuning.video.container import open_video
+from r2tuning.video.planned.groups import DecodingError, decode_picks
 from r2tuning.video.preprocess import Preprocessor
 from r2tuning.video.probe import survey
-from r2tuning.video.reader import Coverage, FrameReader
-from r2tuning.video.source import open_video
+from r2tuning.video.selection import count_clips, pick_last_before, pick_nearest
+from r2tuning.video.sequential import Coverage, FrameReader
 
 
 class FrameStream(Iterator[FrameBatch]):

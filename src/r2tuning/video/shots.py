@@ -12,9 +12,9 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from r2tuning.errors import VideoError
+from r2tuning.video.container import open_video
 from r2tuning.video.probe import survey
-from r2tuning.video.reader import Coverage, FrameReader
-from r2tuning.video.source import open_video
+from r2tuning.video.sequential import Coverage, FrameReader
 
 Picture = NDArray[np.float32]
 """``[rows, columns, 3]``, a small copy of a frame; levels 0 to 255."""

@@ -1,0 +1,1 @@
+"""Ablations: grids of trainings, the paper's own studies, and their tables."""

@@ -1,0 +1,177 @@
+"""A grid of trainings as a table, as Markdown and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from r2tuning.errors import DataError
+from r2tuning.training.seeds import Spread
+
+if TYPE_CHECKING:
+    from r2tuning.ablation.grid import Ablation
+
+
+HEADINGS = {
+    "MR-full-R1@0.3": "R1@0.3",
+    "MR-full-R1@0.5": "R1@0.5",
+    "MR-full-R1@0.7": "R1@0.7",
+    "MR-full-mAP": "mAP",
+    "MR-full-mIoU": "mIoU",
+    "HL-min-VeryGood-mAP": "HD mAP",
+    "HL-min-VeryGood-Hit1": "Hit@1",
+}
+"""The metrics that the paper's tables have, and what it calls them."""
+
+
+def format_spread(spread: Spread | None) -> str:
+    """Mean ± standard deviation, in percent; a dash where there is no number.
+
+    Example:
+        >>> from r2tuning.training.seeds import Spread
+        >>> format_spread(Spread(67.736, 0.5)), format_spread(Spread(67.736, None)), format_spread(None)
+        ('67.74 ± 0.50', '67.74', '-')
+    """
+    if spread is None:
+        return "-"
+    return f"{spread.mean:.2f}" if spread.deviation is None else f"{spread.mean:.2f} ± {spread.deviation:.2f}"
+
+
+def shorten_keys(keys: list[str]) -> list[str]:
+    """The last parts of dotted keys, where they tell them apart.
+
+    Example:
+        >>> shorten_keys(["model.layers", "optimizer.lr"]), shorten_keys(["losses.saliency", "data.saliency"])
+        (['layers', 'lr'], ['losses.saliency', 'data.saliency'])
+    """
+    short = [key.rpartition(".")[2] for key in keys]
+    return short if len(set(short)) == len(keys) else keys
+
+
+def tabulate(ablation: Ablation, name: str) -> tuple[list[str], list[list[str]]]:
+    """Headings, and a row of texts for each finished cell.
+
+    Args:
+        ablation: The grid.
+        name: Of the recipe, which stands in the first column where nothing varies.
+
+    Returns:
+        What is varied, then the metrics that the paper's tables have; all metrics where there are no such.
+    """
+    spreads = [result.spread for result in ablation.results]
+    found = list(dict.fromkeys(metric for spread in spreads for metric in spread))
+    metrics = [metric for metric in HEADINGS if metric in found] or found
+    settings = [result.cell.settings for result in ablation.results]
+    keys = [key for key, _ in settings[0]] if settings else []
+    headings = [*(shorten_keys(keys) or ["recipe"]), *(HEADINGS.get(metric, metric) for metric in metrics)]
+    rows = [
+        [*([value for _, value in chosen] or [name]), *(format_spread(spread.get(metric)) for metric in metrics)]
+        for chosen, spread in zip(settings, spreads, strict=True)
+    ]
+    return headings, rows
+
+
+def format_markdown(ablation: Ablation, name: str, seeds: int) -> str:
+    """The table as Markdown, with the cells that failed below it."""
+    headings, rows = tabulate(ablation, name)
+    rules = ["---" if column < _count_keys(ablation) else "---:" for column in range(len(headings))]
+    lines = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in (headings, rules, *rows)]
+    parts = [_caption(ablation, name, seeds), "\n".join(f"| {line} |" for line in lines)]
+    parts += [f"Failed: {failed.cell.title}: {failed.reason}" for failed in ablation.failed]
+    return "\n\n".join(parts) + "\n"
+
+
+def describe_ablation(ablation: Ablation, name: str, seeds: int) -> dict[str, object]:
+    """The grid in plain Python values, with all metrics of all runs, as ``--json`` writes it."""
+    cells = [
+        {
+            "settings": dict(result.cell.settings),
+            "folder": result.cell.folder,
+            "metrics": {metric: asdict(spread) for metric, spread in result.spread.items()},
+            "runs": [dict(run) for run in result.runs],
+        }
+        for result in ablation.results
+    ]
+    failed = [{"settings": dict(each.cell.settings), "reason": each.reason} for each in ablation.failed]
+    return {"recipe": name, "seeds": list(range(seeds)), "cells": cells, "failed": failed, "left": ablation.left}
+
+
+def print_table(ablation: Ablation, name: str, seeds: int) -> None:
+    """Prints the table to stdout."""
+    headings, rows = tabulate(ablation, name)
+    console = Console()
+
+    def fit(text: str) -> Text:
+        # Not every terminal knows every character.
+        plain = text.replace("±", "+/-") if console.options.ascii_only else text
+        return Text(plain.encode(console.encoding, "backslashreplace").decode(console.encoding))
+
+    def build(before_deviation: str) -> Table:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for column, heading in enumerate(headings):
+            justify: Literal["left", "right"] = "left" if column < _count_keys(ablation) else "right"
+            table.add_column(fit(heading), justify=justify, overflow="fold")
+        for row in rows:
+            table.add_row(*(fit(cell.replace(" ±", f"{before_deviation}±")) for cell in row))
+        return table
+
+    console.print(fit(_caption(ablation, name, seeds)), style="bold", soft_wrap=True)
+    if rows:
+        wide = build(" ")
+        boundless = console.options.update(max_width=10_000)
+        fits = console.measure(wide, options=boundless).maximum <= console.width
+        console.print(wide if fits else build("\n"))
+
+
+def _count_keys(ablation: Ablation) -> int:
+    """Columns before the metrics."""
+    return max(1, len(ablation.results[0].cell.settings)) if ablation.results else 1
+
+
+def _caption(ablation: Ablation, name: str, seeds: int) -> str:
+    total = len(ablation.results) + len(ablation.failed) + ablation.left
+    spread = "1 seed" if seeds == 1 else f"{seeds} seeds, mean ± standard deviation"
+    return f"{name}: {len(ablation.results)} of {total} cells, {spread}, percent"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A cell of an ablation.
+
+    Attributes:
+        settings: Keys of the recipe and their values, as they were written.
+        spread: Mean and deviation of each metric.
+    """
+
+    settings: Mapping[str, str]
+    spread: Mapping[str, Spread]
+
+
+def read_table(path: Path) -> list[Measured]:
+    """Cells of a ``table.json`` of ``r2tuning ablate``.
+
+    Raises:
+        DataError: If the file cannot be read or is no such table, or if cells failed or are left to be trained.
+    """
+    try:
+        table = json.loads(path.read_bytes())
+        left, failed = table["left"], len(table["failed"])
+        cells = [
+            Measured(cell["settings"], {name: Spread(**spread) for name, spread in cell["metrics"].items()})
+            for cell in table["cells"]
+        ]
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}; check the path") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: no table ({error!r:.80}); give a table.json of r2tuning ablate") from None
+    if left or failed:
+        raise DataError(f"{path}: {left} cells left, {failed} failed; run r2tuning ablate again")
+    return cells

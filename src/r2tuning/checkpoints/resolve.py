@@ -1,0 +1,228 @@
+"""From a name, folder or file to a model."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import torch
+
+from r2tuning import __version__
+from r2tuning.checkpoints.folder import (
+    CheckpointConfig,
+    Provenance,
+    is_complete,
+    load_config,
+    load_state,
+    save_checkpoint,
+)
+from r2tuning.checkpoints.official import read_official, take_tensors
+from r2tuning.checkpoints.published import (
+    BACKBONE,
+    DEMO,
+    DEMO_FOLDER,
+    REPOSITORY,
+    PublishedCheckpoint,
+    cached_checkpoint,
+    find_published,
+    is_published,
+    match_published,
+    suggest_published,
+)
+from r2tuning.decoding.decode import DecodingConfig
+from r2tuning.errors import CheckpointError, CheckpointWarning, DownloadError
+from r2tuning.hub import hash_file
+from r2tuning.model import R2Config, R2Tuning
+
+_STAND_IN = {"grounding": "qvhighlights", "saliency": "tvsum/BK"}
+
+
+def load_checkpoint(path: str | Path) -> R2Tuning:
+    """The model of a checkpoint folder or an authors' ``.pth``, in eval mode on the CPU.
+
+    Raises:
+        CheckpointError: If the file or folder is missing, damaged, or its weights do not fit the model in every name
+            and shape.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _build(load_config(path).model, load_state(path), path)
+    if path.suffix == ".safetensors":
+        raise CheckpointError(f"{path}: weights without their configuration; pass the folder they belong to")
+    return _build(*read_official(path), path)
+
+
+def read_checkpoint(path: str | Path) -> tuple[CheckpointConfig, R2Tuning]:
+    """The configuration and the model, as `load_checkpoint` reads them.
+
+    An authors' ``.pth`` does not say how it was trained. A published one is known by its file name; for another the
+    QVHighlights (grounding) or TVSum (saliency) settings are assumed, with a warning.
+
+    Raises:
+        CheckpointError: As `load_checkpoint`.
+    """
+    path = Path(path)
+    if path.is_dir() or path.suffix == ".safetensors":
+        model = load_checkpoint(path)
+        return load_config(path), model
+    config, state = _describe_official(path)
+    return config, _build(config.model, state, path)
+
+
+def convert(pth: str | Path, folder: str | Path, entry: PublishedCheckpoint | None = None) -> CheckpointConfig:
+    """Writes an authors' ``.pth`` as a checkpoint folder.
+
+    Args:
+        pth: The file.
+        folder: New, empty, or an older checkpoint, which is replaced.
+        entry: The published checkpoint that the file is known to be; by default found by the file's name.
+
+    Returns:
+        What was written to ``config.json``.
+
+    Raises:
+        CheckpointError: If the file cannot be read as `read_checkpoint` would.
+        OutputError: If the folder cannot be written or holds something else.
+    """
+    config, state = _describe_official(Path(pth), entry)
+    save_checkpoint(folder, state, config)
+    return config
+
+
+def _describe_official(
+    path: Path, entry: PublishedCheckpoint | None = None
+) -> tuple[CheckpointConfig, dict[str, torch.Tensor]]:
+    """An authors' file under our names, with the settings that its like was trained with."""
+    model, state = read_official(path)
+    sha256 = hash_file(path)
+    entry = entry or match_published(path.name)
+    name, source = path.stem, path.name
+    if entry is None or entry.family != model.family:
+        entry = find_published(_STAND_IN[model.family])
+        warnings.warn(
+            f"{path}: not a published file name, so settings of {entry.name} are assumed ({entry.fps:g} frames per "
+            f"second, windows of {entry.window:g} s); convert it and correct config.json if it was trained otherwise",
+            CheckpointWarning,
+            stacklevel=3,
+        )
+    else:
+        name = entry.name
+        if sha256.startswith(entry.sha256_prefix):
+            source = entry.url
+        else:
+            warnings.warn(
+                f"{path}: SHA-256 begins {sha256[:8]}, not {entry.sha256_prefix}: these are not the published weights "
+                f"of {name}; fetch them with --model {name}",
+                CheckpointWarning,
+                stacklevel=3,
+            )
+    config = CheckpointConfig(
+        name=name,
+        model=model.model_copy(update={"dropout": entry.dropout}),
+        backbone=BACKBONE,
+        fps=entry.fps,
+        window=entry.window,
+        decoding=DecodingConfig(unit=entry.unit, nms=entry.nms),
+        provenance=Provenance(source=source, sha256=sha256, created_with=__version__),
+    )
+    return config, state
+
+
+def _build(config: R2Config, state: dict[str, torch.Tensor], path: Path) -> R2Tuning:
+    model = R2Tuning(config)
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    model.load_state_dict(take_tensors(state, expected, path))
+    return model.eval()
+
+
+def fetch_published(entry: PublishedCheckpoint) -> Path:
+    """The checkpoint folder of a published model: downloaded, checked and converted on first use.
+
+    The download goes through huggingface_hub, with its settings (``HF_ENDPOINT``, ``HF_HUB_OFFLINE``, ``HF_HOME``), its
+    cache and its progress bar on stderr.
+
+    Returns:
+        A folder in the cache (``R2TUNING_CACHE``, or the user's cache folder).
+
+    Raises:
+        DownloadError: If the file is in no cache and cannot be downloaded.
+        CheckpointError: If what was downloaded does not have the published hash; it is removed again.
+        OutputError: If the cache cannot be written.
+    """
+    folder = cached_checkpoint(entry)
+    if not is_complete(folder):
+        file = _download(entry)
+        found = hash_file(file)
+        if not found.startswith(entry.sha256_prefix):
+            _discard(file)
+            raise CheckpointError(
+                f"{entry.name}: the downloaded file has SHA-256 {found[:8]}…, expected {entry.sha256_prefix}…; "
+                "it was removed, try again"
+            )
+        convert(file, folder, entry)
+    return folder
+
+
+def _download(entry: PublishedCheckpoint) -> Path:
+    """The authors' file in the hub's own cache."""
+    # Its client takes a tenth of a second to import, and what is converted already does not need it.
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+
+    from r2tuning.hub import explain
+
+    cached = try_to_load_from_cache(REPOSITORY, entry.file)
+    if isinstance(cached, str):
+        return Path(cached)
+    try:
+        # Asked first since hf_hub_download retries an unreachable hub for up to minutes before it says so.
+        get_hf_file_metadata(hf_hub_url(REPOSITORY, entry.file))
+        return Path(hf_hub_download(REPOSITORY, entry.file))
+    except Exception as error:  # of the HTTP library, of Xet, of the system: they have no common base
+        raise DownloadError(
+            f"{entry.name}: cannot be downloaded: {explain(error)}; connect and try again, "
+            f"or fetch {entry.url} by other means and pass its path with --model"
+        ) from error
+
+
+def _discard(file: Path) -> None:
+    """Removes a file of the hub's cache with every link that leads to it, so that the next try starts afresh."""
+    while file.is_symlink():
+        target = file.parent / file.readlink()
+        file.unlink()
+        file = target
+    file.unlink(missing_ok=True)
+
+
+def resolve(name_or_path: str | Path) -> tuple[CheckpointConfig, R2Tuning]:
+    """The checkpoint that a name or a path stands for, its model in eval mode on the CPU.
+
+    Args:
+        name_or_path: As for `find_checkpoint`.
+
+    Raises:
+        CheckpointError: If it is none of these, or the checkpoint is damaged; the message has the nearest names.
+        DownloadError: If a published checkpoint is not cached and cannot be fetched.
+    """
+    return read_checkpoint(find_checkpoint(name_or_path))
+
+
+def find_checkpoint(name_or_path: str | Path) -> Path:
+    """The folder or file of a checkpoint on this machine; a published one is fetched first.
+
+    Args:
+        name_or_path: ``demo``, a published name, a checkpoint folder or an authors' ``.pth``. A name wins over a folder
+            of that name; write ``./qvhighlights`` for the folder.
+
+    Raises:
+        CheckpointError: If it is none of these; the message has the nearest names.
+        DownloadError: If a published checkpoint is not cached and cannot be fetched.
+    """
+    if isinstance(name_or_path, str):
+        if name_or_path.lower() == DEMO:
+            return DEMO_FOLDER
+        if is_published(name_or_path):
+            return fetch_published(find_published(name_or_path))
+    if not Path(name_or_path).exists():
+        hint = suggest_published(str(name_or_path), DEMO)
+        raise CheckpointError(f"{name_or_path}: neither a file, a folder nor a published model; {hint}")
+    return Path(name_or_path)

@@ -1,0 +1,124 @@
+"""Your own annotations: a JSONL or CSV file of ``video, start, end, query``, one moment per row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Annotated
+
+from pydantic import Field
+
+from r2tuning.datasets.annotations import Annotation
+from r2tuning.datasets.benchmark import Benchmark
+from r2tuning.datasets.entries import Entry, Fields, Text, check, read_csv, read_json
+from r2tuning.errors import DataError
+
+Time = Annotated[float, Field(ge=0, le=1e6)]
+
+
+class OwnFields(Fields):
+    """One moment: where (``video``, a file), when (``start`` and ``end``, seconds) and what (``query``)."""
+
+    video: Text
+    start: Time
+    end: Time
+    query: Text
+
+
+def load_own(path: str | Path) -> list[Annotation]:
+    """Reads and checks your own annotations.
+
+    Several rows of the same video and query are the moments of one annotation.
+
+    Args:
+        path: A ``.csv`` file with a header, or a ``.jsonl`` or ``.json`` file with an object per moment. Other columns
+            are ignored.
+
+    Returns:
+        In order of first appearance, numbered from 0; ``vid`` is the video as written, ``duration`` is None. Moments
+        are sorted by start.
+
+    Raises:
+        DataError: If the file cannot be read; at the first row that is wrong, as ``file:line: field: what``.
+    """
+    path = Path(path)
+    is_csv = path.suffix.lower() == ".csv"
+    moments: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for entry in read_csv(path) if is_csv else read_json(path):
+        # CSV has numbers as text.
+        row = check(entry, OwnFields, strict=not is_csv)
+        moments.setdefault((row.video.strip(), row.query.strip()), []).append(_to_moment(entry, row))
+    return [
+        Annotation(qid=qid, vid=video, query=query, duration=None, moments=tuple(sorted(set(windows))))
+        for qid, ((video, query), windows) in enumerate(moments.items())
+    ]
+
+
+def _to_moment(entry: Entry, row: OwnFields) -> tuple[float, float]:
+    if row.end <= row.start:
+        raise DataError(f"{entry.place}: end: {row.end:g} s is not after the start, {row.start:g} s; correct one")
+    return row.start, row.end
+
+
+@dataclass(frozen=True)
+class OwnVideos(Benchmark):
+    """Your own videos, as a benchmark of one part."""
+
+    def query_name(self, annotation: Annotation) -> str:
+        """Name of the query's features: the sentence, since numbers of two files would meet in one store."""
+        return annotation.query
+
+
+def describe_own(fps: float) -> OwnVideos:
+    """Your own videos as a benchmark, sampled at a rate of your choice.
+
+    Example:
+        >>> describe_own(2.0).frame_rate(Annotation(qid=0, vid="a.mp4", query="a dog", duration=10))
+        2.0
+    """
+    return OwnVideos(
+        name="own",
+        splits=(),
+        evaluation_split="val",
+        main_metric="MR-full-mAP",
+        fps=fps,
+        hub_folder="",
+        parse=_refuse,
+    )
+
+
+def _refuse(entry: Entry) -> Annotation:
+    raise DataError(f"{entry.place}: your own annotations are rows of moments; read them with load_own")
+
+
+def hold_out(
+    annotations: Sequence[Annotation], seed: int, share: float = 0.2
+) -> tuple[list[Annotation], list[Annotation]]:
+    """Sets some videos aside for validation, at least one; a video is never on both sides.
+
+    Args:
+        annotations: Of at least two videos.
+        seed: Of the choice.
+        share: Of the videos to set aside.
+
+    Returns:
+        For training, and for validation.
+
+    Raises:
+        DataError: If there is only one video.
+
+    Example:
+        >>> rows = [Annotation(qid=i, vid=f"{i % 3}.mp4", query="a dog", duration=9) for i in range(6)]
+        >>> [len(part) for part in hold_out(rows, seed=0)]
+        [4, 2]
+    """
+    videos = sorted({annotation.vid for annotation in annotations})
+    if len(videos) < 2:
+        raise DataError(
+            f"one video ({videos[0]}) is not enough to train and validate on; annotate another, or give a file of "
+            "other annotations with data.validation"
+        )
+    aside = set(Random(seed).sample(videos, max(1, round(share * len(videos)))))
+    return [a for a in annotations if a.vid not in aside], [a for a in annotations if a.vid in aside]

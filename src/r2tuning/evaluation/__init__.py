@@ -1,0 +1,1 @@
+"""Evaluation: splits, predictions, scores and calibration."""

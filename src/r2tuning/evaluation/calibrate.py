@@ -1,0 +1,241 @@
+"""Fits what scores mean to a split, and measures how well they say it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from r2tuning.decoding.calibration import Calibration, PresenceMap, ScoreMap, log_odds, sigmoid
+from r2tuning.errors import MetricError
+from r2tuning.evaluation.evidence import Evidence, Judged
+from r2tuning.intervals import FloatArray
+from r2tuning.metrics.reliability import auroc, find_reliability
+from r2tuning.types import Reliability
+
+STEPS = 100
+"""Most steps of Newton's method, which needs about ten."""
+
+
+def fit_logistic(evidence: FloatArray, right: NDArray[np.bool_], *, balanced: bool = False) -> tuple[FloatArray, float]:
+    """The weights and the offset that make what was observed likeliest, with no weight below 0.
+
+    Targets are those of Platt (1999), a little inside of 0 and 1, so that evidence that tells all apart has a finite
+    answer. Evidence that would have a weight below 0 is left out.
+
+    Args:
+        evidence: ``[n, D]``, finite.
+        right: ``[n]``.
+        balanced: Whether both outcomes count the same, however many there are of each.
+
+    Returns:
+        ``[D]`` and the offset of ``sigmoid(evidence @ weights + offset)``; a weight is 0 where its evidence says
+        nothing.
+
+    Raises:
+        MetricError: If all or none are right.
+
+    Example:
+        >>> weights, offset = fit_logistic(np.array([[0.0], [0.0], [1.0], [1.0]]), np.array([False, True, True, True]))
+        >>> sigmoid(weights * np.array([0.0, 1.0]) + offset).round(3).tolist()  # targets are 1/3 and 4/5
+        [0.567, 0.8]
+    """
+    positives = int(right.sum())
+    negatives = len(right) - positives
+    if not positives or not negatives:
+        raise MetricError(
+            f"{positives} of {len(right)} are right; a calibration needs some that are and some that are not"
+        )
+    targets = np.where(right, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+    counts = np.where(right, 1 / positives, 1 / negatives) * len(right) / 2 if balanced else np.ones(len(right))
+    mean, spread = evidence.mean(axis=0), evidence.std(axis=0)
+    scaled = (evidence - mean) / np.where(spread > 0, spread, 1)
+
+    weights = np.zeros(evidence.shape[1])
+    kept = np.flatnonzero(spread > 0)
+    while True:
+        found = _minimize(np.column_stack([scaled[:, kept], np.ones(len(right))]), targets, counts)
+        if not (found[:-1] < 0).any():
+            break
+        kept = np.delete(kept, found[:-1].argmin())
+    weights[kept] = found[:-1] / spread[kept]
+    return weights, float(found[-1] - weights @ mean)
+
+
+def _minimize(inputs: FloatArray, targets: FloatArray, counts: FloatArray) -> FloatArray:
+    """Newton's method on the cross-entropy, which is convex; steps are halved until they do not go uphill."""
+
+    def loss(coefficients: FloatArray) -> float:
+        logits = inputs @ coefficients
+        return float(counts @ (np.logaddexp(0, logits) - targets * logits))
+
+    found = np.zeros(inputs.shape[1])
+    for _ in range(STEPS):
+        said = sigmoid(inputs @ found)
+        gradient = inputs.T @ (counts * (said - targets))
+        curvature = (inputs * (counts * said * (1 - said))[:, None]).T @ inputs
+        step = np.linalg.lstsq(curvature, gradient, rcond=None)[0]  # evidence may say the same twice
+        while np.abs(step).max() > 1e-10 and loss(found - step) > loss(found):
+            step = step / 2
+        found = found - step
+        if np.abs(step).max() <= 1e-10:
+            break
+    return found
+
+
+CHANCE_ERRORS = 3
+"""Standard errors by which presence must beat chance to be told at all."""
+
+
+@dataclass(frozen=True)
+class ScoreQuality:
+    """How far a score is from its meaning.
+
+    Attributes:
+        count: How many scores there are.
+        before: Of raw scores, those below 0 taken for 0.
+        after: Of calibrated ones.
+    """
+
+    count: int
+    before: Reliability
+    after: Reliability
+
+
+@dataclass(frozen=True)
+class PresenceQuality:
+    """How well presence tells present from absent.
+
+    Attributes:
+        present: Number of queries that have a moment.
+        absent: Number of those that have none.
+        auroc: The chance that a present query has a higher presence than an absent one.
+        reliability: Where each kind counts half.
+        noticed: Share of absent queries below the threshold.
+        kept: Share of present queries not below it.
+    """
+
+    present: int
+    absent: int
+    auroc: float
+    reliability: Reliability
+    noticed: float
+    kept: float
+
+
+@dataclass(frozen=True)
+class CalibrationQuality:
+    """How well scores mean what they say.
+
+    Attributes:
+        moments: None for the saliency family.
+        saliency: Of frames.
+        presence: None where the model does not tell it, or nothing was asked in vain.
+    """
+
+    moments: ScoreQuality | None
+    saliency: ScoreQuality
+    presence: PresenceQuality | None
+
+
+def fit_calibration(evidence: Evidence) -> Calibration:
+    """The maps under which what was observed is likeliest.
+
+    Args:
+        evidence: Of a split that the model was not trained on.
+
+    Returns:
+        Maps that leave every ranking as it is; no presence where it does not beat chance by `CHANCE_ERRORS` standard
+        errors, or nothing was asked in vain.
+
+    Raises:
+        MetricError: If higher scores are not more often right, or all or none are.
+    """
+    moments = evidence.moments
+    return Calibration(
+        moments=None if moments is None else _fit_map(log_odds(moments.scores), moments.right, "moments"),
+        saliency=_fit_map(evidence.saliency.scores, evidence.saliency.right, "frames"),
+        presence=_fit_presence(evidence.present, evidence.absent) if len(evidence.absent) else None,
+    )
+
+
+def _fit_map(values: FloatArray, right: NDArray[np.bool_], what: str) -> ScoreMap:
+    (slope,), offset = fit_logistic(values[:, None], right)
+    if not slope > 0:
+        raise MetricError(
+            f"{what} of higher score are not more often right ({right.sum()} of {len(right)} are): the scores mean "
+            "nothing; train the model, or check that annotations and features belong together"
+        )
+    return ScoreMap(slope=float(slope), offset=offset)
+
+
+def _fit_presence(present: FloatArray, absent: FloatArray) -> PresenceMap | None:
+    is_present = np.arange(len(present) + len(absent)) < len(present)
+    (moment, saliency), offset = fit_logistic(np.concatenate([present, absent]), is_present, balanced=True)
+    fitted = PresenceMap(moment=float(moment), saliency=float(saliency), offset=offset, threshold=0)
+    there, not_there = fitted.apply(present), fitted.apply(absent)
+    # Standard error of the AUROC of scores that say nothing (Mann and Whitney, 1947).
+    error = sqrt((len(there) + len(not_there) + 1) / (12 * len(there) * len(not_there)))
+    if auroc(there, not_there) < 0.5 + CHANCE_ERRORS * error:
+        return None
+    return fitted.model_copy(update={"threshold": choose_threshold(there, not_there)})
+
+
+def choose_threshold(present: FloatArray, absent: FloatArray) -> float:
+    """The threshold that tells present from absent best, where each kind counts half (maximal balanced accuracy).
+
+    Args:
+        present: ``[n]``, presence of queries that have a moment.
+        absent: ``[m]``, of those that have none.
+
+    Returns:
+        Halfway between two values; of equally good ones the nearest to 0.5.
+
+    Example:
+        >>> choose_threshold(np.array([0.75, 0.5, 0.25]), np.array([0.375, 0.125]))
+        0.4375
+    """
+    values = np.unique(np.concatenate([[0.0, 1.0], present, absent]))
+    middle = (values[1:] + values[:-1]) / 2
+    kept = 1 - np.searchsorted(np.sort(present), middle) / len(present)
+    noticed = np.searchsorted(np.sort(absent), middle) / len(absent)
+    best = np.flatnonzero(np.isclose(kept + noticed, (kept + noticed).max(), rtol=0, atol=1e-12))
+    return float(middle[best[np.abs(middle[best] - 0.5).argmin()]])
+
+
+def measure_calibration(calibration: Calibration, evidence: Evidence) -> CalibrationQuality:
+    """How well a calibration describes what a model says; of other data than it was fitted to, if it is to be believed.
+
+    Raises:
+        MetricError: If there are no scores.
+    """
+    moments, saliency = evidence.moments, evidence.saliency
+    return CalibrationQuality(
+        None if moments is None else _compare(moments, calibration.calibrate_moments(moments.scores)),
+        _compare(saliency, calibration.saliency.apply(saliency.scores)),
+        None
+        if calibration.presence is None or not len(evidence.absent)
+        else _measure_presence(calibration.presence, evidence),
+    )
+
+
+def _compare(raw: Judged, calibrated: FloatArray) -> ScoreQuality:
+    before, after = (find_reliability(scores, raw.right) for scores in (raw.scores.clip(0, 1), calibrated))
+    return ScoreQuality(len(raw.right), before, after)
+
+
+def _measure_presence(presence: PresenceMap, evidence: Evidence) -> PresenceQuality:
+    there, not_there = presence.apply(evidence.present), presence.apply(evidence.absent)
+    is_present = np.arange(len(there) + len(not_there)) < len(there)
+    return PresenceQuality(
+        present=len(there),
+        absent=len(not_there),
+        auroc=auroc(there, not_there),
+        reliability=find_reliability(
+            np.concatenate([there, not_there]), is_present, np.where(is_present, 1 / len(there), 1 / len(not_there))
+        ),
+        noticed=float((not_there < presence.threshold).mean()),
+        kept=float((there >= presence.threshold).mean()),
+    )

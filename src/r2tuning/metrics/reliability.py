@@ -1,0 +1,90 @@
+"""Whether scores are what they say: probabilities, and higher where the answer is yes."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from r2tuning.errors import MetricError
+from r2tuning.intervals import FloatArray
+from r2tuning.types import Reliability
+
+BINS = 10
+"""Bins of equal width."""
+
+
+def find_reliability(
+    probabilities: FloatArray, outcomes: NDArray[np.bool_], weights: FloatArray | None = None
+) -> Reliability:
+    """How often what is said with some probability comes true.
+
+    Args:
+        probabilities: ``[n]``, in [0, 1].
+        outcomes: ``[n]``, what came true.
+        weights: ``[n]``, how much each counts, above 0; None for all the same.
+
+    Returns:
+        One point for each of `BINS` that is not empty, lowest first.
+
+    Raises:
+        MetricError: If there are none, their numbers differ, or one is no probability.
+
+    Example:
+        >>> points = find_reliability(np.array([0.125, 0.125, 1.0]), np.array([True, False, True]))
+        >>> points.predicted.tolist(), points.observed.tolist(), points.shares.round(2).tolist()
+        ([0.125, 1.0], [0.5, 1.0], [0.67, 0.33])
+    """
+    if len(probabilities) != len(outcomes) or not len(outcomes):
+        raise MetricError(f"{len(probabilities)} probabilities for {len(outcomes)} outcomes; give one each")
+    outside = ~((probabilities >= 0) & (probabilities <= 1))
+    if outside.any():
+        raise MetricError(f"{probabilities[outside][0]} is no probability; give values in [0, 1]")
+    counts = np.ones(len(outcomes)) if weights is None else weights
+    place = np.minimum((probabilities * BINS).astype(int), BINS - 1)
+    totals = np.bincount(place, counts)
+    filled = totals > 0
+    predicted, observed = (
+        np.bincount(place, counts * values)[filled] / totals[filled] for values in (probabilities, outcomes)
+    )
+    return Reliability(predicted, observed, totals[filled] / totals.sum())
+
+
+def expected_calibration_error(points: Reliability) -> float:
+    """How far probabilities are from what comes true, on average (Naeini et al., 2015; Guo et al., 2017).
+
+    Args:
+        points: As `find_reliability` gives them.
+
+    Returns:
+        In [0, 1]: |mean probability − share that came true| of each bin, weighted by how many fall into it.
+
+    Example:
+        >>> expected_calibration_error(find_reliability(np.array([0.75, 0.75]), np.array([True, False])))
+        0.25
+    """
+    return float(np.abs(points.predicted - points.observed) @ points.shares)
+
+
+def auroc(positive: FloatArray, negative: FloatArray) -> float:
+    """The chance that a positive scores higher than a negative, ties counting half; exact, by ranks (Mann and Whitney).
+
+    Args:
+        positive: ``[n]``.
+        negative: ``[m]``.
+
+    Returns:
+        In [0, 1]; 0.5 where the scores say nothing.
+
+    Raises:
+        MetricError: If one of them is empty.
+
+    Example:
+        >>> auroc(np.array([0.9, 0.5]), np.array([0.5, 0.1, 0.2]))
+        0.9166666666666666
+    """
+    if not len(positive) or not len(negative):
+        raise MetricError(f"{len(positive)} positives and {len(negative)} negatives; give at least one of each")
+    _, group, sizes = np.unique(np.concatenate([positive, negative]), return_inverse=True, return_counts=True)
+    ranks = np.cumsum(sizes) - (sizes - 1) / 2  # mean rank of equal values, from 1
+    won = ranks[group[: len(positive)]].sum() - len(positive) * (len(positive) + 1) / 2
+    return float(won / (len(positive) * len(negative)))

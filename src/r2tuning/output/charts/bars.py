@@ -1,0 +1,112 @@
+"""Mean and deviation of scores as bars: the cells of an ablation, a chart for each metric."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from r2tuning.output.charts.figure import BLUE, GREY, LIGHT, WIDTH, find_fonts, save_picture, wrap_text
+from r2tuning.output.text.labels import show_on_one_line
+
+_ROW, _GAP, _FOOT, _HEAD, _LABELS = 0.3, 0.35, 0.45, 0.75, 3.0  # inches
+_LABEL_CELLS, _TITLE_CELLS, _COLUMNS = 38, 80, 2
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A mean over several runs.
+
+    Attributes:
+        mean: Percent.
+        deviation: Standard deviation, percent; None for a single run.
+    """
+
+    mean: float
+    deviation: float | None
+
+
+@dataclass(frozen=True)
+class BarRow:
+    """What was measured under one setting.
+
+    Attributes:
+        label: The setting.
+        bars: By metric.
+    """
+
+    label: str
+    bars: Mapping[str, Bar]
+
+
+def plot_bars(title: str, rows: Sequence[BarRow], path: str | os.PathLike[str], *, force: bool = False) -> None:
+    """Draws a chart of lying bars for each metric, with a whisker of one standard deviation and the numbers beside.
+
+    Args:
+        title: Above the charts.
+        rows: At least one; the first is on top.
+        path: The file to write, ``.png``, ``.svg`` or ``.pdf``.
+        force: Whether an existing file may be replaced.
+
+    Raises:
+        OutputError: If the suffix is not one of `FORMATS` or the file cannot be written.
+        ValueError: If nothing was measured.
+    """
+    metrics = list(dict.fromkeys(metric for row in rows for metric in row.bars))
+    if not metrics:
+        raise ValueError("nothing was measured; give at least one row with a metric")
+    save_picture(lambda: _draw(title, rows, metrics), path, force=force)
+
+
+def _draw(title: str, rows: Sequence[BarRow], metrics: Sequence[str]) -> Figure:
+    columns = min(_COLUMNS, len(metrics))
+    lines = math.ceil(len(metrics) / columns)
+    chart = _ROW * len(rows)
+    height = _HEAD + lines * (chart + _GAP + _FOOT)
+    figure = Figure(figsize=(WIDTH, height), dpi=100)
+    FigureCanvasAgg(figure)
+    labels = [wrap_text(show_on_one_line(row.label), _LABEL_CELLS, 1) for row in rows]
+    title = wrap_text(show_on_one_line(title), _TITLE_CELLS, 1)
+    fonts = find_fonts(title + "".join(labels))
+    place: dict[str, Any] = {"x": 0.15 / WIDTH, "va": "top", "parse_math": False, "fontfamily": fonts}
+    figure.text(y=1 - 0.12 / height, s=title, fontsize=12, **place)
+    note = "Bars: mean; whiskers: one standard deviation over seeds. Axes do not start at 0."
+    figure.text(y=1 - 0.4 / height, s=note, fontsize=8, color=GREY, **place)
+    width = (WIDTH - _LABELS - 0.2) / columns
+    for index, metric in enumerate(metrics):
+        line, column = divmod(index, columns)
+        bottom = height - _HEAD - (line + 1) * (chart + _GAP) - line * _FOOT
+        left = _LABELS + column * width
+        axes = figure.add_axes((left / WIDTH, bottom / height, (width - 0.25) / WIDTH, chart / height))
+        _draw_chart(axes, metric, [row.bars.get(metric) for row in rows])
+        axes.set_yticks(range(len(rows)), labels if column == 0 else [""] * len(rows))
+        for text in axes.get_yticklabels():
+            text.set(fontsize=9, fontfamily=fonts, parse_math=False)
+    return figure
+
+
+def _draw_chart(axes: Any, metric: str, bars: Sequence[Bar | None]) -> None:
+    known = [(place, bar.mean, bar.deviation or 0.0) for place, bar in enumerate(bars) if bar is not None]
+    low = min(mean - deviation for _, mean, deviation in known)
+    high = max(mean + deviation for _, mean, deviation in known)
+    span = max(high - low, 1.0)
+    begin = max(0.0, low - 0.5 * span)
+    best = max(mean for _, mean, _ in known)
+    for place, mean, deviation in known:
+        axes.barh(place, mean - begin, 0.62, begin, color=BLUE, alpha=1.0 if mean == best else 0.55)
+        axes.errorbar(mean, place, xerr=deviation, color="black", capsize=3, linewidth=1.2)
+        text = f"{mean:.2f}" if not deviation else f"{mean:.2f} ± {deviation:.2f}"
+        axes.annotate(text, (mean + deviation, place), (5, 0), textcoords="offset points", va="center", fontsize=8)
+    axes.set_xlim(begin, high + 0.75 * (high - begin))
+    axes.set_ylim(len(bars) - 0.5, -0.5)
+    axes.set_title(f"{metric} (%)", fontsize=10, loc="left", parse_math=False)
+    axes.tick_params(axis="x", labelsize=8, length=3)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x", color=LIGHT, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)

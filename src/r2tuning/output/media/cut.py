@@ -1,0 +1,275 @@
+"""Spans of a video as files: cut out, copied without loss, or joined."""
+
+from __future__ import annotations
+
+import heapq
+import os
+import unicodedata
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import av
+from av.packet import Packet
+
+from r2tuning.errors import VideoError
+from r2tuning.files import write_whole
+from r2tuning.output.media.footage import Footage, Stretch
+from r2tuning.output.media.mp4 import write_stretches
+from r2tuning.output.media.sound import Sound, read_all_sound_packets, read_sound_packets
+from r2tuning.video.container import open_video, read_packets
+
+_LONGEST = 120  # bytes of the query's words; the whole name stays below the 255 that file systems allow
+_WORDS = "LMN"  # categories of letters, the marks that belong to them, and digits
+
+
+def name_clip(number: int, count: int, query: str, start: float, end: float) -> str:
+    """Names the clip of a moment after its query and times.
+
+    A number comes first: it keeps the clips in order, and names apart that differ in nothing else or would mean a
+    device to Windows. Of the query remain letters and digits of any script.
+
+    Args:
+        number: Number of the clip, from 1.
+        count: How many clips there are.
+        query: Any string.
+        start: Seconds.
+        end: Seconds.
+
+    Returns:
+        A file name without folder, NFC, shorter than 255 bytes in UTF-8.
+
+    Example:
+        >>> name_clip(1, 5, "The dog catches... the *frisbee*!", 12.34, 3718)
+        '01-the-dog-catches-the-frisbee-0m12.3s-1h01m58.0s.mp4'
+        >>> name_clip(7, 100, "???", 0, 1)
+        '007-moment-0m00.0s-0m01.0s.mp4'
+    """
+    kept = (c if unicodedata.category(c)[0] in _WORDS else " " for c in unicodedata.normalize("NFC", query.lower()))
+    words = "-".join("".join(kept).split()).encode()[:_LONGEST].decode(errors="ignore").strip("-")
+    digits = max(2, len(str(count)))
+    return f"{number:0{digits}d}-{words or 'moment'}-{_show(start)}-{_show(end)}.mp4"
+
+
+def _show(seconds: float) -> str:
+    minutes, tenths = divmod(round(max(float(seconds), 0.0) * 10), 600)
+    hours, minute = divmod(minutes, 60)
+    clock = f"{hours}h{minute:02d}" if hours else f"{minute}"
+    return f"{clock}m{tenths // 10:02d}.{tenths % 10}s"
+
+
+def copy_stretch(footage: Footage, stretch: Stretch, file: Path) -> None:
+    """Copies the packets of pictures and sound into an MP4 file; their timestamps keep them together.
+
+    Pictures needed by the last one are copied too, so that a few frames after the stretch may be shown.
+
+    Args:
+        footage: The video.
+        stretch: It begins with a key frame.
+        file: The file to write.
+
+    Raises:
+        VideoError: The video is stored in a way that MP4 does not allow, or none of its packets can be read.
+        OSError: The file cannot be written; or another of FFmpeg's errors.
+    """
+    path, begin = footage.info.path, stretch.begin * footage.time_base
+    with closing(_read_video(footage, stretch)) as video:
+        decoded = time_decoding([packet.pts for packet in video if packet.pts is not None])
+    with (
+        closing(_stamp(_read_video(footage, stretch), decoded)) as video,
+        closing(_read_sound(path, footage.sound, begin, stretch.end * footage.time_base)) as sound,
+    ):
+        starts = [next(video, None), next(sound, None)]
+        if starts[0] is None:
+            raise VideoError(f"{path}: none of these frames can be read; copy or download it again")
+        with av.open(str(file), "w", format="mp4", options={"movflags": "faststart"}) as container:
+            try:
+                outputs = {p.stream.index: container.add_stream_from_template(p.stream, True) for p in starts if p}
+            except ValueError as error:  # MP4 does not take the codec
+                raise VideoError(f"{path} cannot be copied ({error}); cut it exactly, without --fast") from None
+            pieces = [chain([first], rest) for first, rest in zip(starts, (video, sound), strict=True) if first]
+            for packet in heapq.merge(*pieces, key=_find_time):
+                shift = round(begin / packet.time_base)
+                packet.pts, packet.dts = (packet.pts or 0) - shift, (packet.dts or 0) - shift
+                packet.stream = outputs[packet.stream.index]
+                container.mux(packet)
+
+
+def time_decoding(shown: Sequence[int]) -> list[int]:
+    """Finds times for decoding, which files such as MKV do not store.
+
+    Args:
+        shown: When the packets of a stream are shown, in the order of decoding.
+
+    Returns:
+        Ascending times, none after the packet is shown and as late as that allows.
+
+    Example:
+        >>> time_decoding([0, 3, 1, 2, 4])
+        [-1, 0, 1, 2, 3]
+    """
+    ascending = sorted(shown)
+    ahead = max((time - own for time, own in zip(ascending, shown, strict=True)), default=0)
+    return [time - ahead for time in ascending]
+
+
+def _read_video(footage: Footage, stretch: Stretch) -> Generator[Packet[Any], None, None]:
+    with open_video(footage.info.path) as stream:
+        packets = footage.seek(stream, stretch.begin)
+        if packets is not None:
+            yield from _select(packets, stretch)
+            return
+    with open_video(footage.info.path) as stream:
+        yield from _select(read_packets(stream), stretch)
+
+
+def _select(packets: Iterator[Packet[Any]], stretch: Stretch) -> Iterator[Packet[Any]]:
+    """Yields the packets in file order from the one that begins the stretch to the last that holds a frame of it."""
+    missing = set(stretch.ticks.tolist())
+    begun = False
+    for packet in packets:
+        begun = begun or (packet.pts == stretch.begin and packet.is_keyframe)
+        # Pictures shown before their key frame need others that are left out.
+        if not begun or packet.pts is None or packet.pts < stretch.begin:
+            continue
+        missing.discard(packet.pts)
+        yield packet
+        if not missing:
+            return
+
+
+def _stamp(packets: Iterator[Packet[Any]], decoded: Sequence[int]) -> Generator[Packet[Any], None, None]:
+    for packet, time in zip(packets, decoded, strict=True):
+        packet.dts = time
+        yield packet
+
+
+def _read_sound(path: str, sound: Sound | None, begin: Fraction, end: Fraction) -> Generator[Packet[Any], None, None]:
+    if sound is None:
+        return
+    with open_video(path) as stream:
+        packets = read_sound_packets(stream, sound, begin)
+        if packets is not None:
+            yield from _between(packets, begin, end)
+            return
+    with open_video(path) as stream:
+        yield from _between(read_all_sound_packets(stream, sound), begin, end)
+
+
+def _between(packets: Iterator[Packet[Any]], begin: Fraction, end: Fraction) -> Iterator[Packet[Any]]:
+    for packet in packets:
+        if packet.pts is None:
+            continue
+        packet.dts = packet.pts
+        if _find_time(packet) >= end:
+            return
+        if _find_time(packet) >= begin:
+            yield packet
+
+
+def _find_time(packet: Packet[Any]) -> Fraction:
+    return (packet.dts or 0) * packet.time_base
+
+
+def cut(
+    video: str | Footage,
+    start: float,
+    end: float,
+    target: str | os.PathLike[str],
+    exact: bool = True,
+    *,
+    force: bool = False,
+) -> float:
+    """Cuts a span out of a video, with its sound, into an MP4 file; subtitles are left out.
+
+    Args:
+        video: The file; as :class:`Footage` where more than one span is cut, which spares reading it each time.
+        start: Seconds on the player's clock.
+        end: Seconds on the player's clock.
+        target: The file to write.
+        exact: Whether the clip holds the frames that come on in ``[start, end)`` and no other, encoded anew. Otherwise
+            what is stored is copied, which is fast and loses nothing, but begins at the key frame at or before
+            ``start`` and may end a few frames later.
+        force: Whether an existing file may be replaced.
+
+    Returns:
+        Where the clip really begins, in seconds on the player's clock of the video.
+
+    Raises:
+        OutputError: The file may not or cannot be written.
+        ValueError: The span does not end after it starts.
+        VideoError: The video cannot be read, shows nothing in the span, or cannot be copied into MP4.
+    """
+    footage = video if isinstance(video, Footage) else Footage(video)
+    stretch = footage.find(start, end)
+    with write_whole(target, force=force) as file:
+        if exact:
+            write_stretches(footage, [stretch], file)
+        else:
+            if not footage.stamped:
+                raise VideoError(
+                    f"{footage.info.path} does not say when its frames are shown; cut it exactly, without --fast"
+                )
+            stretch = footage.extend_to_key_frame(stretch)
+            copy_stretch(footage, stretch, file)
+    return footage.find_time(stretch.begin)
+
+
+def join(
+    video: str,
+    spans: Sequence[tuple[float, float]],
+    target: Path,
+    *,
+    force: bool,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Joins spans of a video in the order of time, frame by frame and with their sound, into one MP4 file.
+
+    Args:
+        video: The file.
+        spans: Start and end of each, in seconds on the player's clock; what several share is shown once.
+        target: The file to write.
+        force: Whether an existing file may be replaced.
+        progress: Called after each frame with how many are written and how many there will be.
+
+    Raises:
+        OutputError: The file may not or cannot be written.
+        ValueError: There are no spans, or one does not end after it starts.
+        VideoError: The video cannot be read, or shows nothing in one of the spans.
+    """
+    footage = Footage(video)
+    stretches = [footage.find(start, end) for start, end in merge_spans(spans)]
+    with write_whole(target, force=force) as file:
+        write_stretches(footage, stretches, file, progress)
+
+
+def merge_spans(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Brings spans into the order of time, and makes one of those that touch or overlap.
+
+    Args:
+        spans: Start and end of each.
+
+    Returns:
+        Spans with something between them.
+
+    Raises:
+        ValueError: There is no span, or one does not end after it starts.
+
+    Example:
+        >>> merge_spans([(8, 9), (1, 3), (2, 5), (5, 6)])
+        [(1, 6), (8, 9)]
+    """
+    merged: list[tuple[float, float]] = []
+    for start, end in sorted(spans):
+        if not start < end:
+            raise ValueError(f"a span must end after it starts, not run from {start} s to {end} s")
+        if merged and start <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(end, merged[-1][1])
+        else:
+            merged.append((start, end))
+    if not merged:
+        raise ValueError("there are no spans to join")
+    return merged

@@ -1,0 +1,219 @@
+"""A video that is cut: which of its frames are shown in a span, and those frames decoded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from itertools import chain
+from math import ceil, isfinite
+from typing import cast
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from r2tuning.errors import VideoError
+from r2tuning.output.media.sound import Sound, find_sound
+from r2tuning.video.container import decode_frames, open_video, read_packets
+from r2tuning.video.probe import survey
+
+# Seconds. People and JSON write times in milliseconds: 0.292 means the frame shown at 0.29196.
+_TOLERANCE = Fraction(1, 2000)
+# Seconds. Where nothing new is shown for as long, the frame that is on the screen already belongs to the span; and a
+# frame that stays no longer is not shortened at the end of it.
+_STILL = Fraction(1, 4)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """What a video shows in a span, in ticks of its stream.
+
+    Attributes:
+        ticks: int64 ``[n]``, n ≥ 1, when each frame comes on; the first may do so before ``begin``.
+        begin: When the stretch begins.
+        end: When it ends.
+    """
+
+    ticks: np.ndarray
+    begin: int
+    end: int
+
+
+class Footage:
+    """A video file, read once and then cut as often as needed.
+
+    Attributes:
+        info: Facts about the file.
+        time_base: Seconds per tick.
+        sound: Its sound; None where it has none that can be decoded.
+        aspect: Width of a stored pixel over its height.
+
+    Args:
+        video: The file.
+
+    Raises:
+        VideoError: The file cannot be read, is not a video, or none of its frames can be decoded.
+    """
+
+    def __init__(self, video: str | os.PathLike[str]) -> None:
+        known = survey(video)
+        self.info = known.info
+        self.time_base = known.timeline.time_base
+        self._timeline, self._index = known.timeline, known.index
+        self._origin = int(self._timeline.ticks[0]) * self.time_base - Fraction(self.info.start)
+        with open_video(video) as stream:
+            self.sound: Sound | None = find_sound(stream)
+            self.aspect = stream.sample_aspect_ratio or Fraction(1)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Width and height as a player shows it: upright, with square pixels."""
+        if self.info.rotation in (0, 180):
+            return max(1, round(self.info.width * self.aspect)), self.info.height
+        return self.info.width, max(1, round(self.info.height * self.aspect))
+
+    @property
+    def stamped(self) -> bool:
+        """Whether the file says when each frame is shown."""
+        return self._timeline.stamped
+
+    def find(self, start: float, end: float) -> Stretch:
+        """Finds the frames that come on in ``[start, end)``.
+
+        Where nothing new comes on for a while, as in recorded slides, the frame on the screen at ``start`` counts too.
+        The last frame keeps its length, unless it stays on the screen well beyond ``end``.
+
+        Args:
+            start: Seconds on the player's clock.
+            end: Seconds on the player's clock.
+
+        Returns:
+            The stretch, at least one frame long.
+
+        Raises:
+            ValueError: The span does not end after it starts.
+            VideoError: The video shows nothing in the span.
+        """
+        if not (isfinite(start) and isfinite(end) and start < end):
+            raise ValueError(f"a span must end after it starts, not run from {start} s to {end} s")
+        ticks, last_end = self._timeline.ticks, self._timeline.end
+        begin, stop = max(self._find_tick(start), int(ticks[0])), self._find_tick(end)
+        if (last_end - begin) * self.time_base <= 2 * _TOLERANCE or stop <= ticks[0]:
+            raise VideoError(
+                f"{self.info.path} shows nothing from {start:.3f} s to {end:.3f} s; "
+                f"it runs from {self.info.start:.3f} s to {self.info.start + self.info.duration:.3f} s"
+            )
+        first, after = (int(place) for place in np.searchsorted(ticks, [begin, stop]))
+        if first >= after or (int(ticks[first]) - begin) * self.time_base > _STILL:
+            first -= 1
+            after = max(after, first + 1)
+            begin = max(begin, self._find_tick(start, Fraction(0)))
+        else:
+            begin = int(ticks[first])
+        following = int(ticks[after]) if after < len(ticks) else last_end
+        whole = max(int(ticks[after - 1]), begin) + ceil(_STILL / self.time_base)
+        return Stretch(ticks[first:after], begin, min(following, max(self._find_tick(end, Fraction(0)), whole)))
+
+    def find_shown(self, time: float) -> int:
+        """The tick of the frame that is on the screen at a time in seconds, or of the one nearest to it."""
+        place = int(np.searchsorted(self._timeline.ticks, self._find_tick(time + float(2 * _TOLERANCE)))) - 1
+        return int(self._timeline.ticks[max(place, 0)])
+
+    def find_time(self, tick: int) -> float:
+        """When a tick is, in seconds on the player's clock."""
+        return float(tick * self.time_base - self._origin)
+
+    def extend_to_key_frame(self, stretch: Stretch) -> Stretch:
+        """The stretch with what comes before it from the last key frame on."""
+        ticks, first, last = self._timeline.ticks, int(stretch.ticks[0]), int(stretch.ticks[-1])
+        entries = self._entries[self._entries <= first]
+        begin = int(entries[-1]) if len(entries) else int(ticks[0])
+        return Stretch(ticks[(ticks >= begin) & (ticks <= last)], begin, stretch.end)
+
+    def read_frames(self, ticks: np.ndarray) -> Generator[tuple[int, VideoFrame], None, None]:
+        """Decodes frames, and skips to the key frame before each where something is left out between them.
+
+        Args:
+            ticks: int64 ``[n]``, n ≥ 1, ascending, when the frames come on.
+
+        Yields:
+            Tick and frame, as stored: not turned. Damaged frames are missing.
+
+        Raises:
+            VideoError: The file cannot be read any more.
+        """
+        places = np.searchsorted(self._timeline.ticks, ticks)
+        entries = np.searchsorted(self._timeline.ticks, self._entries)
+        own = np.searchsorted(entries, places, side="right") - 1
+        begins = np.where(own >= 0, entries[own] if len(entries) else 0, 0)
+        for run in np.split(ticks, np.flatnonzero(begins[1:] > places[:-1] + 1) + 1):
+            yield from self._read_run(run)
+
+    def seek(self, stream: VideoStream, tick: int) -> Iterator[Packet[VideoStream]] | None:
+        """Goes to a key frame from which the frame at ``tick`` can be decoded.
+
+        Args:
+            stream: The video's stream, opened anew.
+            tick: When the frame comes on.
+
+        Returns:
+            The packets from that key frame on; None where only reading from the beginning leads there for certain.
+        """
+        entries = self._entries[self._entries <= tick]
+        if not self.stamped or tick == self._timeline.ticks[0]:
+            return None
+        back = 1 if self._index is not None else 2  # a key frame of unknown kind may need a while to become clear
+        while back <= len(entries):
+            entry = int(entries[-back])
+            try:
+                cast(InputContainer, stream.container).seek(entry, stream=stream)
+            except av.FFmpegError:
+                return None
+            packets = read_packets(stream)
+            first = next((packet for packet in packets if packet.is_keyframe and packet.pts is not None), None)
+            # Some formats go to the nearest place that they know, which may be too late.
+            if first is not None and first.pts is not None and first.pts <= entry:
+                return chain([first], packets)
+            back *= 2
+        return None
+
+    @cached_property
+    def _entries(self) -> np.ndarray:
+        """int64 ``[k]``, ascending, when frames come on from which decoding can begin."""
+        if self._index is None:
+            return np.sort(self._timeline.key_ticks)
+        return np.sort(self._index.ticks[self._index.entries])
+
+    def _find_tick(self, seconds: float, tolerance: Fraction = _TOLERANCE) -> int:
+        return ceil((Fraction(seconds) - tolerance + self._origin) / self.time_base)
+
+    def _read_run(self, ticks: np.ndarray) -> Iterator[tuple[int, VideoFrame]]:
+        with open_video(self.info.path) as stream:
+            packets = self.seek(stream, int(ticks[0]))
+            if packets is not None:
+                yield from self._decode(stream, packets, ticks)
+                return
+        with open_video(self.info.path) as stream:
+            yield from self._decode(stream, read_packets(stream), ticks)
+
+    def _decode(
+        self, stream: VideoStream, packets: Iterable[Packet[VideoStream]], ticks: np.ndarray
+    ) -> Iterator[tuple[int, VideoFrame]]:
+        stream.thread_type = "AUTO"
+        last: int | None = None
+        wanted = set(ticks.tolist())
+        turns = self._timeline.ticks
+        for number, frame in enumerate(decode_frames(stream, packets)):
+            tick = frame.pts if self.stamped else int(turns[min(number, len(turns) - 1)])
+            # Behind damage, decoders may give frames out of order.
+            if tick is not None and tick in wanted and (last is None or tick > last):
+                yield tick, frame
+                last = tick
+            if tick is not None and tick >= ticks[-1]:
+                return

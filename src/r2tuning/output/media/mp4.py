@@ -1,0 +1,246 @@
+"""Decoded frames brought into the form that H.264 players expect."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import cast
+
+import av
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.codec.context import Flags
+from av.container import OutputContainer
+from av.filter import Graph
+from av.sidedata.sidedata import SideData
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from r2tuning.errors import OutputError, VideoError, VideoWarning
+from r2tuning.output.media.footage import Footage, Stretch
+from r2tuning.output.media.sound import read_samples
+
+_BITS_PER_PIXEL = 0.2  # for encoders that have to be told; x264 is told a quality
+_SOUND_BITS = 96_000  # per second and channel
+_FADE = 0.005  # seconds in which sound comes and goes, because a jump is heard as a click
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A video encoder, of those that FFmpeg may have been built with.
+
+    Attributes:
+        name: FFmpeg's name.
+        options: Its own options.
+        finest: Seconds; shorter ticks than these it refuses.
+    """
+
+    name: str
+    options: dict[str, str]
+    finest: Fraction = Fraction(0)
+
+
+ENCODERS = (
+    Encoder("libx264", {"preset": "veryfast", "crf": "18"}),
+    Encoder("libopenh264", {}),
+    Encoder("mpeg4", {}, Fraction(1, 60000)),
+)
+"""Best first. Every FFmpeg has the last one, whose files are larger."""
+
+
+def write_stretches(
+    footage: Footage, stretches: Sequence[Stretch], file: Path, progress: Callable[[int, int], None] | None = None
+) -> None:
+    """Encodes stretches one after the other.
+
+    Pictures keep the distances of their timestamps, and sound is placed by the sample beside them: neither drifts,
+    however many stretches there are. A turned picture stays turned by a note in the file. An odd width or height
+    loses its last column or row; pictures of more than 8 bits are rounded to 8.
+
+    Args:
+        footage: The video.
+        stretches: In the order to be shown, at least one.
+        file: The file to write.
+        progress: Called after each frame with how many are written and how many there will be.
+
+    Raises:
+        OutputError: This FFmpeg has no encoder for MP4.
+        VideoError: None of the frames can be decoded.
+        OSError: The file cannot be written; or another of FFmpeg's errors.
+    """
+    expected = sum(len(stretch.ticks) for stretch in stretches)
+    with av.open(str(file), "w", format="mp4", options={"movflags": "faststart"}) as container:
+        writer = _Writer(container, footage, lambda written: progress(written, expected) if progress else None)
+        for stretch in stretches:
+            writer.add(stretch)
+        writer.finish()
+    if writer.written < expected:
+        warnings.warn(
+            f"{footage.info.path} is damaged: {expected - writer.written} of {expected} frames cannot be decoded; "
+            f"the frames before them stay on the screen",
+            VideoWarning,
+            stacklevel=4,
+        )
+
+
+class _Writer:
+    """Encodes into an open container; pictures and sound in turn, as files have them."""
+
+    def __init__(self, container: OutputContainer, footage: Footage, progress: Callable[[int], None]) -> None:
+        self.written = 0
+        self._container, self._footage, self._progress = container, footage, progress
+        self._encoder = _find_encoder()
+        self._time_base = max(footage.time_base, self._encoder.finest)
+        self._length = Fraction(0)  # seconds of the stretches that are done
+        self._samples = 0
+        self._video: VideoStream | None = None
+        self._fitter: FrameFitter | None = None
+        self._audio = None
+        if footage.sound is not None:
+            self._audio = container.add_stream(
+                "aac", rate=footage.sound.rate, layout="mono" if footage.sound.channels == 1 else "stereo"
+            )
+            self._audio.bit_rate = _SOUND_BITS * footage.sound.channels
+
+    def add(self, stretch: Stretch) -> None:
+        """Encodes a stretch after those before it."""
+        base, find_time = self._footage.time_base, self._footage.find_time
+        shown = np.maximum(stretch.ticks, stretch.begin)
+        lengths = dict(zip(stretch.ticks.tolist(), np.diff([*shown, stretch.end]).tolist(), strict=True))
+        after = self._length + (stretch.end - stretch.begin) * base
+        with closing(self._read_sound(stretch.begin * base, after)) as sound:
+            with closing(self._footage.read_frames(stretch.ticks)) as frames:
+                number = -1
+                for number, (tick, frame) in enumerate(frames):
+                    # Were the first frame damaged, the next would stand in for it, not a hole.
+                    since = max(tick, stretch.begin) - stretch.begin if number else 0
+                    time = self._length + since * base
+                    self._write_frame(frame, time, lengths[tick] * base)
+                    self._write_sound(sound, time)
+                if number < 0:
+                    raise VideoError(
+                        f"{self._footage.info.path} is damaged: nothing can be decoded from "
+                        f"{find_time(stretch.begin):.3f} s to {find_time(stretch.end):.3f} s; "
+                        f"copy or download it again"
+                    )
+            self._write_sound(sound, after)
+        self._length = after
+
+    def finish(self) -> None:
+        """Encodes what the encoders still hold back."""
+        for stream in (self._video, self._audio):
+            if stream is not None:
+                self._container.mux(stream.encode(None))
+
+    def _write_frame(self, stored: VideoFrame, time: Fraction, length: Fraction) -> None:
+        if self._video is None or self._fitter is None:
+            self._fitter = FrameFitter(stored.width, stored.height)
+        frame = self._fitter.fit(stored)
+        if self._video is None:
+            self._video = self._add_video(stored, frame)
+        frame.time_base = self._time_base
+        frame.pts, frame.duration = round(time / self._time_base), max(1, round(length / self._time_base))
+        frame.pict_type = 0  # where key frames go is for the encoder to say
+        self._container.mux(self._video.encode(frame))
+        self.written += 1
+        self._progress(self.written)
+
+    def _add_video(self, stored: VideoFrame, fitted: VideoFrame) -> VideoStream:
+        rate = self._footage.info.frame_rate.limit_denominator(1001)
+        stream = self._container.add_stream(self._encoder.name, rate=rate or 1, options=self._encoder.options)
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height, stream.pix_fmt = fitted.width, fitted.height, fitted.format.name
+        context = stream.codec_context
+        context.time_base = self._time_base
+        context.flags |= Flags.frame_duration
+        context.max_b_frames = 0  # with frames out of order, MP4 cannot say how long the last one lasts
+        context.sample_aspect_ratio = self._footage.aspect
+        context.color_range, context.colorspace = fitted.color_range, fitted.colorspace
+        context.color_primaries, context.color_trc = fitted.color_primaries, fitted.color_trc
+        if self._encoder.name != "libx264":
+            stream.bit_rate = int(fitted.width * fitted.height * rate * _BITS_PER_PIXEL) + 100_000
+        matrix = stored.side_data.get("DISPLAYMATRIX")
+        if isinstance(matrix, SideData):
+            stream.set_display_matrix(struct.unpack("=9i", bytes(matrix)))
+        return stream
+
+    def _read_sound(self, begin: Fraction, after: Fraction) -> Generator[np.ndarray, None, None]:
+        """Yields the samples of a stretch up to the second ``after`` of the output, faded at both ends."""
+        sound = self._footage.sound
+        if sound is None:
+            return
+        count = round(after * sound.rate) - self._samples
+        ramp = max(1.0, min(_FADE * sound.rate, count / 2))
+        done = 0
+        for block in read_samples(self._footage.info.path, sound, begin, count):
+            place = np.arange(done, done + block.shape[1])
+            gain = np.clip(np.minimum(place + 0.5, count - place - 0.5) / ramp, 0, 1).astype(np.float32)
+            yield block * gain
+            done += block.shape[1]
+
+    def _write_sound(self, blocks: Iterator[np.ndarray], until: Fraction) -> None:
+        sound, audio = self._footage.sound, self._audio
+        while sound is not None and audio is not None and self._samples < round(until * sound.rate):
+            block = next(blocks)
+            frame = AudioFrame.from_ndarray(np.ascontiguousarray(block), "fltp", audio.layout.name)
+            frame.sample_rate, frame.time_base, frame.pts = sound.rate, Fraction(1, sound.rate), self._samples
+            self._samples += block.shape[1]
+            self._container.mux(audio.encode(frame))
+
+
+def _find_encoder() -> Encoder:
+    for encoder in ENCODERS:
+        try:
+            av.Codec(encoder.name, "w")
+        except av.codec.codec.UnknownCodecError:
+            continue
+        return encoder
+    raise OutputError("this FFmpeg has no video encoder for MP4: install PyAV from PyPI (pip install av)")
+
+
+_FORMAT = "yuv420p"  # 8 bits, colour in half the lines and columns: the only one that plays everywhere
+
+
+class FrameFitter:
+    """Brings frames to one even size and to 8 bits.
+
+    Args:
+        width: Pixels of the frames; others, which a recording may change to midway, are scaled to that.
+        height: Pixels.
+    """
+
+    def __init__(self, width: int, height: int) -> None:
+        self._width, self._height = width, height
+        self._shape: tuple[int, int, str] | None = None
+        self._graph: Graph | None = None
+
+    def fit(self, frame: VideoFrame) -> VideoFrame:
+        """Returns the frame with the last column or row of an odd size cut off; itself where nothing is to be done."""
+        shape = frame.width, frame.height, frame.format.name
+        even = self._width // 2 * 2, self._height // 2 * 2
+        if shape == (*even, _FORMAT):
+            return frame
+        if self._graph is None or shape != self._shape:
+            self._graph, self._shape = self._make_graph(frame), shape
+        self._graph.push(frame)
+        return cast(VideoFrame, self._graph.pull())
+
+    def _make_graph(self, frame: VideoFrame) -> Graph:
+        graph = Graph()
+        nodes = [
+            graph.add_buffer(
+                width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1)
+            )
+        ]
+        if (frame.width, frame.height) != (self._width, self._height):
+            nodes.append(graph.add("scale", f"{self._width}:{self._height}"))
+        nodes.append(graph.add("crop", "trunc(iw/2)*2:trunc(ih/2)*2:0:0"))
+        nodes.append(graph.add("format", _FORMAT))
+        graph.link_nodes(*nodes, graph.add("buffersink"))
+        graph.configure()
+        return graph

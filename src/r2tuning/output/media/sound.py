@@ -1,0 +1,163 @@
+"""The sound of a video: exactly the samples that are heard in a stretch of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain
+from typing import Any, cast
+
+import av
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from r2tuning.video.container import decode_frames, open_video, read_packets
+
+# Rates of AAC, hertz. Sound of another rate is resampled.
+_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+_USUAL_RATE = 48000
+# Seconds. Decoders of sound need a little of what comes before.
+_LEAD = 1
+# Seconds by which timestamps, which are rounded, may differ from the count of samples before that is set right.
+_SLACK = Fraction(1, 50)
+
+
+@dataclass(frozen=True)
+class Sound:
+    """The sound that a player would play with a video.
+
+    Attributes:
+        index: Number of the stream in the file.
+        rate: Samples per second as they are read; the file's own unless AAC does not have that.
+        channels: 1, or 2 where the file has more than one.
+    """
+
+    index: int
+    rate: int
+    channels: int
+
+
+def find_sound(stream: VideoStream) -> Sound | None:
+    """Finds the sound that belongs to an open video stream: the default one, else the one FFmpeg finds best."""
+    container = stream.container
+    streams = [s for s in container.streams.audio if s.codec_context is not None and s.codec_context.sample_rate]
+    best = container.streams.best("audio", related=stream)
+    order = [s for s in streams if s.disposition & Disposition.default] + [s for s in streams if s is best] + streams
+    if not order:
+        return None
+    context = order[0].codec_context
+    rate = context.sample_rate if context.sample_rate in _RATES else _USUAL_RATE
+    return Sound(order[0].index, rate, min(context.channels, 2) or 1)
+
+
+def read_samples(path: str, sound: Sound, begin: Fraction, samples: int) -> Iterator[np.ndarray]:
+    """Decodes sound; where the file has none, there is silence.
+
+    Args:
+        path: The file.
+        sound: Its sound.
+        begin: Stored time of the first sample, in seconds.
+        samples: How many samples of each channel to read.
+
+    Yields:
+        float32 ``[channels, n]``, that many samples together.
+
+    Raises:
+        VideoError: The file cannot be read any more.
+    """
+    done = 0
+    due: int | None = None  # where the next block belongs if it follows the one before
+    for time, block in _read_blocks(path, sound, begin):
+        place = round((time - begin) * sound.rate) if time is not None else due or 0
+        if due is not None and abs(place - due) <= _SLACK * sound.rate:
+            place = due
+        due = place + block.shape[1]
+        while done < min(place, samples):
+            yield _silence(sound, min(place, samples) - done)
+            done = min(place, samples, done + sound.rate)
+        piece = block[:, max(done - place, 0) : max(samples - place, 0)]
+        if piece.shape[1]:
+            yield piece
+            done += piece.shape[1]
+        if done >= samples:
+            return
+    while done < samples:
+        yield _silence(sound, samples - done)
+        done = min(samples, done + sound.rate)
+
+
+def read_sound_packets(stream: VideoStream, sound: Sound, begin: Fraction) -> Iterator[Packet[AudioStream]] | None:
+    """Goes to a place in the sound a little before ``begin``.
+
+    Args:
+        stream: The video's stream, opened anew.
+        sound: Its sound.
+        begin: Stored time in seconds.
+
+    Returns:
+        Packets from there on; None where only reading from the beginning leads there for certain.
+    """
+    audio = _stream_of(stream, sound)
+    start = (audio.start_time or 0) * _time_base(audio)
+    if begin - _LEAD <= start:
+        return read_all_sound_packets(stream, sound)
+    try:
+        target = int((begin - _LEAD) / _time_base(audio))
+        cast(InputContainer, stream.container).seek(target, stream=audio)
+    except av.FFmpegError:
+        return None
+    packets = read_all_sound_packets(stream, sound)
+    first = next(packets, None)
+    if first is None or first.pts is None or first.pts * _time_base(audio) > begin - Fraction(_LEAD, 2):
+        return None
+    return chain([first], packets)
+
+
+def read_all_sound_packets(stream: VideoStream, sound: Sound) -> Iterator[Packet[AudioStream]]:
+    """Reads the packets of the sound from where the file of the open video stream has been read to."""
+    return cast("Iterator[Packet[AudioStream]]", read_packets(cast(Any, _stream_of(stream, sound))))
+
+
+def _read_blocks(path: str, sound: Sound, begin: Fraction) -> Iterator[tuple[Fraction | None, np.ndarray]]:
+    with open_video(path) as stream:
+        packets = read_sound_packets(stream, sound, begin)
+        if packets is not None:
+            yield from _decode(stream, sound, packets)
+            return
+    with open_video(path) as stream:
+        yield from _decode(stream, sound, read_all_sound_packets(stream, sound))
+
+
+def _decode(
+    stream: VideoStream, sound: Sound, packets: Iterator[Packet[AudioStream]]
+) -> Iterator[tuple[Fraction | None, np.ndarray]]:
+    audio = _stream_of(stream, sound)
+    shape: tuple[str, str, int] | None = None
+    resampler: AudioResampler | None = None
+    for frame in chain(cast("Iterator[AudioFrame]", decode_frames(cast(Any, audio), cast(Any, packets))), (None,)):
+        if frame is not None and shape != (frame.format.name, frame.layout.name, frame.sample_rate):
+            shape = frame.format.name, frame.layout.name, frame.sample_rate
+            resampler = AudioResampler("fltp", "mono" if sound.channels == 1 else "stereo", sound.rate)
+        for block in resampler.resample(frame) if resampler is not None else ():
+            if block is not None:  # what needs no resampling is handed through, the end too
+                time = None if block.pts is None or block.time_base is None else block.pts * block.time_base
+                yield time, cast(np.ndarray, block.to_ndarray())
+
+
+def _stream_of(stream: VideoStream, sound: Sound) -> AudioStream:
+    return cast(AudioStream, stream.container.streams[sound.index])
+
+
+def _time_base(audio: AudioStream) -> Fraction:
+    return audio.time_base or Fraction(1, audio.rate)
+
+
+def _silence(sound: Sound, samples: int) -> np.ndarray:
+    return np.zeros((sound.channels, min(samples, sound.rate)), np.float32)

@@ -1,0 +1,184 @@
+"""Groundings as one HTML page, to look at in a browser without a server or a network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import mimetypes
+import os
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+from urllib.parse import quote
+
+from r2tuning.errors import OutputError
+from r2tuning.files import check_target, write_atomically
+from r2tuning.output.registry import Format, write_format
+from r2tuning.output.text.labels import show_on_one_line
+from r2tuning.output.text.terminal import describe_presence, list_notes
+from r2tuning.results import Grounding
+
+MAX_EMBEDDED = 20_000_000
+"""Bytes of a video that a page may hold: as text they grow by a third, and Firefox takes no more than 32 MiB."""
+
+_OFFERED: tuple[tuple[Format, str], ...] = (
+    ("json", "application/json"),  # first: the page reads its answers from it
+    ("csv", "text/csv"),
+    ("srt", "application/x-subrip"),
+)
+"""Formats to download, and their media types."""
+
+_ASSETS = files("r2tuning") / "assets" / "report"
+
+
+def check_report_target(path: str | os.PathLike[str], video: str, *, embed: bool, force: bool) -> None:
+    """Checks, before a long computation, that a page can be written.
+
+    Args:
+        path: The file to be written.
+        video: The video that it is to show.
+        embed: Whether the page is to hold the video itself.
+        force: Whether an existing file may be replaced.
+
+    Raises:
+        OutputError: If its name does not end in .html, it may not be written, or the video cannot be embedded.
+    """
+    if Path(path).suffix.lower() not in (".html", ".htm"):
+        raise OutputError(f"{path} does not end in .html, by which browsers know a page: name it so")
+    check_target(path, force=force)
+    if embed:
+        try:
+            size = Path(video).stat().st_size
+        except OSError as error:
+            raise _not_embedded(video, error) from None
+        if size > MAX_EMBEDDED:
+            limit = f"{MAX_EMBEDDED // 10**6} MB"
+            raise OutputError(f"{video} has {size / 1e6:.1f} MB, and a page holds up to {limit}: leave --embed away")
+
+
+def write_report(
+    results: Sequence[Grounding],
+    path: str | os.PathLike[str],
+    *,
+    embed: bool = False,
+    top: int = 5,
+    force: bool = False,
+) -> None:
+    """Writes the page: the player, and for each query a timeline to click on, the moments, and what limits them.
+
+    Args:
+        results: One or more groundings of one video.
+        path: The file to write.
+        embed: Whether the page holds the video itself; otherwise it links to the file by a relative path.
+        top: Most peaks of saliency to show for an answer without moments.
+        force: Whether an existing file may be replaced.
+
+    Raises:
+        OutputError: If the file cannot be written, the video cannot be embedded, or a result is not finite.
+        ValueError: If ``results`` are none, or of several videos.
+    """
+    if len({result.video for result in results}) != 1:
+        raise ValueError("a report shows answers about one video, at least one")
+    video, folder = results[0].video, Path(path).parent
+    check_report_target(path, video, embed=embed, force=force)
+    style, script = (_ASSETS.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    page = Template(_ASSETS.joinpath("page.html").read_text(encoding="utf-8")).substitute(
+        policy=_write_policy(style, script, media="data:" if embed else "'self' file:"),
+        title=html.escape(show_on_one_line(Path(video).name)),
+        source=_embed(video) if embed else link_file(video, folder),
+        style=style,
+        script=script,
+        data=_escape(
+            {
+                "link": None if embed else show_on_one_line(_relate(video, folder)),
+                "files": [_offer(results, Path(path).stem, *kind) for kind in _OFFERED],
+                "answers": [_add_to_answer(result, top) for result in results],
+            }
+        ),
+    )
+    write_atomically(path, page, force=force)
+
+
+def link_file(path: str, folder: Path) -> str:
+    """The address by which a page in a folder reaches a file.
+
+    Args:
+        path: The file; it need not exist.
+        folder: Where the page lies.
+
+    Returns:
+        A relative URL, or one that begins with ``file:`` where the file is on another drive; ASCII, without quotes.
+
+    Examples:
+        >>> link_file("videos/50% off? #1.mp4", Path("pages"))
+        '../videos/50%25%20off%3F%20%231.mp4'
+    """
+    relative = _relate(path, folder)
+    if Path(relative).is_absolute():
+        return Path(relative).as_uri()
+    return quote(os.fsencode(Path(relative).as_posix()))  # bytes, since names need not be UTF-8
+
+
+def _relate(path: str, folder: Path) -> str:
+    try:
+        # Links are not followed: a browser does not follow them either.
+        return os.path.relpath(path, folder)
+    except ValueError:  # another drive
+        return str(Path(path).absolute())
+
+
+def _embed(video: str) -> str:
+    kind = mimetypes.guess_type(f"video{Path(video).suffix}")[0] or "application/octet-stream"
+    try:
+        content = Path(video).read_bytes()
+    except OSError as error:
+        raise _not_embedded(video, error) from None
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _not_embedded(video: str, error: OSError) -> OutputError:
+    return OutputError(f"{video} cannot be embedded ({error.strerror}): put it there, or leave --embed away")
+
+
+def _write_policy(style: str, script: str, media: str) -> str:
+    """What the page may load and run: its own style and script, known by hash, and the video."""
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
+    return "; ".join(
+        (
+            "default-src 'none'",
+            f"style-src 'sha256-{hashes[0]}'",
+            f"script-src 'sha256-{hashes[1]}'",
+            f"media-src {media}",
+            "img-src data:",  # the icon
+            "base-uri 'none'",
+            "form-action 'none'",
+            "require-trusted-types-for 'script'",
+            "trusted-types 'none'",
+        )
+    )
+
+
+def _escape(data: dict[str, Any]) -> str:
+    # In a script element, only < can begin what ends it or hides its end.
+    return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _offer(results: Sequence[Grounding], stem: str, form: Format, kind: str) -> dict[str, str]:
+    return {"name": f"{show_on_one_line(stem)}.{form}", "type": kind, "text": write_format(results, form)}
+
+
+def _add_to_answer(result: Grounding, top: int) -> dict[str, Any]:
+    """What the page says of an answer beside what its JSON holds."""
+    peaks = [] if result.moments else result.highlights(top)
+    notes = list_notes(result)
+    if result.present is False:
+        # First: the page shows it as the verdict that it is.
+        notes.insert(0, f"Probably not in this video ({describe_presence(result)}).")
+    if not result.moments:
+        shown = "these are the highest peaks of its saliency" if peaks else "and its saliency is nowhere above 0"
+        notes.append(f"No moments for this query, {shown}.")
+    return {"notes": notes, "peaks": [vars(peak) for peak in peaks]}

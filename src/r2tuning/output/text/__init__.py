@@ -1,0 +1,1 @@
+"""Results as text: for terminals, other programs, players and editing programs."""

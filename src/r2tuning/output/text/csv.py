@@ -1,0 +1,39 @@
+"""Moments as CSV, for spreadsheets and as a table to train from."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+
+from r2tuning.results import Grounding
+
+COLUMNS = ("video", "start", "end", "query", "rank", "score")
+"""The first four are those of a table of own data, which `r2tuning train own` reads."""
+
+
+def to_csv(results: Sequence[Grounding]) -> str:
+    r"""Writes a row for each moment (RFC 4180), best first for each query, under a row of `COLUMNS`.
+
+    Times are a player's, in seconds with 3 decimals. Line breaks in a query stay; control characters, which
+    spreadsheets refuse, and halves of characters become ``U+FFFD``.
+
+    Args:
+        results: Groundings, of one or several videos.
+
+    Returns:
+        The rows, each with its line break ``\r\n``.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(COLUMNS)
+    for result in results:
+        for rank, moment in enumerate(result.moments, start=1):
+            times = f"{moment.start:.3f}", f"{moment.end:.3f}"
+            writer.writerow([_clean(result.video), *times, _clean(result.query), rank, f"{moment.score:.6f}"])
+    return text.getvalue()
+
+
+def _clean(text: str) -> str:
+    return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text)

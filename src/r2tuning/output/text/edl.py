@@ -1,0 +1,69 @@
+"""Moments as an edit decision list, CMX 3600, which nearly every editing program reads."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+from r2tuning.output.text.edits import Source
+from r2tuning.results import Grounding
+from r2tuning.types import VideoInfo
+
+_COLUMNS = 80  # of a line of the format
+
+
+def to_edl(results: Sequence[Grounding], video: VideoInfo) -> str:
+    """Writes the moments as cuts that follow each other: query after query, best first.
+
+    Source timecode counts from the first frame of the video, which is 00:00:00:00; record timecode begins at
+    01:00:00:00, as is the custom. Timecode is non-drop at every rate: it counts frames, so that nothing drifts, and at
+    29.97 and 59.94 frames per second shows 3.6 s less after an hour than a clock. The format has no place for the
+    rate: the editing program takes it from the video, or asks. Hours go on above 24.
+
+    Lines are ASCII and at most 80 characters long: letters lose their accents, other characters become ``?``, and long
+    queries and names are cut.
+
+    Args:
+        results: Groundings of one video.
+        video: Facts about it.
+    """
+    source = Source.of(video)
+    rate = round(source.rate)  # the frames of a second of timecode
+    lines = [_line("TITLE: ", source.name), "FCM: NON-DROP FRAME"]
+    channels = "B" if video.has_audio else "V"  # both, or video only
+    position = 3600 * rate
+    cuts = [cut for result in results for cut in source.cut(result)]
+    for number, cut in enumerate(cuts, start=1):
+        frames = (cut.first, cut.first + cut.length, position, position + cut.length)
+        position += cut.length
+        # AX: a source that has no reel, such as a file.
+        lines += [
+            "",
+            f"{number:03d}  AX       {channels}     C        " + " ".join(_timecode(frame, rate) for frame in frames),
+            _line("* FROM CLIP NAME: ", source.name),
+            _line("* COMMENT: ", cut.label),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _timecode(frame: int, rate: int) -> str:
+    """Writes a frame number as non-drop timecode.
+
+    Example:
+        >>> _timecode(107_892, 30)
+        '00:59:56:12'
+    """
+    seconds, frames = divmod(frame, rate)
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}:{frames:02d}"
+
+
+def _line(head: str, text: str) -> str:
+    """A line of text in ASCII.
+
+    Example:
+        >>> _line("TITLE: ", "café 切.mp4")
+        'TITLE: cafe ?.mp4'
+    """
+    letters = (c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    line = head + "".join(letters).encode("ascii", "replace").decode("ascii")
+    return line if len(line) <= _COLUMNS else line[: _COLUMNS - 3] + "..."

@@ -1,0 +1,52 @@
+"""Moments as tables in Markdown, for notes, issues and reports."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import PurePath
+
+from r2tuning.output.text.labels import format_clock, show_on_one_line
+from r2tuning.results import Grounding
+
+_HEAD = "| query | rank | start | end | length | score |\n| --- | ---: | ---: | ---: | ---: | ---: |\n"
+
+
+def to_markdown(results: Sequence[Grounding]) -> str:
+    """Writes a heading for each video and a table of its moments, best first for each query.
+
+    Times are a player's, to a tenth of a second; what lies before 0 shows as 0. Queries and names stay plain text,
+    whatever they hold.
+
+    Args:
+        results: Groundings, of one or several videos.
+    """
+    parts = []
+    for video, answers in groupby(results, key=lambda result: result.video):
+        rows = [row for result in answers for row in _rows(result)]
+        table = _HEAD + "".join(rows) if rows else "No moments.\n"
+        parts.append(f"# {_escape(PurePath(video).name)}\n\n{table}")
+    return "\n".join(parts)
+
+
+def _rows(result: Grounding) -> list[str]:
+    query = _escape(result.query)
+    return [
+        f"| {query} | {rank} | {_clock(m.start)} | {_clock(m.end)} | {_clock(m.end - m.start)} | {m.score:.3f} |\n"
+        for rank, m in enumerate(result.moments, start=1)
+    ]
+
+
+def _clock(seconds: float) -> str:
+    return format_clock(max(seconds, 0.0))
+
+
+def _escape(text: str) -> str:
+    r"""Keeps Markdown and HTML from seeing anything in a text; ``&`` and ``@`` mean something to code hosts.
+
+    Example:
+        >>> print(_escape("a|b *c* <script>"))
+        a\|b \*c\* \<script\>
+    """
+    return re.sub(r"[\\`*_{}\[\]<>#|~&$@!:^=+-]", r"\\\g<0>", show_on_one_line(text))

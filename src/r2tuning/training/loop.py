@@ -1,0 +1,316 @@
+"""The training loop, on one device or many, that can be stopped at any step and goes on as if it had not been.
+
+Everything random is drawn from the seed and the place in the run (epoch, example, step), never from what came before;
+so a run needs no more than weights, optimizer and the number of steps done to go on to the same result.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from lightning.fabric.plugins import MixedPrecision
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from r2tuning.errors import TrainingError
+from r2tuning.evaluation.predict import evaluate_model
+from r2tuning.model import R2Tuning
+from r2tuning.training.build import build_model, describe_model
+from r2tuning.training.config import Recipe, learning_rate
+from r2tuning.training.data import Batch, Group, TrainingData, load_batches, share_batch
+from r2tuning.training.distributed import agree, gather, launch, stop_signals
+from r2tuning.training.losses import Losses, compute_losses
+from r2tuning.training.run_folder import Log, RunFolder
+from r2tuning.training.source import Source, open_source
+from r2tuning.types import ModelOutput
+
+LOSSES = ("classification", "offset", "saliency", "video_calibration", "layer_calibration")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run tells while it goes on.
+
+    Attributes:
+        step: Steps done.
+        steps: Steps of the whole run.
+        epoch: Number of the epoch under way, or that a validation ended, from 0.
+        values: Losses, learning rate and share of time spent waiting for data; or the metrics of a validation.
+    """
+
+    step: int
+    steps: int
+    epoch: int
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How a run ended.
+
+    Attributes:
+        best: Folder of the best checkpoint; None if the run was stopped before its first validation.
+        metrics: Of the best validation.
+        finished: Whether all epochs were done.
+        main: Whether this is the process that speaks for all.
+    """
+
+    best: Path | None
+    metrics: dict[str, float]
+    finished: bool
+    main: bool
+
+
+@dataclass
+class _State:
+    """Where a run is."""
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    best_score: float = -1.0
+    best_metrics: dict[str, float] = field(default_factory=dict)
+
+
+def train(
+    recipe: Recipe,
+    folder: str | Path,
+    *,
+    resume: bool = False,
+    report: Callable[[Report], None] | None = None,
+) -> Trained:
+    """Trains a model.
+
+    The folder receives the recipe, package versions and git state, losses in ``log.csv``, scores in ``validation.csv``,
+    both for TensorBoard, the checkpoints ``best`` (by the benchmark's main metric) and ``last``, and a state from which
+    the run can go on. Ctrl-C or SIGTERM ends the run after the step or validation under way, with its state saved.
+
+    Args:
+        recipe: What to train.
+        folder: Of the run.
+        resume: Go on with the run in the folder.
+        report: Told of steps and validations, in the main process.
+
+    Returns:
+        How the run ended.
+
+    Raises:
+        RecipeError: If the recipe does not say where its data is.
+        DataError: If annotations cannot be read.
+        FeatureError: If features are missing.
+        CheckpointError: If the checkpoint to start from is unknown or damaged.
+        TrainingError: If the folder holds another run, the features do not fit, or the loss is no number any more.
+    """
+    run, saved = RunFolder(folder), None
+    # What can go wrong does so before there are other processes, which would say it once more.
+    if not resume:
+        run.require_new()
+    source = open_source(recipe)
+    model = build_model(recipe, source.store)
+    if resume:
+        saved = run.resume(recipe)
+    fabric = launch(recipe.training)
+    if fabric.global_rank == 0 and not resume:
+        run.begin(recipe)
+    fabric.barrier()
+    return _Trainer(recipe, source, model, run, fabric, saved, report).run()
+
+
+class _AsTuple(nn.Module):
+    """Hands out the fields of `ModelOutput` as a tuple, since Fabric and DDP look into results but not frozen ones."""
+
+    def __init__(self, model: R2Tuning) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor | None, ...]:
+        output = self.model(*inputs)
+        return tuple(getattr(output, item.name) for item in fields(ModelOutput))
+
+
+class _Trainer:
+    """The parts of one run."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        source: Source,
+        model: R2Tuning,
+        run: RunFolder,
+        fabric: Fabric,
+        saved: dict[str, Any] | None,
+        report: Callable[[Report], None] | None,
+    ) -> None:
+        self._recipe, self._source, self._folder, self._fabric = recipe, source, run, fabric
+        self._report = report
+        settings = recipe.training
+        self._data = TrainingData(source.training, source.benchmark, source.store, recipe.model.layers, settings.seed)
+        self._steps_per_epoch = len(self._plan(0))
+        # On its device at once, so that a saved state of the optimizer goes there too.
+        self._module = model.to(fabric.device)
+        self._ema = None
+        if settings.ema is not None:
+            average = get_ema_multi_avg_fn(settings.ema)  # type: ignore[no-untyped-call]
+            self._ema = AveragedModel(model, multi_avg_fn=average)
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        # The rate is set at every step.
+        optimizer = torch.optim.AdamW(parameters, lr=1.0, weight_decay=recipe.optimizer.weight_decay)
+        self._state = _State()
+        if saved is not None:
+            self._load(saved, optimizer)
+        self._model, self._optimizer = fabric.setup(_AsTuple(model), optimizer)
+
+    def run(self) -> Trained:
+        """Trains to the end, or until told to stop."""
+        settings, state, main = self._recipe.training, self._state, self._fabric.global_rank == 0
+        log = Log(self._folder.path, state.step) if main else None
+        with stop_signals() as stopped:
+            try:
+                while state.epoch < settings.epochs:
+                    if not self._run_epoch(log, stopped):
+                        break
+                    if (state.epoch + 1) % settings.validate_every == 0 or state.epoch + 1 == settings.epochs:
+                        self._validate(log)
+                    state.epoch, state.batch = state.epoch + 1, 0
+                    self._save()
+            finally:
+                if log is not None:
+                    log.close()
+        best = self._folder.best if self._folder.best.is_dir() else None
+        return Trained(best, state.best_metrics, finished=state.epoch >= settings.epochs, main=main)
+
+    def _run_epoch(self, log: Log | None, stopped: threading.Event) -> bool:
+        """Trains to the end of the epoch; False if told to stop before."""
+        state, settings, fabric = self._state, self._recipe.training, self._fabric
+        plan = self._plan(state.epoch)[state.batch :]
+        shares = [share_batch(batch, fabric.global_rank, fabric.world_size) for batch in plan]
+        # A process without a share reads along, and its results do not count.
+        read = [share or batch[:1] for share, batch in zip(shares, plan, strict=True)]
+        pin = fabric.device.type == "cuda"
+        batches = load_batches(self._data, read, state.epoch, self._recipe.data.workers, pin=pin)
+        waited, since = 0.0, time.perf_counter()
+        for share in shares:
+            asked = time.perf_counter()
+            own = next(batches).to(fabric.device)
+            waited += time.perf_counter() - asked
+            batch, queries, stop = agree(fabric, own, sum(map(len, share)), stopped.is_set())
+            if stop:
+                self._save()
+                return False
+            losses, rate = self._step(batch, queries)
+            state.step, state.batch = state.step + 1, state.batch + 1
+            if state.step % settings.log_every == 0:
+                values = self._describe(losses, rate, waited / (time.perf_counter() - since))
+                if log is not None:
+                    log.write_losses(state.step, state.epoch, values)
+                self._tell(values)
+                waited, since = 0.0, time.perf_counter()
+            if state.step % settings.checkpoint_every == 0:
+                self._save()
+        return True
+
+    def _step(self, batch: Batch, queries: list[int]) -> tuple[Losses, float]:
+        recipe, state, fabric = self._recipe, self._state, self._fabric
+        rate = learning_rate(state.step, state.epoch, recipe.optimizer)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        draw = random.Random(f"{recipe.training.seed}/{state.step}/{fabric.global_rank}/dropout")
+        torch.manual_seed(draw.getrandbits(63))
+        self._model.train()
+        predicted = self._model(batch.video, batch.query, batch.video_mask, batch.query_mask, batch.video_index)
+        output, targets = gather(fabric, ModelOutput(*predicted), batch.targets, queries)
+        losses = compute_losses(output, targets, recipe.losses, recipe.losses.recipe)
+        self._optimizer.zero_grad()
+        fabric.backward(losses.total)
+        fabric.clip_gradients(
+            self._model, self._optimizer, max_norm=recipe.optimizer.clip_norm, error_if_nonfinite=False
+        )
+        self._optimizer.step()
+        if self._ema is not None:
+            self._ema.update_parameters(self._module)
+        return losses, rate
+
+    def _describe(self, losses: Losses, rate: float, waiting: float) -> dict[str, float]:
+        parts = {name: getattr(losses, name) for name in LOSSES}
+        values = {name: float(loss.detach()) for name, loss in parts.items() if loss is not None}
+        total = float(losses.total.detach())
+        if not math.isfinite(total):
+            raise self._diverged(f"the loss is {total}")
+        return {"lr": rate, "total": total, **values, "waiting": waiting}
+
+    def _require_finite(self) -> None:
+        """The loss is looked at only now and then; weights that are no numbers must not replace those that are."""
+        if not all(bool(parameter.isfinite().all()) for parameter in self._module.parameters()):
+            raise self._diverged("weights are no numbers any more")
+
+    def _diverged(self, what: str) -> TrainingError:
+        return TrainingError(
+            f"{self._folder.path}: {what} at step {self._state.step}; start again with a lower optimizer.lr, or with "
+            "training.precision=32"
+        )
+
+    def _validate(self, log: Log | None) -> None:
+        """Scores the model in the first process; keeps it as the last, and as the best if it is."""
+        self._require_finite()
+        fabric, state, source = self._fabric, self._state, self._source
+        if fabric.global_rank == 0:
+            model = self._module if self._ema is None else self._ema.module
+            assert isinstance(model, R2Tuning)  # AveragedModel says no more than Module
+            config = describe_model(self._recipe, model)
+            metrics = evaluate_model(model, config, source.validation, source.benchmark, source.store)
+            if log is not None:
+                log.write_scores(state.step, state.epoch, metrics)
+            self._tell(metrics)
+            weights = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+            self._folder.save_model(self._folder.last, weights, config)
+            score = metrics[source.benchmark.main_metric]
+            if score > state.best_score:
+                state.best_score, state.best_metrics = score, metrics
+                self._folder.save_model(self._folder.best, weights, config)
+        fabric.barrier()
+
+    def _tell(self, values: Mapping[str, float]) -> None:
+        if self._report is not None and self._fabric.global_rank == 0:
+            steps = self._steps_per_epoch * self._recipe.training.epochs
+            self._report(Report(self._state.step, steps, self._state.epoch, values))
+
+    def _plan(self, epoch: int) -> Sequence[Sequence[Group]]:
+        """The batches of an epoch, of all processes together."""
+        settings, data = self._recipe.training, self._recipe.data
+        together = settings.batch_size * self._fabric.world_size
+        return self._data.plan_epoch(epoch, together, data.queries_per_video, data.repeat)
+
+    def _save(self) -> None:
+        self._require_finite()
+        if self._fabric.global_rank == 0:
+            precision = self._fabric.strategy.precision
+            self._folder.save_state(
+                {
+                    **vars(self._state),
+                    "model": self._module.state_dict(),
+                    "ema": None if self._ema is None else self._ema.state_dict(),
+                    "optimizer": self._optimizer.state_dict(),
+                    "scaler": precision.state_dict() if isinstance(precision, MixedPrecision) else {},
+                }
+            )
+        self._fabric.barrier()
+
+    def _load(self, saved: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
+        for name in vars(self._state):
+            setattr(self._state, name, saved[name])
+        self._module.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        if self._ema is not None:
+            self._ema.load_state_dict(saved["ema"])
+        precision = self._fabric.strategy.precision
+        if isinstance(precision, MixedPrecision):
+            precision.load_state_dict(saved["scaler"])

@@ -1,0 +1,1 @@
+"""Decoding that knows from the packets which frames it needs."""

@@ -1,0 +1,183 @@
+"""Which packets must be decoded to see given frames, known before any is decoded."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from heapq import heappop, heappush
+
+import numpy as np
+from av.packet import Packet, PktSideDataT
+from av.video.stream import VideoStream
+
+from r2tuning.video.planned.bitstream import choose_facts_reader
+from r2tuning.video.timeline import Timeline
+
+# Changes of the stream's header midway, for all packets to come.
+_CHANGES: tuple[PktSideDataT, ...] = ("new_extradata", "param_change", "palette")
+
+_ENTRY, _LEADING, _REFERENCE = 1, 2, 4
+
+
+@dataclass(frozen=True)
+class Group:
+    """Packets that one decoder can decode from scratch, and what is wanted of them.
+
+    Attributes:
+        packets: int64 ``[n]``, numbers of the packets to decode, ascending; others between them are left out.
+        ticks: int64 ``[m]``, when the frames wanted are shown, ascending.
+    """
+
+    packets: np.ndarray
+    ticks: np.ndarray
+
+
+@dataclass(frozen=True)
+class PacketIndex:
+    """The packets of a stream, of which each holds one frame; in file order, which is that of decoding.
+
+    Attributes:
+        ticks: int64 ``[n]``, when each frame is shown, in units of the stream's time base.
+        sizes: int64 ``[n]``, bytes.
+        entries: bool ``[n]``, where decoding can begin.
+        leading: bool ``[n]``, those that follow an entry but need packets from before it.
+        droppable: bool ``[n]``, those that no other needs.
+    """
+
+    ticks: np.ndarray
+    sizes: np.ndarray
+    entries: np.ndarray
+    leading: np.ndarray
+    droppable: np.ndarray
+
+    def group(self, ticks: np.ndarray) -> list[Group]:
+        """Finds what to decode to see the frames shown at ``ticks``.
+
+        Args:
+            ticks: int64 ``[m]``, ascending without repeats; each is one of the index.
+
+        Returns:
+            Groups in the order in which they are shown. A packet may be in two that follow each other.
+        """
+        order = np.argsort(self.ticks)
+        wanted = order[np.searchsorted(self.ticks, ticks, sorter=order)]
+        starts = np.flatnonzero(self.entries)
+        own = self._find_groups()
+        owners = own - self.leading
+        groups = []
+        for number in np.unique(owners[wanted]).tolist():
+            numbers = wanted[owners[wanted] == number]
+            span = slice(int(starts[number]), int(numbers.max()) + 1)
+            kept = ~self.droppable[span]
+            kept[numbers - span.start] = True
+            kept &= owners[span] >= number  # what leads its own entry is for the group before
+            groups.append(Group(np.flatnonzero(kept) + span.start, self.ticks[numbers]))
+        return groups
+
+    def _find_groups(self) -> np.ndarray:
+        return np.cumsum(self.entries) - 1
+
+
+class PacketIndexer:
+    """Notes the packets of a stream as they are read.
+
+    Args:
+        stream: An open stream.
+    """
+
+    def __init__(self, stream: VideoStream) -> None:
+        context = stream.codec_context
+        self._read = choose_facts_reader(context.codec.canonical_name, context.extradata)
+        if context.pix_fmt is not None and "444" in context.pix_fmt:
+            self._read = None  # old x264 coded 4:4:4 in its own way, of which only the first packet tells
+        self._depth = context.reorder_depth
+        self._ticks, self._sizes, self._kinds, self._layers = array("q"), array("q"), array("B"), array("B")
+        self._entry_parameters: set[bytes] = set()
+
+    def watch(self, packets: Iterable[Packet[VideoStream]]) -> Iterator[Packet[VideoStream]]:
+        """Passes packets on, and notes them until one is found that is not understood."""
+        for packet in packets:
+            if self._read is not None and not self._note(packet):
+                self._read = None
+            yield packet
+
+    def finish(self, timeline: Timeline) -> PacketIndex | None:
+        """Builds the index.
+
+        Args:
+            timeline: The timeline of all packets.
+
+        Returns:
+            The index, or None where packets do not tell for certain which frames they become, or which they need.
+        """
+        if self._read is None or not timeline.stamped or timeline.lost or len(timeline.ticks) != len(self._ticks):
+            return None
+        kinds, layers = np.array(self._kinds), np.array(self._layers)
+        index = PacketIndex(
+            ticks=np.array(self._ticks, dtype=np.int64),
+            sizes=np.array(self._sizes, dtype=np.int64),
+            entries=kinds & _ENTRY > 0,
+            leading=kinds & _LEADING > 0,
+            droppable=(kinds & _REFERENCE == 0) & (layers == layers.max()),
+        )
+        sound = (
+            index.entries[0]
+            and len(self._entry_parameters) == 1
+            and comes_out_in_order(self._ticks, self._depth)
+            and _is_separable(index)
+        )
+        return index if sound else None
+
+    def _note(self, packet: Packet[VideoStream]) -> bool:
+        if packet.pts is None or packet.is_discard or packet.is_corrupt or _changes_header(packet):
+            return False
+        facts = self._read(memoryview(packet)) if self._read is not None else None
+        if facts is None:
+            return False
+        if facts.entry:
+            self._entry_parameters.add(facts.parameters)
+        elif facts.parameters:  # a decoder that begins behind them would miss them
+            return False
+        self._ticks.append(packet.pts)
+        self._sizes.append(packet.size)
+        self._kinds.append(_ENTRY * facts.entry | _LEADING * facts.leading | _REFERENCE * facts.reference)
+        self._layers.append(facts.layer)
+        return True
+
+
+def _changes_header(packet: Packet[VideoStream]) -> bool:
+    # Most packets have no side data at all, which is quicker to see than that none is of these kinds.
+    return any(any(map(packet.has_sidedata, _CHANGES)) for _ in packet.iter_sidedata())
+
+
+def comes_out_in_order(ticks: Iterable[int], depth: int) -> bool:
+    """Whether a decoder that holds back ``depth`` frames can show all of them in order.
+
+    One that cannot drops frames, and which ones depends on where it began.
+
+    Example:
+        >>> comes_out_in_order([0, 3, 1, 2], 1), comes_out_in_order([0, 3, 1, 2], 0)
+        (True, False)
+    """
+    held: list[int] = []
+    last: int | None = None
+    for tick in ticks:
+        heappush(held, tick)
+        if len(held) > depth:
+            shown = heappop(held)
+            if last is not None and shown < last:
+                return False
+            last = shown
+    return True
+
+
+def _is_separable(index: PacketIndex) -> bool:
+    """Whether groups are shown one after the other, and leading packets need the group before their entry at most."""
+    own = index._find_groups()
+    owners = own - index.leading
+    if (np.diff(owners[np.argsort(index.ticks)]) < 0).any() or owners.min() < 0:
+        return False
+    # The first picture behind an entry that is shown after it ends what came before the entry.
+    trailing = ~index.leading & (index.ticks > index.ticks[np.flatnonzero(index.entries)][own])
+    return bool(np.isin(owners[index.leading], own[trailing]).all())

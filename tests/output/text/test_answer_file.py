@@ -1,0 +1,55 @@
+"""Answers come back from JSON as they were written."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.groundings import make_grounding
+
+from r2tuning.errors import DataError
+from r2tuning.output.text.json import read_answers, to_json
+
+
+def test_answers_come_back(tmp_path: Path) -> None:
+    results = [
+        make_grounding(query='🎬 "x" </script>\n\x00', video="caf\udce9.mp4", start=-0.5, sampling="fast", windows=3),
+        make_grounding([], (), video_truncated=True, query_truncated=True, calibrated=True, presence=0.25),
+    ]
+    (tmp_path / "a.json").write_text(to_json(results), encoding="utf-8")
+    found = read_answers(tmp_path / "a.json")
+    assert [answer.to_dict() for answer in found] == [result.to_dict() for result in results]
+    np.testing.assert_allclose(found[0].saliency.scores, results[0].saliency.scores)
+
+
+def test_files_of_earlier_and_later_versions_are_read(tmp_path: Path) -> None:
+    (answer,) = json.loads(to_json([make_grounding()]))
+    for key in ("calibrated", "presence", "presence_threshold", "present"):
+        answer.pop(key, None)
+    (tmp_path / "a.json").write_text(json.dumps([answer | {"colour": "red"}]), encoding="utf-8")
+    assert read_answers(tmp_path / "a.json")[0].query == "a red circle falls"
+
+
+WRONG = {
+    "no JSON": ("[", "not JSON"),
+    "an object": ("{}", "holds no answer"),
+    "a number": ("3", "no answers"),
+    "nothing": ("[]", "holds no answer"),
+    "something else": ('[{"query": "a"}]', "no answers"),
+    "deep": ("[" * 100_000, "not JSON"),
+    "uneven": (to_json([make_grounding()]).replace('"scores": [', '"scores": [0.5,'), "differ in number"),
+}
+
+
+@pytest.mark.parametrize(("text", "reason"), WRONG.values(), ids=WRONG)
+def test_what_holds_no_answers_is_refused(tmp_path: Path, text: str, reason: str) -> None:
+    (tmp_path / "a.json").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=reason) as caught:
+        read_answers(tmp_path / "a.json")
+    assert "a.json" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read"):
+        read_answers(tmp_path / "a.json")
