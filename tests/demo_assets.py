@@ -7,7 +7,7 @@ import pytest
 from grounders import save_tiny_model
 from transformers import CLIPModel
 
-from r2tuning.backbone import registry
+from r2tuning.backbones import registry
 from r2tuning.checkpoints import demo, load_config, load_state, names, save_checkpoint
 
 

@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "r2tuning"
 TIERS = (
     ("highlights",),
     ("types", "errors", "folders"),
-    ("video", "backbone", "model", "decoding", "metrics", "output", "hub"),
+    ("video", "backbones", "model", "decoding", "metrics", "output", "hub"),
     ("checkpoints", "features", "summary", "media"),
     ("grounder", "datasets"),
     ("training", "library", "synthetic", "attention"),

@@ -15,7 +15,7 @@ from tiny_clip import save_tiny_clip
 from typer.testing import CliRunner, Result
 from videos import write_video
 
-from r2tuning.backbone import ClipBackbone
+from r2tuning.backbones import ClipBackbone
 from r2tuning.cli.main import app
 from r2tuning.features import EncodedVideo, encode_video
 from r2tuning.features.store import FeatureStore

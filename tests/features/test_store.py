@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tiny_clip import save_tiny_clip
 from videos import write_video
 
-from r2tuning.backbone import ClipBackbone
+from r2tuning.backbones import ClipBackbone
 from r2tuning.errors import FeatureError
 from r2tuning.features import EncodedVideo, encode_video
 from r2tuning.features.npy_files import find_npy_folders

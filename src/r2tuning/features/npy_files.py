@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
-from r2tuning.backbone.registry import KNOWN_BACKBONES
+from r2tuning.backbones.registry import KNOWN_BACKBONES
 from r2tuning.errors import FeatureError
 from r2tuning.features.encoded import EncodedVideo, EncodingFacts
 from r2tuning.features.own_files import QueryFacts

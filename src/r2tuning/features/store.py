@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from r2tuning.backbone import ClipBackbone
+from r2tuning.backbones import ClipBackbone
 from r2tuning.errors import FeatureError
 from r2tuning.features.encoded import EncodedVideo, EncodingFacts
 from r2tuning.features.npy_files import NpyFiles, backbone_tag, find_npy_folders, map_array

@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection, wait
 
 import torch
 
-from r2tuning.backbone import ClipBackbone
+from r2tuning.backbones import ClipBackbone
 from r2tuning.errors import FeatureError, R2TuningError
 from r2tuning.features.store import FeatureStore
 from r2tuning.features.tasks import Failure, VideoTask, encode_task

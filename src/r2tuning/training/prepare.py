@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from r2tuning.backbone import ClipBackbone, choose_device
+from r2tuning.backbones import ClipBackbone, choose_device
 from r2tuning.errors import TrainingError
 from r2tuning.features.batch import extract_queries, extract_videos
 from r2tuning.features.extract import Progress

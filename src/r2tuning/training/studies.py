@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from r2tuning.backbone import choose_device
+from r2tuning.backbones import choose_device
 from r2tuning.checkpoints import resolve
 from r2tuning.datasets import find_benchmark
 from r2tuning.errors import RecipeError
