@@ -19,10 +19,9 @@ from torch.nn.functional import cosine_similarity
 from transformers.models.clip.configuration_clip import CLIPVisionConfig
 from transformers.models.clip.modeling_clip import CLIPVisionModel
 
-from r2tuning.backbone.loading import IMAGE, load_clip
-from r2tuning.backbone.onnx_graph import write_graph
-from r2tuning.backbone.onnx_tower import OnnxImageTower
-from r2tuning.backbone.tower import ImageTower, ImageTowerConfig, is_linear
+from r2tuning.backbones.int8 import OnnxImageTower, write_graph
+from r2tuning.backbones.loading import IMAGE, load_clip
+from r2tuning.backbones.vit import ImageTower, ImageTowerConfig, is_linear
 
 LAYERS = 4
 

@@ -21,7 +21,7 @@ from support.golden_weights import official_state_dict
 from support.tiny_clip import save_tiny_clip
 
 from r2tuning import Grounder
-from r2tuning.backbone import ClipBackbone
+from r2tuning.backbones import ClipBackbone
 from r2tuning.checkpoints import read_checkpoint
 
 RATE = 5

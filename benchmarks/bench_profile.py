@@ -29,9 +29,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from bench_decode import VIDEOS, write_video
 from support.small_models import features, small_model
 
-from r2tuning.backbone.device import choose_engine
-from r2tuning.backbone.loading import IMAGE
-from r2tuning.backbone.tower import ImageTower, ImageTowerConfig, is_linear
+from r2tuning.backbones.clip import choose_engine
+from r2tuning.backbones.loading import IMAGE
+from r2tuning.backbones.vit import ImageTower, ImageTowerConfig, is_linear
 from r2tuning.model import R2Config
 from r2tuning.model.asking import Asker
 from r2tuning.video import sample_frames

@@ -15,7 +15,7 @@ from demo.captions import caption_frames
 from demo.frames import COLOURS, SHAPES, SIZES, Frames
 from demo.tiny_clip import GRID, LONGEST_CAPTION, SIDE
 from demo.told import FACTS, tell_tokens
-from r2tuning.backbone.loading import CLIP_MEAN, CLIP_STD
+from r2tuning.backbones.loading import CLIP_MEAN, CLIP_STD
 
 NAMED: tuple[Sequence[Enum], ...] = (COLOURS, SHAPES, SIZES)
 _KEPT = 28  # patches of a frame that are looked at, but in the last steps, which see all

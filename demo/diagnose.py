@@ -18,7 +18,7 @@ from torch.nn.functional import cosine_similarity, normalize
 from transformers import CLIPModel
 
 from demo.kinds import find_kind, recall_meanings
-from r2tuning.backbone.registry import find_folder
+from r2tuning.backbones.registry import find_folder
 from r2tuning.checkpoints import resolve
 from r2tuning.datasets import find_benchmark, load_annotations
 from r2tuning.features.store import FeatureStore

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from demo.frames import SAMPLING, Frames, draw_frames
-from r2tuning.backbone import ClipBackbone
+from r2tuning.backbones import ClipBackbone
 from r2tuning.cli.progress import show_progress
 from r2tuning.datasets import Annotation
 from r2tuning.features.encoded import EncodingFacts, FeatureWriter

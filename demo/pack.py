@@ -10,7 +10,7 @@ import torch
 from transformers import CLIPModel, CLIPTokenizer
 
 from demo.tiny_clip import SIDE
-from r2tuning.backbone.loading import CLIP_MEAN, CLIP_STD
+from r2tuning.backbones.loading import CLIP_MEAN, CLIP_STD
 from r2tuning.checkpoints import DOMAIN_FILE, Domain, resolve
 from r2tuning.checkpoints.folder import save_checkpoint
 from r2tuning.checkpoints.published import DEMO_FOLDER, DEMO_WORLD

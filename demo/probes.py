@@ -16,7 +16,7 @@ from demo.captions import cover, find_owners
 from demo.frames import COLOURS, PLACES, SHAPES, SIZES, UNKNOWN, Frames
 from demo.tiny_clip import GRID
 from demo.told import LOOKS, facts_of, tell_tokens
-from r2tuning.backbone.loading import load_clip
+from r2tuning.backbones.loading import load_clip
 from r2tuning.datasets import find_benchmark, load_annotations
 from r2tuning.features.store import FeatureStore
 from r2tuning.model.layers import temporal_endpoints

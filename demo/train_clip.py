@@ -21,7 +21,7 @@ from demo.captions import caption_frames
 from demo.frames import Frames, draw_frames
 from demo.tiny_clip import GRID, SIDE, make_clip, make_tokenizer
 from demo.told import FACTS
-from r2tuning.backbone import choose_device
+from r2tuning.backbones import choose_device
 from r2tuning.cli.progress import show_progress
 from r2tuning.synthetic.queries import choose_queries
 from r2tuning.synthetic.scenes import Split

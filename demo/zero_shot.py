@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import layer_norm, normalize
 
-from r2tuning.backbone import ClipBackbone
-from r2tuning.backbone.loading import load_clip
+from r2tuning.backbones import ClipBackbone
+from r2tuning.backbones.loading import load_clip
 from r2tuning.datasets import Annotation, Benchmark, find_benchmark, load_annotations, to_ground_truth
 from r2tuning.errors import BackboneError, FeatureError
 from r2tuning.evaluation.predict import open_query, open_video

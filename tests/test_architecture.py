@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "r2tuning"
 TIERS = (
     ("types", "errors", "intervals"),
     ("files", "hub", "processes"),
-    ("video", "backbone", "model", "decoding", "metrics"),
+    ("video", "backbones", "model", "decoding", "metrics"),
     ("features", "checkpoints", "results"),
     ("grounder", "datasets", "output"),
     ("evaluation", "synthetic", "attention", "library"),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from r2tuning.backbone import ClipBackbone, choose_device
+from r2tuning.backbones import ClipBackbone, choose_device
 from r2tuning.checkpoints import DOMAIN_FILE, CheckpointConfig, Domain, find_checkpoint, read_checkpoint
 from r2tuning.checkpoints.folder import load_calibration
 from r2tuning.decoding import Decoded, decode

@@ -70,7 +70,7 @@ class Grounding:
 
         Args:
             top: Most highlights to return.
-            seconds: Length of each, see `r2tuning.decoding.highlights.find_highlights`; None for the extent of its peak.
+            seconds: Length of each, see `r2tuning.decoding.highlights.find_highlights`; None for that of its peak.
 
         Returns:
             At most ``top``, highest first; seconds on the player's clock, score = height of the curve.

@@ -15,7 +15,7 @@ from support.tiny_clip import save_tiny_clip
 from support.videos import write_video
 from typer.testing import CliRunner, Result
 
-from r2tuning.backbone import ClipBackbone
+from r2tuning.backbones import ClipBackbone
 from r2tuning.cli.main import app
 from r2tuning.features import EncodedVideo, encode_video
 from r2tuning.features.store import FeatureStore

@@ -14,8 +14,8 @@ from support.tiny_clip import save_tiny_clip
 from transformers import AutoTokenizer, CLIPModel
 
 from demo.zero_shot import THRESHOLDS, Rule, Similarity, choose_rule, cut_moments, draw_curves, main, measure, smooth
-from r2tuning.backbone import ClipBackbone
-from r2tuning.backbone.loading import CLIP_MEAN, CLIP_STD
+from r2tuning.backbones import ClipBackbone
+from r2tuning.backbones.loading import CLIP_MEAN, CLIP_STD
 from r2tuning.datasets import Annotation, find_benchmark
 from r2tuning.errors import BackboneError, FeatureError
 from r2tuning.features.encoded import EncodedVideo, EncodingFacts

@@ -10,7 +10,7 @@ import torch
 from support.small_benchmarks import charades_lines, draw_query, draw_video, make_model, save_charades, save_features
 from support.tiny_clip import save_tiny_clip
 
-from r2tuning.backbone import ClipBackbone
+from r2tuning.backbones import ClipBackbone
 from r2tuning.datasets import Annotation, find_benchmark, load_annotations
 from r2tuning.decoding.decode import DecodingConfig
 from r2tuning.errors import DataError, FeatureError

@@ -13,7 +13,7 @@ from support.fatal_store import FatalStore, TerminatedStore
 from support.tiny_clip import save_tiny_clip
 from support.videos import write_video
 
-from r2tuning.backbone import ClipBackbone
+from r2tuning.backbones import ClipBackbone
 from r2tuning.errors import FeatureError, QueryWarning, VideoError, VideoWarning
 from r2tuning.features import encode_video
 from r2tuning.features.extraction import Extraction, QueryTask, VideoFolder, VideoTask, extract_queries, extract_videos

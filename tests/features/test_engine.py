@@ -7,7 +7,7 @@ from support.grounders import save_tiny_model
 from support.videos import write_video
 from typer.testing import CliRunner
 
-from r2tuning.backbone import ClipBackbone
+from r2tuning.backbones import ClipBackbone
 from r2tuning.cli.main import app
 from r2tuning.errors import FeatureError
 from r2tuning.features import EncodedVideo

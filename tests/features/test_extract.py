@@ -10,7 +10,7 @@ import torch
 from support.tiny_clip import save_tiny_clip
 from support.videos import write_video
 
-from r2tuning.backbone import ClipBackbone
+from r2tuning.backbones import ClipBackbone
 from r2tuning.errors import VideoWarning
 from r2tuning.features.encode import encode_video, read_ahead
 from r2tuning.video import sample_frames

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from support.tiny_clip import save_tiny_clip
 from support.videos import write_video
 
-from r2tuning.backbone import ClipBackbone
+from r2tuning.backbones import ClipBackbone
 from r2tuning.errors import FeatureError
 from r2tuning.features import EncodedVideo, encode_video
 from r2tuning.features.layouts import find_npy_folders

@@ -7,7 +7,7 @@ import pytest
 from support.grounders import save_tiny_model
 from transformers import CLIPModel
 
-from r2tuning.backbone import registry
+from r2tuning.backbones import registry
 from r2tuning.checkpoints import load_config, load_state, save_checkpoint
 from r2tuning.checkpoints import published as demo
 from r2tuning.checkpoints import resolve as names

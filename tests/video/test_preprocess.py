@@ -8,7 +8,7 @@ import pytest
 from av.video.reformatter import VideoReformatter
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from r2tuning.backbone.loading import CLIP_MEAN, CLIP_STD
+from r2tuning.backbones.loading import CLIP_MEAN, CLIP_STD
 from r2tuning.video.preprocess import Preprocessor, scaled_size
 
 EXACT_SCALER = 0x4 | 0x2000 | 0x40000  # as in preprocess.py; PyAV's default rounds colours 1-2 levels off

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from r2tuning.ablation.grid import Axis, Cell, cross
-from r2tuning.backbone import choose_device
+from r2tuning.backbones import choose_device
 from r2tuning.checkpoints import resolve
 from r2tuning.datasets import find_benchmark
 from r2tuning.errors import RecipeError

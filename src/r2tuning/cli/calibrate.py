@@ -35,7 +35,7 @@ def calibrate(
 
     Example: r2tuning calibrate runs/mine/best charades-sta
     """
-    from r2tuning.backbone import choose_device
+    from r2tuning.backbones import choose_device
     from r2tuning.checkpoints import find_checkpoint, read_checkpoint
     from r2tuning.checkpoints.folder import CALIBRATION_FILE, save_calibration
     from r2tuning.evaluation.calibrate import fit_calibration, measure_calibration

@@ -89,7 +89,7 @@ def place_data(recipe: Recipe, annotations: Path | None, features: Path | None) 
 
 def ask(data: EvaluationSplit, checkpoint: str, windows: bool, device: str | None) -> tuple[str, list[Prediction]]:
     """Name of a checkpoint's model, and its answers."""
-    from r2tuning.backbone import choose_device
+    from r2tuning.backbones import choose_device
     from r2tuning.checkpoints import resolve
     from r2tuning.evaluation.splits import answer_split
 

@@ -59,7 +59,7 @@ def extract(
 
     video_tasks, query_tasks, missing = _plan(annotations, videos, benchmark.lower(), fps, limit)
 
-    from r2tuning.backbone import ClipBackbone, choose_device
+    from r2tuning.backbones import ClipBackbone, choose_device
     from r2tuning.features.extraction import extract_queries, extract_videos
     from r2tuning.features.store import FeatureStore
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TypeVar
 
-from r2tuning.backbone import ClipBackbone
+from r2tuning.backbones import ClipBackbone
 from r2tuning.features.encoded import EncodedVideo, EncodingFacts, FeatureWriter
 from r2tuning.types import Sampling
 from r2tuning.video import sample_frames

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from r2tuning.backbone import ClipBackbone
+from r2tuning.backbones import ClipBackbone
 from r2tuning.errors import FeatureError, QueryWarning, R2TuningError, VideoError
 from r2tuning.features.encode import Progress, encode_video
 from r2tuning.features.store import FeatureStore

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from r2tuning.backbone.registry import KNOWN_BACKBONES
+from r2tuning.backbones.registry import KNOWN_BACKBONES
 from r2tuning.errors import FeatureError
 from r2tuning.features.encoded import METADATA, TENSOR, EncodedVideo, EncodingFacts
 from r2tuning.files import file_name, replace_file

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from r2tuning import __version__
-from r2tuning.backbone import ClipBackbone
+from r2tuning.backbones import ClipBackbone
 from r2tuning.errors import FeatureError
 from r2tuning.features.encoded import EncodedVideo, EncodingFacts
 from r2tuning.features.layouts import NpyFiles, OwnFiles, QueryFacts, backbone_tag, find_npy_folders, map_array

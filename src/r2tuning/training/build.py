@@ -7,7 +7,7 @@ import warnings
 import torch
 
 from r2tuning import __version__
-from r2tuning.backbone.registry import hub_name
+from r2tuning.backbones.registry import hub_name
 from r2tuning.checkpoints import resolve
 from r2tuning.checkpoints.folder import CheckpointConfig, Provenance
 from r2tuning.errors import CheckpointWarning, TrainingError

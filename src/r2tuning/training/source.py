@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from math import isclose
 from pathlib import Path
 
-from r2tuning.backbone import ClipBackbone, choose_device
+from r2tuning.backbones import ClipBackbone, choose_device
 from r2tuning.datasets import Annotation, Benchmark, find_benchmark, fit_moments, load_annotations, load_own
 from r2tuning.datasets.custom import describe_own, hold_out
 from r2tuning.datasets.download import dataset_folder

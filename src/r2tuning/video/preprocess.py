@@ -1,7 +1,7 @@
 """What is done to the pixels of a frame before CLIP sees them: the only copy in the package.
 
 The short side is scaled to the model's size, and the centre is cut out. Mean and standard deviation belong
-to the CLIP and are applied where it runs (`r2tuning.backbone`).
+to the CLIP and are applied where it runs (`r2tuning.backbones`).
 """
 
 from __future__ import annotations

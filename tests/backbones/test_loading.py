@@ -17,9 +17,9 @@ from support.hub import serve_hub, use_hub
 from support.tiny_clip import save_tiny_clip
 from transformers import CLIPConfig
 
-from r2tuning.backbone import ClipBackbone
-from r2tuning.backbone.loading import CLIP_MEAN, IMAGE, load_clip
-from r2tuning.backbone.registry import find_folder, hub_name
+from r2tuning.backbones import ClipBackbone
+from r2tuning.backbones.loading import CLIP_MEAN, IMAGE, load_clip
+from r2tuning.backbones.registry import find_folder, hub_name
 from r2tuning.errors import BackboneError, DownloadError
 
 KEY = "vision_model.encoder.layers.0.mlp.fc1.weight"
@@ -55,7 +55,7 @@ def test_what_was_fetched_once_is_used_without_any_request(tmp_path: Path) -> No
     files = {f"someone/clip/{path.name}": path.read_bytes() for path in clip.iterdir()}
     files["someone/clip/preprocessor_config.json"] = b'{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.2, 0.2, 0.2]}'
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "TRANSFORMERS_"))}
-    code = "from r2tuning.backbone.loading import load_clip; print(load_clip('someone/clip').std[0])"
+    code = "from r2tuning.backbones.loading import load_clip; print(load_clip('someone/clip').std[0])"
     command = [sys.executable, "-c", code]
     with serve_hub(files) as hub:
         # The hub's client shows bars where stderr is no terminal only if told so by this variable.
@@ -167,7 +167,7 @@ def test_a_shape_that_cannot_be(change: dict[str, object], message: str, tmp_pat
 def test_a_question_about_features_reads_no_image_tower_and_no_transformers(tmp_path: Path) -> None:
     folder = save_tiny_clip(tmp_path)
     code = (
-        "import sys\nfrom r2tuning.backbone import ClipBackbone\n"
+        "import sys\nfrom r2tuning.backbones import ClipBackbone\n"
         "clip = ClipBackbone.load(sys.argv[1])\nclip.encode_queries(['a dog'])\n"
         "print('_image_tower' in vars(clip), {'transformers', 'onnx', 'onnxruntime'} & set(sys.modules))"
     )

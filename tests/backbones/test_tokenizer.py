@@ -8,7 +8,7 @@ import pytest
 from support.demo_assets import find_demo
 from transformers import AutoTokenizer
 
-from r2tuning.backbone.tokenizer import load_tokenizer
+from r2tuning.backbones.loading import load_tokenizer
 
 SENTENCES = [
     "a red circle falls",

@@ -10,10 +10,10 @@ from support.tiny_clip import save_tiny_clip
 from torch.nn.functional import cosine_similarity
 from transformers import CLIPModel
 
-from r2tuning.backbone import ClipBackbone
-from r2tuning.backbone.device import choose_engine
-from r2tuning.backbone.loading import CLIP_MEAN, CLIP_STD, IMAGE, load_clip
-from r2tuning.backbone.tower import ImageTower, is_merged
+from r2tuning.backbones import ClipBackbone
+from r2tuning.backbones.clip import choose_engine
+from r2tuning.backbones.loading import CLIP_MEAN, CLIP_STD, IMAGE, load_clip
+from r2tuning.backbones.vit import ImageTower, is_merged
 from r2tuning.errors import BackboneError, QueryError
 
 
@@ -81,7 +81,7 @@ def test_bf16_is_chosen_where_it_is_faster(
 
 
 def test_who_chooses_nothing_gets_the_engine_that_fits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("r2tuning.backbone.clip.choose_engine", lambda device, width: "torch-bf16")
+    monkeypatch.setattr("r2tuning.backbones.clip.choose_engine", lambda device, width: "torch-bf16")
     assert ClipBackbone.load(folder).engine == "torch"
     assert ClipBackbone.load(folder, engine=None).engine == "torch-bf16"
     assert ClipBackbone.load(folder, engine=None, dtype=torch.float32).engine == "torch"

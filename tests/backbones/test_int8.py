@@ -9,16 +9,15 @@ import torch
 from support.tiny_clip import save_tiny_clip
 from torch.nn.functional import cosine_similarity
 
-from r2tuning.backbone import ClipBackbone
-from r2tuning.backbone.loading import IMAGE, load_clip
-from r2tuning.backbone.tower import ImageTower
+from r2tuning.backbones import ClipBackbone
+from r2tuning.backbones.loading import IMAGE, load_clip
+from r2tuning.backbones.vit import ImageTower
 from r2tuning.errors import BackboneError
 
 pytest.importorskip("onnxruntime", reason="the engine needs the extra onnx")
 pytest.importorskip("onnx", reason="the engine needs the extra onnx")
 
-from r2tuning.backbone.onnx_graph import write_graph
-from r2tuning.backbone.onnx_tower import OnnxImageTower
+from r2tuning.backbones.int8 import OnnxImageTower, write_graph
 
 
 @pytest.fixture(scope="module")
