@@ -17,7 +17,7 @@ from torch import Tensor
 from r2tuning.backbones.loading import IMAGE, LoadedClip
 from r2tuning.backbones.vit import ImageTowerConfig, merge_projections
 from r2tuning.errors import BackboneError
-from r2tuning.folders import cache_folder
+from r2tuning.files import cache_folder
 
 ONNX_VERSION = 1
 """Raised whenever the same weights would become another model."""
