@@ -127,9 +127,9 @@ def test_own_videos_are_encoded_once_for_the_deepest_cell(tmp_path: Path) -> Non
     settings += [f"data.annotations={tmp_path / 'moments.csv'}", f"data.videos={tmp_path / 'videos'}"]
     chosen = [part for each in settings for part in ("--set", each)]
     grid = ["--vary", "model.layers=1,3", "--seeds", "1", "--run", str(tmp_path / "run")]
-    result = ablate("ablate", "own", *chosen, *grid)
+    result = ablate("ablate", "custom", *chosen, *grid)
     assert result.exit_code == 0, result.output
-    assert "own: 2 of 2 cells" in result.stdout
+    assert "custom: 2 of 2 cells" in result.stdout
     store = FeatureStore.open(tmp_path / "moments.features")
     assert (store.layers, store.frames("a.mp4")) == (3, 6)
 

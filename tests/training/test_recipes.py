@@ -32,7 +32,7 @@ PRESETS = (
 
 def test_there_is_a_recipe_for_every_published_model() -> None:
     assert set(PRESETS) == {entry.name for entry in PUBLISHED}
-    assert set(list_recipes()) == {*PRESETS, "own", "tvsum", "youtube-highlights", "moving-shapes"}
+    assert set(list_recipes()) == {*PRESETS, "custom", "tvsum", "youtube-highlights", "moving-shapes"}
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -87,10 +87,15 @@ def test_a_preset_makes_what_the_registry_describes(entry: object) -> None:
     assert set(benchmark.domains) == set(DOMAINS.get(benchmark.name, ()))
 
 
-def test_own_learns_moments() -> None:
-    recipe = load_recipe("own")
-    assert (recipe.data.benchmark, recipe.model.family, recipe.model.layers) == ("own", "grounding", 4)
+def test_custom_learns_moments() -> None:
+    recipe = load_recipe("custom")
+    assert (recipe.data.benchmark, recipe.model.family, recipe.model.layers) == ("custom", "grounding", 4)
     assert max(recipe.optimizer.drop_epochs) < recipe.training.epochs
+
+
+def test_the_old_name_of_custom_data_is_read(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("extends: custom\nname: own\ndata: {benchmark: own}\n", encoding="utf-8")
+    assert load_recipe(tmp_path / "recipe.yaml") == load_recipe("custom")
 
 
 def test_moving_shapes_learns_on_the_embedded_clip_and_keeps_test_aside() -> None:
@@ -104,7 +109,7 @@ def test_moving_shapes_learns_on_the_embedded_clip_and_keeps_test_aside() -> Non
     assert max(recipe.optimizer.drop_epochs) < recipe.training.epochs
 
 
-@pytest.mark.parametrize("name", ["own", "tvsum/BK", "qvhighlights", "moving-shapes"])
+@pytest.mark.parametrize("name", ["custom", "tvsum/BK", "qvhighlights", "moving-shapes"])
 def test_a_written_recipe_reads_the_same(name: str, tmp_path: Path) -> None:
     changes = ["optimizer.lr=1e-5", "name='1e5'", "data.annotations=a b.csv", "training.ema=0.999", "model.layers=2"]
     recipe = load_recipe(name, changes)
@@ -164,15 +169,15 @@ def test_values_are_what_their_fields_need() -> None:
     ],
 )
 def test_a_wrong_setting_is_named_with_the_way_out(override: str, message: str) -> None:
-    with pytest.raises(RecipeError, match=f"^own: {message}") as caught:
-        load_recipe("own", [override])
+    with pytest.raises(RecipeError, match=f"^custom: {message}") as caught:
+        load_recipe("custom", [override])
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("override", ["optimizer.lr", "=3", "optimizer.lr=[", ""])
 def test_a_setting_must_be_key_and_value(override: str) -> None:
     with pytest.raises(RecipeError, match=r"^--set "):
-        load_recipe("own", [override])
+        load_recipe("custom", [override])
 
 
 def write(path: Path, content: str) -> Path:

@@ -333,7 +333,7 @@ def test_missing_features_are_named_before_anything_is_written(charades: Path, t
     with pytest.raises(DataError, match=r"has no train annotations of charades-sta"):
         train(make_recipe(tmp_path), tmp_path / "run")
     with pytest.raises(RecipeError, match=r"add --set data.annotations=FILE.csv"):
-        train(load_recipe("own"), tmp_path / "run")
+        train(load_recipe("custom"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -10,7 +10,7 @@ from r2tuning.backbones import choose_device
 from r2tuning.checkpoints import resolve
 from r2tuning.datasets import find_benchmark
 from r2tuning.errors import RecipeError
-from r2tuning.evaluation.score import asks_for_moments, score_query_lengths
+from r2tuning.evaluation.score import score_query_lengths
 from r2tuning.evaluation.splits import answer_split, open_split
 from r2tuning.training.config import Recipe
 from r2tuning.training.recipes import load_recipe
@@ -77,7 +77,7 @@ def _calibrations(recipe: Recipe) -> list[Cell]:
 
 def _require_moments(recipe: Recipe) -> None:
     benchmark = recipe.data.benchmark
-    if benchmark != "own" and not asks_for_moments(find_benchmark(benchmark)):
+    if find_benchmark(benchmark).task != "moments":
         raise RecipeError(f"{recipe.name}: {benchmark} has no moments to score by words; choose another recipe")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,9 +13,6 @@ from r2tuning.cli.progress import show_progress
 
 if TYPE_CHECKING:
     from r2tuning.hub import HubFile
-
-TEST_TRUTH = "highlight_test_with_gt.jsonl"
-TEST_TRUTH_URL = f"https://github.com/jayleicn/moment_detr/blob/main/data/{TEST_TRUTH}"
 
 
 def download(
@@ -43,7 +40,6 @@ def download(
     """
     from r2tuning.datasets import find_benchmark
     from r2tuning.datasets.download import download_benchmark
-    from r2tuning.datasets.qvhighlights import QVHIGHLIGHTS
 
     benchmark = find_benchmark(dataset)
     folder = download_benchmark(
@@ -55,12 +51,13 @@ def download(
         progress=show_bytes,
     )
     typer.echo(folder)
-    if benchmark is QVHIGHLIGHTS and not (folder / TEST_TRUTH).exists():
-        typer.echo(
-            f"Labels of the test split are published elsewhere (CC BY-NC-SA 4.0): to score it, put {TEST_TRUTH_URL} "
-            f"into {folder}",
-            err=True,
-        )
+    for split in benchmark.splits:
+        if split.elsewhere and not (folder / PurePosixPath(split.elsewhere).name).exists():
+            typer.echo(
+                f"Labels of the {split.name} split are published elsewhere: to score it, put {split.elsewhere} "
+                f"into {folder}",
+                err=True,
+            )
 
 
 def announce_files(files: Sequence[HubFile]) -> None:

@@ -13,11 +13,8 @@ from r2tuning.errors import VideoError
 from r2tuning.types import Sampling
 
 if TYPE_CHECKING:
-    from r2tuning.datasets import Annotation, Benchmark
+    from r2tuning.datasets import Benchmark
     from r2tuning.features.extraction import Failure, QueryTask, VideoTask
-
-OWN = "own"
-"""Stands for annotations of your own videos, where a benchmark's name is asked for."""
 
 
 def extract(
@@ -25,8 +22,8 @@ def extract(
     videos: Annotated[Path, typer.Argument(help="Folder of the video files, named as in the annotations.")],
     store: Annotated[Path, typer.Argument(help="Folder to put the features into; run again to go on or to update.")],
     benchmark: Annotated[
-        str, typer.Option("--benchmark", "-b", help="Name of the benchmark; own for your own CSV or JSONL.")
-    ] = OWN,
+        str, typer.Option("--benchmark", "-b", help="Name of the benchmark; custom for your CSV or JSONL.")
+    ] = "custom",
     backbone: Annotated[str, typer.Option(help="CLIP to use: ViT-B/32, hub name or folder.")] = "ViT-B/32",
     layers: Annotated[int, typer.Option(min=1, help="How many of its last layers to keep.")] = 4,
     fps: Annotated[
@@ -54,10 +51,13 @@ def extract(
     """
     if fps is not None and not 0 < fps < float("inf"):
         raise typer.BadParameter(f"must be above 0, not {fps}", param_hint="--fps")
-    if fps is None and benchmark.lower() == OWN:
-        raise typer.BadParameter("your own videos need a rate, such as --fps 1", param_hint="--fps")
 
-    video_tasks, query_tasks, missing = _plan(annotations, videos, benchmark.lower(), fps, limit)
+    from r2tuning.datasets import find_benchmark
+
+    rules = find_benchmark(benchmark)
+    if fps is None and rules.is_custom:
+        raise typer.BadParameter("custom videos need a rate, such as --fps 1", param_hint="--fps")
+    video_tasks, query_tasks, missing = _plan(annotations, videos, rules, fps, limit)
 
     from r2tuning.backbones import ClipBackbone, choose_device
     from r2tuning.features.extraction import extract_queries, extract_videos
@@ -85,24 +85,21 @@ def extract(
 
 
 def _plan(
-    annotations: Path, folder: Path, name: str, fps: float | None, limit: int | None
+    annotations: Path, folder: Path, benchmark: Benchmark, fps: float | None, limit: int | None
 ) -> tuple[list[VideoTask], list[QueryTask], list[Failure]]:
     """What there is to do, and the videos that have no file."""
-    from r2tuning.datasets import find_benchmark, load_annotations, load_own
+    from r2tuning.datasets import load_annotations
     from r2tuning.features.extraction import Failure, QueryTask, VideoFolder, VideoTask
 
-    benchmark = None if name == OWN else find_benchmark(name)
-    entries = load_own(annotations) if benchmark is None else load_annotations(annotations, benchmark)
     files = VideoFolder(folder)
     videos: dict[str, VideoTask | Failure] = {}
     queries: dict[str, QueryTask] = {}
-    for entry in entries:
-        video, query = _names(entry, benchmark)
+    for entry in load_annotations(annotations, benchmark):
+        video, query = benchmark.video_name(entry), benchmark.query_name(entry)
         if video not in videos:
             if len(videos) == limit:
                 continue
-            rate = fps or (benchmark.frame_rate(entry) if benchmark is not None else None)
-            assert rate is not None  # the caller insists on one for own videos
+            rate = fps or benchmark.frame_rate(entry)
             try:
                 videos[video] = VideoTask(video, files.find(video), rate)
             except VideoError as error:
@@ -111,11 +108,3 @@ def _plan(
     found = [task for task in videos.values() if isinstance(task, VideoTask)]
     missing = [failure for failure in videos.values() if isinstance(failure, Failure)]
     return found, list(queries.values()), missing
-
-
-def _names(entry: Annotation, benchmark: Benchmark | None) -> tuple[str, str]:
-    """Of the features of an annotation's video and query."""
-    if benchmark is None:
-        # Own queries are numbered by file, so that numbers of two files would meet in one store.
-        return entry.vid, entry.query
-    return benchmark.video_name(entry), benchmark.query_name(entry)

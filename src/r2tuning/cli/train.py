@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe, such as charades-sta or own, or a YAML file.")],
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe, such as charades-sta or custom, or a YAML file.")],
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", help="key=value of the recipe; may be given again.", metavar="KEY=VALUE"),
@@ -28,9 +28,9 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
 ) -> None:
-    """Train a model, from features that are there or, for your own videos, are made first.
+    """Train a model, from features that are there or, for your videos, are made first.
 
-    Example: r2tuning train own --set data.annotations=moments.csv --set data.videos=clips --set training.epochs=20
+    Example: r2tuning train custom --set data.annotations=moments.csv --set data.videos=clips --set training.epochs=20
     """
     from r2tuning.training.loop import train as run_training
     from r2tuning.training.recipes import load_recipe
@@ -71,7 +71,7 @@ def train(
 
 
 def make_features(recipe: Recipe) -> None:
-    """Makes what features of the user's own videos are missing."""
+    """Makes what features of the user's videos are missing."""
     from r2tuning.training.source import prepare_features
 
     try:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,12 @@ from r2tuning.datasets.saliency import LabelRule, fit_labels, mark_moments
 from r2tuning.errors import DataError, R2TuningWarning
 from r2tuning.intervals import FloatArray
 
+Task = Literal["moments", "highlights"]
+"""What a benchmark scores: moments (and saliency where it has labels), or saliency alone."""
+
+Scorer = Literal["grounding", "youtube", "tvsum"]
+"""The metric: `r2tuning.metrics.evaluate_grounding`, or, per domain, `youtube_map` or `tvsum_top5_map`."""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -25,11 +32,13 @@ class Split:
         name: ``train``, ``val`` or ``test``.
         hub_file: The authors' annotation file, in the benchmark's folder on the hub.
         files: Names it may have in a local folder, the preferred first.
+        elsewhere: URL of a better file than the hub's, which a user may put into the folder; None where there is none.
     """
 
     name: str
     hub_file: str
     files: tuple[str, ...]
+    elsewhere: str | None = None
 
 
 @dataclass(frozen=True)
@@ -38,12 +47,15 @@ class Benchmark:
 
     Attributes:
         name: As in the names of checkpoints, such as ``charades-sta``.
-        splits: The splits that have annotations.
+        splits: The splits that have annotations; none for custom data, which is one file anywhere.
         evaluation_split: The split that papers report.
         main_metric: The metric by which checkpoints are chosen.
         fps: Frames per second of the authors' features; None where each video has its own.
         hub_folder: The authors' folder on the hub, below ``datasets/``; archives begin with its name.
-        parse: From an entry of a file to its annotation.
+        parse: From an entry of a file to its annotation; None for custom data, where an annotation is several rows.
+        task: What is scored: ``moments`` needs a model of the grounding family, ``highlights`` one of the saliency
+            family.
+        scorer: The metric that scores it.
         domains: Parts of the benchmark, each with a model of its own.
         split_of: The split a video is in, where one file may hold all; None where every split has its file.
         labels: How saliency labels become a target; None where there are none.
@@ -57,12 +69,19 @@ class Benchmark:
     main_metric: str
     fps: float | None
     hub_folder: str
-    parse: Callable[[Entry], Annotation]
+    parse: Callable[[Entry], Annotation] | None
+    task: Task = "moments"
+    scorer: Scorer = "grounding"
     domains: tuple[str, ...] = ()
     split_of: Callable[[str], str] | None = None
     labels: LabelRule | None = None
     min_duration: float = 0
     video_suffix: str = ""
+
+    @property
+    def is_custom(self) -> bool:
+        """Whether it stands for the user's data: no splits, no download, durations that only the videos know."""
+        return self.parse is None
 
     @property
     def hub_files(self) -> tuple[str, ...]:
@@ -102,8 +121,8 @@ class Benchmark:
         return annotation.vid + self.video_suffix
 
     def query_name(self, annotation: Annotation) -> str:
-        """Name, without ending, of the query's features."""
-        return str(annotation.qid)
+        """Name, without ending, of the query's features: its id, or in custom data, where ids repeat, its sentence."""
+        return annotation.query if self.is_custom else str(annotation.qid)
 
     def frame_rate(self, annotation: Annotation) -> float:
         """Frames per second to sample the video at: the benchmark's, or one frame per label row.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Annotated
@@ -18,7 +17,7 @@ from r2tuning.errors import DataError
 Time = Annotated[float, Field(ge=0, le=1e6)]
 
 
-class OwnFields(Fields):
+class CustomFields(Fields):
     """One moment: where (``video``, a file), when (``start`` and ``end``, seconds) and what (``query``)."""
 
     video: Text
@@ -27,7 +26,7 @@ class OwnFields(Fields):
     query: Text
 
 
-def load_own(path: str | Path) -> list[Annotation]:
+def load_custom(path: str | Path) -> list[Annotation]:
     """Reads and checks your own annotations.
 
     Several rows of the same video and query are the moments of one annotation.
@@ -48,7 +47,7 @@ def load_own(path: str | Path) -> list[Annotation]:
     moments: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for entry in read_csv(path) if is_csv else read_json(path):
         # CSV has numbers as text.
-        row = check(entry, OwnFields, strict=not is_csv)
+        row = check(entry, CustomFields, strict=not is_csv)
         moments.setdefault((row.video.strip(), row.query.strip()), []).append(_to_moment(entry, row))
     return [
         Annotation(qid=qid, vid=video, query=query, duration=None, moments=tuple(sorted(set(windows))))
@@ -56,41 +55,22 @@ def load_own(path: str | Path) -> list[Annotation]:
     ]
 
 
-def _to_moment(entry: Entry, row: OwnFields) -> tuple[float, float]:
+def _to_moment(entry: Entry, row: CustomFields) -> tuple[float, float]:
     if row.end <= row.start:
         raise DataError(f"{entry.place}: end: {row.end:g} s is not after the start, {row.start:g} s; correct one")
     return row.start, row.end
 
 
-@dataclass(frozen=True)
-class OwnVideos(Benchmark):
-    """Your own videos, as a benchmark of one part."""
-
-    def query_name(self, annotation: Annotation) -> str:
-        """Name of the query's features: the sentence, since numbers of two files would meet in one store."""
-        return annotation.query
-
-
-def describe_own(fps: float) -> OwnVideos:
-    """Your own videos as a benchmark, sampled at a rate of your choice.
-
-    Example:
-        >>> describe_own(2.0).frame_rate(Annotation(qid=0, vid="a.mp4", query="a dog", duration=10))
-        2.0
-    """
-    return OwnVideos(
-        name="own",
-        splits=(),
-        evaluation_split="val",
-        main_metric="MR-full-mAP",
-        fps=fps,
-        hub_folder="",
-        parse=_refuse,
-    )
-
-
-def _refuse(entry: Entry) -> Annotation:
-    raise DataError(f"{entry.place}: your own annotations are rows of moments; read them with load_own")
+CUSTOM = Benchmark(
+    name="custom",
+    splits=(),
+    evaluation_split="val",
+    main_metric="MR-full-mAP",
+    fps=None,
+    hub_folder="",
+    parse=None,
+)
+"""The user's videos; ``dataclasses.replace(CUSTOM, fps=1.0)`` has the rate that a recipe chooses."""
 
 
 def hold_out(

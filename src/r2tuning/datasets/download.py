@@ -106,6 +106,8 @@ def download_benchmark(
             names that were not fetched by this function.
     """
     folder = dataset_folder(benchmark) if folder is None else Path(folder)
+    if benchmark.is_custom:
+        raise DataError(f"{benchmark.name} is your own data, nothing to download; choose a benchmark")
     if not benchmark.hub_folder:
         raise DataError(
             f"{benchmark.name} is made by program, not downloaded; run r2tuning synthesize {folder} --split train, "

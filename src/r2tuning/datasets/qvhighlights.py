@@ -96,11 +96,12 @@ QVHIGHLIGHTS = Benchmark(
     splits=(
         Split("train", "qvhighlights_train.jsonl", ("qvhighlights_train.jsonl", "highlight_train_release.jsonl")),
         Split("val", "qvhighlights_val.jsonl", ("qvhighlights_val.jsonl", "highlight_val_release.jsonl")),
-        # With the labels that were withheld at first, the test split can be scored locally.
+        # The labels of the test split were withheld at first; the file with them came later (CC BY-NC-SA 4.0).
         Split(
             "test",
             "qvhighlights_test.jsonl",
             ("highlight_test_with_gt.jsonl", "qvhighlights_test.jsonl", "highlight_test_release.jsonl"),
+            elsewhere="https://github.com/jayleicn/moment_detr/blob/main/data/highlight_test_with_gt.jsonl",
         ),
     ),
     evaluation_split="val",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from r2tuning.datasets.annotations import Annotation, fit_moments
 from r2tuning.datasets.benchmark import Benchmark
+from r2tuning.datasets.custom import CUSTOM, load_custom
 from r2tuning.datasets.entries import read_json
 from r2tuning.datasets.moment_retrieval import CHARADES_STA, EGO4D_NLQ, TACOS
 from r2tuning.datasets.moving_shapes import MOVING_SHAPES
@@ -28,11 +29,11 @@ BENCHMARKS: tuple[Benchmark, ...] = (
 )
 """The paper's six in the order of its tables, then the one that is made by program."""
 
-_BY_NAME = {benchmark.name: benchmark for benchmark in BENCHMARKS}
+_BY_NAME = {benchmark.name: benchmark for benchmark in (*BENCHMARKS, CUSTOM)}
 
 
 def find_benchmark(name: str) -> Benchmark:
-    """The benchmark called ``name``, upper and lower case alike.
+    """The benchmark called ``name``, in upper or lower case; ``custom`` stands for the user's data.
 
     Raises:
         DataError: If there is none; the message has the nearest name, or all.
@@ -74,6 +75,8 @@ def load_annotations(
             id occurs twice or only some entries have labels; if split or domain are unknown, or nothing is left.
     """
     path = Path(path)
+    if benchmark.parse is None:
+        return load_custom(path)
     if split is not None:
         benchmark.find_split(split)
     if domain is not None and domain not in benchmark.domains:

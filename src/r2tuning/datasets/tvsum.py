@@ -110,6 +110,8 @@ TVSUM = Benchmark(
     fps=CLIPS_PER_SECOND,
     hub_folder="tvsum",
     parse=parse_tvsum,
+    task="highlights",
+    scorer="tvsum",
     domains=tuple(_VIDEOS),
     split_of=split_of,
     labels=LabelRule(scale=scale_ratings, threshold=above_median, slack=4),

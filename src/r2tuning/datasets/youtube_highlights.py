@@ -122,6 +122,8 @@ YOUTUBE_HIGHLIGHTS = Benchmark(
     fps=None,
     hub_folder="youtube",
     parse=parse_youtube,
+    task="highlights",
+    scorer="youtube",
     domains=get_args(Domain),
     split_of=split_of,
     labels=LabelRule(scale=scale_match, threshold=above_half, slack=0),

@@ -83,7 +83,7 @@ def find_absent(recipe: Recipe, split: EvaluationSplit) -> AbsentQueries:
         DataError: If the file cannot be read.
     """
     benchmark = split.benchmark
-    if benchmark.name != "own":
+    if not benchmark.is_custom:
         file = benchmark.find_file(recipe.data.annotations or dataset_folder(benchmark), split.name)
         file = file.with_name(f"{file.stem}_absent{file.suffix}")
         if file.is_file() and file.stat().st_size:

@@ -59,17 +59,17 @@ def open_split(recipe: Recipe, name: str | None = None) -> EvaluationSplit:
 
     Args:
         recipe: Says what benchmark, which part of it, and where its files are.
-        name: Of the split; None for the one that papers report. Your own data has only ``val``.
+        name: Of the split; None for the one that papers report. Custom data has only ``val``.
 
     Raises:
-        RecipeError: If the recipe does not say where its data is, or there is no such split of your own data.
+        RecipeError: If the recipe does not say where its data is, or there is no such split of custom data.
         DataError: If the annotations cannot be read.
         FeatureError: If the features are missing.
     """
     data = recipe.data
-    if data.benchmark == "own":
+    if data.benchmark == "custom":
         if name not in (None, "val"):
-            raise RecipeError(f"--split {name}: your own data is evaluated on its validation part; leave --split out")
+            raise RecipeError(f"--split {name}: custom data is evaluated on its validation part; leave --split out")
         source = open_source(recipe)
         return EvaluationSplit(recipe.name, "val", source.benchmark, source.validation, source.store)
     benchmark = find_benchmark(data.benchmark)

@@ -14,6 +14,9 @@ from r2tuning.training.losses import Recipe as LossRecipe
 
 Precision = Annotated[Literal["auto", "32", "16-mixed", "bf16-mixed"], BeforeValidator(str)]  # 32 is a number in YAML
 
+Renamed = Annotated[str, BeforeValidator(lambda name: "custom" if name == "own" else name)]
+"""Custom data was called ``own`` in runs made before version 0.2."""
+
 
 class Section(BaseModel):
     """What all parts of a recipe have in common: unknown fields are refused, values do not change."""
@@ -25,13 +28,13 @@ class DataConfig(Section):
     """What to train and validate on.
 
     Attributes:
-        benchmark: Name of a benchmark, or ``own`` for your own annotations.
+        benchmark: Name of a benchmark, or ``custom`` for your annotations.
         domain: Part of the benchmark to keep, such as ``dog``.
-        annotations: Folder of the benchmark's annotation files, or your own training file; None for where
+        annotations: Folder of the benchmark's annotation files, or your training file; None for where
             ``r2tuning download`` puts them.
-        validation: Your own validation file; None validates on a share of the training videos (own data only).
+        validation: Your validation file; None validates on a share of the training videos (custom data only).
         features: Folder of features; None for the annotations' folder.
-        videos: Folder of your own videos, from which missing features are made.
+        videos: Folder of your videos, from which missing features are made.
         train_split: Split to train on.
         validation_split: Split to validate on; None for the one that papers report.
         repeat: How often each annotation occurs in an epoch.
@@ -39,7 +42,7 @@ class DataConfig(Section):
         workers: Processes that read ahead.
     """
 
-    benchmark: str = "own"
+    benchmark: Renamed = "custom"
     domain: str | None = None
     annotations: Path | None = None
     validation: Path | None = None
@@ -138,7 +141,7 @@ class Recipe(Section):
     Attributes:
         name: Of the model, shown in results.
         backbone: Hub name or folder of the CLIP whose features the model reads.
-        fps: Frames per second, for own data and for the videos the model will be asked about.
+        fps: Frames per second, for custom data and for the videos the model will be asked about.
         window: Seconds; longer videos will be covered by overlapping windows of this length.
         model: Shape; the widths are taken from the features.
         decoding: Rounding and suppression of moments.
@@ -151,7 +154,7 @@ class Recipe(Section):
         pydantic.ValidationError: If a field is unknown or out of range.
     """
 
-    name: str = Field(min_length=1)
+    name: Renamed = Field(min_length=1)
     backbone: str = "openai/clip-vit-base-patch32"
     fps: float = Field(default=0.5, gt=0)
     window: float = Field(default=150, gt=0)

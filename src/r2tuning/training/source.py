@@ -9,8 +9,8 @@ from math import isclose
 from pathlib import Path
 
 from r2tuning.backbones import ClipBackbone, choose_device
-from r2tuning.datasets import Annotation, Benchmark, find_benchmark, fit_moments, load_annotations, load_own
-from r2tuning.datasets.custom import describe_own, hold_out
+from r2tuning.datasets import Annotation, Benchmark, find_benchmark, fit_moments, load_annotations, load_custom
+from r2tuning.datasets.custom import CUSTOM, hold_out
 from r2tuning.datasets.download import dataset_folder
 from r2tuning.errors import DataError, FeatureError, R2TuningWarning, RecipeError, TrainingError
 from r2tuning.evaluation.score import asks_for_moments
@@ -93,16 +93,16 @@ def read_annotations(recipe: Recipe) -> tuple[Benchmark, list[Annotation], list[
         DataError: If annotations cannot be read.
     """
     data = recipe.data
-    if data.benchmark == "own":
+    if data.benchmark == "custom":
         if data.annotations is None:
             raise RecipeError(f"{recipe.name}: your annotations are not named; add --set data.annotations=FILE.csv")
-        training = load_own(data.annotations)
+        training = load_custom(data.annotations)
         if data.validation is not None:
             # Queries are numbered by file; numbers of the two must not meet.
-            validation = [replace(a, qid=len(training) + i) for i, a in enumerate(load_own(data.validation))]
+            validation = [replace(a, qid=len(training) + i) for i, a in enumerate(load_custom(data.validation))]
         else:
             training, validation = hold_out(training, recipe.training.seed)
-        return describe_own(recipe.fps), training, validation
+        return replace(CUSTOM, fps=recipe.fps), training, validation
     benchmark = find_benchmark(data.benchmark)
     folder = data.annotations or dataset_folder(benchmark)
     if benchmark.domains and data.domain is None:
@@ -128,7 +128,7 @@ def features_folder(recipe: Recipe) -> Path:
     data = recipe.data
     if data.features is not None:
         return data.features
-    if data.benchmark != "own":
+    if data.benchmark != "custom":
         benchmark = find_benchmark(data.benchmark)
         folder = data.annotations or dataset_folder(benchmark)
         # Benchmarks made on the spot have their videos in that folder, where features would mix with them.

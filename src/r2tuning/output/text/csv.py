@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from r2tuning.results import Grounding
 
 COLUMNS = ("video", "start", "end", "query", "rank", "score")
-"""The first four are those of a table of own data, which `r2tuning train own` reads."""
+"""The first four are those of a custom data set, which `r2tuning train custom` reads."""
 
 
 def to_csv(results: Sequence[Grounding]) -> str:
