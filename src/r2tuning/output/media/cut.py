@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import os
 import unicodedata
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from fractions import Fraction
 from itertools import chain
@@ -17,6 +17,7 @@ from av.packet import Packet
 
 from r2tuning.errors import VideoError
 from r2tuning.files import write_whole
+from r2tuning.intervals import merge_spans
 from r2tuning.output.media.footage import Footage, Stretch
 from r2tuning.output.media.mp4 import write_stretches
 from r2tuning.output.media.sound import Sound, read_all_sound_packets, read_sound_packets
@@ -244,32 +245,3 @@ def join(
     stretches = [footage.find(start, end) for start, end in merge_spans(spans)]
     with write_whole(target, force=force) as file:
         write_stretches(footage, stretches, file, progress)
-
-
-def merge_spans(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Brings spans into the order of time, and makes one of those that touch or overlap.
-
-    Args:
-        spans: Start and end of each.
-
-    Returns:
-        Spans with something between them.
-
-    Raises:
-        ValueError: There is no span, or one does not end after it starts.
-
-    Example:
-        >>> merge_spans([(8, 9), (1, 3), (2, 5), (5, 6)])
-        [(1, 6), (8, 9)]
-    """
-    merged: list[tuple[float, float]] = []
-    for start, end in sorted(spans):
-        if not start < end:
-            raise ValueError(f"a span must end after it starts, not run from {start} s to {end} s")
-        if merged and start <= merged[-1][1]:
-            merged[-1] = merged[-1][0], max(end, merged[-1][1])
-        else:
-            merged.append((start, end))
-    if not merged:
-        raise ValueError("there are no spans to join")
-    return merged
