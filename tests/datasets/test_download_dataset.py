@@ -115,7 +115,7 @@ def test_the_next_run_goes_on_where_one_was_stopped(hub, folder):
     with pytest.raises(DownloadError) as caught:
         download_benchmark(CHARADES, folder)
     assert str(caught.value) == (
-        f"{PARTS[0]}: cannot be downloaded: {hub.url} answered 503; connect and run it again to go on from there"
+        f"{PARTS[0]}: cannot be downloaded: {hub.url} answered 503; connect and run it again to resume"
     )
     assert [p.stat().st_size for p in (folder / "archives").iterdir()] == [2000]
     hub.status = None

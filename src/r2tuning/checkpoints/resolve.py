@@ -30,8 +30,8 @@ from r2tuning.checkpoints.published import (
     suggest_published,
 )
 from r2tuning.decoding.decode import DecodingConfig
-from r2tuning.errors import CheckpointError, CheckpointWarning, DownloadError
-from r2tuning.hub import hash_file
+from r2tuning.errors import CheckpointError, CheckpointWarning
+from r2tuning.hub import fetch_cached, hash_file
 from r2tuning.model import R2Config, R2Tuning
 
 _STAND_IN = {"grounding": "qvhighlights", "saliency": "tvsum/BK"}
@@ -151,7 +151,8 @@ def fetch_published(entry: PublishedCheckpoint) -> Path:
     """
     folder = cached_checkpoint(entry)
     if not is_complete(folder):
-        file = _download(entry)
+        advice = f"connect and try again, or fetch {entry.url} by other means and pass its path with --model"
+        file = fetch_cached(REPOSITORY, entry.file, name=entry.name, advice=advice)
         found = hash_file(file)
         if not found.startswith(entry.sha256_prefix):
             _discard(file)
@@ -161,27 +162,6 @@ def fetch_published(entry: PublishedCheckpoint) -> Path:
             )
         convert(file, folder, entry)
     return folder
-
-
-def _download(entry: PublishedCheckpoint) -> Path:
-    """The authors' file in the hub's own cache."""
-    # Its client takes a tenth of a second to import, and what is converted already does not need it.
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
-
-    from r2tuning.hub import explain
-
-    cached = try_to_load_from_cache(REPOSITORY, entry.file)
-    if isinstance(cached, str):
-        return Path(cached)
-    try:
-        # Asked first since hf_hub_download retries an unreachable hub for up to minutes before it says so.
-        get_hf_file_metadata(hf_hub_url(REPOSITORY, entry.file))
-        return Path(hf_hub_download(REPOSITORY, entry.file))
-    except Exception as error:  # of the HTTP library, of Xet, of the system: they have no common base
-        raise DownloadError(
-            f"{entry.name}: cannot be downloaded: {explain(error)}; connect and try again, "
-            f"or fetch {entry.url} by other means and pass its path with --model"
-        ) from error
 
 
 def _discard(file: Path) -> None:

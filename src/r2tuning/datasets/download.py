@@ -13,7 +13,6 @@ from itertools import product
 from pathlib import Path
 from string import ascii_lowercase
 
-from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]  # it is documented there
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from r2tuning.checkpoints.published import REPOSITORY
@@ -21,7 +20,7 @@ from r2tuning.datasets.benchmark import Benchmark
 from r2tuning.datasets.unpack import unpack_features
 from r2tuning.errors import DataError, DownloadError, OutputError
 from r2tuning.files import cache_folder, write_atomically
-from r2tuning.hub import HubFile, Progress, fetch_file, fetched_bytes, list_files, unwatched
+from r2tuning.hub import HubFile, Progress, fetch_file, fetched_bytes, list_files, no_progress
 
 RECORD_FILE = "download.json"
 ARCHIVES = "archives"
@@ -78,7 +77,7 @@ def download_benchmark(
     annotations_only: bool = False,
     keep_archives: bool = False,
     announce: Callable[[Sequence[HubFile]], None] = lambda _: None,
-    progress: Progress = unwatched,
+    progress: Progress = no_progress,
     measure_free: Callable[[Path], int] = free_space,
 ) -> Path:
     """Fetches what is missing of a benchmark; what was fetched before is not asked for again.
@@ -105,6 +104,8 @@ def download_benchmark(
         OutputError: If the disk has too little space, the folder cannot be written, or it has files of the same
             names that were not fetched by this function.
     """
+    from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]  # it is documented there
+
     folder = dataset_folder(benchmark) if folder is None else Path(folder)
     if benchmark.is_custom:
         raise DataError(f"{benchmark.name} is your own data, nothing to download; choose a benchmark")
@@ -142,7 +143,7 @@ def download_benchmark(
     except OSError as error:
         raise OutputError(
             f"{folder}: cannot be written ({error.strerror or error}); "
-            "free space or choose another folder; run it again to go on from there"
+            "free space or choose another folder; run it again to resume"
         ) from error
     return folder
 
