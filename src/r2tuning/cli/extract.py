@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from r2tuning.cli.asking import EngineOption
+from r2tuning.cli.options import EngineOption
 from r2tuning.cli.progress import show_progress
 from r2tuning.errors import VideoError
 from r2tuning.types import Sampling
