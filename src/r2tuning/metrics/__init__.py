@@ -1,4 +1,4 @@
-"""The benchmarks' own metrics, in numpy: moment retrieval, highlight detection and summarization.
+"""The benchmarks' metrics, in numpy: moment retrieval, highlight detection and summarization.
 
 Each follows its benchmark's definition, quirks included, so that numbers compare with published ones.
 """

@@ -52,9 +52,7 @@ def score_highlights(predictions: Sequence[Prediction], ground_truth: Sequence[G
     For mAP, scores are padded with 0 or cut to the number of clips. For Hit@1 the top clip is the highest
     score given (the first on ties); beyond the last clip it is a miss. An empty or missing curve counts 0.
 
-    Args:
-        predictions: One per query.
-        ground_truth: Annotations of the same queries in the same order, each with saliency labels.
+    Both sequences are of the same queries in the same order, each with saliency labels.
 
     Returns:
         Fractions in [0, 1], not rounded: ``HL-min-{Fair,Good,VeryGood}-{mAP,Hit1}``.
@@ -147,7 +145,7 @@ def tvsum_top5_map(saliency: Sequence[ArrayLike], ratings: Sequence[ArrayLike]) 
         Percent, rounded to two decimals; the mean over raters, then over videos.
 
     Raises:
-        MetricError: If there is no video, lengths differ, or a score is not finite.
+        MetricError: As `youtube_map`.
 
     Example:
         >>> tvsum_top5_map([[0.9, 0.8, 0.1]], [[[5, 1], [1, 1], [1, 1]]])

@@ -73,9 +73,7 @@ def score_moments(predictions: Sequence[Prediction], ground_truth: Sequence[Grou
     A range keeps the true moments of its length and the queries that have any; predictions are not filtered. R@k
     and mIoU rank predictions as listed, mAP ranks the first ten of the list by score (equal scores: as listed).
 
-    Args:
-        predictions: One per query.
-        ground_truth: Annotations of the same queries in the same order.
+    Both sequences are of the same queries in the same order.
 
     Returns:
         Fractions in [0, 1], not rounded, under names such as ``MR-full-mAP``, ``MR-short-mAP@0.75``,

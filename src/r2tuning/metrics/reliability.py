@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from r2tuning.errors import MetricError
 from r2tuning.intervals import FloatArray
+from r2tuning.metrics.summarization import rank_values
 from r2tuning.types import Reliability
 
 BINS = 10
@@ -84,7 +85,6 @@ def auroc(positive: FloatArray, negative: FloatArray) -> float:
     """
     if not len(positive) or not len(negative):
         raise MetricError(f"{len(positive)} positives and {len(negative)} negatives; give at least one of each")
-    _, group, sizes = np.unique(np.concatenate([positive, negative]), return_inverse=True, return_counts=True)
-    ranks = np.cumsum(sizes) - (sizes - 1) / 2  # mean rank of equal values, from 1
-    won = ranks[group[: len(positive)]].sum() - len(positive) * (len(positive) + 1) / 2
+    ranks = rank_values(np.concatenate([positive, negative]))[: len(positive)]
+    won = ranks.sum() - len(positive) * (len(positive) + 1) / 2
     return float(won / (len(positive) * len(negative)))

@@ -48,7 +48,7 @@ def spearman_rho(x: FloatArray, y: FloatArray) -> float:
         >>> round(spearman_rho(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 3.0, 2.0, 4.0])), 4)
         0.8
     """
-    x_ranks, y_ranks = (_average_ranks(values) - (len(values) + 1) / 2 for values in (x, y))
+    x_ranks, y_ranks = (rank_values(values) - (len(values) + 1) / 2 for values in (x, y))
     spread = math.sqrt((x_ranks @ x_ranks) * (y_ranks @ y_ranks))
     return float(x_ranks @ y_ranks) / spread if spread else 0.0
 
@@ -64,8 +64,8 @@ def _tied_pairs(codes: NDArray[np.int64]) -> int:
     return int((counts * (counts - 1) // 2).sum())
 
 
-def _average_ranks(values: FloatArray) -> FloatArray:
-    """``[n]`` ranks from 1, equal values sharing the mean of theirs."""
+def rank_values(values: FloatArray) -> FloatArray:
+    """Computes ``[n]`` ranks from 1, equal values sharing the mean of theirs."""
     codes = _codes(values)
     counts = np.bincount(codes)
     ranks: FloatArray = counts.cumsum() - (counts - 1) / 2

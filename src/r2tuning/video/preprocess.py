@@ -21,7 +21,7 @@ _SCALER = 0x4 | 0x2000 | 0x40000
 class Preprocessor:
     """Turns decoded frames into CLIP's square crops.
 
-    Scaling happens in the frame's own color model, before the conversion to RGB; matrix and range follow its tags.
+    Scaling happens in the color model of the frame, before the conversion to RGB; matrix and range follow its tags.
     Untagged video is read as BT.601, as by FFmpeg and by the tools that made the published features. They ignore the
     sample aspect ratio, and so does this. Use one instance per video: it keeps FFmpeg's scaler.
 

@@ -87,13 +87,9 @@ def copy_stretch(footage: Footage, stretch: Stretch, file: Path) -> None:
 
 
 def time_decoding(shown: Sequence[int]) -> list[int]:
-    """Computes decoding times, which files such as MKV do not store.
+    """Computes when packets are decoded, which files such as MKV do not store.
 
-    Args:
-        shown: When the packets of a stream are shown, in decoding order.
-
-    Returns:
-        Ascending times, as late as possible but none later than its packet is shown.
+    Given when each is shown, in decoding order: ascending times, as late as possible, none after its packet is shown.
 
     Example:
         >>> time_decoding([0, 3, 1, 2, 4])

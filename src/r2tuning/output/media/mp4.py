@@ -55,13 +55,8 @@ def write_stretches(
 
     Pictures keep the distances of their timestamps, and sound is aligned with them to the sample: neither drifts,
     however many stretches there are. A rotated video stays rotated, by its display matrix. An odd width or height
-    loses its last column or row; pictures of more than 8 bits are rounded to 8.
-
-    Args:
-        footage: The video.
-        stretches: In the order to be shown, at least one.
-        file: The file to write.
-        progress: Called after each frame with the numbers of frames written and expected.
+    loses its last column or row; pictures of more than 8 bits are rounded to 8. ``progress`` is called after each
+    frame with the numbers of frames written and expected.
 
     Raises:
         OutputError: This FFmpeg has no encoder for MP4.

@@ -90,22 +90,12 @@ def decode_groups(
     make_convert: Callable[[], Callable[[VideoFrame], Result]],
     threads: int | None = None,
 ) -> Generator[tuple[int, Result], None, None]:
-    """Decodes groups and converts their wanted frames, in constant memory.
+    """Decodes groups, given in display order, and converts their wanted frames, in constant memory.
 
-    Args:
-        path: The file.
-        index: Its packets.
-        groups: In display order, at least one.
-        make_convert: As for `decode_picks`.
-        threads: Most threads; None for one per core that this process may use.
+    Arguments and errors are those of `decode_picks`. Closing the generator ends the threads.
 
     Yields:
-        When a frame is shown, as in :attr:`Group.ticks`, and what it was converted to. Closing the generator ends
-        the threads.
-
-    Raises:
-        DecodingError: As for `decode_picks`.
-        VideoError: The file can no longer be opened.
+        When a frame is shown, as in :attr:`Group.ticks`, and what it was converted to.
     """
     cores = threads or count_cores()
     light = max(int(index.sizes[group.packets].sum()) for group in groups) <= _LARGEST_GROUP
@@ -196,13 +186,7 @@ class _Job(NamedTuple):
 
 
 class _Crew(Generic[Result]):
-    """Threads that each decode one group at a time, and what they have decoded so far.
-
-    Args:
-        dealt: Groups and their packets, from `_deal_packets`.
-        shares: Threads of each group's decoder.
-        size: Number of threads that call :meth:`work`.
-    """
+    """``size`` threads that decode groups and the packets dealt to them, and the results that are not taken yet."""
 
     def __init__(
         self, dealt: Iterator[tuple[Group, Iterable[Packet[VideoStream]]]], shares: Sequence[int], size: int
@@ -212,8 +196,7 @@ class _Crew(Generic[Result]):
         self._started = 0
         # Guards all below; every change of it is notified.
         self._changed = Condition()
-        self._results: defaultdict[int, deque[tuple[int, Result]]] = defaultdict(deque)
-        self._done: set[int] = set()
+        self._results: defaultdict[int, deque[tuple[int, Result] | None]] = defaultdict(deque)  # None ends a group
         self._turn = 0  # the group whose results are being taken
         self._error: BaseException | None = None
         self._stopped = False
@@ -228,12 +211,9 @@ class _Crew(Generic[Result]):
                     decoder = stream.codec_context
                     decoder.thread_count, decoder.thread_type = threads, "AUTO"
                     for job in jobs:
-                        for result in _decode_group(decoder, job.group, job.packets, convert):
+                        for result in chain(_decode_group(decoder, job.group, job.packets, convert), (None,)):
                             if not self._put(job.number, result):
                                 return
-                        with self._changed:
-                            self._done.add(job.number)
-                            self._changed.notify_all()
         except BaseException as error:  # nobody sees what a thread raises, so `take_results` raises it
             with self._changed:
                 self._error = self._error or error
@@ -243,15 +223,13 @@ class _Crew(Generic[Result]):
         """Yields the results of ``groups`` groups, in order."""
         while self._turn < groups:
             with self._changed:
-                self._changed.wait_for(lambda: self._results[self._turn] or self._turn in self._done or self._error)
-                results = self._results[self._turn]
-                result = results.popleft() if results else None
-                if result is None and self._turn in self._done:
-                    del self._results[self._turn]
-                    self._done.remove(self._turn)
-                    self._turn += 1
-                elif result is None and self._error is not None:
+                self._changed.wait_for(lambda: self._results[self._turn] or self._error)
+                if not self._results[self._turn] and self._error is not None:
                     raise self._error
+                result = self._results[self._turn].popleft()
+                if result is None:
+                    del self._results[self._turn]
+                    self._turn += 1
                 self._changed.notify_all()
             if result is not None:
                 yield result
@@ -277,7 +255,7 @@ class _Crew(Generic[Result]):
             # A single thread can decode them as they are read.
             return _Job(number, group, packets if self._size == 1 else list(packets), self._shares[number])
 
-    def _put(self, number: int, result: tuple[int, Result]) -> bool:
+    def _put(self, number: int, result: tuple[int, Result] | None) -> bool:
         with self._changed:
             self._changed.wait_for(lambda: self._stopped or len(self._results[number]) < _RESULTS_AHEAD)
             if not self._stopped:
