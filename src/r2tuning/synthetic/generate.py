@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import secrets
 import signal
 import textwrap
 from collections.abc import Callable, Generator, Sequence
@@ -25,7 +24,7 @@ from matplotlib.figure import Figure
 
 from r2tuning.datasets.annotations import Annotation
 from r2tuning.errors import OutputError
-from r2tuning.files import write_atomically
+from r2tuning.files import replace_file, write_atomically
 from r2tuning.synthetic.queries import describe, describe_absent, to_line
 from r2tuning.synthetic.render import render
 from r2tuning.synthetic.scenes import FPS, HEIGHT, WIDTH, WORLD_VERSION, Script, Split
@@ -45,16 +44,8 @@ def write_video(script: Script, path: str | os.PathLike[str]) -> None:
     Raises:
         OutputError: If the file cannot be written.
     """
-    target = Path(path)
-    temporary = target.parent / f".r2tuning-{secrets.token_hex(8)}.tmp"
-    try:
+    with replace_file(path) as temporary:
         _encode(script, temporary)
-        temporary.replace(target)
-    except OSError as error:  # which FFmpeg's errors of the file system are too
-        reason = error.strerror or str(error)
-        raise OutputError(f"{path} cannot be written ({reason}): free space or choose another folder") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def is_written(script: Script, path: str | os.PathLike[str]) -> bool:
