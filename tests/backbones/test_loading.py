@@ -150,8 +150,11 @@ def test_the_towers_shapes_are_read_as_transformers_reads_them(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"hidden_act": "relu"}, r"config\.json: vision_config\.hidden_act: Input should be 'quick_gelu' or 'gelu'"),
-        ({"hidden_size": 0}, r"vision_config\.hidden_size: Input should be greater than 0"),
+        (
+            {"hidden_act": "relu"},
+            r"config\.json: vision_config: hidden_act: is 'relu'; input should be 'quick_gelu' or 'gelu'",
+        ),
+        ({"hidden_size": 0}, r"vision_config: hidden_size: is 0; input should be greater than 0"),
         ({"hidden_size": 48}, r"has shape \[32.*\], not \[48.*\] as config\.json says"),
     ],
 )

@@ -19,6 +19,7 @@ from torch import Tensor
 from r2tuning.backbones.registry import KNOWN_BACKBONES, find_folder, hub_name
 from r2tuning.backbones.vit import ImageTowerConfig, TextTowerConfig, TowerConfig, is_linear, is_merged
 from r2tuning.errors import BackboneError
+from r2tuning.files import first_problem
 from r2tuning.hub import fetch_cached, fetch_optional
 
 CONFIG = "config.json"
@@ -157,10 +158,8 @@ def _parse(kind: type[Config], config: dict[str, Any], key: str, folder: Path) -
     try:
         return kind.model_validate(merged)
     except ValidationError as error:
-        problem = error.errors()[0]
-        field = ".".join(map(str, (key, *problem["loc"])))
         raise BackboneError(
-            f"{folder / CONFIG}: {field}: {problem['msg']}; give a CLIP in Hugging Face layout"
+            f"{folder / CONFIG}: {key}: {first_problem(error)}; give a CLIP in Hugging Face layout"
         ) from error
 
 

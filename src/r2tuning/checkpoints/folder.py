@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -17,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from r2tuning.decoding.calibration import Calibration
 from r2tuning.decoding.decode import DecodingConfig
 from r2tuning.errors import CheckpointError, CheckpointWarning, OutputError
-from r2tuning.files import write_atomically
+from r2tuning.files import first_problem, replace_folder, write_atomically
 from r2tuning.hub import hash_file
 from r2tuning.model.config import R2Config
 
@@ -99,13 +97,9 @@ def save_checkpoint(folder: str | Path, state: Mapping[str, torch.Tensor], confi
             raise OutputError(f"{folder}: is a file; name a folder for the checkpoint")
         if folder.is_dir() and any(folder.iterdir()) and not _has_checkpoint_files(folder):
             raise OutputError(f"{folder}: has files but no checkpoint; choose an empty or new folder")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
-            new = Path(scratch) / "checkpoint"  # TemporaryDirectory itself is closed to others
-            new.mkdir()
+        with replace_folder(folder, last=CONFIG_FILE) as new:
             save_file(weights, new / WEIGHTS_FILE, metadata={"format": "pt"})
             (new / CONFIG_FILE).write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
-            _move_into_place(new, folder)
     except (OSError, SafetensorError) as error:
         raise OutputError(f"{folder}: checkpoint cannot be written ({error}); choose another folder") from error
 
@@ -136,7 +130,9 @@ def load_config(folder: str | Path) -> CheckpointConfig:
     try:
         return CheckpointConfig.model_validate(content)
     except ValidationError as error:
-        raise CheckpointError(f"{path}: {_first_problem(error)}") from error
+        raise CheckpointError(
+            f"{path}: {first_problem(error, CheckpointConfig)}; correct it, or copy the checkpoint again"
+        ) from error
 
 
 def load_state(folder: str | Path) -> dict[str, torch.Tensor]:
@@ -159,41 +155,6 @@ def load_state(folder: str | Path) -> dict[str, torch.Tensor]:
 
 def _has_checkpoint_files(folder: Path) -> bool:
     return (folder / CONFIG_FILE).is_file() or (folder / WEIGHTS_FILE).is_file()
-
-
-def _move_into_place(new: Path, folder: Path) -> None:
-    try:
-        new.rename(folder)  # the one atomic step where nothing is there yet
-    except OSError:
-        if not folder.is_dir():
-            raise
-        (folder / CONFIG_FILE).unlink(missing_ok=True)
-        (new / WEIGHTS_FILE).replace(folder / WEIGHTS_FILE)
-        (new / CONFIG_FILE).replace(folder / CONFIG_FILE)
-
-
-def _first_problem(error: ValidationError) -> str:
-    """One line about the first wrong field, with the nearest valid name where it is unknown."""
-    problem = error.errors()[0]
-    field = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        near = get_close_matches(str(problem["loc"][-1]), _fields(problem["loc"][:-1]), n=1, cutoff=0)
-        return f"unknown field {field!r}; did you mean {near[0]!r}?"
-    if problem["type"] == "missing":
-        return f"field {field!r} is missing; copy the checkpoint again"
-    reason = problem["msg"].removeprefix("Value error, ")
-    return f"{field or 'config'}: {reason} (found {problem['input']!r}); correct it"
-
-
-def _fields(location: tuple[int | str, ...]) -> list[str]:
-    """Names of the fields that ``CheckpointConfig`` knows at a location."""
-    model: type[BaseModel] = CheckpointConfig
-    for part in location:
-        inner = model.model_fields[str(part)].annotation
-        assert isinstance(inner, type)  # only nested models report unknown fields
-        assert issubclass(inner, BaseModel)
-        model = inner
-    return list(model.model_fields)
 
 
 CALIBRATION_FILE = "calibration.json"
@@ -254,8 +215,9 @@ def load_calibration(folder: str | Path) -> Calibration | None:
     try:
         record = CalibrationRecord.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError) as error:
+        reason = first_problem(error) if isinstance(error, ValidationError) else error
         raise CheckpointError(
-            f"{path}: cannot be used ({_first_line(error)}); delete it, or run r2tuning calibrate again"
+            f"{path}: cannot be used ({reason}); delete it, or run r2tuning calibrate again"
         ) from error
     if record.weights_sha256 != hash_file(Path(folder) / WEIGHTS_FILE):
         warnings.warn(
@@ -265,10 +227,3 @@ def load_calibration(folder: str | Path) -> Calibration | None:
         )
         return None
     return record.calibration
-
-
-def _first_line(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        problem = error.errors()[0]
-        return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
-    return str(error)

@@ -14,6 +14,7 @@ import torch
 from pydantic import ValidationError
 
 from r2tuning.errors import CheckpointError
+from r2tuning.files import first_problem
 from r2tuning.model.config import R2Config
 
 _NAMED = 3  # keys a message names before it only counts
@@ -220,7 +221,7 @@ def _infer_config(found: Mapping[str, object], path: Path) -> R2Config:
             strides=tuple(2**level for level in range(levels)),
         )
     except ValidationError as error:
-        reason = error.errors()[0]["msg"]
+        reason = first_problem(error)
         raise CheckpointError(f"{path}: no R²-Tuning model has weights of these shapes: {reason}") from error
 
 

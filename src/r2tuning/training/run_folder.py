@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from r2tuning import __version__
 from r2tuning.checkpoints import save_checkpoint
 from r2tuning.checkpoints.folder import CheckpointConfig
 from r2tuning.errors import TrainingError
+from r2tuning.files import replace_file, write_atomically
 from r2tuning.output.charts.curves import Curve, RunCurves
 from r2tuning.training.config import Recipe
 from r2tuning.training.recipes import load_recipe, write_recipe
@@ -71,8 +71,8 @@ class RunFolder:
         self.require_new()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            _write(self.path / ENVIRONMENT_FILE, json.dumps(describe_environment(recipe), indent=2) + "\n")
-            _write(self.path / RECIPE_FILE, write_recipe(recipe))
+            _write_text(self.path / ENVIRONMENT_FILE, json.dumps(describe_environment(recipe), indent=2) + "\n")
+            _write_text(self.path / RECIPE_FILE, write_recipe(recipe))
         except OSError as error:
             raise TrainingError(f"{self.path}: cannot be written ({error}); choose another --run folder") from error
 
@@ -88,7 +88,7 @@ class RunFolder:
         if _essence(old) != _essence(recipe):
             difference = _first_difference(_essence(old), _essence(recipe))
             raise TrainingError(f"{self.path}: was run with another recipe ({difference}); choose another --run folder")
-        _write(self.path / RECIPE_FILE, write_recipe(recipe))
+        _write_text(self.path / RECIPE_FILE, write_recipe(recipe))
         if not (self.path / STATE_FILE).is_file():
             return None
         try:
@@ -103,22 +103,18 @@ class RunFolder:
         Raises:
             TrainingError: If it cannot be written.
         """
-        part = self.path / f".{STATE_FILE}.part"
         try:
-            torch.save(dict(state), part)
-            part.replace(self.path / STATE_FILE)
-        except (OSError, RuntimeError) as error:  # torch has the second for a full disk
-            part.unlink(missing_ok=True)
-            reason = str(error).partition("\n")[0]
-            raise TrainingError(
-                f"{self.path / STATE_FILE}: cannot be written ({reason}); make room, then go on with --resume"
-            ) from error
+            # torch raises RuntimeError for a full disk
+            with replace_file(self.path / STATE_FILE, error=TrainingError, refusals=(RuntimeError,)) as part:
+                torch.save(dict(state), part)
+        except TrainingError as error:
+            raise TrainingError(f"{error}; then go on with --resume") from error
 
     def save_model(self, folder: Path, weights: Mapping[str, torch.Tensor], config: CheckpointConfig) -> None:
         """Writes a checkpoint with the recipe and environment beside it."""
         save_checkpoint(folder, weights, config)
         for name in (RECIPE_FILE, ENVIRONMENT_FILE):
-            _write(folder / name, (self.path / name).read_text(encoding="utf-8"))
+            _write_text(folder / name, (self.path / name).read_text(encoding="utf-8"))
 
 
 class Log:
@@ -162,12 +158,10 @@ class _Table:
     """A CSV file that goes on after the rows of the steps that were done."""
 
     def __init__(self, path: Path, columns: tuple[str, ...], step: int) -> None:
-        part = path.with_name(f".{path.name}.part")
-        with part.open("w", newline="", encoding="utf-8") as file:
+        with replace_file(path, error=TrainingError) as part, part.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
             writer.writeheader()
             writer.writerows(_read_rows(path, step))
-        part.replace(path)
         self._file = path.open("a", newline="", encoding="utf-8")
         self._csv = csv.DictWriter(self._file, columns)
 
@@ -214,10 +208,8 @@ def _git_state() -> dict[str, Any] | None:
         return None
 
 
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+def _write_text(path: Path, text: str) -> None:
+    write_atomically(path, text, force=True, error=TrainingError)
 
 
 def _essence(recipe: Recipe) -> dict[str, Any]:

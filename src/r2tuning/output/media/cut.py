@@ -16,7 +16,7 @@ import av
 from av.packet import Packet
 
 from r2tuning.errors import VideoError
-from r2tuning.files import write_whole
+from r2tuning.files import replace_file
 from r2tuning.intervals import merge_spans
 from r2tuning.output.media.footage import Footage, Stretch
 from r2tuning.output.media.mp4 import write_stretches
@@ -171,7 +171,7 @@ def cut(
     """
     footage = video if isinstance(video, Footage) else Footage(video)
     stretch = footage.find(start, end)
-    with write_whole(target, force=force) as file:
+    with replace_file(target, force=force, refusals=(av.FFmpegError,)) as file:
         if exact:
             write_stretches(footage, [stretch], file)
         else:
@@ -208,5 +208,5 @@ def join(
     """
     footage = Footage(video)
     stretches = [footage.find(start, end) for start, end in merge_spans(spans)]
-    with write_whole(target, force=force) as file:
+    with replace_file(target, force=force, refusals=(av.FFmpegError,)) as file:
         write_stretches(footage, stretches, file, progress)
