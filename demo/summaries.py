@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from r2tuning.checkpoints import resolve
+from r2tuning.checkpoints import read_checkpoint
 from r2tuning.datasets import Annotation, find_benchmark, load_annotations
 from r2tuning.decoding.summary import choose_shots
 from r2tuning.errors import DataError
@@ -234,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     benchmark = find_benchmark("moving-shapes")
     annotations = load_annotations(benchmark.find_file(options.folder, options.split), benchmark)
     store = FeatureStore.open(options.folder / "features")
-    config, model = resolve(options.checkpoint)
+    config, model = read_checkpoint(options.checkpoint)
     predictions = predict(Grounder(model, see_whole(config), None), annotations, benchmark, store)
     videos: dict[str, list[Annotation]] = defaultdict(list)
     asked: dict[str, list[FloatArray]] = defaultdict(list)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from r2tuning.checkpoints.published import CONFIG_FILE, WEIGHTS_FILE
 from r2tuning.decoding.calibration import Calibration
 from r2tuning.decoding.decode import DecodingConfig
 from r2tuning.errors import CheckpointError, CheckpointWarning, OutputError
@@ -19,25 +21,21 @@ from r2tuning.files import first_problem, replace_folder, write_atomically
 from r2tuning.hub import hash_file
 from r2tuning.model.config import R2Config
 
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
-
-
-def is_complete(folder: Path) -> bool:
-    """Whether ``folder`` has both files; an interrupted write leaves at most one."""
-    return (folder / CONFIG_FILE).is_file() and (folder / WEIGHTS_FILE).is_file()
-
+CALIBRATION_FILE = "calibration.json"
+"""Optional, beside ``config.json`` and ``model.safetensors``."""
 
 FORMAT_VERSION = 1
-"""Raised whenever a folder written today could not be read by yesterday's code."""
+"""Raised whenever older code could not read a new folder."""
+
+_NAMED = 3  # keys that a message names before it only counts
 
 
 class Provenance(BaseModel):
     """Where the weights come from.
 
     Attributes:
-        source: File or URL the weights were converted from, or the recipe they were trained with.
-        sha256: Hash of that file, where there is one.
+        source: File or URL that the weights were converted from, or the recipe that trained them.
+        sha256: Hash of that file, if there is one.
         created_with: The r2tuning version that wrote the folder.
     """
 
@@ -56,7 +54,7 @@ class CheckpointConfig(BaseModel):
         name: Shown in results, such as ``qvhighlights``.
         model: Shape of the model.
         backbone: Hub name or folder of the frozen CLIP whose features the model reads.
-        fps: Frames per second the model was trained with.
+        fps: Frames per second in training.
         window: Seconds; longer videos are covered by overlapping windows of this length.
         decoding: Rounding and suppression of moments.
         provenance: Where the weights come from.
@@ -78,12 +76,12 @@ class CheckpointConfig(BaseModel):
 
 
 def save_checkpoint(folder: str | Path, state: Mapping[str, torch.Tensor], config: CheckpointConfig) -> None:
-    """Writes a checkpoint folder, as a whole or not at all; an older checkpoint there is replaced.
+    """Writes a checkpoint folder atomically, replacing an older checkpoint.
 
     Args:
-        folder: Where to; made if need be. Other files in a checkpoint folder are left alone.
+        folder: Created if needed. Other files in a checkpoint folder are left alone.
         state: ``R2Tuning.state_dict()``, on any device.
-        config: Everything else a checkpoint says.
+        config: Everything else in a checkpoint.
 
     Raises:
         OutputError: If ``folder`` is a file, holds files but no checkpoint, or cannot be written.
@@ -136,7 +134,7 @@ def load_config(folder: str | Path) -> CheckpointConfig:
 
 
 def load_state(folder: str | Path) -> dict[str, torch.Tensor]:
-    """Reads a folder's ``model.safetensors`` as it is; `load_checkpoint` also checks that it fits the model.
+    """Reads a folder's ``model.safetensors`` unchecked; `load_checkpoint` also checks that it fits the model.
 
     Raises:
         CheckpointError: If it is missing, truncated or not in the safetensors format.
@@ -157,17 +155,77 @@ def _has_checkpoint_files(folder: Path) -> bool:
     return (folder / CONFIG_FILE).is_file() or (folder / WEIGHTS_FILE).is_file()
 
 
-CALIBRATION_FILE = "calibration.json"
-"""Its name in a checkpoint folder, where it may be."""
+def take_tensors(
+    found: Mapping[str, object], expected: Mapping[str, tuple[int, ...]], source: Path
+) -> dict[str, torch.Tensor]:
+    """Exactly the expected tensors, copied as fp32 on the CPU.
+
+    Args:
+        found: Names and values as read from the file.
+        expected: Names and shapes of a fitting model; the result has their order.
+        source: The file or folder, for messages.
+
+    Raises:
+        CheckpointError: If a key is missing, left over, of another shape, not a plain float tensor, or not finite. The
+            message names the first three keys of each kind and counts the rest.
+
+    Example:
+        >>> take_tensors({"gate": torch.zeros(3, dtype=torch.float16)}, {"gate": (3,)}, Path("a.pth"))
+        {'gate': tensor([0., 0., 0.])}
+        >>> take_tensors({"gate": torch.zeros(4)}, {"gate": (3,)}, Path("a.pth"))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        r2tuning.errors.CheckpointError: a.pth: wrong shape: 'gate' is [4], expected [3]; ...
+    """
+    tensors = {name: value for name, value in found.items() if _is_plain(value)}
+    problems = [
+        _list_problem("missing", (repr(name) for name in expected if name not in found)),
+        _list_problem("unexpected", (repr(name) for name in found if name not in expected)),
+        _list_problem("not a plain float tensor:", (repr(n) for n in expected if n in found and n not in tensors)),
+        _list_problem(
+            "wrong shape:",
+            (
+                f"{name!r} is {list(tensors[name].shape)}, expected {list(shape)}"
+                for name, shape in expected.items()
+                if name in tensors and tuple(tensors[name].shape) != shape
+            ),
+        ),
+    ]
+    if any(problems):
+        text = "; ".join(problem for problem in problems if problem)
+        raise CheckpointError(f"{source}: {text}; these are not the weights of an R²-Tuning model of this shape")
+    # Shapes are checked before values are copied: a tensor with stride 0 may claim any size.
+    taken = {name: tensors[name].detach().to(torch.float32, copy=True).contiguous() for name in expected}
+    infinite = _list_problem("NaN or infinite values in", (repr(n) for n, t in taken.items() if not t.isfinite().all()))
+    if infinite:
+        raise CheckpointError(f"{source}: {infinite}; use a checkpoint from before training diverged")
+    return taken
+
+
+def _is_plain(value: object) -> TypeGuard[torch.Tensor]:
+    return (
+        isinstance(value, torch.Tensor)
+        and value.is_floating_point()
+        and value.layout is torch.strided
+        and value.device.type == "cpu"
+    )
+
+
+def _list_problem(what: str, keys: Iterable[str]) -> str:
+    """``what key, key, key and 4 more``, or nothing where there are no keys."""
+    keys = list(keys)
+    if not keys:
+        return ""
+    more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
+    return f"{what} {', '.join(keys[:_NAMED])}{more}"
 
 
 class CalibrationRecord(BaseModel):
-    """The content of the file.
+    """The content of ``calibration.json``.
 
     Attributes:
         weights_sha256: Hash of the weights that it was fitted to.
-        fitted_on: The data, for people.
-        calibration: The maps.
+        fitted_on: The data, in words.
+        calibration: The fitted maps.
 
     Raises:
         pydantic.ValidationError: If a field is unknown or out of range.
@@ -181,16 +239,16 @@ class CalibrationRecord(BaseModel):
 
 
 def save_calibration(folder: str | Path, calibration: Calibration, fitted_on: str, *, force: bool) -> None:
-    """Writes a calibration beside the weights that it was fitted to; whoever loads the folder then uses it.
+    """Writes ``calibration.json`` beside the weights that it was fitted to.
 
     Args:
         folder: A checkpoint folder.
-        calibration: What to write.
-        fitted_on: The data, for people.
+        calibration: The fitted maps.
+        fitted_on: The data, in words.
         force: Whether an older one may be replaced.
 
     Raises:
-        OutputError: If there is one already, or it cannot be written.
+        OutputError: If there is one already and ``force`` is False, or it cannot be written.
     """
     weights = hash_file(Path(folder) / WEIGHTS_FILE)
     record = CalibrationRecord(weights_sha256=weights, fitted_on=fitted_on, calibration=calibration)
@@ -198,13 +256,13 @@ def save_calibration(folder: str | Path, calibration: Calibration, fitted_on: st
 
 
 def load_calibration(folder: str | Path) -> Calibration | None:
-    """Reads a file written by `save_calibration`.
+    """Reads the ``calibration.json`` of a checkpoint folder.
 
     Args:
         folder: A checkpoint folder; or an authors' ``.pth``, which has none.
 
     Returns:
-        None where there is none, or, with a warning, where the weights have changed since.
+        None if there is none, or, with a warning, if the weights have changed since.
 
     Raises:
         CheckpointError: If it is damaged.

@@ -90,11 +90,11 @@ def place_data(recipe: Recipe, annotations: Path | None, features: Path | None) 
 def ask(data: EvaluationSplit, checkpoint: str, windows: bool, device: str | None) -> tuple[str, list[Prediction]]:
     """Name of a checkpoint's model, and its answers."""
     from r2tuning.backbones import choose_device
-    from r2tuning.checkpoints import resolve
+    from r2tuning.checkpoints import read_checkpoint
     from r2tuning.evaluation.splits import answer_split
 
     where = choose_device(device)
-    config, model = resolve(checkpoint)
+    config, model = read_checkpoint(checkpoint)
     with show_progress("Answering", "queries") as progress:
         answers = answer_split(data, config, model, windows=windows, device=where, progress=progress)
     return config.name, answers
