@@ -17,9 +17,8 @@ from pathlib import Path
 from r2tuning.datasets import Annotation, find_benchmark, load_annotations, to_ground_truth
 from r2tuning.errors import DataError
 from r2tuning.evaluation.predict import read_predictions
-from r2tuning.evaluation.score import match_predictions
 from r2tuning.files import write_atomically
-from r2tuning.metrics import Prediction, evaluate_grounding
+from r2tuning.metrics import Prediction, evaluate_grounding, match_predictions
 from r2tuning.synthetic.queries import choose_queries, names_held_out
 from r2tuning.synthetic.scenes import SPLITS
 from r2tuning.synthetic.semantics import Meaning

@@ -131,11 +131,11 @@ def test_an_empty_curve_counts_0(benchmark: Any, make: Any) -> None:
         assert metrics["mAP"] == pytest.approx(each[0] / 2, rel=0, abs=0.0101)
         assert score_predictions([empty], videos[1:], benchmark) == {"mAP": 0.0}
     assert score_predictions(full[:1], videos, benchmark, missing="zero") == metrics
-    with pytest.raises(MetricError, match=r"^no prediction for 1 of 2 queries \(first: 'b'\); predict them, or count"):
+    with pytest.raises(MetricError, match=r"^no prediction for 1 query \('b'\) of 2; predict them, or count"):
         score_predictions(full[:1], videos, benchmark)
-    with pytest.raises(MetricError, match=r"^predictions for 1 queries \(first: 'b'\) without truth; remove them$"):
+    with pytest.raises(MetricError, match=r"^predictions for 1 query \('b'\) that the ground truth lacks; "):
         score_predictions(full, videos[:1], benchmark)
-    with pytest.raises(MetricError, match=r"^predictions repeat query 'a'; keep one$"):
+    with pytest.raises(MetricError, match=r"^predictions repeat 1 query \('a'\); keep one of each$"):
         score_predictions([full[0], *full], videos, benchmark)
 
 

@@ -15,8 +15,7 @@ from r2tuning.datasets.tvsum import TVSUM
 from r2tuning.datasets.youtube_highlights import YOUTUBE_HIGHLIGHTS
 from r2tuning.errors import MetricError
 from r2tuning.intervals import FloatArray
-from r2tuning.metrics import Prediction, evaluate_grounding, tvsum_top5_map, youtube_map
-from r2tuning.metrics.records import QueryId
+from r2tuning.metrics import Prediction, evaluate_grounding, match_predictions, tvsum_top5_map, youtube_map
 
 Missing = Literal["error", "zero"]
 
@@ -122,31 +121,6 @@ def score_query_lengths(
         name = f"{least}+" if most is None else f"{least}-{most}"
         scores.append(LengthScore(name, len(chosen), metrics.get("MR-full-mAP")))
     return scores
-
-
-def match_predictions(
-    predictions: Sequence[Prediction], annotations: Sequence[Annotation], missing: Missing
-) -> list[Prediction]:
-    """One prediction per annotation, in their order; empty ones for those that may be missing.
-
-    Raises:
-        MetricError: If an id occurs twice, a prediction belongs to no query, or a query has none.
-    """
-    answers: dict[QueryId, Prediction] = {}
-    for prediction in predictions:
-        if prediction.qid in answers:
-            raise MetricError(f"predictions repeat query {prediction.qid!r}; keep one")
-        answers[prediction.qid] = prediction
-    known = {annotation.qid for annotation in annotations}
-    if extra := [qid for qid in answers if qid not in known]:
-        raise MetricError(f"predictions for {len(extra)} queries (first: {extra[0]!r}) without truth; remove them")
-    absent = [annotation.qid for annotation in annotations if annotation.qid not in answers]
-    if absent and missing == "error":
-        raise MetricError(
-            f"no prediction for {len(absent)} of {len(known)} queries (first: {absent[0]!r}); predict them, or count "
-            "them as 0 with missing='zero'"
-        )
-    return [answers.get(a.qid) or Prediction(a.qid, np.empty((0, 3))) for a in annotations]
 
 
 def _score_domains(

@@ -4,7 +4,7 @@ A definition here is the benchmark's, quirks included, so that numbers compare w
 """
 
 from r2tuning.intervals import temporal_iou
-from r2tuning.metrics.evaluate import BRIEF, evaluate_grounding
+from r2tuning.metrics.evaluate import BRIEF, evaluate_grounding, match_predictions
 from r2tuning.metrics.highlight_detection import (
     interpolated_average_precision,
     trapezoid_average_precision,
@@ -34,6 +34,7 @@ __all__ = [
     "find_reliability",
     "interpolated_average_precision",
     "kendall_tau",
+    "match_predictions",
     "spearman_rho",
     "temporal_iou",
     "trapezoid_average_precision",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from r2tuning.metrics.highlight_detection import score_highlights
 from r2tuning.metrics.moment_retrieval import score_moments
 from r2tuning.metrics.records import GroundTruth, Prediction, QueryId
 
-Record = TypeVar("Record", GroundTruth, Prediction)
+Missing = Literal["error", "zero"]
 
 BRIEF = (
     *(f"MR-full-R{top}@{threshold}" for top in (1, 5) for threshold in (0.3, 0.5, 0.7)),
@@ -27,11 +27,20 @@ BRIEF = (
 """The metrics that papers print, in the order of a table."""
 
 
+class HasQueryId(Protocol):
+    """A record of one query."""
+
+    @property
+    def qid(self) -> QueryId:
+        """The query's id."""
+        ...
+
+
 def evaluate_grounding(
     predictions: Sequence[Prediction | Mapping[str, Any]],
     ground_truth: Sequence[GroundTruth | Mapping[str, Any]],
     *,
-    missing: Literal["error", "zero"] = "error",
+    missing: Missing = "error",
 ) -> dict[str, float]:
     """Scores answers as QVHighlights does (Lei et al., 2021), matched by query id, in any order.
 
@@ -60,11 +69,9 @@ def evaluate_grounding(
         >>> metrics["MR-full-R1@0.7"], metrics["MR-full-mAP"], metrics["MR-full-mIoU"]
         (100.0, 70.0, 80.0)
     """
-    if missing not in ("error", "zero"):
-        raise MetricError(f"missing is {missing!r}; give 'error' or 'zero'")
     annotations = [GroundTruth.from_json(line) if isinstance(line, Mapping) else line for line in ground_truth]
     given = [Prediction.from_json(line) if isinstance(line, Mapping) else line for line in predictions]
-    answers = _match(given, annotations, missing)
+    answers = match_predictions(given, annotations, missing)
 
     metrics = score_moments(answers, annotations) if annotations else {}
     labelled = [index for index, annotation in enumerate(annotations) if annotation.saliency is not None]
@@ -75,32 +82,46 @@ def evaluate_grounding(
     return {name: round(100 * value, 2) for name, value in metrics.items()}
 
 
-def _match(
-    predictions: list[Prediction], annotations: list[GroundTruth], missing: Literal["error", "zero"]
+def match_predictions(
+    predictions: Sequence[Prediction], ground_truth: Sequence[HasQueryId], missing: Missing = "error"
 ) -> list[Prediction]:
-    """One prediction per annotation, in their order."""
-    answers = _by_qid(predictions, "predictions")
-    truths = _by_qid(annotations, "ground truths")
-    if extra := [qid for qid in answers if qid not in truths]:
+    """Finds the prediction for each query, by its id.
+
+    Args:
+        predictions: In any order.
+        ground_truth: Records or annotations, one per query.
+        missing: Whether a query without a prediction is an error or gets an empty prediction.
+
+    Returns:
+        One prediction per query, in the order of the ground truth.
+
+    Raises:
+        MetricError: If an id occurs twice, a prediction belongs to no query, or a query has no prediction.
+
+    Example:
+        >>> first, second = Prediction(1, [[0, 1, 0.9]]), Prediction(2, [])
+        >>> [prediction.qid for prediction in match_predictions([second, first], [first, second])]
+        [1, 2]
+    """
+    if missing not in ("error", "zero"):
+        raise MetricError(f"missing is {missing!r}; give 'error' or 'zero'")
+    by_id = {prediction.qid: prediction for prediction in predictions}
+    known = {truth.qid for truth in ground_truth}
+    for records, unique, name in ((predictions, by_id, "predictions"), (ground_truth, known, "ground truths")):
+        if len(unique) < len(records):
+            repeated = [qid for qid, count in Counter(record.qid for record in records).items() if count > 1]
+            raise MetricError(f"{name} repeat {_list_queries(repeated)}; keep one of each")
+    if extra := [qid for qid in by_id if qid not in known]:
         raise MetricError(
             f"predictions for {_list_queries(extra)} that the ground truth lacks; remove them, or give the file "
             "that has them"
         )
-    if (absent := [qid for qid in truths if qid not in answers]) and missing == "error":
+    if (absent := [truth.qid for truth in ground_truth if truth.qid not in by_id]) and missing == "error":
         raise MetricError(
-            f"no prediction for {_list_queries(absent)} of {len(truths)}; predict them, or count them as 0 with "
+            f"no prediction for {_list_queries(absent)} of {len(known)}; predict them, or count them as 0 with "
             "missing='zero'"
         )
-    return [answers[qid] if qid in answers else Prediction(qid, np.empty((0, 3))) for qid in truths]
-
-
-def _by_qid(records: list[Record], name: str) -> dict[QueryId, Record]:
-    """Records by query id, which must be unique."""
-    found = {record.qid: record for record in records}
-    if len(found) < len(records):
-        repeated = [qid for qid, count in Counter(record.qid for record in records).items() if count > 1]
-        raise MetricError(f"{name} repeat {_list_queries(repeated)}; keep one of each")
-    return found
+    return [by_id.get(truth.qid) or Prediction(truth.qid, np.empty((0, 3))) for truth in ground_truth]
 
 
 def _list_queries(qids: list[QueryId]) -> str:
