@@ -14,8 +14,7 @@ from support.small_benchmarks import write_lines
 
 from r2tuning.datasets import Annotation, find_benchmark, load_annotations
 from r2tuning.errors import DataError, MetricError
-from r2tuning.evaluation.predict import format_predictions, read_predictions
-from r2tuning.evaluation.score import score_predictions, score_query_lengths
+from r2tuning.evaluation.score import format_predictions, read_predictions, score_predictions, score_query_lengths
 from r2tuning.metrics import Prediction, evaluate_grounding, tvsum_top5_map, youtube_map
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "qvhighlights_metrics.json").read_text(encoding="utf-8"))

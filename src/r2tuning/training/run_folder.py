@@ -1,4 +1,4 @@
-"""What a run has logged so far, for pictures of it."""
+"""The folder of a run: recipe, environment, logs, checkpoints and the state to resume from."""
 
 from __future__ import annotations
 
@@ -29,13 +29,16 @@ STATE_FILE = "state.pt"
 LOG_FILE = "log.csv"
 VALIDATION_FILE = "validation.csv"
 
+OTHERS = ("step", "epoch", "lr", "waiting")
+"""Columns of the logs that are neither losses nor scores."""
+
 _PACKAGES = ("torch", "lightning", "tokenizers", "numpy", "safetensors", "av")
 _FREE = ("epochs", "validate_every", "log_every", "checkpoint_every")
-"""Settings of ``training`` that may change when a run goes on: they decide how long, not what is computed."""
+"""Settings of ``training`` that may change when a run resumes: they do not change what is computed."""
 
 
 class RunFolder:
-    """What a run writes.
+    """The files of a run.
 
     Args:
         path: The folder.
@@ -52,21 +55,17 @@ class RunFolder:
         self.last = self.path / "last"
 
     def require_new(self) -> None:
-        """Checks that the folder holds no run yet.
-
-        Raises:
-            TrainingError: If it does.
-        """
+        """Raises a `TrainingError` if the folder already holds a run."""
         if (self.path / RECIPE_FILE).exists():
             raise TrainingError(
-                f"{self.path}: holds a run already; go on with --resume, or choose another --run folder"
+                f"{self.path}: already holds a run; continue it with --resume, or choose another --run folder"
             )
 
     def begin(self, recipe: Recipe) -> None:
         """Makes the folder and writes the recipe, package versions, seed and git state to it.
 
         Raises:
-            TrainingError: If it holds a run already, or cannot be made.
+            TrainingError: If it already holds a run, or cannot be written.
         """
         self.require_new()
         try:
@@ -83,11 +82,11 @@ class RunFolder:
             TrainingError: If there is no run, it had another recipe, or its state is damaged.
         """
         if not (self.path / RECIPE_FILE).is_file():
-            raise TrainingError(f"{self.path}: holds no run to go on with; leave out --resume")
+            raise TrainingError(f"{self.path}: holds no run to resume; leave out --resume")
         old = load_recipe(self.path / RECIPE_FILE)
         if _essence(old) != _essence(recipe):
             difference = _first_difference(_essence(old), _essence(recipe))
-            raise TrainingError(f"{self.path}: was run with another recipe ({difference}); choose another --run folder")
+            raise TrainingError(f"{self.path}: belongs to another recipe ({difference}); choose another --run folder")
         _write(self.path / RECIPE_FILE, write_recipe(recipe))
         if not (self.path / STATE_FILE).is_file():
             return None
@@ -98,7 +97,7 @@ class RunFolder:
         return state
 
     def save_state(self, state: Mapping[str, Any]) -> None:
-        """Writes the state, or leaves the one before.
+        """Replaces the saved state.
 
         Raises:
             TrainingError: If it cannot be written.
@@ -107,11 +106,11 @@ class RunFolder:
         try:
             torch.save(dict(state), part)
             part.replace(self.path / STATE_FILE)
-        except (OSError, RuntimeError) as error:  # torch has the second for a full disk
+        except (OSError, RuntimeError) as error:  # torch raises the second for a full disk
             part.unlink(missing_ok=True)
             reason = str(error).partition("\n")[0]
             raise TrainingError(
-                f"{self.path / STATE_FILE}: cannot be written ({reason}); make room, then go on with --resume"
+                f"{self.path / STATE_FILE}: cannot be written ({reason}); make room, then continue with --resume"
             ) from error
 
     def save_model(self, folder: Path, weights: Mapping[str, torch.Tensor], config: CheckpointConfig) -> None:
@@ -122,11 +121,11 @@ class RunFolder:
 
 
 class Log:
-    """What a run tells on its way, as CSV and for TensorBoard: losses in one file, scores of validations in another.
+    """Losses and validation scores, as two CSV files and for TensorBoard.
 
     Args:
         folder: The run's.
-        step: Number of steps done so far; rows of later steps, from before an interruption, are removed.
+        step: Number of steps done; rows of later steps, from before an interruption, are removed.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
@@ -159,14 +158,14 @@ class Log:
 
 
 class _Table:
-    """A CSV file that goes on after the rows of the steps that were done."""
+    """A CSV file that keeps the rows up to a step and grows from there."""
 
     def __init__(self, path: Path, columns: tuple[str, ...], step: int) -> None:
         part = path.with_name(f".{path.name}.part")
         with part.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
             writer.writeheader()
-            writer.writerows(_read_rows(path, step))
+            writer.writerows(row for row in _read_rows(path) if int(row["step"]) <= step)
         part.replace(path)
         self._file = path.open("a", newline="", encoding="utf-8")
         self._csv = csv.DictWriter(self._file, columns)
@@ -179,16 +178,16 @@ class _Table:
         self._file.close()
 
 
-def _read_rows(path: Path, step: int) -> list[dict[str, str]]:
-    """Rows up to a step, without the half one that a killed process may have left."""
-    if not path.exists():
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    """Rows of a log, without the half row that a killed process may have left; none if there is no file."""
+    if not path.is_file():
         return []
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [row for row in csv.DictReader(line for line in lines if line.endswith("\n")) if int(row["step"]) <= step]
+    return list(csv.DictReader(line for line in lines if line.endswith("\n")))
 
 
 def describe_environment(recipe: Recipe) -> dict[str, Any]:
-    """What a run's numbers may depend on beside its recipe."""
+    """What else the numbers of a run may depend on."""
     return {
         "r2tuning": __version__,
         "python": platform.python_version(),
@@ -237,16 +236,12 @@ def _first_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: st
     return ""
 
 
-OTHERS = ("step", "epoch", "lr", "waiting")
-"""Columns that are neither losses nor scores."""
-
-
 def read_run(folder: Path, label: str) -> RunCurves:
-    """Reads losses and scores of a run, which may still be under way.
+    """Reads losses and scores of a run, which may still be going on.
 
     Args:
         folder: Of the run.
-        label: What tells it from others.
+        label: Its name in a chart.
 
     Raises:
         TrainingError: If the folder holds no log.
@@ -257,12 +252,8 @@ def read_run(folder: Path, label: str) -> RunCurves:
 
 
 def _read_columns(path: Path) -> dict[str, Curve]:
-    """A curve for each column but `OTHERS`, without rows that lack it; none if there is no file yet."""
-    if not path.is_file():
-        return {}
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    # A killed process may have left half a row.
-    rows = list(csv.DictReader(line for line in lines if line.endswith("\n")))
+    """A curve for each column but `OTHERS`, without rows that lack it."""
+    rows = _read_rows(path)
     names = [name for name in (rows[0] if rows else ()) if name not in OTHERS]
     curves = {}
     for name in names:
