@@ -2,6 +2,8 @@
 
 import json
 import random
+import subprocess
+import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -217,3 +219,8 @@ def test_videos_may_be_named_instead_of_queries(tmp_path: Path) -> None:
         with pytest.raises(DataError) as caught:
             read_predictions(path, videos, moments=False)
         assert str(caught.value) == f"{path}{message}"
+
+
+def test_scoring_does_without_pytorch() -> None:
+    command = "import sys, r2tuning.evaluation.score; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", command]).returncode == 0

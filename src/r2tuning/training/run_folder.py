@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import torch
@@ -132,7 +132,7 @@ class Log:
         from torch.utils.tensorboard import SummaryWriter
 
         self._step, self._folder = step, folder
-        self._tables: dict[str, _Table] = {}
+        self._tables: dict[str, tuple[TextIO, csv.DictWriter[str]]] = {}
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     def write_losses(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
@@ -145,37 +145,30 @@ class Log:
 
     def close(self) -> None:
         """Closes the files."""
-        for table in self._tables.values():
-            table.close()
+        for file, _ in self._tables.values():
+            file.close()
         self._board.close()
 
-    def _write(self, file: str, step: int, epoch: int, values: Mapping[str, float]) -> None:
-        if file not in self._tables:
-            self._tables[file] = _Table(self._folder / file, ("step", "epoch", *values), self._step)
-        self._tables[file].write({"step": step, "epoch": epoch, **{name: f"{x:.6g}" for name, x in values.items()}})
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+    def _write(self, name: str, step: int, epoch: int, values: Mapping[str, float]) -> None:
+        row = {"step": str(step), "epoch": str(epoch), **{metric: f"{x:.6g}" for metric, x in values.items()}}
+        if name not in self._tables:
+            self._tables[name] = self._open_table(self._folder / name, list(row))
+        file, writer = self._tables[name]
+        writer.writerow(row)
+        file.flush()
+        for metric, value in values.items():
+            self._board.add_scalar(metric, value, step)
 
-
-class _Table:
-    """A CSV file that keeps the rows up to a step and grows from there."""
-
-    def __init__(self, path: Path, columns: tuple[str, ...], step: int) -> None:
+    def _open_table(self, path: Path, columns: list[str]) -> tuple[TextIO, csv.DictWriter[str]]:
+        """Opens a CSV file to append to, without the rows of later steps."""
         part = path.with_name(f".{path.name}.part")
-        with part.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
+        with part.open("w", newline="", encoding="utf-8") as kept:
+            writer = csv.DictWriter(kept, columns, restval="", extrasaction="ignore")
             writer.writeheader()
-            writer.writerows(row for row in _read_rows(path) if int(row["step"]) <= step)
+            writer.writerows(row for row in _read_rows(path) if int(row["step"]) <= self._step)
         part.replace(path)
-        self._file = path.open("a", newline="", encoding="utf-8")
-        self._csv = csv.DictWriter(self._file, columns)
-
-    def write(self, row: Mapping[str, str | int]) -> None:
-        self._csv.writerow(row)
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
+        file = path.open("a", newline="", encoding="utf-8")
+        return file, csv.DictWriter(file, columns)
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:
