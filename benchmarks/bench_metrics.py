@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from r2tuning.datasets import find_benchmark, load_annotations, to_ground_truth
-from r2tuning.evaluation.predict import read_predictions
+from r2tuning.evaluation.score import read_predictions
 from r2tuning.metrics import evaluate_grounding
 
 TESTS = Path(__file__).parents[1] / "tests"

@@ -85,9 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if calibration is None:
         raise CheckpointError(f"{path}: is not calibrated; run r2tuning calibrate {path} moving-shapes")
     plan = place_data(load_recipe("moving-shapes"), options.folder, None)
-    data = open_split(plan, options.split)
+    data = open_split(plan.data, options.split, fps=plan.fps)
     config, model = read_checkpoint(path)
-    evidence = gather_evidence(Grounder(model, config, None), data, find_absent(plan, data))
+    evidence = gather_evidence(Grounder(model, config, None), data, find_absent(data))
     quality = measure_calibration(calibration, evidence)
     if options.plot is not None:
         plot_reliability(list_diagrams(quality), options.plot, force=True)

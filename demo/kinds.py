@@ -16,7 +16,7 @@ from pathlib import Path
 
 from r2tuning.datasets import Annotation, find_benchmark, load_annotations, to_ground_truth
 from r2tuning.errors import DataError
-from r2tuning.evaluation.predict import read_predictions
+from r2tuning.evaluation.score import read_predictions
 from r2tuning.files import write_atomically
 from r2tuning.metrics import Prediction, evaluate_grounding, match_predictions
 from r2tuning.synthetic.queries import choose_queries, names_held_out

@@ -96,7 +96,7 @@ def test_a_cell_that_fails_is_listed_last(data: Path, tmp_path: Path) -> None:
     assert "features have 2 layers" not in result.stdout
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("failed: ")]
     assert line.startswith("failed: model.layers=3: ")
-    assert "features have 2 layers, the recipe wants 3" in line
+    assert "features have 2 layers, the recipe needs 3" in line
     markdown = (tmp_path / "table.md").read_text(encoding="utf-8")
     assert "\nFailed: model.layers=3: " in markdown
     assert "\n| 1 | " in markdown
@@ -172,7 +172,7 @@ def test_ctrl_c_stops_after_saving(data: Path, tmp_path: Path) -> None:
         presser.join()
     assert result.exit_code == 130, result.output
     assert "0 of 2 cells" in result.stdout
-    assert result.stderr.endswith("stopped with 2 cells left; run the same command again to go on\n")
+    assert result.stderr.endswith("stopped with 2 cells left; run the same command again to continue\n")
     assert (tmp_path / "model.layers=1" / "seed-0" / "state.pt").is_file()
     assert not (tmp_path / "model.layers=2").exists()
     assert not (tmp_path / "table-of-all.json").exists()

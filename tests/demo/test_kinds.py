@@ -11,7 +11,7 @@ import pytest
 from demo.kinds import Kind, find_kind, recall_meanings, score_groups
 from r2tuning.datasets import Annotation, to_ground_truth
 from r2tuning.errors import DataError, MetricError
-from r2tuning.evaluation.predict import format_predictions
+from r2tuning.evaluation.score import format_predictions
 from r2tuning.metrics import Prediction, evaluate_grounding
 from r2tuning.synthetic import describe, make_video
 from r2tuning.synthetic.queries import choose_queries, names_held_out, to_line

@@ -93,8 +93,10 @@ def test_custom_learns_moments() -> None:
     assert max(recipe.optimizer.drop_epochs) < recipe.training.epochs
 
 
-def test_the_old_name_of_custom_data_is_read(tmp_path: Path) -> None:
-    (tmp_path / "recipe.yaml").write_text("extends: custom\nname: own\ndata: {benchmark: own}\n", encoding="utf-8")
+def test_recipes_of_older_runs_are_read(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(
+        "extends: custom\nname: own\ndata: {benchmark: own}\ntraining: {fused: true}\n", encoding="utf-8"
+    )
     assert load_recipe(tmp_path / "recipe.yaml") == load_recipe("custom")
 
 

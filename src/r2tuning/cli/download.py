@@ -27,14 +27,14 @@ def download(
     to: Annotated[
         Path | None, typer.Option(help="Folder to put it in; by default one in the cache of r2tuning.", metavar="DIR")
     ] = None,
-    annotations_only: Annotated[bool, typer.Option("--annotations-only", help="Leave out the features.")] = False,
+    annotations_only: Annotated[bool, typer.Option("--annotations-only", help="Skip the features.")] = False,
     keep_archives: Annotated[
-        bool, typer.Option("--keep-archives", help="Keep the archives in DIR/archives when they are unpacked.")
+        bool, typer.Option("--keep-archives", help="Keep the archives in DIR/archives after unpacking.")
     ] = False,
 ) -> None:
     """Download a benchmark: its annotations, and the features that the authors' models were trained on.
 
-    Run it again after an interruption: it goes on where it stopped.
+    Run it again after an interruption: it continues where it stopped.
 
     Example: r2tuning download charades-sta --annotations-only
     """
@@ -61,9 +61,9 @@ def download(
 
 
 def announce_files(files: Sequence[HubFile]) -> None:
-    """Lists on stderr what is about to be fetched, with sizes."""
+    """Lists on stderr the files to download, with sizes."""
     if not files:
-        typer.echo("Nothing to download: all of it is there.", err=True)
+        typer.echo("Nothing to download: all files exist.", err=True)
         return
     total = _in_words(sum(file.size for file in files))
     typer.echo(f"{len(files)} files, {total}, from {files[0].repository} on the hub:", err=True)

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from r2tuning.cli.options import EngineOption
+from r2tuning.cli.options import DeviceOption, EngineOption, SamplingOption
 from r2tuning.cli.progress import show_progress
 from r2tuning.errors import VideoError
-from r2tuning.types import Sampling
 
 if TYPE_CHECKING:
     from r2tuning.datasets import Benchmark
@@ -20,23 +19,19 @@ if TYPE_CHECKING:
 def extract(
     annotations: Annotated[Path, typer.Argument(help="Annotation file: what videos and queries there are.")],
     videos: Annotated[Path, typer.Argument(help="Folder of the video files, named as in the annotations.")],
-    store: Annotated[Path, typer.Argument(help="Folder to put the features into; run again to go on or to update.")],
+    store: Annotated[Path, typer.Argument(help="Folder to put the features into; run again to continue or to update.")],
     benchmark: Annotated[
         str, typer.Option("--benchmark", "-b", help="Name of the benchmark; custom for your CSV or JSONL.")
     ] = "custom",
     backbone: Annotated[str, typer.Option(help="CLIP to use: ViT-B/32, hub name or folder.")] = "ViT-B/32",
     layers: Annotated[int, typer.Option(min=1, help="How many of its last layers to keep.")] = 4,
     fps: Annotated[
-        float | None, typer.Option(help="Frames to look at per second; by default the benchmark's, else required.")
+        float | None,
+        typer.Option(help="Frames to sample per second; by default the benchmark's; required for custom data."),
     ] = None,
-    sampling: Annotated[
-        Sampling,
-        typer.Option(help="exact: frames at the asked times; fast: cheaper ones near them; keyframe: only key frames."),
-    ] = "exact",
+    sampling: SamplingOption = "exact",
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes that encode videos side by side.")] = 1,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1 …; the GPU by default where there is one.")
-    ] = None,
+    device: DeviceOption = None,
     engine: EngineOption = "torch",
     layout: Annotated[
         Literal["own", "npy"], typer.Option("--format", help="own: safetensors; npy: arrays as the authors have them.")
@@ -45,7 +40,7 @@ def extract(
 ) -> None:
     """Extract features of the videos and queries of an annotation file.
 
-    Features that are up to date are kept, so an interrupted run goes on where it stopped.
+    Features that are up to date are kept, so an interrupted run continues where it stopped.
 
     Example: r2tuning extract charades_train.jsonl videos/ features/ --benchmark charades-sta --jobs 4
     """
@@ -71,7 +66,7 @@ def extract(
         with show_progress("Videos", "videos") as progress:
             done = extract_videos(video_tasks, target, clip, sampling=sampling, jobs=jobs, progress=progress)
     except KeyboardInterrupt:
-        typer.echo(f"stopped; what is complete is in {store}: run the same command again to go on", err=True)
+        typer.echo(f"stopped; what is complete is in {store}; run the same command again to continue", err=True)
         raise typer.Exit(130) from None
     failures = [*missing, *done.failures]
     typer.echo(

@@ -1,4 +1,4 @@
-"""Recipe files: small YAML files that say how a training run differs from the defaults."""
+"""Recipe files: small YAML files with the settings that differ from the defaults."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def list_recipes() -> list[str]:
 
 
 def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Reads a recipe and sets what differs this time.
+    """Reads a recipe and applies overrides.
 
     Args:
         name: Of a recipe in the package, or a YAML file. A file may start with ``extends: NAME``.
-        overrides: ``key=value`` with dotted keys, such as ``optimizer.lr=1e-4``; values are YAML.
+        overrides: Changes, ``key=value`` with dotted keys, such as ``optimizer.lr=1e-4``; values are YAML.
 
     Returns:
         The checked recipe.
@@ -36,6 +36,8 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: If there is no such recipe, it is not YAML, or a key or value is not valid.
     """
     values = _read(str(name), ())
+    if isinstance(training := values.get("training"), dict):
+        training.pop("fused", None)  # of runs made before version 0.2
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
@@ -66,14 +68,14 @@ def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
     if base is None:
         return values
     beside = Path(name).parent / str(base)
-    # A file names others as seen from its own folder.
+    # Paths are relative to the file that names them.
     other = str(beside) if Path(name).is_file() and beside.is_file() and str(base) not in list_recipes() else str(base)
     return _merge(_read(other, (*seen, name)), values)
 
 
 def _parse(name: str) -> dict[str, Any]:
     known = list_recipes()
-    # A name of ours wins; a file of the same name is reached by ./NAME.
+    # A recipe of the package wins; a file of the same name is reached by ./NAME.
     exact = {recipe.lower(): recipe for recipe in known}
     try:
         if name.lower() in exact:
