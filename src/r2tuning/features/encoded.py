@@ -61,7 +61,7 @@ class EncodingFacts(BaseModel):
 
 
 class EncodedVideo:
-    """Features of one video; made by `r2tuning.Grounder.encode`, kept with `save` and `load`.
+    """Features of one video; made by `r2tuning.Grounder.encode`.
 
     Args:
         facts: How the features were made.
@@ -103,7 +103,7 @@ class EncodedVideo:
         return piece.transpose(0, 1)
 
     def save(self, path: str | Path) -> None:
-        """Writes a safetensors file that `load` reads; an existing file is replaced once the new one is complete.
+        """Writes a safetensors file that `load` reads.
 
         Raises:
             FeatureError: If it cannot be written there.
@@ -157,7 +157,7 @@ def read_header(path: Path, tensor: str, axes: int, facts: type[Facts]) -> tuple
 
 
 class FeatureWriter:
-    """Collects features as they are made: in memory at first, in a temporary file once they outgrow it.
+    """Collects features in memory, and in a temporary file once they outgrow it.
 
     Args:
         memory_limit: Bytes to keep in memory.
@@ -179,7 +179,7 @@ class FeatureWriter:
         Args:
             values: ``[n, K, P+1, Dv]``, any precision and device.
         """
-        # CLIP has a few outlying channels; in fp16 they may be cut, but must not become infinite.
+        # CLIP has a few outlying channels; in fp16 they may be clamped, but must not become infinite.
         limit = torch.finfo(torch.float16).max
         part = values.clamp(-limit, limit).half().cpu().contiguous()
         self._parts.append(part)
@@ -189,10 +189,10 @@ class FeatureWriter:
             self._spill()
 
     def finish(self, facts: EncodingFacts) -> EncodedVideo:
-        """Closes the collection, which must hold a frame.
+        """Ends the collection, which must hold a frame.
 
         Returns:
-            The encoded video; a temporary file goes away with it.
+            The encoded video; its temporary file is removed with it.
         """
         if self._path is None:
             return EncodedVideo(facts, torch.cat(self._parts))
@@ -208,7 +208,7 @@ class FeatureWriter:
         return encoded
 
     def discard(self) -> None:
-        """Gives up the collection and removes its temporary file."""
+        """Drops what was collected and removes the temporary file."""
         self._parts.clear()
         if self._path is not None:
             self._path.unlink(missing_ok=True)

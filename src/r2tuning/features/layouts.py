@@ -23,7 +23,7 @@ from r2tuning.features.encoded import METADATA, TENSOR, EncodedVideo, EncodingFa
 from r2tuning.files import file_name, replace_file
 
 PIECE = 64
-"""Frames that are written at once."""
+"""Frames written at a time."""
 
 
 class QueryFacts(BaseModel):
@@ -46,15 +46,7 @@ class QueryFacts(BaseModel):
 
 @dataclass(frozen=True)
 class Kind(Generic[Facts]):
-    """What features are of, videos or queries, and how its files are named.
-
-    Attributes:
-        tensor: Name in a safetensors file.
-        folder: Name of our folder.
-        short: What the authors' folders call it.
-        facts: How the features were made.
-        axes: Of its arrays.
-    """
+    """Videos or queries: the names of their tensor, our and the authors' folder, and the facts and axes of their features."""
 
     tensor: str
     folder: str
@@ -68,14 +60,7 @@ QUERY = Kind("query", "queries", "txt", QueryFacts, ("L", "K", "Dq"))
 
 
 class SafetensorsFiles:
-    """``videos/{name}.safetensors`` and ``queries/{name}.safetensors``.
-
-    Args:
-        folder: That of the store.
-
-    Attributes:
-        folders: All folders of the store.
-    """
+    """``videos/{name}.safetensors`` and ``queries/{name}.safetensors`` in a store's folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -111,15 +96,12 @@ class SafetensorsFiles:
 
 
 class NpyFiles:
-    """``{tag}_vid_k{K}/{name}.npy`` and ``{tag}_txt_k{K}/{name}.npy``; what r2tuning knows of them is in ``facts``.
+    """``{tag}_vid_k{K}/{name}.npy`` and ``{tag}_txt_k{K}/{name}.npy``, with what r2tuning knows of them in ``facts/``.
 
     Args:
         folder: That of the store.
-        tag: What the names of the two folders begin with, such as ``clip_b32``.
+        tag: Of the backbone, such as ``clip_b32``.
         layers: K.
-
-    Attributes:
-        folders: All folders of the store, the arrays' first.
     """
 
     def __init__(self, folder: Path, tag: str, layers: int) -> None:
@@ -197,7 +179,7 @@ def map_array(path: Path) -> NDArray[Any]:
 
 
 def backbone_tag(backbone: str) -> str:
-    """What the authors' folders of a backbone's features begin with.
+    """The tag that begins the names of the authors' folders.
 
     Example:
         >>> backbone_tag("openai/clip-vit-base-patch32"), backbone_tag("models/my-clip")

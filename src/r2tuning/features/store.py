@@ -39,10 +39,10 @@ OLD_NAMES = {"own": "safetensors"}
 
 
 class StoreFacts(BaseModel):
-    """What all features that r2tuning put into a store have in common.
+    """What all features that r2tuning put into a store share.
 
     Attributes:
-        layout: How they lie in the folder.
+        layout: How files are laid out.
         backbone: Hub name or folder of the CLIP.
         fingerprint: Of the CLIP's weights.
         layers: K.
@@ -69,7 +69,7 @@ class StoreFacts(BaseModel):
 
     @classmethod
     def of(cls, backbone: ClipBackbone, layout: Layout) -> StoreFacts:
-        """What features made now by a backbone have in common."""
+        """The facts of features that a backbone makes now."""
         return cls(
             layout=layout,
             backbone=backbone.name,
@@ -107,19 +107,19 @@ class StoreFacts(BaseModel):
         write_atomically(folder / STORE_FILE, content, force=True, error=FeatureError)
 
     def check_continues(self, old: StoreFacts, folder: Path) -> None:
-        """Checks that features described by this may join those of a store.
+        """Checks that features with these facts may join those of a store.
 
-        The preparation of frames may have changed since: features made before are then out of date, one by one.
+        The preprocessing version may differ: older features are then out of date, one by one.
 
         Raises:
-            FeatureError: If the store is of another layout, or its features come from another CLIP.
+            FeatureError: If the store has another layout or another CLIP.
         """
         ways_out = "choose a new folder, or give the same --backbone, --layers, --engine and --format"
         if self.fingerprint != old.fingerprint:
             raise FeatureError(
                 f"{folder}: has features of another CLIP ({old.backbone}, not {self.backbone}); {ways_out}"
             )
-        # The name may be another: folders move. For arrays it is part of their folders' names.
+        # The backbone's name may differ: folders move.
         for what in ("layout", "engine", "layers", "tokens", "video_width", "query_width"):
             if getattr(self, what) != getattr(old, what):
                 raise FeatureError(
@@ -170,7 +170,7 @@ class FeatureStore:
             )
         if len(pairs) > 1:
             names = ", ".join(f"{tag}_vid_k{layers}" for tag, layers in pairs)
-            raise FeatureError(f"{folder}: holds features of several backbones ({names}); move all but one away")
+            raise FeatureError(f"{folder}: holds features of several backbones ({names}); keep one of them here")
         ((tag, layers),) = pairs
         files = NpyFiles(folder, tag, layers)
         videos, queries, *_ = files.folders
@@ -180,12 +180,12 @@ class FeatureStore:
 
     @classmethod
     def create(cls, folder: str | Path, backbone: ClipBackbone, layout: Layout = "safetensors") -> FeatureStore:
-        """Makes a store for the features of a backbone, or opens one to go on with.
+        """Makes a store for the features of a backbone, or opens one to add to it.
 
         Args:
-            folder: Where to; made if need be.
+            folder: Where to; created if needed.
             backbone: The CLIP that the features will come from.
-            layout: How they are to lie in the folder.
+            layout: How files are laid out.
 
         Raises:
             FeatureError: If the folder holds something else, or features of another backbone or layout, or cannot be
@@ -271,17 +271,7 @@ class FeatureStore:
         return self._read_facts(QUERY, name)
 
     def is_current(self, name: str, source: Path, fps: float, sampling: Sampling) -> bool:
-        """Whether the store has a video's features, made the same way from the file as it is.
-
-        Args:
-            name: Of the video.
-            source: The video file.
-            fps: Frames per second that are wanted.
-            sampling: How frames are to be picked.
-
-        Returns:
-            False also for features that are damaged or older than the file.
-        """
+        """Whether the store has features of a video, sampled this way and neither damaged nor older than the file."""
         path = self.files.path(VIDEO, name)
         if not path.is_file():
             return False
@@ -289,7 +279,7 @@ class FeatureStore:
             facts = self.video_facts(name)
             self.frames(name)
             newer = source.stat().st_mtime_ns > path.stat().st_mtime_ns
-        except (FeatureError, OSError):  # without the file, encoding it says what is wrong
+        except (FeatureError, OSError):  # a missing file is reported when it is encoded
             return False
         return facts is not None and (facts.fps, facts.sampling) == (fps, sampling) and not newer
 
@@ -305,7 +295,7 @@ class FeatureStore:
         return facts is not None and facts.text == text
 
     def save_video(self, name: str, encoded: EncodedVideo) -> None:
-        """Puts a video into the store; what it has of that name is replaced once the new file is complete.
+        """Puts a video into the store, in place of an older one of that name.
 
         Raises:
             FeatureError: If it cannot be written.
@@ -313,12 +303,7 @@ class FeatureStore:
         self.files.save_video(name, encoded)
 
     def save_query(self, name: str, query: QueryFeatures, backbone: ClipBackbone) -> None:
-        """Puts a query into the store.
-
-        Args:
-            name: Of the query.
-            query: Its features.
-            backbone: The CLIP they come from.
+        """Puts a query into the store; ``backbone`` is the CLIP that its features come from.
 
         Raises:
             FeatureError: If it cannot be written.
@@ -326,7 +311,7 @@ class FeatureStore:
         facts = QueryFacts(
             text=query.text, truncated=query.truncated, backbone=backbone.name, fingerprint=backbone.fingerprint
         )
-        limit = torch.finfo(torch.float16).max  # as for videos, nothing becomes infinite
+        limit = torch.finfo(torch.float16).max  # as for videos
         self.files.save_query(name, query.values.clamp(-limit, limit).half().cpu().transpose(0, 1), facts)
 
     def _require(self, kind: Kind[Any], name: str) -> Path:
