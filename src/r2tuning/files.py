@@ -64,12 +64,12 @@ def file_name(name: str, suffix: str) -> str:
 
 
 def check_target(path: str | os.PathLike[str], *, force: bool, error: type[R2TuningError] = OutputError) -> Path:
-    """Checks that a file may be written, before a long computation rather than after it.
+    """Checks that a file may be written; done before a long computation.
 
     Args:
-        path: The file to be written; a link stands for the file it leads to.
+        path: The file; a link stands for the file it leads to.
         force: Whether an existing file may be replaced.
-        error: What to raise.
+        error: Class of the errors.
 
     Returns:
         The file with links followed, in a folder that exists.
@@ -110,7 +110,7 @@ def replace_file(
     Args:
         path: The file; a link stands for the file it leads to.
         force: Whether an existing file may be replaced.
-        error: What to raise.
+        error: Class of the errors.
         refusals: What the library that writes raises, beside OSError, when the system refuses.
 
     Yields:
@@ -142,16 +142,9 @@ def write_atomically(
     force: bool,
     error: type[R2TuningError] = OutputError,
 ) -> None:
-    """Writes a file in one step: a reader sees the old content or all of the new.
+    """Writes a file in one step: a reader sees the old content or all of the new; arguments as for `replace_file`.
 
-    Args:
-        path: The file; a link stands for the file it leads to.
-        data: The content; text is written as UTF-8 with its line breaks as they are.
-        force: Whether an existing file may be replaced.
-        error: What to raise.
-
-    Raises:
-        error: If the file may not be written (see `check_target`), or the system refuses (disk full).
+    Text is written as UTF-8 with its line breaks as they are.
     """
     with replace_file(path, force=force, error=error) as temporary, temporary.open("xb") as file:
         file.write(data.encode("utf-8") if isinstance(data, str) else data)

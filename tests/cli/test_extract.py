@@ -69,7 +69,7 @@ def test_a_benchmark_in_the_authors_layout(tmp_path: Path, clip: Path, videos: P
     assert "videos: 0 extracted, 2 skipped, 0 failed; queries: 0 extracted, 4 skipped" in again.stdout
     refused = extract(annotations, videos, tmp_path / "s", *options[:-2])
     assert (refused.exit_code, refused.stdout) == (1, "")
-    assert "layout npy, not own" in refused.stderr
+    assert "layout npy, not safetensors" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
 
 

@@ -34,8 +34,8 @@ def extract(
     device: DeviceOption = None,
     engine: EngineOption = "torch",
     layout: Annotated[
-        Literal["own", "npy"], typer.Option("--format", help="own: safetensors; npy: arrays as the authors have them.")
-    ] = "own",
+        Literal["safetensors", "npy"], typer.Option("--format", help="safetensors; or npy, the arrays of the authors.")
+    ] = "safetensors",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first videos and their queries.")] = None,
 ) -> None:
     """Extract features of the videos and queries of an annotation file.

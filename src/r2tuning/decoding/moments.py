@@ -13,16 +13,10 @@ Moments = NDArray[np.float64]
 
 
 def finish_moments(moments: Moments, duration: float, config: DecodingConfig, top: int | None = None) -> Moments:
-    """Turns raw ranked moments into the final list: clamp, round, suppress, sort.
-
-    Args:
-        moments: ``[N, 3]``.
-        duration: Seconds of video.
-        config: Unit of rounding and kind of suppression.
-        top: Only settle the order of this many; the rest is left out.
+    """Clamps and rounds (`clamp_moments`), suppresses and sorts (`suppress_overlaps`) raw moments ``[N, 3]``.
 
     Returns:
-        ``[≤ N, 3]``, best first. Moments that ``normal`` suppression dropped have score 0 and come last.
+        ``[≤ N, 3]``, best first, at most ``top``. Moments that ``normal`` suppression dropped have score 0 and come last.
     """
     return suppress_overlaps(clamp_moments(moments, duration, config.unit), config, top)
 
@@ -53,14 +47,14 @@ def clamp_moments(moments: Moments, duration: float, unit: float | None) -> Mome
 
 
 def suppress_overlaps(moments: Moments, config: DecodingConfig, top: int | None = None) -> Moments:
-    """Non-maximum suppression: the best moment lowers those that overlap it, then the best of the rest, and so on.
+    """Non-maximum suppression: the best moment lowers the scores of those it overlaps, then the next best, and so on.
 
     ``normal`` sets scores at IoU ≥ threshold to 0, ``linear`` multiplies by 1 − IoU, ``gaussian`` by exp(−IoU²/σ).
 
     Args:
         moments: ``[N, 3]``.
         config: Kind of suppression and its numbers.
-        top: Stop once this many are settled.
+        top: Return only this many.
 
     Returns:
         A new array ``[N or top, 3]``, best first.
@@ -72,7 +66,7 @@ def suppress_overlaps(moments: Moments, config: DecodingConfig, top: int | None 
             best = i + int(settled[i:, 2].argmax())
             settled[[i, best]] = settled[[best, i]]
             if settled[i, 2] <= 0:
-                break  # what was suppressed suppresses nothing, and only such are left
+                break  # only suppressed moments are left, and they suppress nothing
             rest = settled[i + 1 :]
             iou = elementwise_iou(settled[i], rest)
             if config.nms == "normal":

@@ -24,14 +24,11 @@ from r2tuning.video.planned.groups import count_cores
 VIDEO_SUFFIXES = frozenset(
     (".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
 )
-"""Endings that files of videos have, in lower case."""
+"""Endings of video files, in lower case."""
 
 
 class VideoFolder:
-    """The videos in a folder and the folders in it.
-
-    Args:
-        folder: Where the videos are.
+    """The videos in a folder and its subfolders.
 
     Raises:
         VideoError: If there is no such folder.
@@ -47,10 +44,7 @@ class VideoFolder:
                 self._by_stem[path.stem].append(path)
 
     def find(self, name: str) -> Path:
-        """The file of a video.
-
-        Args:
-            name: The file's name without its ending, in whatever folder; or its path in this folder.
+        """The file of a video, by its name without ending in any subfolder, or by its path in this folder.
 
         Raises:
             VideoError: If there is none, or more than one.
@@ -68,13 +62,7 @@ class VideoFolder:
 
 @dataclass(frozen=True)
 class VideoTask:
-    """A video to be encoded.
-
-    Attributes:
-        name: Of its features.
-        path: The file.
-        fps: Frames per second to sample.
-    """
+    """A video to encode: the name its features get, the file, and the frames per second to sample."""
 
     name: str
     path: Path
@@ -83,12 +71,7 @@ class VideoTask:
 
 @dataclass(frozen=True)
 class QueryTask:
-    """A sentence to be encoded.
-
-    Attributes:
-        name: Of its features.
-        text: The sentence.
-    """
+    """A sentence to encode, and the name its features get."""
 
     name: str
     text: str
@@ -96,30 +79,19 @@ class QueryTask:
 
 @dataclass(frozen=True)
 class Failure:
-    """A video that got no features.
-
-    Attributes:
-        name: Of its features.
-        reason: One line.
-    """
+    """A video that got no features, and the reason in one line."""
 
     name: str
     reason: str
 
 
 QUERY_BATCH = 64
-"""Sentences that go through the text tower at once."""
+"""Sentences in one batch of the text tower."""
 
 
 @dataclass(frozen=True)
 class Extraction:
-    """How an extraction went.
-
-    Attributes:
-        extracted: Number of items encoded.
-        skipped: Number of items that were up to date.
-        failures: The others.
-    """
+    """How an extraction went: items encoded, items that were up to date, and the others."""
 
     extracted: int
     skipped: int
@@ -137,18 +109,18 @@ def extract_videos(
 ) -> Extraction:
     """Encodes videos into a store. A video that cannot be read does not stop the others.
 
-    Interrupted, it leaves only complete features, and called again goes on from there.
+    After an interruption all features there are complete, and another call continues.
 
     Args:
         tasks: Videos, each name once.
         store: Made by `FeatureStore.create` for the backbone.
         backbone: The frozen CLIP.
         sampling: How frames are picked.
-        jobs: Processes to work in; 1 is this one. Others load the backbone again by its name.
-        progress: Told after every video of those that are not up to date.
+        jobs: Processes; 1 is this one. Each other one loads the backbone by its name.
+        progress: Called after every video that was not up to date.
 
     Raises:
-        FeatureError: If features cannot be written, or the processes cannot work.
+        FeatureError: If features cannot be written, or no process can start.
     """
     due = [task for task in tasks if not store.is_current(task.name, task.path, task.fps, sampling)]
     make_encoder: Callable[[], Callable[[VideoTask], Failure | None]]
@@ -207,7 +179,7 @@ def extract_queries(
         tasks: Queries, each name once.
         store: Made by `FeatureStore.create` for the backbone.
         backbone: The frozen CLIP.
-        progress: Told after every batch of those that are not up to date.
+        progress: Called after every batch of queries that were not up to date.
 
     Raises:
         QueryError: If a sentence is empty.
