@@ -46,7 +46,7 @@ class QueryFacts(BaseModel):
 
 @dataclass(frozen=True)
 class Kind(Generic[Facts]):
-    """Videos or queries: the names of their tensor, our and the authors' folder, and the facts and axes of their features."""
+    """Videos or queries: names of their tensor, our folder and the authors', and their facts and axes."""
 
     tensor: str
     folder: str
