@@ -27,7 +27,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     TVSUM,
     MOVING_SHAPES,
 )
-"""The paper's six in the order of its tables, then the one that is made by program."""
+"""The paper's six in the order of its tables, then the synthetic one."""
 
 _BY_NAME = {benchmark.name: benchmark for benchmark in (*BENCHMARKS, CUSTOM)}
 
@@ -109,12 +109,11 @@ def load_annotations(
             stacklevel=2,
         )
 
-    split_of = benchmark.split_of
     chosen = [
         annotation
         for annotation in annotations
         if (domain is None or annotation.domain == domain)
-        and (split is None or split_of is None or split_of(annotation.vid) == split)
+        and (split is None or benchmark.is_in_split(annotation.vid, split))
     ]
     if not chosen:
         raise DataError(f"{path}: has no video of {benchmark.name} in split {split}, domain {domain}; check the file")
