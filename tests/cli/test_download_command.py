@@ -75,7 +75,7 @@ def test_what_is_made_by_program_is_not_asked_of_the_hub(hub: Hub, tmp_path: Pat
     result = download("moving-shapes", "--to", tmp_path / "shapes")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
-        "error: moving-shapes is made by program, not downloaded; run r2tuning synthesize "
+        "error: moving-shapes is synthetic, not downloaded; run r2tuning synthesize "
         f"{tmp_path / 'shapes'} --split train, then val and test\n"
     )
     assert hub.requests == []

@@ -1,4 +1,4 @@
-"""The authors' ``.pth`` files: their parameter names, and what their shapes say about the model."""
+"""The authors' ``.pth`` files: their parameter names, and the model shape inferred from them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ _ATTENTION = {"q": "query", "k": "key", "v": "value", "m": "output"}
 def read_official(path: str | Path) -> tuple[R2Config, dict[str, torch.Tensor]]:
     """Reads an authors' checkpoint under our parameter names.
 
-    The family and all widths come from names and shapes; heads and dropout are not in the file and are the defaults of
-    `R2Config`.
+    Family and widths are inferred from names and shapes; heads and dropout are the defaults of `R2Config`.
 
     Args:
         path: The ``.pth`` file; a bare state dict in it is read as well.
@@ -50,9 +49,7 @@ def read_official(path: str | Path) -> tuple[R2Config, dict[str, torch.Tensor]]:
 
 
 def export_official(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The inverse of `read_official`: our weights under the authors' names.
-
-    Only weights are renamed: the constant ``loss._loss_sal.scale`` of the authors' training code is not made up.
+    """The inverse of `read_official`: our weights under the authors' names, without ``loss._loss_sal.scale``.
 
     Args:
         state: ``R2Tuning.state_dict()``.
@@ -117,7 +114,7 @@ def _layers(config: R2Config) -> Iterator[tuple[str, str, tuple[int, ...]]]:
 
 
 def _infer_config(found: Mapping[str, object], path: Path) -> R2Config:
-    """The model that most names and shapes speak for; a damaged one is then refused by its own name."""
+    """The shape by majority vote of the tensors, so that a damaged tensor is the one that an error names."""
 
     def size(usual: int, *places: tuple[str, int, int]) -> int:
         """Most frequent ``shape[dimension] + offset`` over (name, dimension, offset); ties go to the usual size."""

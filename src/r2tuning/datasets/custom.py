@@ -1,4 +1,4 @@
-"""Your own annotations: a JSONL or CSV file of ``video, start, end, query``, one moment per row."""
+"""Custom data: a JSONL or CSV file of ``video, start, end, query``, one moment per row."""
 
 from __future__ import annotations
 
@@ -27,20 +27,18 @@ class CustomFields(Fields):
 
 
 def load_custom(path: str | Path) -> list[Annotation]:
-    """Reads and checks your own annotations.
-
-    Several rows of the same video and query are the moments of one annotation.
+    """Reads and checks a custom annotation file; rows of one video and query become one annotation.
 
     Args:
         path: A ``.csv`` file with a header, or a ``.jsonl`` or ``.json`` file with an object per moment. Other columns
             are ignored.
 
     Returns:
-        In order of first appearance, numbered from 0; ``vid`` is the video as written, ``duration`` is None. Moments
-        are sorted by start.
+        In order of first appearance, numbered from 0, with moments sorted by start. ``vid`` is the video as written,
+        ``duration`` is None.
 
     Raises:
-        DataError: If the file cannot be read; at the first row that is wrong, as ``file:line: field: what``.
+        DataError: If the file cannot be read, or at the first wrong row, as ``file:line: field: what``.
     """
     path = Path(path)
     is_csv = path.suffix.lower() == ".csv"
@@ -70,21 +68,21 @@ CUSTOM = Benchmark(
     hub_folder="",
     parse=None,
 )
-"""The user's videos; ``dataclasses.replace(CUSTOM, fps=1.0)`` has the rate that a recipe chooses."""
+"""The user's videos. The frame rate is a choice: ``dataclasses.replace(CUSTOM, fps=1.0)``."""
 
 
 def hold_out(
     annotations: Sequence[Annotation], seed: int, share: float = 0.2
 ) -> tuple[list[Annotation], list[Annotation]]:
-    """Sets some videos aside for validation, at least one; a video is never on both sides.
+    """Splits annotations by video into a training and a validation part, each of at least one video.
 
     Args:
         annotations: Of at least two videos.
-        seed: Of the choice.
-        share: Of the videos to set aside.
+        seed: Of the random choice.
+        share: Of the videos to validate on.
 
     Returns:
-        For training, and for validation.
+        The training part and the validation part.
 
     Raises:
         DataError: If there is only one video.
@@ -97,8 +95,8 @@ def hold_out(
     videos = sorted({annotation.vid for annotation in annotations})
     if len(videos) < 2:
         raise DataError(
-            f"one video ({videos[0]}) is not enough to train and validate on; annotate another, or give a file of "
-            "other annotations with data.validation"
+            f"one video ({videos[0]}) is not enough to train and validate on; annotate another, or give a validation "
+            "file with data.validation"
         )
     aside = set(Random(seed).sample(videos, max(1, round(share * len(videos)))))
     return [a for a in annotations if a.vid not in aside], [a for a in annotations if a.vid in aside]
