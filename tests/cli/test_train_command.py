@@ -233,7 +233,7 @@ def test_ctrl_c_while_features_are_made_keeps_those_that_are(own: Path, tmp_path
         ("data.annotations=none.csv", "error: none.csv: "),
         ("data.videos=none", "error: none: no such folder; give the folder of the videos"),
         ("backbone=./none", "error: ./none: no such folder, and no backbone of that name"),
-        ("optimizer.lrate=1", "error: own: unknown key optimizer.lrate; did you mean optimizer.lr?"),
+        ("optimizer.lrate=1", "error: custom: unknown key optimizer.lrate; did you mean optimizer.lr?"),
         ("training.start_from=qvhighlight", "error: qvhighlight: neither a file, a folder nor a published model; did "),
     ],
 )
@@ -271,7 +271,7 @@ def test_own_data_that_cannot_be_used_is_named(own: Path, tmp_path: Path) -> Non
     there = [*own_settings(own), features, "data.videos=null"]
     result = invoke(*arguments("custom", [*there, "fps=2"], tmp_path / "run"))
     assert result.stderr.count("\n") == 1
-    assert "has features of 1 frames per second; set fps=1, or name the folder of the videos" in result.stderr
+    assert "has features of 1 frames per second; set fps=1, or set data.videos to the folder of the videos" in result.stderr
     result = invoke(*arguments("custom", [*there, "backbone=ViT-B/16"], tmp_path / "run"))
     assert f"has features of {own / 'clip'}, but the recipe names ViT-B/16" in result.stderr
     assert not (tmp_path / "run").exists()
