@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from r2tuning.checkpoints import resolve
+from r2tuning.checkpoints import read_checkpoint
 from r2tuning.datasets import find_benchmark, load_annotations
 from r2tuning.decoding.calibration import top_saliency
 from r2tuning.evaluation.predict import predict, see_whole
@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="write the numbers to this file")
     options = parser.parse_args(arguments)
     benchmark = find_benchmark("moving-shapes")
-    config, model = resolve(options.checkpoint)
+    config, model = read_checkpoint(options.checkpoint)
     grounder = Grounder(model, see_whole(config), None)
     store = FeatureStore.open(options.folder / "features")
     answers = [

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from demo.frames import sampled_times
 from demo.kinds import recall_meanings
-from r2tuning.checkpoints import resolve
+from r2tuning.checkpoints import read_checkpoint
 from r2tuning.datasets import Annotation, find_benchmark, load_annotations
 from r2tuning.errors import DataError
 from r2tuning.features.store import FeatureStore
@@ -184,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     annotations = load_annotations(options.folder / f"{options.split}.jsonl", find_benchmark("moving-shapes"))
     pairs = zip(annotations, recall_meanings(annotations), strict=True)
     clear = [(annotation, meaning) for annotation, meaning in pairs if names_one_actor(meaning)][: options.queries]
-    _, model = resolve(options.checkpoint)
+    _, model = read_checkpoint(options.checkpoint)
     chosen, meanings = [annotation for annotation, _ in clear], [meaning for _, meaning in clear]
     shares = measure(model.eval(), chosen, meanings, FeatureStore.open(options.folder / "features"))
     if options.json is not None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from r2tuning.checkpoints import resolve, save_checkpoint
+from r2tuning.checkpoints import read_checkpoint, save_checkpoint
 from r2tuning.errors import CheckpointError
 
 
@@ -37,13 +37,13 @@ def average_checkpoints(checkpoints: Sequence[str], folder: Path) -> None:
     """Writes the mean of checkpoints; all else is as the first says.
 
     Args:
-        checkpoints: As `resolve` takes them, of one shape.
+        checkpoints: As `read_checkpoint` takes them, of one shape.
         folder: Of the checkpoint to write.
 
     Raises:
         CheckpointError: If they are not of one shape.
     """
-    (config, model), *others = (resolve(name) for name in checkpoints)
+    (config, model), *others = (read_checkpoint(name) for name in checkpoints)
     for name, (_, other) in zip(checkpoints[1:], others, strict=True):
         if other.config != model.config:
             raise CheckpointError(

@@ -19,7 +19,7 @@ from transformers import CLIPModel
 
 from demo.kinds import find_kind, recall_meanings
 from r2tuning.backbones.registry import find_folder
-from r2tuning.checkpoints import resolve
+from r2tuning.checkpoints import read_checkpoint
 from r2tuning.datasets import find_benchmark, load_annotations
 from r2tuning.features.store import FeatureStore
 from r2tuning.metrics.reliability import auroc
@@ -56,7 +56,7 @@ if __name__ == "__main__":
     queries = load_annotations(arguments.folder / f"{arguments.split}.jsonl", benchmark)
     store = FeatureStore.open(arguments.folder / "features")
     embedded = CLIPModel.from_pretrained(find_folder("r2tuning/demo")).float().eval()  # type: ignore[no-untyped-call]
-    _, head = resolve(arguments.checkpoint)
+    _, head = read_checkpoint(arguments.checkpoint)
     found: dict[str, list[list[float]]] = defaultdict(list)
     for annotation, meaning in zip(queries, recall_meanings(queries), strict=True):
         features = store.video(annotation.vid).float()

@@ -20,7 +20,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from r2tuning.checkpoints import resolve
+from r2tuning.checkpoints import read_checkpoint
 from r2tuning.datasets import Annotation, Benchmark, find_benchmark, load_annotations
 from r2tuning.errors import DataError
 from r2tuning.features.store import FeatureStore
@@ -120,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Folders of an ablation have equals signs in their names; titles have none.
         place, equals, title = name.rpartition("=")
         place, title = (place, title) if equals and not Path(name).exists() else (name, Path(name).name)
-        found[title] = compare_layers(resolve(place)[1].eval(), annotations, benchmark, store)
+        found[title] = compare_layers(read_checkpoint(place)[1].eval(), annotations, benchmark, store)
     save_picture(lambda: draw_layers(found), options.output, force=True)
     if options.json is not None:
         content = {title: np.round(matrix, 4).tolist() for title, matrix in found.items()}

@@ -11,7 +11,7 @@ from transformers import CLIPModel, CLIPTokenizer
 
 from demo.tiny_clip import SIDE
 from r2tuning.backbones.loading import CLIP_MEAN, CLIP_STD
-from r2tuning.checkpoints import DOMAIN_FILE, Domain, resolve
+from r2tuning.checkpoints import DOMAIN_FILE, Domain, read_checkpoint
 from r2tuning.checkpoints.folder import save_checkpoint
 from r2tuning.checkpoints.published import DEMO_FOLDER, DEMO_WORLD
 from r2tuning.features.store import FeatureStore
@@ -39,7 +39,7 @@ def pack_clip(folder: Path) -> None:
 
 def pack_head(checkpoint: str, data: Path) -> None:
     """Copies a checkpoint into the package, with the bounds of its world."""
-    config, model = resolve(checkpoint)
+    config, model = read_checkpoint(checkpoint)
     state = {name: value.half() if value.is_floating_point() else value for name, value in model.state_dict().items()}
     save_checkpoint(DEMO_FOLDER, state, config)
     fit_domain(FeatureStore.open(data / "features"), data).save(DEMO_FOLDER / DOMAIN_FILE)

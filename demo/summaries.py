@@ -10,13 +10,14 @@ import argparse
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from r2tuning.checkpoints import resolve
+from r2tuning.checkpoints import read_checkpoint
 from r2tuning.datasets import Annotation, find_benchmark, load_annotations
+from r2tuning.decoding.summary import choose_shots
 from r2tuning.errors import DataError
 from r2tuning.evaluation.predict import open_video, predict, see_whole
 from r2tuning.features.store import FeatureStore
@@ -24,10 +25,9 @@ from r2tuning.files import write_atomically
 from r2tuning.grounder import Grounder, outline_video
 from r2tuning.intervals import FloatArray
 from r2tuning.metrics.summarization import kendall_tau, spearman_rho
-from r2tuning.results import RATIO, Grounding, choose_shots
+from r2tuning.results import RATIO, Grounding
 from r2tuning.synthetic import make_video
 from r2tuning.synthetic.scenes import FPS, SPLITS, Split
-from r2tuning.types import Saliency
 from r2tuning.video.shots import detect_shots
 
 DRAWS = 20
@@ -165,9 +165,10 @@ def score_even(cases: Sequence[Case]) -> Row:
 
 
 def _summarize(case: Case, curve: FloatArray) -> Shots:
-    answer = replace(case.answer, saliency=Saliency(case.answer.saliency.times, curve))
-    summary = choose_shots(answer, case.shots, RATIO * answer.duration)
-    return [(shot.start - answer.start, shot.end - answer.start) for shot in summary.shots]
+    answer = case.answer
+    extent = answer.start, answer.start + answer.duration
+    shots = choose_shots(answer.saliency.times, curve, extent, case.shots, RATIO * answer.duration)
+    return [(start - answer.start, end - answer.start) for start, end, _ in shots]
 
 
 def _compare(case: Case, spans: Shots) -> tuple[float, float]:
@@ -233,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     benchmark = find_benchmark("moving-shapes")
     annotations = load_annotations(benchmark.find_file(options.folder, options.split), benchmark)
     store = FeatureStore.open(options.folder / "features")
-    config, model = resolve(options.checkpoint)
+    config, model = read_checkpoint(options.checkpoint)
     predictions = predict(Grounder(model, see_whole(config), None), annotations, benchmark, store)
     videos: dict[str, list[Annotation]] = defaultdict(list)
     asked: dict[str, list[FloatArray]] = defaultdict(list)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 from weakref import WeakKeyDictionary
@@ -19,7 +20,7 @@ from r2tuning.checkpoints import DOMAIN_FILE, CheckpointConfig, Domain, find_che
 from r2tuning.checkpoints.folder import load_calibration
 from r2tuning.decoding import Decoded, decode
 from r2tuning.decoding.calibration import Calibration
-from r2tuning.decoding.importance import score_frames
+from r2tuning.decoding.highlights import score_frames
 from r2tuning.decoding.moments import finish_moments
 from r2tuning.decoding.windows import Window, merge_moments, merge_saliency, plan_windows
 from r2tuning.errors import BackboneError, CheckpointWarning, FeatureError, QueryWarning
@@ -210,7 +211,9 @@ class Grounder:
                 kept = self.backbone.max_query_tokens
                 warnings.warn(f"query cut to {kept} tokens: {features.text[:60]}…", QueryWarning, stacklevel=2)
         answers = self.answer(encoded, queries, top_k=top_k, threshold=threshold)
-        self._compare_domain(encoded)
+        if warning := self._compare_domain(encoded):
+            warnings.warn(f"{encoded.facts.video}: {warning}", CheckpointWarning, stacklevel=2)
+            answers = [replace(answer, domain_warning=warning) for answer in answers]
         return answers[0] if isinstance(query, str) else answers
 
     @torch.inference_mode()
@@ -244,18 +247,18 @@ class Grounder:
             for features, raw in zip(queries, found, strict=True)
         ]
 
-    def _compare_domain(self, video: EncodedVideo) -> None:
+    def _compare_domain(self, video: EncodedVideo) -> str:
+        """How the video differs from what the model was trained on; empty if it does not, or nothing is known of it."""
         if self._domain is None:
-            return
+            return ""
         picked = np.linspace(0, video.frames - 1, min(video.frames, FRAMES_COMPARED)).round().astype(int).tolist()
         share = self._domain.share_outside(torch.stack([video.read(i, i + 1)[-1, 0, 0] for i in picked]))
-        if share > 0.5:
-            warnings.warn(
-                f"{video.facts.video}: {share:.0%} of its frames look unlike all that {self.config.name} was trained "
-                f"on, which is {self._domain.world}; do not rely on this answer",
-                CheckpointWarning,
-                stacklevel=3,
-            )
+        if share <= 0.5:
+            return ""
+        return (
+            f"{share:.0%} of its frames look unlike all that {self.config.name} was trained on, which is "
+            f"{self._domain.world}; do not rely on this answer"
+        )
 
     def _decode_pairs(
         self, encoded: EncodedVideo, queries: Sequence[QueryFeatures], windows: Sequence[Window]
@@ -320,17 +323,12 @@ class Grounder:
             final[:, 2] = calibration.calibrate_moments(final[:, 2])
             saliency = calibration.saliency.apply(saliency)
         final = final[final[:, 2] > 0] if threshold is None else final[final[:, 2] >= threshold]
-        centres = np.minimum((np.arange(encoded.frames) + 0.5) / facts.fps, facts.duration)
-        return Grounding(
+        return _make_answer(
+            encoded,
+            saliency,
             query=query.text,
-            video=facts.video,
-            duration=facts.duration,
-            start=facts.start,
             moments=[Moment(facts.start + start, facts.start + end, score) for start, end, score in final.tolist()],
-            saliency=Saliency(facts.start + centres, saliency),
             model=self.config.name,
-            sampling=facts.sampling,
-            video_truncated=facts.truncated,
             query_truncated=query.truncated,
             windows=len(windows),
             calibrated=calibration is not None,
@@ -389,18 +387,23 @@ def outline_video(video: EncodedVideo) -> Grounding:
     Returns:
         An answer without query and moments; its saliency is in [0, 1], see `score_frames`.
     """
-    facts = video.facts
     starts = range(0, video.frames, FRAMES_READ)
     tokens = [video.read(start, min(start + FRAMES_READ, video.frames))[-1, :, 0].float() for start in starts]
-    centres = np.minimum((np.arange(video.frames) + 0.5) / facts.fps, facts.duration)
+    return _make_answer(
+        video, score_frames(torch.cat(tokens)).numpy(), query="", moments=[], model=video.facts.backbone
+    )
+
+
+def _make_answer(video: EncodedVideo, scores: NDArray[Any], **fields: Any) -> Grounding:
+    """An answer about a video, with all that does not depend on the query."""
+    facts = video.facts
+    centers = np.minimum((np.arange(video.frames) + 0.5) / facts.fps, facts.duration)
     return Grounding(
-        query="",
         video=facts.video,
         duration=facts.duration,
         start=facts.start,
-        moments=[],
-        saliency=Saliency(facts.start + centres, score_frames(torch.cat(tokens)).numpy()),
-        model=facts.backbone,
+        saliency=Saliency(facts.start + centers, scores),
         sampling=facts.sampling,
         video_truncated=facts.truncated,
+        **fields,
     )

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from math import ceil, floor
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from r2tuning.decoding.highlights import find_highlights
-from r2tuning.decoding.summary import choose_items
-from r2tuning.errors import VideoError
+from r2tuning.decoding.summary import choose_shots
+from r2tuning.errors import DataError, VideoError
 from r2tuning.types import Moment, Saliency, Sampling
 from r2tuning.video.shots import detect_shots
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a reader should know about an answer.
+
+    Attributes:
+        kind: What it is about, for programs.
+        text: One sentence, for people.
+    """
+
+    kind: Literal["domain", "present", "absent", "sampling", "video", "query", "windows"]
+    text: str
 
 
 @dataclass(frozen=True)
@@ -23,21 +34,22 @@ class Grounding:
     """The answer to one query on one video.
 
     Attributes:
-        query: The sentence; empty where none was asked (`outline_video`).
+        query: The sentence; empty where there was none (`outline_video`).
         video: The file.
         duration: Seconds of video that the answer covers.
         start: Seconds on the player's clock at which the video begins.
         moments: Best first.
         saliency: The highlight curve.
-        model: Name of the checkpoint; of the CLIP where no query was asked.
+        model: Name of the checkpoint; of the CLIP where there was no query.
         sampling: How frames were picked.
         video_truncated: Whether the file ended early or was damaged; the answer covers ``duration`` seconds.
-        query_truncated: Whether the query was cut to what the text tower takes.
-        windows: Number of overlapping windows the video was covered with (1: seen whole).
+        query_truncated: Whether the query was cut to the length that the text tower takes.
+        windows: Number of overlapping windows that covered the video (1: the model saw it whole).
         calibrated: Whether scores are probabilities, see `Moment` and `Saliency`.
-        presence: The probability that the video has what the query asks for, in a world where half of the questions
-            are asked in vain; None where the model was not calibrated for it.
+        presence: Probability that the video shows what the query describes, if half of all queries do; None where
+            the model was not calibrated for it.
         presence_threshold: Lowest presence of what is probably in the video; None as for ``presence``.
+        domain_warning: How the video differs from all that the model was trained on; empty where it does not.
     """
 
     query: str
@@ -54,18 +66,46 @@ class Grounding:
     calibrated: bool = False
     presence: float | None = None
     presence_threshold: float | None = None
+    domain_warning: str = ""
 
     @property
     def present(self) -> bool | None:
-        """Whether the video probably has what the query asks for; None where nothing is known of it."""
+        """Whether the video probably shows what the query describes; None where the model cannot tell."""
         if self.presence is None or self.presence_threshold is None:
             return None
         return bool(self.presence >= self.presence_threshold)
 
-    def highlights(self, top: int = 5, seconds: float | None = None) -> list[Moment]:
-        """Picks the highest peaks of the saliency curve, which do not overlap.
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What limits the answer or supports it, most important first.
 
-        A peak is a frame, or a run of equal ones, higher than its neighbours and above 0. It lasts for as long as
+        Examples:
+            >>> curve = Saliency(np.zeros(0), np.zeros(0))
+            >>> Grounding("a dog", "a.mp4", 8.0, 0.0, [], curve, "demo", "exact", windows=3).notes
+            (Note(kind='windows', text='The video is long: 3 overlapping windows cover it.'),)
+        """
+        presence = f"in this video (presence {self.presence or 0:.2f}, threshold {self.presence_threshold or 0:.2f})."
+        notes: tuple[tuple[bool, Note], ...] = (
+            (bool(self.domain_warning), Note("domain", f"{self.domain_warning}.")),
+            (self.present is True, Note("present", f"Probably {presence}")),
+            (self.present is False, Note("absent", f"Probably not {presence}")),
+            (self.sampling == "keyframe", Note("sampling", "Only key frames were read: times are approximate.")),
+            (
+                self.video_truncated,
+                Note(
+                    "video",
+                    f"The file ends early or is damaged: the answer covers its first {self.duration:.1f} seconds.",
+                ),
+            ),
+            (self.query_truncated, Note("query", "The query is too long: the model read only its beginning.")),
+            (self.windows > 1, Note("windows", f"The video is long: {self.windows} overlapping windows cover it.")),
+        )
+        return tuple(note for holds, note in notes if holds)
+
+    def highlights(self, top: int = 5, seconds: float | None = None) -> list[Moment]:
+        """Picks the highest peaks of the saliency curve; they do not overlap.
+
+        A peak is a frame, or a run of equal ones, higher than its neighbors and above 0. It lasts for as long as
         the curve stays at or above half its height (its full width at half maximum), but not into a higher peak.
 
         Args:
@@ -79,7 +119,6 @@ class Grounding:
             ValueError: If ``top`` or ``seconds`` is not positive.
 
         Examples:
-            >>> import numpy as np
             >>> curve = Saliency(np.array([1.0, 3.0, 5.0, 7.0]), np.array([0.1, 0.75, 0.5, 0.125], np.float32))
             >>> answer = Grounding("a dog", "a.mp4", 8.0, 0.0, [], curve, "demo", "exact")
             >>> answer.highlights(), answer.highlights(seconds=6)
@@ -91,11 +130,25 @@ class Grounding:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """The answer in plain Python values, as `r2tuning ground --json` prints it.
+        """The answer as JSON has it: plain Python values, seconds rounded to 3 decimals and scores to 6.
 
         Returns:
-            The attributes and ``present``, seconds rounded to 3 decimals and scores to 6; ``moments`` is a list of
-            ``{"start", "end", "score"}``, ``saliency`` is ``{"times": [...], "scores": [...]}``.
+            The keys, in this order::
+
+                query, video              strings
+                duration, start           seconds
+                model, sampling           strings; sampling is "exact", "fast" or "keyframe"
+                video_truncated,
+                query_truncated           booleans
+                windows                   integer
+                calibrated                boolean
+                presence,
+                presence_threshold        0…1 or null
+                present                   boolean or null
+                domain_warning            string
+                notes                     [{"kind": string, "text": sentence}, …]
+                moments                   best first: [{"start": seconds, "end": seconds, "score": 0…1}, …]
+                saliency                  {"times": [seconds, …], "scores": [-1…1, …]}; 0…1 if calibrated
         """
         return {
             "query": self.query,
@@ -111,6 +164,8 @@ class Grounding:
             "presence": None if self.presence is None else _round(self.presence, 6),
             "presence_threshold": None if self.presence_threshold is None else _round(self.presence_threshold, 6),
             "present": self.present,
+            "domain_warning": self.domain_warning,
+            "notes": [{"kind": note.kind, "text": note.text} for note in self.notes],
             "moments": _to_dicts(self.moments),
             "saliency": {
                 "times": [_round(time, 3) for time in self.saliency.times],
@@ -118,15 +173,61 @@ class Grounding:
             },
         }
 
+    @classmethod
+    def from_dict(cls, answer: Mapping[str, Any]) -> Grounding:
+        """Reads what `to_dict` returns; other keys are ignored, and those that 0.1 did not write may be missing.
+
+        Raises:
+            DataError: If a key is missing or its value makes no sense.
+        """
+        try:
+            saliency = Saliency(*(np.array(answer["saliency"][key], np.float64) for key in ("times", "scores")))
+            if saliency.times.shape != saliency.scores.shape or saliency.times.ndim != 1:
+                raise ValueError("saliency: times and scores differ in number")
+            presence, threshold = (answer.get(key) for key in ("presence", "presence_threshold"))
+            return cls(
+                query=str(answer["query"]),
+                video=str(answer["video"]),
+                duration=float(answer["duration"]),
+                start=float(answer["start"]),
+                moments=_from_dicts(answer["moments"]),
+                saliency=saliency,
+                model=str(answer["model"]),
+                sampling=answer["sampling"],
+                video_truncated=bool(answer["video_truncated"]),
+                query_truncated=bool(answer["query_truncated"]),
+                windows=int(answer["windows"]),
+                calibrated=bool(answer.get("calibrated", False)),
+                presence=None if presence is None else float(presence),
+                presence_threshold=None if threshold is None else float(threshold),
+                domain_warning=str(answer.get("domain_warning", "")),
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise DataError(f"not an answer ({error!r:.80}); give one of r2tuning ground") from None
+
+    def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
+        """Writes the answer in the format that the file's suffix names.
+
+        Args:
+            path: Ends in .json, .jsonl, .csv, .md, .txt, .srt, .vtt, .ffmetadata (chapters), .edl, .otio, .fcpxml,
+                .png, .svg, .pdf, .gif or .html; ``sheet:FILE.png`` writes a contact sheet.
+            force: Whether an existing file may be replaced.
+
+        Raises:
+            OutputError: If the suffix names no format, the file cannot be written, or a score is not finite.
+            VideoError: If the format shows frames and the video cannot be read.
+        """
+        _save(self, path, force)
+
 
 @dataclass(frozen=True)
 class Summary:
-    """The shots that sum a video up within a budget.
+    """The shots that sum up a video within a budget.
 
     Attributes:
-        answer: What they were chosen by.
+        answer: The answer whose saliency chose them.
         budget: Seconds that they may last together.
-        shots: In time order, none touching the next: whole shots, or parts where they are long; score = mean saliency.
+        shots: In time order, none touching the next: whole shots, or parts of long ones; score = mean saliency.
     """
 
     answer: Grounding
@@ -139,11 +240,11 @@ class Summary:
         return sum(shot.end - shot.start for shot in self.shots)
 
     def to_dict(self) -> dict[str, Any]:
-        """The summary in plain Python values, as `r2tuning summarize --json` prints it.
+        """The summary as JSON has it.
 
         Returns:
-            The keys of `Grounding.to_dict`, then ``budget`` and ``length`` in seconds and ``shots``, a list of
-            ``{"start", "end", "score"}``.
+            The keys of `Grounding.to_dict`, then ``budget`` and ``length`` in seconds and ``shots``, in time order:
+            ``[{"start": seconds, "end": seconds, "score": mean saliency}, …]``.
         """
         return self.answer.to_dict() | {
             "budget": _round(self.budget, 3),
@@ -151,9 +252,42 @@ class Summary:
             "shots": _to_dicts(self.shots),
         }
 
+    @classmethod
+    def from_dict(cls, summary: Mapping[str, Any]) -> Summary:
+        """Reads what `to_dict` returns.
+
+        Raises:
+            DataError: If a key is missing or its value makes no sense.
+        """
+        answer = Grounding.from_dict(summary)
+        try:
+            return cls(answer, float(summary["budget"]), _from_dicts(summary["shots"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"not a summary ({error!r:.80}); give one of r2tuning summarize") from None
+
+    def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
+        """Writes the summary: .mp4 joins the shots; any other format is as of `Grounding.save`, of the shots.
+
+        Raises:
+            OutputError: If the suffix names no format, the file cannot be written, or a score is not finite.
+            VideoError: If the format shows frames and the video cannot be read.
+        """
+        _save(self, path, force)
+
+
+def _save(result: Grounding | Summary, path: str | os.PathLike[str], force: bool) -> None:
+    # The only import from a higher tier: `result.save` needs the writers, and they need the results.
+    from r2tuning.output.registry import find_target, save_results
+
+    save_results([result], find_target(os.fspath(path), type(result)), force=force)
+
 
 def _to_dicts(moments: list[Moment]) -> list[dict[str, float]]:
     return [{"start": _round(m.start, 3), "end": _round(m.end, 3), "score": _round(m.score, 6)} for m in moments]
+
+
+def _from_dicts(moments: Sequence[Mapping[str, Any]]) -> list[Moment]:
+    return [Moment(float(m["start"]), float(m["end"]), float(m["score"])) for m in moments]
 
 
 def _round(value: float, decimals: int) -> float:
@@ -163,20 +297,6 @@ def _round(value: float, decimals: int) -> float:
 
 RATIO = 0.15
 """Share of a video that a summary of it may last, as the benchmarks TVSum and SumMe have it."""
-
-LONGEST = 10.0
-"""Seconds; a longer shot can be taken in part."""
-
-PARTS = 4
-"""At least as many pieces of a long shot fit into a budget."""
-
-STEP = 0.1
-"""Seconds in which lengths are counted, rounded up: a choice never exceeds its budget."""
-
-Spans = NDArray[np.float64]
-"""``[n, 2]``, starts and ends in seconds."""
-
-_ROUNDING = 1e-6  # seconds
 
 
 def summarize(
@@ -188,7 +308,7 @@ def summarize(
 ) -> Summary:
     """Chooses the shots of a video that sum it up within a budget.
 
-    The video is read again to find its cuts. What happens then is `choose_shots`.
+    The video is read again to find its cuts; `r2tuning.decoding.summary.choose_shots` then chooses.
 
     Args:
         answer: What a model says of a query, or `r2tuning.grounder.outline_video` without one; its saliency decides.
@@ -201,7 +321,7 @@ def summarize(
         The summary, at least one shot.
 
     Raises:
-        VideoError: If the video cannot be read.
+        VideoError: If the video cannot be read, or has nothing at the answer's times.
         ValueError: If ``ratio`` is not in (0, 1], ``seconds`` is not positive, or both are given.
     """
     if ratio is not None and seconds is not None:
@@ -210,68 +330,9 @@ def summarize(
     if not 0 < share <= 1 or (seconds is not None and not seconds > 0):
         raise ValueError(f"ratio must be above 0 and at most 1, seconds above 0, not {ratio} and {seconds}")
     budget = share * answer.duration if seconds is None else min(seconds, answer.duration)
-    return choose_shots(answer, detect_shots(answer.video, progress), budget)
-
-
-def choose_shots(answer: Grounding, shots: Sequence[tuple[float, float]], budget: float) -> Summary:
-    """Chooses the shots of the greatest total saliency within a budget: a 0/1 knapsack, solved exactly.
-
-    A shot is worth its mean saliency times its length. One that is longer than `LONGEST`, or than a quarter of the
-    budget (but no less than one sampled frame stands for), is first cut into equal pieces that are not. Where no
-    piece fits, or none is worth more than 0, the one of the highest mean is taken, cut to the budget about its middle.
-
-    Args:
-        answer: Its saliency decides.
-        shots: Starts and ends in seconds, in time order; what lies outside the answer's extent is left out.
-        budget: Seconds, above 0.
-
-    Returns:
-        The summary; pieces that touch are one.
-
-    Raises:
-        VideoError: If no shot lies in the answer's extent.
-    """
-    pieces = cut_shots(shots, answer, budget)
-    if len(pieces) == 0:
+    extent = answer.start, answer.start + answer.duration
+    shots = detect_shots(answer.video, progress)
+    chosen = choose_shots(answer.saliency.times, answer.saliency.scores, extent, shots, budget)
+    if not chosen:
         raise VideoError(f"{answer.video} has nothing at the times of the answer; encode it again")
-    worth, lengths = _integrate(answer, pieces), pieces[:, 1] - pieces[:, 0]
-    if lengths.sum() <= budget + _ROUNDING:
-        chosen = np.flatnonzero(worth > 0).tolist()
-    else:
-        sizes = [ceil((length - _ROUNDING) / STEP) for length in lengths.tolist()]
-        chosen = choose_items(worth.tolist(), sizes, floor((budget + _ROUNDING) / STEP))
-    if chosen:
-        return Summary(answer, budget, _join(answer, pieces[chosen]))
-    best = int((worth / lengths).argmax())
-    cut = max(0.0, (lengths[best] - budget) / 2)
-    return Summary(answer, budget, _join(answer, pieces[[best]] + [cut, -cut]))
-
-
-def cut_shots(shots: Sequence[tuple[float, float]], answer: Grounding, budget: float) -> Spans:
-    """Shots within the extent of an answer, the long ones in equal pieces (see `choose_shots`): ``[n, 2]``."""
-    clip = answer.duration / max(1, len(answer.saliency.scores))
-    # A whole number of steps, so that as many pieces still fit once their lengths are rounded up.
-    longest = max(min(LONGEST, floor(budget / PARTS / STEP) * STEP), clip)
-    pieces: list[tuple[float, float]] = []
-    for low, high in shots:
-        start, end = max(low, answer.start), min(high, answer.start + answer.duration)
-        if end - start > _ROUNDING:
-            count = ceil((end - start - _ROUNDING) / longest)
-            pieces += pairwise(np.linspace(start, end, max(1, count) + 1).tolist())
-    return np.array(pieces, np.float64).reshape(-1, 2)
-
-
-def _integrate(answer: Grounding, spans: Spans) -> NDArray[np.float64]:
-    """Saliency × seconds of each span, ``[n]``; every frame stands for what is nearest to it."""
-    times, scores = answer.saliency.times, np.asarray(answer.saliency.scores, np.float64)
-    edges = np.r_[answer.start, (times[1:] + times[:-1]) / 2, answer.start + answer.duration]
-    total = np.r_[0, np.cumsum(scores * np.diff(edges))]
-    return np.asarray(np.diff(np.interp(spans, edges, total), axis=1)[:, 0])
-
-
-def _join(answer: Grounding, pieces: Spans) -> list[Moment]:
-    """Pieces in time order with their mean saliency, those that touch as one."""
-    apart = pieces[1:, 0] - pieces[:-1, 1] > _ROUNDING
-    spans = np.column_stack([pieces[np.r_[True, apart], 0], pieces[np.r_[apart, True], 1]])
-    means = _integrate(answer, spans) / (spans[:, 1] - spans[:, 0])
-    return [Moment(start, end, mean) for (start, end), mean in zip(spans.tolist(), means.tolist(), strict=True)]
+    return Summary(answer, budget, [Moment(*shot) for shot in chosen])

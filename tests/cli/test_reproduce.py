@@ -16,8 +16,8 @@ from support.hub_benchmark import FOLDER, QUERY_ARCHIVE, VIDEO_ARCHIVE, cut, mak
 from support.small_benchmarks import charades_lines, draw_query, draw_video, make_model
 from typer.testing import CliRunner, Result
 
-from r2tuning.checkpoints import export_official
 from r2tuning.checkpoints import published as registry
+from r2tuning.checkpoints.official import export_official
 from r2tuning.cli.main import app
 
 ENTRY = registry.find_published("charades-sta")

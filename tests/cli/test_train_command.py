@@ -131,7 +131,8 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path, workers: int) 
 
     refused = invoke(*arguments("charades-sta", settings, run))
     assert refused.exit_code == 1
-    assert refused.stderr == f"error: {run}: already holds a run; continue it with --resume, or choose another --run folder\n"
+    message = "already holds a run; continue it with --resume, or choose another --run folder"
+    assert refused.stderr == f"error: {run}: {message}\n"
     other = invoke(*arguments("charades-sta", [*settings, "optimizer.lr=1e-5"], run, "--resume"))
     assert other.exit_code == 1
     assert "belongs to another recipe (optimizer.lr was 0.00025, is 1e-05)" in other.stderr
@@ -271,7 +272,7 @@ def test_own_data_that_cannot_be_used_is_named(own: Path, tmp_path: Path) -> Non
     there = [*own_settings(own), features, "data.videos=null"]
     result = invoke(*arguments("custom", [*there, "fps=2"], tmp_path / "run"))
     assert result.stderr.count("\n") == 1
-    assert "has features of 1 frames per second; set fps=1, or set data.videos to the folder of the videos" in result.stderr
+    assert "has features of 1 frames per second; set fps=1, or set data.videos to the folder" in result.stderr
     result = invoke(*arguments("custom", [*there, "backbone=ViT-B/16"], tmp_path / "run"))
     assert f"has features of {own / 'clip'}, but the recipe names ViT-B/16" in result.stderr
     assert not (tmp_path / "run").exists()

@@ -324,9 +324,9 @@ def test_a_damaged_store_file_is_refused(tmp_path: Path, clip: ClipBackbone) -> 
     FeatureStore.create(tmp_path, clip)
     facts = json.loads((tmp_path / "store.json").read_text())
     for content, message in (
-        ("{", "content: Invalid JSON"),
-        (json.dumps({**facts, "layers": 0}), "layers: Input should be greater than 0"),
-        (json.dumps({**facts, "codec": "int8"}), "codec: Extra inputs"),
+        ("{", "content: .*invalid JSON"),
+        (json.dumps({**facts, "layers": 0}), "layers: is 0; input should be greater than 0"),
+        (json.dumps({**facts, "codec": "int8"}), "unknown key codec"),
     ):
         (tmp_path / "store.json").write_text(content)
         with pytest.raises(FeatureError, match=message) as caught:

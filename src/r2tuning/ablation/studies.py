@@ -7,7 +7,7 @@ from typing import Literal
 
 from r2tuning.ablation.grid import Axis, Cell, cross
 from r2tuning.backbones import choose_device
-from r2tuning.checkpoints import resolve
+from r2tuning.checkpoints import read_checkpoint
 from r2tuning.datasets import find_benchmark
 from r2tuning.errors import RecipeError
 from r2tuning.evaluation.predict import predict_split
@@ -94,7 +94,7 @@ def score_lengths(run: Path) -> dict[str, float]:
     """
     recipe = load_recipe(run / RECIPE_FILE)
     split = open_split(recipe.data, fps=recipe.fps, seed=recipe.training.seed)
-    config, model = resolve(RunFolder(run).best)
+    config, model = read_checkpoint(RunFolder(run).best)
     device = choose_device("cpu" if recipe.training.accelerator == "cpu" else None)
     scores = score_query_lengths(predict_split(split, config, model, device=device), split.annotations)
     return {f"{score.words} words": score.mean_ap for score in scores if score.mean_ap is not None}

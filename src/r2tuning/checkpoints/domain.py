@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from r2tuning.checkpoints.official import take_tensors
+from r2tuning.checkpoints.folder import take_tensors
 from r2tuning.errors import CheckpointError
 from r2tuning.files import write_atomically
 

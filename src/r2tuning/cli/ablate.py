@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from r2tuning.ablation.table import caption, count_settings, describe_ablation, format_markdown, tabulate
-from r2tuning.cli.asking import ForceOption
+from r2tuning.cli.options import ForceOption
 from r2tuning.cli.score_table import ScoresJsonOption, print_table, write_scores
 from r2tuning.cli.train import OverridesOption, describe_report, make_features
 from r2tuning.errors import OutputError

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from r2tuning.cli.asking import (
+from r2tuning.cli.options import (
     BackboneOption,
     DeviceOption,
     ForceOption,
@@ -37,17 +37,17 @@ def attention(
         int, typer.Option(min=1, max=6, help="How many frames to show, evenly over the best moment.")
     ] = FRAMES,
     at: Annotated[
-        list[float] | None, typer.Option(help="Show the frame at this second instead; may be given again.")
+        list[float] | None, typer.Option(help="Show the frame at this second instead. May be repeated.")
     ] = None,
     words: Annotated[
-        str | None, typer.Option(help="Words to show, with commas between; by default the first that have a meaning.")
+        str | None, typer.Option(help="Words to show, separated by commas; by default the first content words.")
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Picture to write: .png, .svg or .pdf.")] = Path(
         "attention.png"
     ),
     force: ForceOption = False,
 ) -> None:
-    """Draw how much each word of a query looks at each patch of some frames, in every step of the refinement.
+    """Draw how much each word of a query attends to each patch of some frames, in every refinement step.
 
     Example: r2tuning attention trip.mp4 "the dog catches the frisbee" --at 12 --at 15
     """
@@ -59,7 +59,7 @@ def attention(
     if at and len(at) > MOST_FRAMES:
         raise typer.BadParameter(f"{len(at)} frames would be too small to see; give at most {MOST_FRAMES}")
     grounder = load_grounder(model, backbone, device)
-    encoded = open_encoded(grounder, video, None, "exact")
+    encoded = open_encoded(grounder, video)
     if not at:
         result = grounder.ground(encoded, query, top_k=1)
         begin, end = result.start, result.start + result.duration
@@ -78,14 +78,14 @@ def _find_words(found: PatchAttention, words: str) -> list[int]:
     wanted = [word.strip().lower() for word in words.split(",") if word.strip()]
     for word in wanted:
         if word not in known:
-            raise QueryError(f"{word!r} is no word of the query; choose of {', '.join(found.words)}")
+            raise QueryError(f"{word!r} is not a word of the query; choose from {', '.join(found.words)}")
     if not wanted:
-        raise QueryError(f"--words names no word; choose of {', '.join(found.words)}")
+        raise QueryError(f"--words names no word; choose from {', '.join(found.words)}")
     return [index for index, word in enumerate(known) if word in wanted]
 
 
 def _read_frames(encoded: EncodedVideo, found: PatchAttention) -> list[np.ndarray]:
-    """What the model saw: the frames of the same clips, picked again."""
+    """The frames that the model saw, sampled again."""
     from r2tuning.video import sample_frames
 
     facts = encoded.facts
@@ -101,5 +101,5 @@ def _read_frames(encoded: EncodedVideo, found: PatchAttention) -> list[np.ndarra
             if first > wanted[-1]:
                 break
     if len(shown) < len(set(wanted)):
-        raise VideoError(f"{facts.video}: has no frame at {wanted[-1] / facts.fps:g} s any more; encode it again")
+        raise VideoError(f"{facts.video}: no longer has a frame at {wanted[-1] / facts.fps:g} s; encode it again")
     return [shown[index] for index in wanted]

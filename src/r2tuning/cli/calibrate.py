@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from r2tuning.cli.asking import DeviceOption
 from r2tuning.cli.evaluate import AnnotationsOption, FeaturesOption, RecipeArgument, open_data
+from r2tuning.cli.options import DeviceOption
 from r2tuning.cli.progress import show_progress
 from r2tuning.cli.score_table import print_calibration
 from r2tuning.errors import CheckpointError

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from r2tuning.cli.asking import DeviceOption, ForceOption
+from r2tuning.cli.options import DeviceOption, ForceOption
 from r2tuning.cli.progress import show_progress
 from r2tuning.cli.score_table import BinsOption, ScoresJsonOption, check_scores, report_scores
 from r2tuning.errors import MetricError, OutputError
@@ -97,11 +97,11 @@ def place_data(recipe: Recipe, annotations: Path | None, features: Path | None) 
 def run_model(data: OpenSplit, checkpoint: str, windows: bool, device: str | None) -> tuple[str, list[Prediction]]:
     """The name of a checkpoint's model, and its predictions."""
     from r2tuning.backbones import choose_device
-    from r2tuning.checkpoints import resolve
+    from r2tuning.checkpoints import read_checkpoint
     from r2tuning.evaluation.predict import predict_split
 
     where = choose_device(device)
-    config, model = resolve(checkpoint)
+    config, model = read_checkpoint(checkpoint)
     with show_progress("Grounding", "queries") as progress:
         return config.name, predict_split(data, config, model, windows=windows, device=where, progress=progress)
 

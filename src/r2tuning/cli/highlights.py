@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from r2tuning.cli.answers import plan_files, report_answers
-from r2tuning.cli.asking import (
+from r2tuning.cli.options import (
     BackboneOption,
     DeviceOption,
     EngineOption,
@@ -17,21 +16,23 @@ from r2tuning.cli.asking import (
     ModelOption,
     SamplingOption,
     VideoArgument,
-    ask_or_outline,
-    check_fps,
+    check_positive,
+    ground_or_outline,
     load_grounder,
     open_encoded,
 )
+from r2tuning.cli.outputs import JsonOption, OutputOption, plan_outputs, write_outputs
+from r2tuning.results import Grounding
 
 
 def highlights(
     video: VideoArgument,
     query: Annotated[
-        str | None, typer.Argument(help="What is to be seen; without it, what the video shows most and newest.")
+        str | None, typer.Argument(help="What to look for; without it, what the video shows most and newest.")
     ] = None,
     top: Annotated[int, typer.Option("--top", "-n", min=1, help="Most highlights to report.")] = 5,
     seconds: Annotated[
-        float | None, typer.Option(help="How long each is to last; by default as long as its peak of saliency.")
+        float | None, typer.Option(help="Length of each highlight; by default as long as its peak of saliency.")
     ] = None,
     model: ModelOption = "qvhighlights",
     backbone: BackboneOption = None,
@@ -39,21 +40,18 @@ def highlights(
     engine: EngineOption = None,
     fps: FpsOption = None,
     sampling: SamplingOption = "exact",
-    json: Annotated[
-        str | None, typer.Option(help="Write the highlights as JSON to this file; - for stdout, instead of the table.")
-    ] = None,
+    output: OutputOption = None,
+    json: JsonOption = None,
     force: ForceOption = False,
 ) -> None:
     """Find the best seconds of a video: the highest peaks of its saliency, which do not overlap.
 
     Example: r2tuning highlights trip.mp4 "the dog catches the frisbee" --top 3 --seconds 10
     """
-    check_fps(fps)
-    if seconds is not None and not seconds > 0:
-        raise typer.BadParameter(f"must be above 0, not {seconds}", param_hint="--seconds")
-    files = plan_files([], None, json, force=force)
+    check_positive("--fps", fps)
+    check_positive("--seconds", seconds)
+    targets = plan_outputs(output, json, Grounding, force=force)
     grounder = load_grounder(model, backbone, device, engine)
-    encoded = open_encoded(grounder, video, fps, sampling)
-    answer = ask_or_outline(grounder, encoded, query)
+    answer = ground_or_outline(grounder, open_encoded(grounder, video, fps, sampling), query)
     found = replace(answer, moments=answer.highlights(top, seconds))
-    report_answers([found], files, None, top, force=force)
+    write_outputs([found], targets, force=force, top=top)

@@ -1,50 +1,67 @@
-"""``r2tuning``: the commands put together, and the one place where errors become an exit code."""
+"""``r2tuning``: the list of commands, and the one place where errors become an exit code."""
 
 import atexit
 import gc
 import os
 import sys
 import warnings
+from importlib import import_module
 from typing import Annotated, Any, TextIO
 
 import typer
 from typer.core import TyperGroup
 
 from r2tuning import __version__
-from r2tuning.cli.ablate import ablate
-from r2tuning.cli.attention import attention
-from r2tuning.cli.calibrate import calibrate
-from r2tuning.cli.convert import convert
-from r2tuning.cli.download import download
-from r2tuning.cli.evaluate import evaluate
-from r2tuning.cli.extract import extract
-from r2tuning.cli.ground import ground
-from r2tuning.cli.highlights import highlights
-from r2tuning.cli.models import models
-from r2tuning.cli.plot import plot
-from r2tuning.cli.reproduce import reproduce
-from r2tuning.cli.score import score
-from r2tuning.cli.summarize import summarize
-from r2tuning.cli.synthesize import synthesize
-from r2tuning.cli.train import train
 from r2tuning.errors import R2TuningError, R2TuningWarning
+
+COMMANDS = (
+    "ground",
+    "highlights",
+    "summarize",
+    "extract",
+    "models",
+    "convert",
+    "download",
+    "train",
+    "evaluate",
+    "calibrate",
+    "score",
+    "reproduce",
+    "ablate",
+    "plot",
+    "attention",
+    "synthesize",
+)
+"""In the order of the help; each is the function of that name in the module of that name, imported when it is used."""
 
 EXTRA_OF = {"lightning": "train", "tensorboard": "train", "opentimelineio": "export"}
 """Modules that only an extra installs, and which."""
 
 GARBAGE_THRESHOLD = 10_000
-"""New objects after which Python looks for garbage among them; by itself, it does so after 700 or 2,000."""
+"""New objects after which Python looks for garbage; the default is 700 or 2,000."""
 
 SPINS = 10_000
-"""How often a thread of PyTorch looks for work before it sleeps: for half a millisecond, more than lies between two
-steps of a model."""
+"""How often a waiting thread of PyTorch looks for work before it sleeps: for half a millisecond, longer than the pause
+between two steps of a model."""
 
 
-class ErrorBoundary(TyperGroup):
-    """Turns errors that a person can act on into one line on stderr and exit code 1; bugs keep their traceback."""
+class Commands(TyperGroup):
+    """Imports a command when it is used, and turns errors that people can act on into one line and exit code 1."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  (the signature is Click's)
+        """The names, in the order of the help."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, name: str) -> Any:  # noqa: ARG002
+        """The command of a name; None if there is none."""
+        if name not in COMMANDS:
+            return None
+        single = typer.Typer(add_completion=False)
+        single.command(name)(getattr(import_module(f"{__package__}.{name}"), name))
+        return typer.main.get_command(single)
 
     def invoke(self, ctx: Any) -> Any:
-        """Runs the command."""
+        """Runs a command; bugs keep their traceback."""
         warnings.showwarning = _show_warning
         warnings.simplefilter("always", R2TuningWarning)
         try:
@@ -83,29 +100,12 @@ def _show_warning(
 
 
 app = typer.Typer(
-    cls=ErrorBoundary,
-    help="Find the moment: ask a video for what you are looking for.",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(ground)
-app.command()(highlights)
-app.command()(summarize)
-app.command()(extract)
-app.command()(models)
-app.command()(convert)
-app.command()(download)
-app.command()(train)
-app.command()(evaluate)
-app.command()(calibrate)
-app.command()(score)
-app.command()(reproduce)
-app.command()(ablate)
-app.command()(plot)
-app.command()(attention)
-app.command()(synthesize)
 
 
 def _print_version(wanted: bool) -> None:
@@ -120,15 +120,15 @@ def _options(
         bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Find the moment: ask a video for what you are looking for."""
+    """Find the moment: search a video with a sentence."""
 
 
 def run() -> None:
     """Entry point of the ``r2tuning`` command.
 
-    The objects that importing PyTorch makes live as long as the process, so looking for garbage among them over and
-    over, and once more at the end, is in vain: it took a quarter of the seconds of a short command. PyTorch's threads
-    keep their cores busy while they wait, by default for many milliseconds, in which videos could be decoded.
+    PyTorch's objects live as long as the process, so the garbage collector looks at them for nothing, again and again
+    and once more at exit: that took a quarter of the time of a short command. PyTorch's waiting threads keep their
+    cores busy, by default for many milliseconds in which videos could be decoded.
     """
     gc.set_threshold(GARBAGE_THRESHOLD)
     atexit.register(gc.freeze)

@@ -1,4 +1,4 @@
-"""``r2tuning plot``: pictures of what other commands have left behind."""
+"""``r2tuning plot``: pictures of answers, training runs and ablations."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from r2tuning.ablation.table import HEADINGS, shorten_keys
-from r2tuning.cli.asking import ForceOption
-from r2tuning.cli.thumbnails import read_thumbnails
+from r2tuning.cli.options import ForceOption
 from r2tuning.errors import DataError
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ def plot(
     sources: Annotated[
         list[Path],
         typer.Argument(
-            help="Answers of `ground --json`, run folders of `train`, or one table of `ablate` (or its folder).",
+            help="Answers (.json files of `ground`), run folders of `train`, or one table of `ablate` (or its folder).",
             metavar="SOURCE…",
         ),
     ],
@@ -35,7 +34,7 @@ def plot(
     ] = None,
     truth: Annotated[
         Path | None,
-        typer.Option(help="Of answers: annotations (your own, or as QVHighlights has them) to draw true moments from."),
+        typer.Option(help="Of answers: annotations with the true moments, custom or in the format of QVHighlights."),
     ] = None,
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, max=50, help="Of answers: most moments of each.")] = 3,
     force: ForceOption = False,
@@ -69,17 +68,18 @@ def _find_kind(source: Path) -> str:
     try:
         return "table" if isinstance(json.loads(source.read_bytes()), dict) else "answers"
     except (OSError, ValueError, RecursionError):
-        return "answers"  # whose reader says what is wrong
+        return "answers"  # its reader says what is wrong
 
 
 def _plot_answers(
     sources: Sequence[Path], output: Path, query: str | None, truth: Path | None, top_k: int, force: bool
 ) -> None:
-    from r2tuning.output.charts.comparison import MOST_ANSWERS, plot_comparison
+    from r2tuning.output.charts.grounding import MOST_ANSWERS, plot_comparison
+    from r2tuning.output.charts.timeline import read_thumbnails
     from r2tuning.output.text.json import read_answers
 
     if len(sources) > MOST_ANSWERS:
-        raise DataError(f"{len(sources)} files of answers; give at most {MOST_ANSWERS}, or they cannot be told apart")
+        raise DataError(f"{len(sources)} files of answers; give at most {MOST_ANSWERS}")
     chosen = [_choose(source, read_answers(source), query) for source in sources]
     for source, result in zip(sources, chosen, strict=True):
         for what, mine, other in (
@@ -92,14 +92,12 @@ def _plot_answers(
     labels = (
         models if len(set(models)) == len(models) else [f"{m} ({s.stem})" for m, s in zip(models, sources, strict=True)]
     )
-    thumbnails, times = read_thumbnails(chosen[0])
     plot_comparison(
         chosen,
         labels,
         output,
         truth=() if truth is None else _find_truth(truth, chosen[0]),
-        thumbnails=thumbnails,
-        thumbnail_times=times,
+        thumbnails=read_thumbnails(chosen[0]),
         top=top_k,
         force=force,
     )
@@ -113,11 +111,11 @@ def _choose(source: Path, answers: list[Grounding], query: str | None) -> Ground
     known = ", ".join(repr(answer.query) for answer in answers[:5]) + (" …" if len(answers) > 5 else "")
     if not found:
         raise DataError(f"{source}: has no answer to {query!r}; its queries are {known}")
-    raise DataError(f"{source}: has {len(found)} answers; choose one of {known} with --query, and ask each just once")
+    raise DataError(f"{source}: has {len(found)} answers; choose one of {known} with --query")
 
 
 def _find_truth(path: Path, result: Grounding) -> tuple[tuple[float, float], ...]:
-    """True moments of the answer's query and video; of another video where only that one has the query."""
+    """True moments of the answer's query and video; of another video if only that one has the query."""
     from r2tuning.datasets import Annotation, find_benchmark, load_annotations, load_custom
     from r2tuning.datasets.entries import read_json
 
@@ -143,7 +141,7 @@ def _plot_runs(sources: Sequence[Path], output: Path, force: bool) -> None:
     from r2tuning.training.run_folder import read_run
 
     if len(sources) > MOST_RUNS:
-        raise DataError(f"{len(sources)} runs; give at most {MOST_RUNS}, or they cannot be told apart")
+        raise DataError(f"{len(sources)} runs; give at most {MOST_RUNS}")
     runs = [read_run(source, str(source)) for source in sources]
     if not any(run.losses for run in runs):
         raise DataError(f"{sources[0]}: nothing is logged yet; wait for the first steps")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from r2tuning.cli.asking import DeviceOption
 from r2tuning.cli.download import announce_files, show_bytes
 from r2tuning.cli.evaluate import place_data, report, run_model
+from r2tuning.cli.options import DeviceOption
 from r2tuning.cli.score_table import print_scores
 from r2tuning.cli.train import OverridesOption, describe_report
 

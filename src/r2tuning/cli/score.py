@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from r2tuning.cli.asking import ForceOption
+from r2tuning.cli.options import ForceOption
 from r2tuning.cli.score_table import BinsOption, ScoresJsonOption, check_scores, report_scores
 
 

@@ -13,15 +13,14 @@ from itertools import product
 from pathlib import Path
 from string import ascii_lowercase
 
-from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]  # it is documented there
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from r2tuning.checkpoints.published import REPOSITORY
 from r2tuning.datasets.benchmark import Benchmark
 from r2tuning.datasets.unpack import unpack_features
 from r2tuning.errors import DataError, DownloadError, OutputError
-from r2tuning.files import cache_folder, write_atomically
-from r2tuning.hub import HubFile, Progress, fetch_file, fetched_bytes, list_files, unwatched
+from r2tuning.files import cache_folder, remove_leftovers, replace_folder, write_atomically
+from r2tuning.hub import HubFile, Progress, fetch_file, fetched_bytes, list_files, no_progress
 
 RECORD_FILE = "download.json"
 ARCHIVES = "archives"
@@ -78,7 +77,7 @@ def download_benchmark(
     annotations_only: bool = False,
     keep_archives: bool = False,
     announce: Callable[[Sequence[HubFile]], None] = lambda _: None,
-    progress: Progress = unwatched,
+    progress: Progress = no_progress,
     measure_free: Callable[[Path], int] = free_space,
 ) -> Path:
     """Fetches what is missing of a benchmark; what was fetched before is not asked for again.
@@ -105,6 +104,8 @@ def download_benchmark(
         OutputError: If the disk has too little space, the folder cannot be written, or it has files of the same
             names that were not fetched by this function.
     """
+    from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]  # it is documented there
+
     folder = dataset_folder(benchmark) if folder is None else Path(folder)
     if benchmark.is_custom:
         raise DataError(f"{benchmark.name} is your own data, nothing to download; choose a benchmark")
@@ -133,6 +134,7 @@ def download_benchmark(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with WeakFileLock(folder / ".download.lock"):
+            remove_leftovers(folder, age=0)  # of a process that was killed
             for item in items:
                 # Another process may have been at it while this one waited for the lock.
                 if not _is_complete(benchmark, folder, item.name):
@@ -142,7 +144,7 @@ def download_benchmark(
     except OSError as error:
         raise OutputError(
             f"{folder}: cannot be written ({error.strerror or error}); "
-            "free space or choose another folder; run it again to go on from there"
+            "free space or choose another folder; run it again to resume"
         ) from error
     return folder
 
@@ -188,35 +190,30 @@ def _fetch_item(item: _Item, folder: Path, keep_archives: bool, progress: Progre
     archives = folder / ARCHIVES
     fetched = [fetch_file(file, archives, progress) for file in item.files]
     if not item.name.endswith(ARCHIVE_SUFFIX):
-        _put(fetched[0], item, folder)
+        _record(item, folder)
+        fetched[0].replace(item.target)
         return
-    unpacked = archives / "unpacking"
-    shutil.rmtree(unpacked, ignore_errors=True)  # left by a process that was killed
-    unpacked.mkdir()
     try:
-        with progress(f"Unpacking {item.name}") as report:
+        with replace_folder(item.target) as unpacked, progress(f"Unpacking {item.name}") as report:
             unpack_features(fetched, unpacked, report)
-        _put(unpacked, item, folder)
+            _record(item, folder)
     except DataError:
         for file in fetched:
             file.unlink()
         raise
-    finally:
-        shutil.rmtree(unpacked, ignore_errors=True)
     if not keep_archives:
         for file in fetched:
             file.unlink()
 
 
-def _put(made: Path, item: _Item, folder: Path) -> None:
-    """Moves what is ready to its place.
+def _record(item: _Item, folder: Path) -> None:
+    """Records an item that is about to be moved to its place.
 
-    The record is written first: an item is complete once it is in the record and in its place, so a process that is
-    killed in between leaves nothing that is taken for whole, or for somebody else's.
+    It is complete once it is in the record and in its place, so a process that is killed in between leaves nothing
+    that looks complete, or like a file of somebody else.
     """
     files = _read_record(folder).files | {item.name: tuple(file.digest for file in item.files)}
     write_atomically(folder / RECORD_FILE, _Record(files=files).model_dump_json(indent=2) + "\n", force=True)
-    made.replace(item.target)
 
 
 def _is_complete(benchmark: Benchmark, folder: Path, name: str) -> bool:

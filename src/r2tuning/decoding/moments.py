@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2tuning.decoding.decode import DecodingConfig
+from r2tuning.intervals import elementwise_iou
 
 Moments = NDArray[np.float64]
 
@@ -51,27 +52,6 @@ def clamp_moments(moments: Moments, duration: float, unit: float | None) -> Mome
     return clamped
 
 
-def overlap(moments: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Temporal IoU of moments with others; 0 where both have no length.
-
-    Args:
-        moments: ``[..., ≥ 2]``, start and end; may be one moment for many others, as NumPy broadcasts.
-        others: ``[..., ≥ 2]``.
-
-    Returns:
-        ``[...]``, in [0, 1].
-
-    Example:
-        >>> overlap(np.array([0.0, 4.0]), np.array([[2.0, 6.0], [4.0, 5.0]])).round(3).tolist()
-        [0.333, 0.0]
-    """
-    shared = np.minimum(moments[..., 1], others[..., 1]) - np.maximum(moments[..., 0], others[..., 0])
-    shared = shared.clip(min=0)
-    union = (moments[..., 1] - moments[..., 0]) + (others[..., 1] - others[..., 0]) - shared
-    iou: NDArray[np.float64] = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-    return iou
-
-
 def suppress_overlaps(moments: Moments, config: DecodingConfig, top: int | None = None) -> Moments:
     """Non-maximum suppression: the best moment lowers those that overlap it, then the best of the rest, and so on.
 
@@ -94,7 +74,7 @@ def suppress_overlaps(moments: Moments, config: DecodingConfig, top: int | None 
             if settled[i, 2] <= 0:
                 break  # what was suppressed suppresses nothing, and only such are left
             rest = settled[i + 1 :]
-            iou = overlap(settled[i], rest)
+            iou = elementwise_iou(settled[i], rest)
             if config.nms == "normal":
                 rest[iou >= config.nms_threshold, 2] = 0
             elif config.nms == "linear":

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from r2tuning.decoding.moments import Moments, overlap
+from r2tuning.decoding.moments import Moments
+from r2tuning.intervals import elementwise_iou
 
 SEAM = 0.04
 """Share of a window within which a moment counts as cut by the window's edge."""
@@ -170,12 +171,12 @@ def _same(before: Moments, after: Moments, low: float, seam: float) -> NDArray[n
     m, n = np.broadcast_arrays(before[:, None, :2], after[None, :, :2])
     reach = before[:, None, 3:]
     m_seen, n_seen = m.clip(low, reach), n.clip(low, reach)
-    shared = overlap(m_seen, n_seen)
+    shared = elementwise_iou(m_seen, n_seen)
     # Where both saw no more than a sliver, IoU says little: it is enough that they meet and their ends are near.
     agree = (shared >= SAME) | ((shared > 0) & (np.abs(m_seen - n_seen) <= seam).all(axis=-1))
     m_end = np.where(_cut_end(before, seam)[:, None], np.maximum(m[..., 1], n[..., 1]), m[..., 1])
     n_start = np.where(_cut_start(after, low, seam), np.minimum(m[..., 0], n[..., 0]), n[..., 0])
-    whole = overlap(np.stack([m[..., 0], m_end], axis=-1), np.stack([n_start, n[..., 1]], axis=-1))
+    whole = elementwise_iou(np.stack([m[..., 0], m_end], axis=-1), np.stack([n_start, n[..., 1]], axis=-1))
     same: NDArray[np.bool_] = agree & (whole >= SAME)
     return same
 

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from r2tuning.errors import FeatureError
+from r2tuning.files import first_problem, replace_file
 from r2tuning.types import Engine, Sampling
 
 TENSOR = "video"
@@ -104,20 +105,11 @@ class EncodedVideo:
         Raises:
             FeatureError: If it cannot be written there.
         """
-        path = Path(path)
-        if not path.parent.is_dir():
-            raise FeatureError(f"{path}: cannot be written, there is no folder {path.parent}; create it first")
-        part = path.with_name(f".{path.name[:200]}.{os.getpid()}.part")
-        try:
+        with replace_file(path, error=FeatureError, refusals=(SafetensorError,)) as part:
             if isinstance(self._values, Tensor):
                 save_file({TENSOR: self._values.contiguous()}, part, metadata={METADATA: self.facts.model_dump_json()})
             else:
                 shutil.copyfile(self._values, part)
-            part.replace(path)
-        except (OSError, SafetensorError) as error:
-            raise FeatureError(f"{path}: features cannot be written there ({error}); choose another place") from error
-        finally:
-            part.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | Path) -> EncodedVideo:
@@ -139,9 +131,7 @@ class EncodedVideo:
         except (SafetensorError, OSError) as error:
             raise FeatureError(f"{path}: damaged or not a feature file ({error}); encode the video again") from error
         except ValidationError as error:
-            problem = error.errors()[0]
-            field = ".".join(map(str, problem["loc"]))
-            raise FeatureError(f"{path}: {field}: {problem['msg']}; encode the video again") from error
+            raise FeatureError(f"{path}: {first_problem(error)}; encode the video again") from error
         return cls(facts, path)
 
 

@@ -107,7 +107,7 @@ class OwnFiles:
 
     def save_query(self, name: str, values: Tensor, facts: QueryFacts) -> None:
         """Writes a query's features, fp16 ``[L, K, Dq]``, as a whole."""
-        with replace_file(self.query_path(name)) as part:
+        with replace_file(self.query_path(name), error=FeatureError, refusals=(SafetensorError,)) as part:
             save_file({QUERY: values.contiguous()}, part, metadata={METADATA: facts.model_dump_json()})
 
 
@@ -196,14 +196,14 @@ class NpyFiles:
         self, path: Path, facts_path: Path, shape: tuple[int, ...], pieces: Iterable[Tensor], facts: BaseModel
     ) -> None:
         # Old facts must not stand beside a new array, so they go first and come last.
-        with replace_file(path) as part:
+        with replace_file(path, error=FeatureError) as part:
             facts_path.unlink(missing_ok=True)
             with part.open("xb") as file:
                 header = {"descr": "<f2", "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(file, header)
                 for piece in pieces:
                     file.write(piece.contiguous().numpy().astype("<f2", copy=False).tobytes())
-        with replace_file(facts_path) as part:
+        with replace_file(facts_path, error=FeatureError) as part:
             part.write_text(facts.model_dump_json() + "\n", encoding="utf-8")
 
     def _video_facts_path(self, name: str) -> Path:

@@ -14,7 +14,7 @@ from r2tuning.backbones import ClipBackbone
 from r2tuning.errors import FeatureError
 from r2tuning.features.encoded import EncodedVideo, EncodingFacts
 from r2tuning.features.layouts import NpyFiles, OwnFiles, QueryFacts, backbone_tag, find_npy_folders, map_array
-from r2tuning.files import remove_leftovers, replace_file
+from r2tuning.files import first_problem, remove_leftovers, write_atomically
 from r2tuning.types import Engine, QueryFeatures, Sampling
 from r2tuning.video.preprocess import PREPROCESS_VERSION
 
@@ -82,17 +82,15 @@ class StoreFacts(BaseModel):
         except OSError as error:
             raise FeatureError(f"{path}: cannot be read: {error.strerror or error}; check the folder") from error
         except ValidationError as error:
-            problem = error.errors()[0]
-            field = ".".join(map(str, problem["loc"])) or "content"
             raise FeatureError(
-                f"{path}: {field}: {problem['msg']}; upgrade r2tuning if it is older than the store, "
+                f"{path}: {first_problem(error)}; upgrade r2tuning if it is older than the store, "
                 "or extract into a new folder"
             ) from error
 
     def write(self, folder: Path) -> None:
         """Writes the facts of a store, whose folder must exist."""
-        with replace_file(folder / STORE_FILE) as part:
-            part.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        content = self.model_dump_json(indent=2) + "\n"
+        write_atomically(folder / STORE_FILE, content, force=True, error=FeatureError)
 
     def check_continues(self, old: StoreFacts, folder: Path) -> None:
         """Checks that features described by this may join those of a store.

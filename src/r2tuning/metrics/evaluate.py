@@ -1,4 +1,4 @@
-"""All metrics of a benchmark in one call, on matched predictions and annotations."""
+"""All metrics of QVHighlights in one call, and the matching of predictions to queries."""
 
 from __future__ import annotations
 
@@ -42,43 +42,42 @@ def evaluate_grounding(
     *,
     missing: Missing = "error",
 ) -> dict[str, float]:
-    """Scores answers as QVHighlights does (Lei et al., 2021), matched by query id, in any order.
+    """Scores predictions as QVHighlights does (Lei et al., 2021), matched by query id, in any order.
 
-    An empty answer counts 0 in every metric.
+    An empty prediction counts 0 in every metric.
 
     Args:
         predictions: One per query: records, or mappings with the keys of a QVHighlights submission.
         ground_truth: One per query: records, or mappings with the keys of a QVHighlights annotation file.
-        missing: Whether a query without a prediction is an error or counts as an empty answer.
+        missing: Whether a query without a prediction is an error or counts as an empty prediction.
 
     Returns:
         Percent, rounded to two decimals. ``MR-{range}-{metric}`` with range full, short, middle or long and
-        metric ``R1@t``, ``R5@t`` (t = 0.3 … 0.95), ``mAP``, ``mAP@t`` (t = 0.5 … 0.95) or ``mIoU``; left out
-        for a range that no query falls in. ``HL-min-{Fair,Good,VeryGood}-{mAP,Hit1}`` over the queries with
-        saliency labels; left out where there are none, or where no prediction has saliency. `BRIEF` lists those
+        metric ``R1@t``, ``R5@t`` (t = 0.3 … 0.95), ``mAP``, ``mAP@t`` (t = 0.5 … 0.95) or ``mIoU``; omitted
+        for a range without queries. ``HL-min-{Fair,Good,VeryGood}-{mAP,Hit1}`` over the queries with
+        saliency labels; omitted if there are none, or if no prediction has saliency. `BRIEF` lists those
         that papers print.
 
     Raises:
-        MetricError: If a record is malformed, an id occurs twice, a prediction belongs to no query, a query
-            has no prediction (unless ``missing="zero"``), or nothing is annotated.
+        MetricError: If a record is malformed, predictions and queries do not match (see `match_predictions`),
+            or nothing is annotated.
 
     Example:
         >>> truth = {"qid": 1, "duration": 30, "relevant_windows": [[10, 20]]}
-        >>> answer = {"qid": 1, "pred_relevant_windows": [[12, 20, 0.9], [0, 10, 0.1]]}
-        >>> metrics = evaluate_grounding([answer], [truth])
+        >>> prediction = {"qid": 1, "pred_relevant_windows": [[12, 20, 0.9], [0, 10, 0.1]]}
+        >>> metrics = evaluate_grounding([prediction], [truth])
         >>> metrics["MR-full-R1@0.7"], metrics["MR-full-mAP"], metrics["MR-full-mIoU"]
         (100.0, 70.0, 80.0)
     """
-    annotations = [GroundTruth.from_json(line) if isinstance(line, Mapping) else line for line in ground_truth]
+    truths = [GroundTruth.from_json(line) if isinstance(line, Mapping) else line for line in ground_truth]
     given = [Prediction.from_json(line) if isinstance(line, Mapping) else line for line in predictions]
-    answers = match_predictions(given, annotations, missing)
-
-    metrics = score_moments(answers, annotations) if annotations else {}
-    labelled = [index for index, annotation in enumerate(annotations) if annotation.saliency is not None]
-    if labelled and (not given or any(prediction.saliency is not None for prediction in given)):
-        metrics |= score_highlights([answers[i] for i in labelled], [annotations[i] for i in labelled])
+    matched = match_predictions(given, truths, missing)
+    metrics = score_moments(matched, truths) if truths else {}
+    labeled = [pair for pair in zip(matched, truths, strict=True) if pair[1].saliency is not None]
+    if labeled and (not given or any(prediction.saliency is not None for prediction in given)):
+        metrics |= score_highlights(*zip(*labeled, strict=True))
     if not metrics:
-        raise MetricError(f"the ground truth has no moments and no labels (queries: {len(annotations)}); annotate some")
+        raise MetricError(f"the ground truth has no moments and no labels (queries: {len(truths)}); annotate some")
     return {name: round(100 * value, 2) for name, value in metrics.items()}
 
 

@@ -1,4 +1,4 @@
-"""Groundings as one HTML page, to look at in a browser without a server or a network."""
+"""Answers as one HTML page for a browser; it needs no server and no network."""
 
 from __future__ import annotations
 
@@ -16,51 +16,36 @@ from typing import Any
 from urllib.parse import quote
 
 from r2tuning.errors import OutputError
-from r2tuning.files import check_target, write_atomically
-from r2tuning.output.registry import Format, write_format
+from r2tuning.files import write_atomically
+from r2tuning.output.registry import write_format
 from r2tuning.output.text.labels import show_on_one_line
-from r2tuning.output.text.terminal import describe_presence, list_notes
 from r2tuning.results import Grounding
 
 MAX_EMBEDDED = 20_000_000
 """Bytes of a video that a page may hold: as text they grow by a third, and Firefox takes no more than 32 MiB."""
 
-_OFFERED: tuple[tuple[Format, str], ...] = (
-    ("json", "application/json"),  # first: the page reads its answers from it
-    ("csv", "text/csv"),
-    ("srt", "application/x-subrip"),
-)
-"""Formats to download, and their media types."""
+_OFFERED = {"json": "application/json", "csv": "text/csv", "srt": "application/x-subrip"}
+"""Formats to download and their media types; the page reads its answers from the first."""
 
 _ASSETS = files("r2tuning") / "assets" / "report"
 
 
-def check_report_target(path: str | os.PathLike[str], video: str, *, embed: bool, force: bool) -> None:
-    """Checks, before a long computation, that a page can be written.
-
-    Args:
-        path: The file to be written.
-        video: The video that it is to show.
-        embed: Whether the page is to hold the video itself.
-        force: Whether an existing file may be replaced.
+def check_embedding(video: str) -> None:
+    """Checks that a page can hold a video.
 
     Raises:
-        OutputError: If its name does not end in .html, it may not be written, or the video cannot be embedded.
+        OutputError: If the video cannot be read or is too large.
     """
-    if Path(path).suffix.lower() not in (".html", ".htm"):
-        raise OutputError(f"{path} does not end in .html, by which browsers know a page: name it so")
-    check_target(path, force=force)
-    if embed:
-        try:
-            size = Path(video).stat().st_size
-        except OSError as error:
-            raise _not_embedded(video, error) from None
-        if size > MAX_EMBEDDED:
-            limit = f"{MAX_EMBEDDED // 10**6} MB"
-            raise OutputError(f"{video} has {size / 1e6:.1f} MB, and a page holds up to {limit}: leave --embed away")
+    try:
+        size = Path(video).stat().st_size
+    except OSError as error:
+        raise _not_embedded(video, error) from None
+    if size > MAX_EMBEDDED:
+        limit = f"{MAX_EMBEDDED // 10**6} MB"
+        raise OutputError(f"{video} has {size / 1e6:.1f} MB, and a page holds up to {limit}: leave --embed away")
 
 
-def write_report(
+def write_page(
     results: Sequence[Grounding],
     path: str | os.PathLike[str],
     *,
@@ -68,10 +53,10 @@ def write_report(
     top: int = 5,
     force: bool = False,
 ) -> None:
-    """Writes the page: the player, and for each query a timeline to click on, the moments, and what limits them.
+    """Writes the page: the player, and for each query a timeline to click on, the moments, and the notes.
 
     Args:
-        results: One or more groundings of one video.
+        results: One or more answers about one video.
         path: The file to write.
         embed: Whether the page holds the video itself; otherwise it links to the file by a relative path.
         top: Most peaks of saliency to show for an answer without moments.
@@ -79,12 +64,13 @@ def write_report(
 
     Raises:
         OutputError: If the file cannot be written, the video cannot be embedded, or a result is not finite.
-        ValueError: If ``results`` are none, or of several videos.
+        ValueError: If there are no results, or results about several videos.
     """
     if len({result.video for result in results}) != 1:
-        raise ValueError("a report shows answers about one video, at least one")
+        raise ValueError("a page shows answers about one video, at least one")
     video, folder = results[0].video, Path(path).parent
-    check_report_target(path, video, embed=embed, force=force)
+    if embed:
+        check_embedding(video)
     style, script = (_ASSETS.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     page = Template(_ASSETS.joinpath("page.html").read_text(encoding="utf-8")).substitute(
         policy=_write_policy(style, script, media="data:" if embed else "'self' file:"),
@@ -95,8 +81,9 @@ def write_report(
         data=_escape(
             {
                 "link": None if embed else show_on_one_line(_relate(video, folder)),
-                "files": [_offer(results, Path(path).stem, *kind) for kind in _OFFERED],
-                "answers": [_add_to_answer(result, top) for result in results],
+                "files": [_offer(results, Path(path).stem, *kind) for kind in _OFFERED.items()],
+                # An answer without moments shows peaks of its saliency.
+                "peaks": [[] if r.moments else [vars(peak) for peak in r.highlights(top)] for r in results],
             }
         ),
     )
@@ -167,18 +154,5 @@ def _escape(data: dict[str, Any]) -> str:
     return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _offer(results: Sequence[Grounding], stem: str, form: Format, kind: str) -> dict[str, str]:
+def _offer(results: Sequence[Grounding], stem: str, form: str, kind: str) -> dict[str, str]:
     return {"name": f"{show_on_one_line(stem)}.{form}", "type": kind, "text": write_format(results, form)}
-
-
-def _add_to_answer(result: Grounding, top: int) -> dict[str, Any]:
-    """What the page says of an answer beside what its JSON holds."""
-    peaks = [] if result.moments else result.highlights(top)
-    notes = list_notes(result)
-    if result.present is False:
-        # First: the page shows it as the verdict that it is.
-        notes.insert(0, f"Probably not in this video ({describe_presence(result)}).")
-    if not result.moments:
-        shown = "these are the highest peaks of its saliency" if peaks else "and its saliency is nowhere above 0"
-        notes.append(f"No moments for this query, {shown}.")
-    return {"notes": notes, "peaks": [vars(peak) for peak in peaks]}

@@ -1,93 +1,171 @@
-"""Groundings in the forms that other programs take: one module per form, and here the list of them."""
+"""The list of formats: one writer for each, imported when it is used."""
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any
 
-from r2tuning.errors import OutputError
-from r2tuning.output.text.chapters import to_chapters
-from r2tuning.output.text.csv import to_csv
-from r2tuning.output.text.edl import to_edl
-from r2tuning.output.text.fcpxml import to_fcpxml
-from r2tuning.output.text.json import to_json, to_jsonl
-from r2tuning.output.text.markdown import to_markdown
-from r2tuning.output.text.subtitles import to_srt, to_webvtt
-from r2tuning.results import Grounding
-from r2tuning.types import VideoInfo
+from r2tuning.errors import OutputError, VideoError
+from r2tuning.files import check_target, write_atomically
+from r2tuning.results import Grounding, Summary
 
-Format = Literal["json", "jsonl", "csv", "srt", "vtt", "chapters", "edl", "otio", "fcpxml", "markdown"]
+if TYPE_CHECKING:
+    from r2tuning.output.media.footage import Footage
+    from r2tuning.types import VideoInfo
 
-SUFFIXES: dict[str, Format] = {
-    ".json": "json",
-    ".jsonl": "jsonl",
-    ".csv": "csv",
-    ".srt": "srt",
-    ".vtt": "vtt",
-    ".ffmetadata": "chapters",
-    ".edl": "edl",
-    ".otio": "otio",
-    ".fcpxml": "fcpxml",
-    ".md": "markdown",
+STDOUT = "-"
+"""Stands for standard output, as a file's name."""
+
+Results = Sequence[Grounding] | Sequence[Summary]
+
+
+@dataclass(frozen=True)
+class Writer:
+    """How a format is written.
+
+    Attributes:
+        function: Module and function below `r2tuning.output`. It takes a list of results, the options, and returns the
+            file's content as text; or, where ``text`` is False, takes the path and ``force`` too and writes the file.
+        options: The options it takes, of those of `save_results`.
+        text: Whether it returns text, so that the format can go to stdout.
+        framed: Whether it counts frames; the second argument is then a `VideoInfo`.
+        per_query: Whether each query has a file of its own.
+        many_videos: Whether a file may hold answers about several videos.
+    """
+
+    function: str
+    options: tuple[str, ...] = ()
+    text: bool = True
+    framed: bool = False
+    per_query: bool = False
+    many_videos: bool = False
+
+    def load(self) -> Callable[..., Any]:
+        """Imports the function.
+
+        Raises:
+            ModuleNotFoundError: If it needs an extra that is not installed.
+        """
+        module, _, name = self.function.rpartition(".")
+        return getattr(import_module(f"{__package__}.{module}"), name)  # type: ignore[no-any-return]
+
+
+PICTURES = ("png", "svg", "pdf")
+
+WRITERS = {
+    "json": Writer("text.json.to_json", many_videos=True),
+    "jsonl": Writer("text.json.to_jsonl", many_videos=True),
+    "csv": Writer("text.csv.to_csv", many_videos=True),
+    "md": Writer("text.markdown.to_markdown", many_videos=True),
+    "txt": Writer("text.terminal.to_table", ("top",), many_videos=True),
+    "srt": Writer("text.subtitles.to_srt"),
+    "vtt": Writer("text.subtitles.to_webvtt"),
+    "ffmetadata": Writer("text.chapters.to_chapters"),
+    "edl": Writer("text.edl.to_edl", framed=True),
+    "otio": Writer("text.otio.to_otio", framed=True),
+    "fcpxml": Writer("text.fcpxml.to_fcpxml", framed=True),
+    **dict.fromkeys(PICTURES, Writer("charts.grounding.save_plot", text=False, per_query=True)),
+    "gif": Writer("registry.save_gif", ("footage",), text=False, per_query=True),
+    "html": Writer("page.write_page", ("top", "embed"), text=False),
+    "sheet": Writer("registry.save_sheet", ("footage",), text=False),
 }
-"""Endings of file names, in lower case, and the format each stands for."""
+"""Formats of answers by name: the suffix that stands for each, without its dot, and ``sheet``, a contact sheet."""
 
-TIMED: dict[Format, Callable[[Sequence[Grounding]], str]] = {
-    "json": lambda results: to_json(results) + "\n",
-    "jsonl": to_jsonl,
-    "csv": to_csv,
-    "srt": to_srt,
-    "vtt": to_webvtt,
-    "chapters": to_chapters,
-    "markdown": to_markdown,
+SUMMARY_WRITERS = WRITERS | {
+    "json": Writer("text.json.to_object"),
+    "jsonl": Writer("text.json.to_jsonl", many_videos=True),
+    "txt": Writer("text.terminal.to_table"),
+    "mp4": Writer("registry.save_reel", ("progress",), text=False),
 }
-"""Writers of formats whose times are seconds on a player's clock, as in `Grounding`."""
-
-FRAMED: tuple[Format, ...] = ("edl", "otio", "fcpxml")
-"""Formats that count frames from the first one of the video, so that they need to know its frame rate."""
-
-_OF_MANY_VIDEOS: tuple[Format, ...] = ("json", "jsonl", "csv", "markdown")
+"""Formats of summaries; those that are also in `WRITERS` write the shots as the moments of an answer."""
 
 
-def find_format(path: str | os.PathLike[str]) -> Format:
-    """Tells the format of a file by the ending of its name.
+@dataclass(frozen=True)
+class Target:
+    """A file to write, `STDOUT` for standard output, and its format."""
+
+    path: str
+    form: str
+    writer: Writer
+
+    def list_files(self, queries: int) -> list[str]:
+        """Names of the files: one, or a numbered one for each query."""
+        if not self.writer.per_query or queries == 1:
+            return [self.path]
+        path = Path(self.path)
+        return [str(path.with_stem(f"{path.stem}-{number}")) for number in range(1, queries + 1)]
+
+    def split(self, results: Sequence[Any]) -> list[tuple[Target, Sequence[Any]]]:
+        """Pairs each file with the results that it holds."""
+        parts = [[result] for result in results] if self.writer.per_query else [results]
+        return [(replace(self, path=f), p) for f, p in zip(self.list_files(len(results)), parts, strict=True)]
+
+    def check(self, queries: int, *, force: bool) -> None:
+        """Checks, before a long computation, that the files may be written.
+
+        Raises:
+            OutputError: If one may not.
+            ModuleNotFoundError: If the format needs an extra that is not installed.
+        """
+        self.writer.load()
+        for file in self.list_files(queries):
+            if file != STDOUT:
+                check_target(file, force=force)
+
+
+def find_target(text: str, kind: type[Grounding | Summary] = Grounding) -> Target:
+    """Finds the format of a file by its suffix, or by a name before a colon.
 
     Args:
-        path: The file; it need not exist.
+        text: ``FILE``, or ``FORMAT:FILE`` where the suffix does not say it, as for stdout and contact sheets.
+        kind: What is to be written.
 
     Raises:
-        OutputError: If the ending is not one of `SUFFIXES`.
+        OutputError: If there is no such format, or the format needs another suffix.
 
     Examples:
-        >>> find_format("trip.SRT")
-        'srt'
-        >>> find_format("trip.ffmetadata")
-        'chapters'
+        >>> find_target("trip.SRT").form, find_target("csv:-").path, find_target("sheet:trip.png").form
+        ('srt', '-', 'sheet')
     """
+    writers = SUMMARY_WRITERS if kind is Summary else WRITERS
+    form, colon, path = text.partition(":")
+    if not colon or form.lower() not in writers:
+        form, path = "", text
     suffix = Path(path).suffix
-    if suffix.lower() not in SUFFIXES:
+    form = (form or suffix[1:]).lower()
+    if path == STDOUT and not form:
+        raise OutputError(f"{text} is stdout, which has no suffix: name the format too, such as json:-")
+    if form not in writers:
         ending = f"ends in {suffix}" if suffix else "has no suffix"
-        raise OutputError(f"{path} {ending}, which names no format: use {', '.join(SUFFIXES)}, or name one")
-    return SUFFIXES[suffix.lower()]
+        known = ", ".join(f".{name}" for name in writers if name != "sheet")
+        raise OutputError(f"{path} {ending}, which names no format: use {known}, or write FORMAT:FILE")
+    writer = writers[form]
+    allowed = PICTURES if form == "sheet" else (form,)
+    if not writer.text and suffix[1:].lower() not in allowed:
+        endings = " or ".join(f".{name}" for name in allowed)
+        raise OutputError(f"{path} cannot hold the format {form}: let its name end in {endings}")
+    return Target(path, form, writer)
 
 
-def write_format(results: Sequence[Grounding], form: Format, video: VideoInfo | None = None) -> str:
-    """Writes groundings in a format.
+def write_format(results: Results, form: str, video: VideoInfo | None = None, **options: Any) -> str:
+    """Writes results in a format that is text.
 
     Args:
-        results: Answers about one video; ``json``, ``jsonl``, ``csv`` and ``markdown`` take those about several.
-        form: The format.
-        video: Facts about the video (`r2tuning.probe`), which the formats of `FRAMED` need.
+        results: Answers about one video; ``json``, ``jsonl``, ``csv``, ``md`` and ``txt`` take several. Or summaries.
+        form: A name of `WRITERS`.
+        video: Facts about the video (`r2tuning.probe`), for formats that count frames; None to read them.
+        options: See `save_results`.
 
     Returns:
         The content of the file, which can be encoded as UTF-8.
 
     Raises:
-        OutputError: If a time or score is not a finite number.
-        ValueError: If answers are about several videos where the format takes one, or ``video`` is missing.
+        OutputError: If a time or score is not a finite number, or facts that are needed cannot be read.
+        ValueError: If answers are about several videos and the format takes one.
         ModuleNotFoundError: If ``form`` is ``otio`` and the extra ``export`` is not installed.
 
     Examples:
@@ -101,26 +179,91 @@ def write_format(results: Sequence[Grounding], form: Format, video: VideoInfo | 
         a dog (0.88)
         <BLANKLINE>
     """
-    if form not in _OF_MANY_VIDEOS and len(videos := {result.video for result in results}) > 1:
-        raise ValueError(f"{form} is about one video, not {len(videos)}: write a file for each")
-    for moment in (moment for result in results for moment in result.moments):
-        if not all(math.isfinite(value) for value in (moment.start, moment.end, moment.score)):
-            raise OutputError(f"result holds {moment}: check the video features and the checkpoint for damage")
-    if form not in FRAMED:
-        return TIMED[form](results)
-    if video is None:
-        raise ValueError(f"{form} counts frames: give the facts about the video")
-    return load_framed(form)(results, video)
+    writer = _find_writer(results, form)
+    shown = _prepare(results, form, writer)
+    if writer.framed:
+        return str(writer.load()(shown, video or _probe(shown[0].video, form)))
+    return str(writer.load()(shown, **_choose(writer, options)))
 
 
-def load_framed(form: Format) -> Callable[[Sequence[Grounding], VideoInfo], str]:
-    """Finds the writer of one of the formats of `FRAMED`.
+def save_results(results: Results, target: Target, *, force: bool = False, **options: Any) -> None:
+    """Writes results to a file, or to one for each query.
+
+    Args:
+        results: As of `write_format`.
+        target: The file, from `find_target`.
+        force: Whether an existing file may be replaced.
+        options: For the formats that take them: ``top``, most rows or peaks of an answer; ``embed``, whether a page
+            holds the video; ``footage``, the video where it is open already; ``progress``, called with frames written
+            and expected.
 
     Raises:
-        ModuleNotFoundError: If it is ``otio`` and the extra ``export`` is not installed.
+        OutputError: If a file cannot be written, a number is not finite, or an animated picture has no moment to show.
+        VideoError: If the format shows frames and the video cannot be read.
     """
-    if form == "otio":
-        from r2tuning.output.text.otio import to_otio
+    for single, part in target.split(results):
+        if single.writer.text:
+            write_atomically(single.path, write_format(part, single.form, **options), force=force)
+        else:
+            shown = _prepare(part, single.form, single.writer)
+            single.writer.load()(shown, single.path, force=force, **_choose(single.writer, options))
 
-        return to_otio
-    return {"edl": to_edl, "fcpxml": to_fcpxml}[form]
+
+def _find_writer(results: Results, form: str) -> Writer:
+    return (SUMMARY_WRITERS if results and isinstance(results[0], Summary) else WRITERS)[form]
+
+
+def _prepare(results: Results, form: str, writer: Writer) -> list[Any]:
+    """Checks the results; summaries become answers where the format has no place for them."""
+    answers = [result.answer if isinstance(result, Summary) else result for result in results]
+    if not writer.many_videos and len(videos := {answer.video for answer in answers}) > 1:
+        raise ValueError(f"{form} is about one video, not {len(videos)}: write a file for each")
+    moments = [m for r in results for m in (r.shots if isinstance(r, Summary) else r.moments)]
+    for moment in moments:
+        if not all(math.isfinite(value) for value in (moment.start, moment.end, moment.score)):
+            raise OutputError(f"result holds {moment}: check the video features and the checkpoint for damage")
+    if writer is WRITERS.get(form):
+        return [replace(r.answer, moments=r.shots) if isinstance(r, Summary) else r for r in results]
+    return list(results)
+
+
+def _choose(writer: Writer, options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name in writer.options}
+
+
+def _probe(video: str, form: str) -> VideoInfo:
+    from r2tuning.video import probe
+
+    try:
+        return probe(video)
+    except VideoError as error:
+        raise OutputError(f"{error} ({form} counts frames, so it needs the video and not only features)") from error
+
+
+def save_gif(results: Sequence[Grounding], path: str, *, force: bool, footage: Footage | None = None) -> None:
+    """Writes the best moment as an animated picture."""
+    from r2tuning.output.media.gif import write_gif
+
+    (result,) = results
+    if not result.moments:
+        raise OutputError(f"{path} cannot be written: the answer has no moment to show")
+    best = result.moments[0]
+    write_gif(footage or result.video, best.start, best.end, path, force=force)
+
+
+def save_sheet(results: Sequence[Grounding], path: str, *, force: bool, footage: Footage | None = None) -> None:
+    """Draws frames of every moment."""
+    from r2tuning.output.media.sheet import write_sheet
+
+    write_sheet(results, path, video=footage, force=force)
+
+
+def save_reel(
+    summaries: Sequence[Summary], path: str, *, force: bool, progress: Callable[[int, int], None] | None = None
+) -> None:
+    """Joins the shots of a summary, with their sound."""
+    from r2tuning.output.media.cut import join
+
+    (summary,) = summaries
+    spans = [(shot.start, shot.end) for shot in summary.shots]
+    join(summary.answer.video, spans, Path(path), force=force, progress=progress)

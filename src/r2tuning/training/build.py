@@ -8,7 +8,7 @@ import torch
 
 from r2tuning import __version__
 from r2tuning.backbones.registry import hub_name
-from r2tuning.checkpoints import resolve
+from r2tuning.checkpoints import read_checkpoint
 from r2tuning.checkpoints.folder import CheckpointConfig, Provenance
 from r2tuning.errors import CheckpointWarning, TrainingError
 from r2tuning.features.store import FeatureStore
@@ -59,7 +59,7 @@ def build_model(recipe: Recipe, store: FeatureStore) -> R2Tuning:
 
 
 def _take_weights(model: R2Tuning, name: str, backbone: str) -> None:
-    config, other = resolve(name)
+    config, other = read_checkpoint(name)
     for field in R2Config.model_fields:
         theirs, ours = getattr(other.config, field), getattr(model.config, field)
         if field not in _FREE and theirs != ours:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from r2tuning.errors import RecipeError
+from r2tuning.files import first_problem
 from r2tuning.training.config import Recipe
 
 _FOLDER = Path(__file__).parents[1] / "recipes"
@@ -51,7 +52,7 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        raise RecipeError(f"{name}: {_explain(error)}") from error
+        raise RecipeError(f"{name}: {first_problem(error, Recipe)}; correct it") from error
 
 
 def write_recipe(recipe: Recipe) -> str:
@@ -101,26 +102,3 @@ def _merge(base: dict[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
         old = merged.get(key)
         merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
     return merged
-
-
-def _explain(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    key = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "value_error":  # our message, which names the value
-        return f"{key}: {problem['msg'].removeprefix('Value error, ')}; correct it"
-    if problem["type"] != "extra_forbidden":
-        return f"{key}: {problem['msg']}, not {problem['input']!r}"
-    valid = list(_keys(Recipe, ""))
-    last = key.rsplit(".", 1)[-1]
-    initials = "".join(word[0] for word in last.split("_") if word)  # learning_rate for lr
-    near = [name for name in valid if name.rsplit(".", 1)[-1] in (last, initials)]
-    near = near or get_close_matches(key, valid, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else f"valid are {', '.join(Recipe.model_fields)}"
-    return f"unknown key {key}; {hint}"
-
-
-def _keys(model: type[BaseModel], prefix: str) -> Iterator[str]:
-    for name, field in model.model_fields.items():
-        yield prefix + name
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _keys(field.annotation, f"{prefix}{name}.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from r2tuning import __version__
 from r2tuning.checkpoints import save_checkpoint
 from r2tuning.checkpoints.folder import CheckpointConfig
 from r2tuning.errors import TrainingError
+from r2tuning.files import replace_file, write_atomically
 from r2tuning.output.charts.curves import Curve, RunCurves
 from r2tuning.training.config import Recipe
 from r2tuning.training.recipes import load_recipe, write_recipe
@@ -70,8 +70,8 @@ class RunFolder:
         self.require_new()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            _write(self.path / ENVIRONMENT_FILE, json.dumps(describe_environment(recipe), indent=2) + "\n")
-            _write(self.path / RECIPE_FILE, write_recipe(recipe))
+            _write_text(self.path / ENVIRONMENT_FILE, json.dumps(describe_environment(recipe), indent=2) + "\n")
+            _write_text(self.path / RECIPE_FILE, write_recipe(recipe))
         except OSError as error:
             raise TrainingError(f"{self.path}: cannot be written ({error}); choose another --run folder") from error
 
@@ -87,7 +87,7 @@ class RunFolder:
         if _essence(old) != _essence(recipe):
             difference = _first_difference(_essence(old), _essence(recipe))
             raise TrainingError(f"{self.path}: belongs to another recipe ({difference}); choose another --run folder")
-        _write(self.path / RECIPE_FILE, write_recipe(recipe))
+        _write_text(self.path / RECIPE_FILE, write_recipe(recipe))
         if not (self.path / STATE_FILE).is_file():
             return None
         try:
@@ -102,22 +102,18 @@ class RunFolder:
         Raises:
             TrainingError: If it cannot be written.
         """
-        part = self.path / f".{STATE_FILE}.part"
         try:
-            torch.save(dict(state), part)
-            part.replace(self.path / STATE_FILE)
-        except (OSError, RuntimeError) as error:  # torch raises the second for a full disk
-            part.unlink(missing_ok=True)
-            reason = str(error).partition("\n")[0]
-            raise TrainingError(
-                f"{self.path / STATE_FILE}: cannot be written ({reason}); make room, then continue with --resume"
-            ) from error
+            # torch raises RuntimeError for a full disk
+            with replace_file(self.path / STATE_FILE, error=TrainingError, refusals=(RuntimeError,)) as part:
+                torch.save(dict(state), part)
+        except TrainingError as error:
+            raise TrainingError(f"{error}; then continue with --resume") from error
 
     def save_model(self, folder: Path, weights: Mapping[str, torch.Tensor], config: CheckpointConfig) -> None:
         """Writes a checkpoint with the recipe and environment beside it."""
         save_checkpoint(folder, weights, config)
         for name in (RECIPE_FILE, ENVIRONMENT_FILE):
-            _write(folder / name, (self.path / name).read_text(encoding="utf-8"))
+            _write_text(folder / name, (self.path / name).read_text(encoding="utf-8"))
 
 
 class Log:
@@ -161,12 +157,10 @@ class Log:
 
     def _open_table(self, path: Path, columns: list[str]) -> tuple[TextIO, csv.DictWriter[str]]:
         """Opens a CSV file to append to, without the rows of later steps."""
-        part = path.with_name(f".{path.name}.part")
-        with part.open("w", newline="", encoding="utf-8") as kept:
+        with replace_file(path, error=TrainingError) as part, part.open("w", newline="", encoding="utf-8") as kept:
             writer = csv.DictWriter(kept, columns, restval="", extrasaction="ignore")
             writer.writeheader()
             writer.writerows(row for row in _read_rows(path) if int(row["step"]) <= self._step)
-        part.replace(path)
         file = path.open("a", newline="", encoding="utf-8")
         return file, csv.DictWriter(file, columns)
 
@@ -206,10 +200,8 @@ def _git_state() -> dict[str, Any] | None:
         return None
 
 
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+def _write_text(path: Path, text: str) -> None:
+    write_atomically(path, text, force=True, error=TrainingError)
 
 
 def _essence(recipe: Recipe) -> dict[str, Any]:

@@ -198,7 +198,7 @@ def test_no_output_loads_pyplot_and_only_plots_load_matplotlib(tmp_path: Path) -
         "plot_grounding(make_grounding(), sys.argv[1])\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
-    helpers = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    helpers = {"PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-c", code, str(tmp_path / "p.png")]
     subprocess.run(command, check=True, env=os.environ | helpers)
     assert (tmp_path / "p.png").exists()

@@ -1,6 +1,6 @@
 "use strict";
 
-// What is shown is what is offered for download: the first file is the answers as JSON (json_format.py). Queries and
+// The page shows what it offers for download: its first file is the answers as JSON (Grounding.to_dict). Queries and
 // names may hold anything, so they reach the page as text only.
 const page = JSON.parse(document.getElementById("data").textContent);
 const answers = JSON.parse(page.files[0].text);
@@ -28,7 +28,7 @@ const html = (name, attributes, ...children) => fill(document.createElement(name
 const svg = (name, attributes, ...children) =>
   fill(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
 
-// As format_clock of clock.py: ties to even, and rounded before it is split.
+// As format_clock of labels.py: ties to even, and rounded before it is split.
 function formatClock(seconds, decimals = 1) {
   const scale = 10 ** decimals;
   const exact = Math.max(seconds, 0) * scale;
@@ -80,11 +80,11 @@ video.addEventListener("play", animate);
 for (const event of ["seeking", "timeupdate", "loadedmetadata"]) video.addEventListener(event, update);
 
 function tellTrouble() {
-  const where = page.link ? `, or the file is not at ${page.link} any more` : "";
+  const where = page.link ? `, or the file is no longer at ${page.link}` : "";
   const trouble = document.getElementById("trouble");
   trouble.textContent =
     `This browser does not show the video: it lacks the codec or the format (few browsers play HEVC or MKV)${where}. ` +
-    "Timelines and times hold all the same.";
+    "Timelines and times are still right.";
   trouble.hidden = false;
 }
 
@@ -257,8 +257,10 @@ function linkElements(one, other) {
 }
 
 function showAnswer(answer, number, scale) {
-  const { notes, peaks } = page.answers[number];
+  const peaks = page.peaks[number];
   const moments = answer.moments.length ? answer.moments : peaks;
+  const shown = peaks.length ? "these are the highest peaks of its saliency" : "and its saliency is nowhere above 0";
+  const missing = answer.moments.length ? [] : [{ kind: "moments", text: `No moments for this query, ${shown}.` }];
   const [timeline, bars] = drawTimeline(answer, moments, scale);
   const buttons = moments.map(listMoment);
   buttons.forEach((button, rank) => linkElements(button, bars[rank]));
@@ -267,7 +269,9 @@ function showAnswer(answer, number, scale) {
     "article",
     { class: "answer", "aria-labelledby": `query-${number}` },
     html("h2", { id: `query-${number}`, dir: "auto" }, answer.query),
-    ...notes.map((note, i) => html("p", { class: answer.present === false && i === 0 ? "note strong" : "note" }, note)),
+    ...[...answer.notes, ...missing].map(({ kind, text }) =>
+      html("p", { class: ["absent", "domain"].includes(kind) ? "note strong" : "note" }, text)
+    ),
     timeline,
     html("ol", { class: "moments" }, ...buttons.map((button) => html("li", {}, button)))
   );
@@ -288,7 +292,7 @@ for (const { name, type, text } of page.files) {
 }
 
 // The page opens where the best answer to the first query begins.
-const opening = answers[0].moments[0] ?? page.answers[0].peaks[0];
+const opening = answers[0].moments[0] ?? page.peaks[0][0];
 if (opening) seek(opening.start);
 if (video.error) tellTrouble();
 update();

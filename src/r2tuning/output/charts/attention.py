@@ -24,7 +24,7 @@ MOST_WORDS, MOST_FRAMES = 8, 6
 FUNCTION_WORDS = "a an the this that is are was be of in on at to from by with and or as it its me my you when while"
 """Left out first where a query has too many words."""
 
-_COLOURS = "inferno"  # even steps of lightness, with every kind of colour vision and in print
+_COLORS = "inferno"  # even steps of lightness, with every kind of color vision and in print
 _VEIL, _COVER = 0.25, 0.8
 """How much of the frame no attention hides, and the strongest."""
 
@@ -134,7 +134,7 @@ def _draw_panel(
 ) -> None:
     """Draws frames, and below them a row for each word; ``weights`` are ``[n, words, P+1]`` in percent."""
     side = math.isqrt(weights.shape[-1] - 1)
-    paint = colormaps[_COLOURS]
+    paint = colormaps[_COLORS]
     edge = 0.015
     for column, frame in enumerate(frames):
         grey = np.repeat(frame.mean(axis=-1, keepdims=True), 3, axis=-1) / 255
@@ -171,7 +171,7 @@ def _label(axes: Any, title: str, times: np.ndarray, cell: float, rows: int) -> 
 def _draw_scale(figure: Figure, scale: Normalize, foot: float) -> None:
     height = figure.get_figheight()
     axes = figure.add_axes((_MARGIN / WIDTH, (foot - 0.3) / height, 0.3, 0.12 / height))
-    bar = figure.colorbar(ScalarMappable(scale, _COLOURS), cax=axes, orientation="horizontal")
+    bar = figure.colorbar(ScalarMappable(scale, _COLORS), cax=axes, orientation="horizontal")
     bar.ax.tick_params(labelsize=8, length=2)
     figure.text(
         _MARGIN / WIDTH + 0.32, (foot - 0.24) / height, "attention of a word to a patch (%)", fontsize=9, va="center"

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from r2tuning.output.charts.figure import (
-    COLOURS,
+    COLORS,
     DASHES,
     GREY,
     LIGHT,
@@ -28,7 +28,7 @@ from r2tuning.output.charts.figure import (
 )
 from r2tuning.output.text.labels import show_on_one_line
 
-MOST_RUNS = len(COLOURS)
+MOST_RUNS = len(COLORS)
 """More could not be told apart."""
 
 SMOOTHED = 20
@@ -117,14 +117,14 @@ def _draw(runs: Sequence[RunCurves], names: Mapping[str, bool]) -> Figure:
     FigureCanvasAgg(figure)
     charts = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
     for axes, (name, is_loss) in zip(charts, names.items(), strict=False):
-        for row, (run, colour, dash, marker) in enumerate(zip(runs, COLOURS, DASHES, MARKERS, strict=False)):
+        for row, (run, color, dash, marker) in enumerate(zip(runs, COLORS, DASHES, MARKERS, strict=False)):
             curve = (run.losses if is_loss else run.scores).get(name)
             if curve is not None and len(curve.steps):
-                (_draw_loss if is_loss else _draw_score)(axes, curve, color=colour, linestyle=dash, marker=marker)
+                (_draw_loss if is_loss else _draw_score)(axes, curve, color=color, linestyle=dash, marker=marker)
                 if not is_loss:
                     # In the lower right corner, where rising curves leave room.
                     best, place = f"best {np.nanmax(curve.values):.2f}", (0.97, 0.04 + 0.1 * (len(runs) - 1 - row))
-                    axes.text(*place, best, transform=axes.transAxes, ha="right", fontsize=8, color=colour)
+                    axes.text(*place, best, transform=axes.transAxes, ha="right", fontsize=8, color=color)
         axes.set_title(name, fontsize=10, parse_math=False)
         axes.set_ylabel("loss" if is_loss else "%", fontsize=9)
         axes.tick_params(labelsize=8, length=3)
@@ -154,8 +154,8 @@ def _draw_score(axes: Any, curve: Curve, *, marker: str, **style: Any) -> None:
 def _add_legend(figure: Figure, labels: Sequence[str]) -> None:
     shown = [wrap_text(show_on_one_line(label), _LABEL_CELLS, 1) for label in labels]
     handles = [
-        Line2D([], [], color=colour, linestyle=dash, marker=marker, markersize=4, label=label)
-        for label, colour, dash, marker in zip(shown, COLOURS, DASHES, MARKERS, strict=False)
+        Line2D([], [], color=color, linestyle=dash, marker=marker, markersize=4, label=label)
+        for label, color, dash, marker in zip(shown, COLORS, DASHES, MARKERS, strict=False)
     ]
     legend = figure.legend(
         handles=handles, loc="upper left", ncols=_LABELS_PER_LINE, frameon=False, fontsize=9, borderaxespad=0.3

@@ -48,16 +48,16 @@ def _characters(path: str) -> set[int]:
         font = FT2Font(path)
     except (OSError, RuntimeError):  # removed or damaged since matplotlib listed it
         return set()
-    # Bitmap fonts, as of coloured emoji, cannot be drawn at any size that is asked for.
+    # Bitmap fonts, as of colored emoji, cannot be drawn at any size that is asked for.
     return set(font.get_charmap()) if font.scalable else set()
 
 
 FORMATS = (".png", ".svg", ".pdf")
 
-# Okabe and Ito's palette, told apart with every kind of colour vision; where several meet, lines also differ in dashes
+# Okabe and Ito's palette, told apart with every kind of color vision; where several meet, lines also differ in dashes
 # and markers.
 ORANGE, BLUE, GREEN, PURPLE, SKY, BLACK = "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#222222"
-COLOURS = (ORANGE, BLUE, GREEN, PURPLE, SKY, BLACK)
+COLORS = (ORANGE, BLUE, GREEN, PURPLE, SKY, BLACK)
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 MARKERS = ("o", "s", "^", "D", "v", "P")
 GREY, LIGHT = "#555555", "#DDDDDD"

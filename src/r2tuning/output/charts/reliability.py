@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from r2tuning.output.charts.figure import COLOURS, DASHES, GREY, LIGHT, MARKERS, WIDTH, save_picture
+from r2tuning.output.charts.figure import COLORS, DASHES, GREY, LIGHT, MARKERS, WIDTH, save_picture
 from r2tuning.types import Reliability
 
 _HEIGHT, _WIDEST = 4.8, 4.6  # inches of the picture, and of one diagram
@@ -25,7 +25,7 @@ class ReliabilityDiagram:
     Attributes:
         title: What is said, such as ``Moments``.
         truth: What coming true means, for the axis.
-        curves: Name and points of each curve, at least one; at most as many as there are colours.
+        curves: Name and points of each curve, at least one; at most as many as there are colors.
     """
 
     title: str
@@ -70,9 +70,9 @@ def _draw(diagrams: Sequence[ReliabilityDiagram]) -> Figure:
 
 def _draw_points(axes: Axes, diagram: ReliabilityDiagram) -> None:
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", label="means what it says")
-    for (name, points), colour, dashes, marker in zip(diagram.curves, COLOURS, DASHES, MARKERS, strict=False):
+    for (name, points), color, dashes, marker in zip(diagram.curves, COLORS, DASHES, MARKERS, strict=False):
         axes.plot(
-            points.predicted, points.observed, color=colour, linestyle=dashes, marker=marker, markersize=5, label=name
+            points.predicted, points.observed, color=color, linestyle=dashes, marker=marker, markersize=5, label=name
         )
     axes.set_title(diagram.title, fontsize=12, pad=10)
     axes.set_ylabel(diagram.truth, fontsize=9)
@@ -85,9 +85,9 @@ def _draw_points(axes: Axes, diagram: ReliabilityDiagram) -> None:
 def _draw_shares(axes: Axes, diagram: ReliabilityDiagram) -> None:
     """Bars at the points, as many beside each other as there are curves."""
     width = 0.08 / len(diagram.curves)
-    for index, ((_, points), colour) in enumerate(zip(diagram.curves, COLOURS, strict=False)):
+    for index, ((_, points), color) in enumerate(zip(diagram.curves, COLORS, strict=False)):
         places = np.asarray(points.predicted) + width * (index - (len(diagram.curves) - 1) / 2)
-        axes.bar(places, points.shares, width, color=colour)
+        axes.bar(places, points.shares, width, color=color)
     axes.set_xlabel("score", fontsize=9)
     axes.set_ylabel("share of scores", fontsize=9)
     axes.set_ylim(0, 1)

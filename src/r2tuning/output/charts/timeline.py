@@ -14,10 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
+from r2tuning.errors import VideoError
 from r2tuning.output.charts.figure import BLUE, GREY, LIGHT, WIDTH, find_fonts, wrap_text
 from r2tuning.output.text.labels import format_clock, show_on_one_line
 from r2tuning.results import Grounding
-from r2tuning.types import Moment, Saliency
+from r2tuning.types import Moment, Saliency, Sampling
 
 LEFT, RIGHT = 0.95, 0.35
 AXES = WIDTH - LEFT - RIGHT
@@ -29,6 +30,8 @@ _TITLE_CELLS, _TITLE_LINES, _NAME_CELLS = 80, 3, 80
 
 _SHORTEST = 0.01  # seconds of an axis: one without length cannot be drawn
 _MOST_TICKS = 12
+_READ_THUMBNAILS = 8
+_READ_WHOLE = 300.0  # seconds; of longer videos, only key frames are decoded
 _TICK_STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800)
 
 
@@ -62,6 +65,22 @@ class Thumbnails:
     def height(self) -> float:
         """Inches that the strip of them takes; 0 if there are none."""
         return max(height for _, height in self.sizes) + _THUMBNAIL_LABEL if self.images else 0.0
+
+
+def read_thumbnails(result: Grounding) -> Thumbnails:
+    """Reads a few frames, evenly over the video; none if the file can no longer be read."""
+    from r2tuning.video import sample_frames
+
+    sampling: Sampling = "exact" if result.duration <= _READ_WHOLE else "keyframe"
+    try:
+        with sample_frames(
+            result.video, _READ_THUMBNAILS / max(result.duration, _SHORTEST), sampling=sampling
+        ) as frames:
+            batches = list(frames)
+    except VideoError:
+        return Thumbnails()
+    pixels = [image.transpose(1, 2, 0) for batch in batches for image in batch.pixels]
+    return Thumbnails(pixels, [float(time) for batch in batches for time in batch.times])
 
 
 def make_figure(result: Grounding, name: str, body: float) -> Figure:
@@ -125,7 +144,7 @@ def finish_curves(axes: Any, curves: Sequence[Saliency]) -> None:
 
 
 def draw_moment(
-    axes: Any, row: float, moment: Moment, colour: str, label: str | None = None, *, alpha: float = 1.0
+    axes: Any, row: float, moment: Moment, color: str, label: str | None = None, *, alpha: float = 1.0
 ) -> None:
     """Draws a moment as a bar with its times beside it."""
     begin, end = axes.get_xlim()
@@ -135,8 +154,8 @@ def draw_moment(
         moment.end - moment.start,
         0.6,
         moment.start,
-        color=colour,
-        edgecolor=colour,
+        color=color,
+        edgecolor=color,
         linewidth=1.5,
         alpha=alpha,
         label=label,
@@ -182,6 +201,8 @@ def finish_moments(axes: Any, rows: Sequence[str]) -> None:
 
 def draw_thumbnails(figure: Figure, result: Grounding, thumbnails: Thumbnails, top: float) -> None:
     """Draws frames below ``top`` inches, unless they would hide the one before."""
+    if not thumbnails.images:
+        return
     axes = add_time_axes(figure, result, top - thumbnails.height, thumbnails.height)
     limits = axes.get_xlim()
     inch = (limits[1] - limits[0]) / AXES  # in seconds
@@ -190,13 +211,13 @@ def draw_thumbnails(figure: Figure, result: Grounding, thumbnails: Thumbnails, t
     for time, (width, height), image in strip:
         half = width / 2 * inch
         room = max(width, _THUMBNAIL_APART - _THUMBNAIL_GAP) / 2 * inch
-        centre = min(max(time, limits[0] + half), limits[1] - half)
-        if centre - room < free:
+        center = min(max(time, limits[0] + half), limits[1] - half)
+        if center - room < free:
             continue
-        free = centre + room
+        free = center + room
         base = _THUMBNAIL_LABEL
-        axes.imshow(image, extent=(centre - half, centre + half, base, base + height), aspect="auto")
-        axes.text(centre, base - 0.06, format_clock(max(time, 0.0), decimals=0), ha="center", va="top", fontsize=8)
+        axes.imshow(image, extent=(center - half, center + half, base, base + height), aspect="auto")
+        axes.text(center, base - 0.06, format_clock(max(time, 0.0), decimals=0), ha="center", va="top", fontsize=8)
     axes.set_xlim(limits)
     axes.set_ylim(0, thumbnails.height)
     axes.axis("off")

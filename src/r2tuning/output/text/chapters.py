@@ -24,9 +24,6 @@ def to_chapters(results: Sequence[Grounding]) -> str:
 
     Times are a player's. FFmpeg shifts a video that starts late to 0 when it copies it; with ``-copyts`` it does not,
     and the chapters fit.
-
-    Args:
-        results: Groundings of one video.
     """
     chapters = _fill_gaps(_resolve_overlaps(results))
     return ";FFMETADATA1\n" + "".join(

@@ -10,20 +10,15 @@ from collections.abc import Sequence
 from r2tuning.results import Grounding
 
 COLUMNS = ("video", "start", "end", "query", "rank", "score")
-"""The first four are those of a custom data set, which `r2tuning train custom` reads."""
+"""The first four are those of a custom data set in CSV, so that a model can train on the file."""
 
 
 def to_csv(results: Sequence[Grounding]) -> str:
     r"""Writes a row for each moment (RFC 4180), best first for each query, under a row of `COLUMNS`.
 
     Times are a player's, in seconds with 3 decimals. Line breaks in a query stay; control characters, which
-    spreadsheets refuse, and halves of characters become ``U+FFFD``.
+    spreadsheets refuse, and halves of characters become ``U+FFFD``. Rows end in ``\r\n``.
 
-    Args:
-        results: Groundings, of one or several videos.
-
-    Returns:
-        The rows, each with its line break ``\r\n``.
     """
     text = io.StringIO()
     writer = csv.writer(text)

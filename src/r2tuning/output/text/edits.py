@@ -17,7 +17,7 @@ RATES = tuple(
 """Frame rates that every editing program knows, lowest first."""
 
 FINE_RATE = Fraction(60)
-"""Counts the time of videos whose frames fall on none of `RATES`, of a variable rate above all."""
+"""For videos whose frames fall on none of `RATES`, above all those of a variable rate."""
 
 _SAME = 1e-4  # relative; 24 and 24000/1001 differ ten times as much
 
@@ -29,16 +29,14 @@ def choose_rate(video: VideoInfo) -> Fraction:
         video: Facts about the video. Its rate may be off by 0.01 %, as rates read from rounded timestamps are.
 
     Returns:
-        The lowest of `RATES` that is the video's own or a whole multiple of it, so that every frame of it falls on
-        one; `FINE_RATE` if there is none or the rate is variable.
+        The lowest of `RATES` that is the video's rate or a whole multiple of it, so that every frame falls on one;
+        `FINE_RATE` if there is none or the rate is variable.
 
     Examples:
-        >>> info = VideoInfo("a.mp4", 9.0, 0.0, 64, 48, 0, Fraction(2997, 100), False, "h264")
-        >>> choose_rate(info)
+        >>> choose_rate(VideoInfo("a.mp4", 9.0, 0.0, 64, 48, 0, Fraction(2997, 100), False, "h264"))
         Fraction(30000, 1001)
-        >>> from dataclasses import replace
-        >>> choose_rate(replace(info, frame_rate=Fraction(10))), choose_rate(replace(info, variable_frame_rate=True))
-        (Fraction(30, 1), Fraction(60, 1))
+        >>> choose_rate(VideoInfo("a.mp4", 9.0, 0.0, 64, 48, 0, Fraction(10), False, "h264"))
+        Fraction(30, 1)
     """
     if not video.variable_frame_rate:
         for rate in RATES:
@@ -54,7 +52,7 @@ class Cut:
 
     Attributes:
         label: Query and score, on one line.
-        first: Its first frame, counted from the first one of the video, which is 0.
+        first: Its first frame; the video's first one is 0.
         length: How many frames it has, at least 1.
     """
 
@@ -65,11 +63,11 @@ class Cut:
 
 @dataclass(frozen=True)
 class Source:
-    """A video that is cut by frames.
+    """A video, counted in frames.
 
     Attributes:
         name: The file's name on one line, without its folder.
-        url: The file as a URL, with all that URLs do not allow percent-encoded.
+        url: The file as a percent-encoded URL.
         rate: Frames per second, see `choose_rate`.
         length: Its frames at that rate, at least 1.
     """
@@ -91,14 +89,7 @@ class Source:
         )
 
     def cut(self, result: Grounding) -> list[Cut]:
-        """Rounds the moments of an answer to the nearest frames, inside the video and at least one frame long.
-
-        Args:
-            result: The answer; times on its player's clock become frames from `Grounding.start`.
-
-        Returns:
-            The moments, best first.
-        """
+        """Rounds moments to the nearest frames, inside the video and at least one frame long; best first."""
         cuts = []
         for moment in result.moments:
             first = min(max(self._nearest_frame(moment.start - result.start), 0), self.length - 1)

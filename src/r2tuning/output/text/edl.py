@@ -22,10 +22,6 @@ def to_edl(results: Sequence[Grounding], video: VideoInfo) -> str:
 
     Lines are ASCII and at most 80 characters long: letters lose their accents, other characters become ``?``, and long
     queries and names are cut.
-
-    Args:
-        results: Groundings of one video.
-        video: Facts about it.
     """
     source = Source.of(video)
     rate = round(source.rate)  # the frames of a second of timecode

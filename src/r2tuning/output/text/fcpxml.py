@@ -21,10 +21,6 @@ def to_fcpxml(results: Sequence[Grounding], video: VideoInfo) -> str:
     which would end a keyword). The project plays them query after query, best first.
 
     Times are exact multiples of a frame's length, counted from the first frame of the video, which is 0.
-
-    Args:
-        results: Groundings of one video.
-        video: Facts about it.
     """
     source = Source.of(video)
 

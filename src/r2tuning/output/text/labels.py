@@ -1,4 +1,4 @@
-"""Times, queries and file names made fit to be shown on one line."""
+"""Times, queries and file names as text on one line."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ import unicodedata
 
 from r2tuning.types import Moment
 
+_UNSHOWABLE = {
+    "Cc",  # control characters: could steer a terminal, and are not allowed in SVG
+    "Cn",  # not characters at all, such as U+FFFE
+    "Cs",  # halves of characters, such as Python puts into file names that are not UTF-8
+}
+
 
 def format_clock(seconds: float, decimals: int = 1) -> str:
     """Writes a time as ``m:ss.s``, or ``h:mm:ss.s`` from an hour on.
@@ -14,26 +20,15 @@ def format_clock(seconds: float, decimals: int = 1) -> str:
     The whole time is rounded (ties to even) before it is split, so seconds never show as 60.
 
     Args:
-        seconds: Time in seconds, finite and not negative.
+        seconds: Finite and not negative.
         decimals: Digits of a second, 0 for none.
-
-    Returns:
-        The time, with as many digits of a second as asked for.
 
     Raises:
         ValueError: If ``seconds`` is negative or not finite.
 
     Examples:
-        >>> format_clock(83.25)
-        '1:23.2'
-        >>> format_clock(59.96), format_clock(3599.96)
-        ('1:00.0', '1:00:00.0')
-        >>> format_clock(7384.5, decimals=0)
-        '2:03:04'
-        >>> format_clock(-1.0)
-        Traceback (most recent call last):
-        ...
-        ValueError: a clock shows finite times from 0 s on, not -1.0 s
+        >>> format_clock(83.25), format_clock(59.96), format_clock(7384.5, decimals=0)
+        ('1:23.2', '1:00.0', '2:03:04')
     """
     if not (seconds >= 0 and math.isfinite(seconds)):
         raise ValueError(f"a clock shows finite times from 0 s on, not {seconds} s")
@@ -45,18 +40,8 @@ def format_clock(seconds: float, decimals: int = 1) -> str:
     return f"{clock}.{fraction:0{decimals}d}" if decimals else clock
 
 
-_UNSHOWABLE = {
-    "Cc",  # control characters: could steer a terminal, and are not allowed in SVG
-    "Cn",  # not characters at all, such as U+FFFE
-    "Cs",  # halves of characters, such as Python puts into file names that are not UTF-8
-}
-
-
 def show_on_one_line(text: str) -> str:
     r"""Turns line breaks and runs of blanks into single blanks, and what cannot be shown into ``U+FFFD``.
-
-    Args:
-        text: Any string.
 
     Returns:
         One line that can be encoded as UTF-8 and does not steer a terminal.
@@ -72,7 +57,7 @@ def show_on_one_line(text: str) -> str:
 
 
 def label_moment(query: str, moment: Moment) -> str:
-    r"""Names a moment by its query and score, on one line that can be encoded as UTF-8.
+    r"""Names a moment by its query and score, on one line.
 
     Examples:
         >>> label_moment("a dog\nruns", Moment(2.0, 6.0, 0.875))

@@ -16,17 +16,16 @@ _HEAD = "| query | rank | start | end | length | score |\n| --- | ---: | ---: | 
 def to_markdown(results: Sequence[Grounding]) -> str:
     """Writes a heading for each video and a table of its moments, best first for each query.
 
-    Times are a player's, to a tenth of a second; what lies before 0 shows as 0. Queries and names stay plain text,
-    whatever they hold.
-
-    Args:
-        results: Groundings, of one or several videos.
+    Notes on an answer stand above the table. Times are a player's, to a tenth of a second; what lies before 0 shows as
+    0. Queries and names stay plain text, whatever they hold.
     """
     parts = []
     for video, answers in groupby(results, key=lambda result: result.video):
-        rows = [row for result in answers for row in _rows(result)]
+        shown = list(answers)
+        notes = "".join(f"- {_escape(f'{r.query}: {note.text}')}\n" for r in shown for note in r.notes)
+        rows = [row for result in shown for row in _rows(result)]
         table = _HEAD + "".join(rows) if rows else "No moments.\n"
-        parts.append(f"# {_escape(PurePath(video).name)}\n\n{table}")
+        parts.append("\n".join([f"# {_escape(PurePath(video).name)}\n", *([notes] if notes else []), table]))
     return "\n".join(parts)
 
 

@@ -20,10 +20,6 @@ def to_otio(results: Sequence[Grounding], video: VideoInfo) -> str:
     Each query has a track of its own, and one more for its sound if the video has any. Clips count frames from the
     first one of the video, which is 0. Their metadata hold, under ``r2tuning``, query, rank and score, and start and
     end in seconds as a player shows them.
-
-    Args:
-        results: Groundings of one video.
-        video: Facts about it.
     """
     source = Source.of(video)
     timeline = Timeline(source.name)

@@ -17,20 +17,13 @@ def to_srt(results: Sequence[Grounding]) -> str:
     Times are a player's, rounded to milliseconds; what lies before 0 is cut. The text is the query and the score. The
     format knows no escapes, so an invisible character (``U+2060``) keeps ``<``, ``{``, ``\`` and ``-->`` from being
     taken for a tag, a style, a command or a time.
-
-    Args:
-        results: Groundings of one video.
     """
     cues = enumerate(_time_cues(results), start=1)
     return "".join(f"{i}\n{_clock(a, ',')} --> {_clock(b, ',')}\n{_disarm(text)}\n\n" for i, (a, b, text) in cues)
 
 
 def to_webvtt(results: Sequence[Grounding]) -> str:
-    """Writes WebVTT subtitles, which web pages show beside a video; as `to_srt`, but escaped as the format says.
-
-    Args:
-        results: Groundings of one video.
-    """
+    """Writes WebVTT subtitles, which web pages show beside a video; as `to_srt`, but escaped as the format says."""
     cues = (f"{_clock(a, '.')} --> {_clock(b, '.')}\n{_escape(text)}\n\n" for a, b, text in _time_cues(results))
     return "WEBVTT\n\n" + "".join(cues)
 

@@ -1,6 +1,9 @@
-"""A grounding as a table for people to read in a terminal."""
+"""Results as a table for people, in a terminal or in a text file."""
 
 from __future__ import annotations
+
+import io
+from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
@@ -12,16 +15,34 @@ from r2tuning.results import Grounding, Summary
 from r2tuning.types import Moment
 
 _BAR_CELLS = 20
+_FILE_COLUMNS = 120
+
+
+def to_table(results: Sequence[Grounding | Summary], top: int = 5) -> str:
+    """Writes what `print_results` prints, as plain text."""
+    file = io.StringIO()
+    console = Console(file=file, width=_FILE_COLUMNS, color_system=None, legacy_windows=False)
+    print_results(results, console, top)
+    return "".join(f"{line.rstrip()}\n" for line in file.getvalue().splitlines())
+
+
+def print_results(results: Sequence[Grounding | Summary], console: Console, top: int = 5) -> None:
+    """Prints answers or summaries below each other."""
+    for result in results:
+        if isinstance(result, Summary):
+            print_summary(result, console)
+        else:
+            print_grounding(result, console, top)
 
 
 def print_grounding(result: Grounding, console: Console, top: int = 5) -> None:
-    """Prints query, video and the best moments, with a line for everything that limits the answer.
+    """Prints query, video, notes and the best moments.
 
-    A result without moments (saliency models give none) shows the highest peaks of its saliency curve, and
-    says so. Characters that the terminal cannot show are escaped; piped output has no colours.
+    An answer without moments (saliency models give none) shows the highest peaks of its saliency curve instead, and
+    says so. Characters that the terminal cannot show are escaped; piped output has no colors.
 
     Args:
-        result: The grounding.
+        result: The answer.
         console: Where to print.
         top: Most rows to show, at least 1.
 
@@ -32,64 +53,34 @@ def print_grounding(result: Grounding, console: Console, top: int = 5) -> None:
         raise ValueError(f"top must be at least 1 row, not {top}")
     _print_heading(result, console)
     rows = result.moments[:top] or result.highlights(top)
-    absent = result.present is False
-    if absent:
-        _print_line(console, f"Probably not in this video ({describe_presence(result)}).", "bold")
     if not result.moments:
         shown = "showing the highest peaks of its saliency" if rows else "and its saliency is nowhere above 0"
         _print_line(console, f"No moments for this query, {shown}.")
     if rows:
-        console.print(_table(rows, "rank", ascii_only=console.options.ascii_only, dim=absent))
+        console.print(_make_table(rows, "rank", console, dim=result.present is False))
     if len(result.moments) > top:
         _print_line(console, f"Best {top} of {len(result.moments)} moments.", "dim")
 
 
 def print_summary(summary: Summary, console: Console) -> None:
-    """Prints query, video, the shots in time order, and how much of the budget they take.
-
-    Args:
-        summary: The summary.
-        console: Where to print.
-    """
+    """Prints query, video, notes, the shots in time order, and how much of the budget they use."""
     _print_heading(summary.answer, console)
     if all(shot.score <= 0 for shot in summary.shots):
-        _print_line(console, "Nothing of the video scores above 0: the shots are only the least unlike.")
-    console.print(_table(summary.shots, "shot", ascii_only=console.options.ascii_only))
+        _print_line(console, "Nothing in the video scores above 0: these shots are only the least unlike.")
+    console.print(_make_table(summary.shots, "shot", console))
     length, budget = format_clock(summary.length), format_clock(summary.budget)
     _print_line(console, f"Summary: {length} of at most {budget}.", "dim")
 
 
 def _print_heading(result: Grounding, console: Console) -> None:
-    asked = f"Query: {result.query}" if result.query else "No query: frames are scored by how typical and new they are"
-    _print_line(console, asked, "bold")
+    query = f"Query: {result.query}" if result.query else "No query: frames are scored by how typical and new they are"
+    _print_line(console, query, "bold")
     _print_line(console, f"Video: {result.video} ({format_clock(result.duration)}, model {result.model})")
-    for note in list_notes(result):
-        _print_line(console, note, "dim")
+    for note in result.notes:
+        _print_line(console, note.text, "bold" if note.kind in ("domain", "absent") else "dim")
 
 
-def describe_presence(result: Grounding) -> str:
-    """How likely the video has what is asked for, of a model that was calibrated for it."""
-    return f"presence {result.presence:.2f}, threshold {result.presence_threshold:.2f}"
-
-
-def list_notes(result: Grounding) -> list[str]:
-    """A sentence for everything that limits an answer, or speaks for it."""
-    notes = []
-    if result.present:
-        notes.append(f"Probably in this video ({describe_presence(result)}).")
-    if result.sampling == "keyframe":
-        notes.append("Only key frames were read: times are approximate.")
-    if result.video_truncated:
-        covered = format_clock(result.duration)
-        notes.append(f"The file ends early or is damaged: the answer covers the first {covered} of it.")
-    if result.query_truncated:
-        notes.append("The query is too long for the text encoder: only its beginning was used.")
-    if result.windows > 1:
-        notes.append(f"The video is long: it was covered with {result.windows} overlapping windows.")
-    return notes
-
-
-def _table(rows: list[Moment], number: str, *, ascii_only: bool, dim: bool = False) -> Table:
+def _make_table(rows: list[Moment], number: str, console: Console, *, dim: bool = False) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, row_styles=["dim"] if dim else [])
     for name in (number, "start", "end", "length", "score"):
         table.add_column(name, justify="right", overflow="fold")
@@ -102,7 +93,7 @@ def _table(rows: list[Moment], number: str, *, ascii_only: bool, dim: bool = Fal
             format_clock(max(moment.end, 0.0)),
             format_clock(moment.end - moment.start),
             f"{moment.score:.3f}",
-            ("#" if ascii_only else "█") * cells,
+            ("#" if console.options.ascii_only else "█") * cells,
         )
     return table
 

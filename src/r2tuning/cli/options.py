@@ -1,4 +1,4 @@
-"""What the commands that ask a video have in common: their options, the model, and the encoded video."""
+"""Options that several commands share, and what they make: the model, the encoded video, the answer."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 …; t
 EngineOption = Annotated[
     Engine | None,
     typer.Option(
-        help="What runs CLIP: torch, as published; torch-bf16: faster on a CPU with AMX, where questions take it by "
-        "default; onnx-int8: faster on any CPU. Features differ slightly."
+        help="What runs CLIP: torch, as published; torch-bf16, faster on a CPU with AMX and the default there for a "
+        "single video; onnx-int8, faster on any CPU. Features differ slightly."
     ),
 ]
 FpsOption = Annotated[
-    float | None, typer.Option(help="Frames to look at per second; by default as the model was trained.")
+    float | None, typer.Option(help="Frames to sample per second; by default as the model was trained.")
 ]
 SamplingOption = Annotated[
     Sampling,
-    typer.Option(help="exact: frames at the asked times; fast: cheaper ones near them; keyframe: only key frames."),
+    typer.Option(help="exact: frames at the exact times; fast: cheaper ones near them; keyframe: only key frames."),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Replace output files that exist.")]
 
 
-def check_fps(fps: float | None) -> None:
-    """Refuses a rate that is none, as a usage error."""
-    if fps is not None and not 0 < fps < float("inf"):
-        raise typer.BadParameter(f"must be above 0, not {fps}", param_hint="--fps")
+def check_positive(option: str, value: float | None) -> None:
+    """Refuses a number that is not positive and finite, as a usage error."""
+    if value is not None and not 0 < value < float("inf"):
+        raise typer.BadParameter(f"must be above 0, not {value}", param_hint=option)
 
 
 def load_grounder(model: str, backbone: str | None, device: str | None, engine: Engine | None = None) -> Grounder:
-    """Loads the model; without a network, the way out is named."""
+    """Loads the model; without a network, the error names the model that needs none."""
     from r2tuning.grounder import Grounder
 
     try:
@@ -64,19 +64,21 @@ def load_grounder(model: str, backbone: str | None, device: str | None, engine: 
         ) from error
 
 
-def open_encoded(grounder: Grounder, video: str, fps: float | None, sampling: Sampling) -> EncodedVideo:
-    """Encodes a video file, or loads features that were saved."""
+def open_encoded(
+    grounder: Grounder, video: str, fps: float | None = None, sampling: Sampling = "exact"
+) -> EncodedVideo:
+    """Encodes a video file, or loads saved features."""
     if video.endswith(FEATURE_SUFFIX):
         from r2tuning.features import EncodedVideo
 
         return EncodedVideo.load(video)
     with show_progress("Encoding", "frames") as progress:
         encoded = grounder.encode(video, fps=fps, sampling=sampling, progress=progress)
-    grounder.backbone.release()  # a command encodes one video; what comes now needs the memory
+    grounder.backbone.release()  # a command encodes one video; the next steps need the memory
     return encoded
 
 
-def ask_or_outline(grounder: Grounder, encoded: EncodedVideo, query: str | None) -> Grounding:
+def ground_or_outline(grounder: Grounder, encoded: EncodedVideo, query: str | None) -> Grounding:
     """The answer to a query; without one, what the video shows most and newest."""
     if query is not None:
         return grounder.ground(encoded, query)

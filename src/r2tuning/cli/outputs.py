@@ -1,0 +1,161 @@
+"""What a command leaves behind: a table on stdout, files of any format, and clips."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from r2tuning.cli.progress import show_progress
+from r2tuning.errors import OutputError, R2TuningError
+from r2tuning.files import check_target
+from r2tuning.output.registry import STDOUT, SUMMARY_WRITERS, WRITERS, Target, find_target, save_results, write_format
+
+if TYPE_CHECKING:
+    from r2tuning.output.media.footage import Footage
+    from r2tuning.results import Grounding, Summary
+
+
+def _list_suffixes(names: Sequence[str]) -> str:
+    return " ".join(f".{name}" for name in names if name != "sheet")
+
+
+OutputOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help=f"Write the answers to this file; its suffix names the format: {_list_suffixes([*WRITERS])}. "
+        "sheet:FILE.png draws a contact sheet, csv:- prints CSV instead of the table. May be repeated.",
+    ),
+]
+SummaryOutputOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Write the summary to this file; .mp4 joins the shots, with their sound; or "
+        f"{_list_suffixes([name for name in SUMMARY_WRITERS if name != 'mp4'])}. May be repeated.",
+    ),
+]
+JsonOption = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Short for -o json:FILE; --json - prints JSON instead of the table.")
+]
+ClipsOption = Annotated[Path | None, typer.Option(metavar="DIR", help="Cut each moment into an .mp4 in this folder.")]
+FastOption = Annotated[
+    bool, typer.Option("--fast", help="Copy clips as stored: at once, but from the key frame before the moment on.")
+]
+
+
+def plan_outputs(
+    outputs: Sequence[str] | None, json: str | None, kind: type[Grounding | Summary], *, queries: int = 1, force: bool
+) -> list[Target]:
+    """Checks, before a long computation, what is to be written.
+
+    Args:
+        outputs: Values of ``--output``.
+        json: Value of ``--json``.
+        kind: What will be written.
+        queries: How many answers there will be; some formats have a file for each.
+        force: Whether existing files may be replaced.
+
+    Raises:
+        OutputError: If a suffix names no format or a file may not be written.
+        ModuleNotFoundError: If a format needs an extra that is not installed.
+    """
+    texts = [*(outputs or []), *([] if json is None else [f"json:{json}"])]
+    targets = [find_target(text, kind) for text in texts]
+    taken = set()
+    for target in targets:
+        for file in target.list_files(queries):
+            place = file if file == STDOUT else os.path.realpath(file)
+            if place in taken:
+                raise typer.BadParameter(f"{file} would be written twice", param_hint="--output")
+            taken.add(place)
+        target.check(queries, force=force)
+    return targets
+
+
+def write_outputs(
+    results: Sequence[Grounding] | Sequence[Summary], targets: Sequence[Target], *, force: bool, **options: Any
+) -> None:
+    """Writes results to files, and to stdout: in the format that a target names for it, or else as a table.
+
+    Args:
+        results: The results.
+        targets: From `plan_outputs`.
+        force: Whether existing files may be replaced.
+        options: As of `save_results`.
+    """
+    form = None
+    for target in targets:
+        if target.path == STDOUT:
+            form = target.form
+            continue
+        for single, part in target.split(results):
+            if target.form == "gif" and not part[0].moments:
+                typer.echo(f"No {single.path}: there is no moment to show", err=True)
+                continue
+            if "progress" in single.writer.options:
+                with show_progress("Writing", "frames") as progress:
+                    save_results(part, single, force=force, progress=progress)
+            else:
+                save_results(part, single, force=force, **options)
+            typer.echo(f"Wrote {single.path}", err=True)
+    if form is not None:
+        typer.echo(write_format(results, form, **options).encode(), nl=False)  # UTF-8 whatever the terminal's encoding
+        return
+    from r2tuning.output.text.terminal import print_results
+
+    print_results(results, Console(), options.get("top", 5))
+
+
+def check_clips(folder: Path | None, *, fast: bool) -> None:
+    """Checks, before a long computation, that clips can be written to a folder.
+
+    Raises:
+        OutputError: If they cannot.
+    """
+    if folder is None:
+        if fast:
+            raise typer.BadParameter("copies clips; it needs --clips DIR", param_hint="--fast")
+        return
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file: give a folder for the clips")
+    check_target(folder / "clip.mp4" if folder.is_dir() else folder, force=True)
+
+
+def cut_clips(results: Sequence[Grounding], footage: Footage, folder: Path, *, fast: bool, force: bool) -> None:
+    """Cuts every moment out of the video; a clip that fails does not stop the others.
+
+    Raises:
+        OutputError: If some clips could not be cut; the others are.
+    """
+    from r2tuning.output import media
+    from r2tuning.output.media.cut import name_clip
+
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be created ({error.strerror}): choose another folder") from None
+    moments = [(result.query, moment) for result in results for moment in result.moments]
+    failures: list[str] = []
+    with show_progress("Cutting", "clips") as progress:
+        for number, (query, moment) in enumerate(moments, start=1):
+            name = name_clip(number, len(moments), query, moment.start, moment.end)
+            try:
+                media.cut(footage, moment.start, moment.end, folder / name, not fast, force=force)
+            except R2TuningError as error:
+                failures.append(str(error))
+            progress(number, len(moments))
+    typer.echo(f"Clips: {len(moments) - len(failures)} in {folder}", err=True)
+    if failures:
+        for failure in failures:
+            typer.echo(f"not cut: {failure}", err=True)
+        raise OutputError(f"{len(failures)} of {len(moments)} clips could not be cut; they are listed above")
