@@ -35,7 +35,7 @@ def test_what_will_be_fetched_is_listed_and_the_folder_printed(hub: Hub, tmp_pat
     assert not (tmp_path / "data" / "archives").exists()
     again = download("charades-sta", "--to", tmp_path / "data")
     assert (again.exit_code, again.stdout) == (0, result.stdout)
-    assert again.stderr == "Nothing to download: all of it is there.\n"
+    assert again.stderr == "Nothing to download: all files exist.\n"
 
 
 def test_options(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

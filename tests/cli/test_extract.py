@@ -186,7 +186,7 @@ def test_interrupted_work_stops_at_once_and_goes_on_later(tmp_path: Path, clip: 
     # Returns once no process holds the pipes any more, the workers included.
     stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stdout) == (130, ""), stderr
-    assert stderr == f"stopped; what is complete is in {tmp_path / 's'}: run the same command again to go on\n"
+    assert stderr == f"stopped; what is complete is in {tmp_path / 's'}; run the same command again to continue\n"
     complete = sorted((tmp_path / "s" / "videos").iterdir())
     assert 0 < len(complete) < len(names)
     assert all(EncodedVideo.load(path).frames == 200 for path in complete)
