@@ -93,7 +93,7 @@ def check_tier(module: Module) -> Iterator[str]:
 
 
 def stays_inside(call: ast.Call, module: Module) -> bool:
-    """Whether an importing call reaches only into its package: its name begins with ``{__name__}`` or ``{__package__}``.
+    """Whether an importing call stays in its package: its name begins with ``{__name__}.`` or ``{__package__}.``.
 
     The package of a module beside the packages is r2tuning itself, so it may not use the latter.
     """

@@ -91,7 +91,7 @@ def test_a_summary_is_joined_within_its_budget(model: Path, video: Path, tmp_pat
         str(number + 1) for number in range(len(starts))
     ]
     rows = (tmp_path / "s.csv").read_text(encoding="utf-8").splitlines()[1:]
-    assert [float(row.split(",")[1]) for row in rows] == starts
+    assert sorted(float(row.split(",")[1]) for row in rows) == starts
     refused(run("summarize", video, *query, *options), 1, "s.mp4 exists", "--force")
 
 

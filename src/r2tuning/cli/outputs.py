@@ -30,8 +30,8 @@ OutputOption = Annotated[
         "--output",
         "-o",
         metavar="FILE",
-        help=f"Write the answers to this file; its suffix names the format: {_list_suffixes([*WRITERS])}. sheet:FILE.png "
-        "draws a contact sheet, csv:- prints CSV instead of the table. May be repeated.",
+        help=f"Write the answers to this file; its suffix names the format: {_list_suffixes([*WRITERS])}. "
+        "sheet:FILE.png draws a contact sheet, csv:- prints CSV instead of the table. May be repeated.",
     ),
 ]
 SummaryOutputOption = Annotated[
@@ -83,7 +83,7 @@ def plan_outputs(
 
 
 def write_outputs(
-    results: Sequence[Grounding] | Sequence[Summary], targets: Sequence[Target], *, force: bool, **options: Any
+    results: Sequence[Grounding | Summary], targets: Sequence[Target], *, force: bool, **options: Any
 ) -> None:
     """Writes results to files, and to stdout: in the format that a target names for it, or else as a table.
 

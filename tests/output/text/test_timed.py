@@ -209,7 +209,7 @@ def test_what_formats_ask_for() -> None:
     two: list[Grounding] = [make_grounding(), make_grounding(video="other.mp4")]
     with pytest.raises(ValueError, match="srt is about one video, not 2"):
         write_format(two, "srt")
-    with pytest.raises(OutputError, match="trip.mp4 does not exist.*edl counts frames"):
+    with pytest.raises(OutputError, match=r"trip\.mp4 does not exist.*edl counts frames"):
         write_format(two[:1], "edl")
 
 
