@@ -83,7 +83,7 @@ def plan_outputs(
 
 
 def write_outputs(
-    results: Sequence[Grounding] | Sequence[Summary], targets: Sequence[Target], *, force: bool, **options: Any
+    results: Sequence[Grounding | Summary], targets: Sequence[Target], *, force: bool, **options: Any
 ) -> None:
     """Writes results to files, and to stdout: in the format that a target names for it, or else as a table.
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 STDOUT = "-"
 """Stands for standard output, as a file's name."""
 
-Results = Sequence[Grounding] | Sequence[Summary]
+Results = Sequence[Grounding | Summary]
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ def _find_writer(results: Results, form: str) -> Writer:
 
 
 def _prepare(results: Results, form: str, writer: Writer) -> list[Any]:
-    """Checks the results; summaries become answers where the format has no place for them."""
+    """Checks the results; summaries become answers if the format cannot hold them."""
     answers = [result.answer if isinstance(result, Summary) else result for result in results]
     if not writer.many_videos and len(videos := {answer.video for answer in answers}) > 1:
         raise ValueError(f"{form} is about one video, not {len(videos)}: write a file for each")
@@ -223,8 +223,14 @@ def _prepare(results: Results, form: str, writer: Writer) -> list[Any]:
         if not all(math.isfinite(value) for value in (moment.start, moment.end, moment.score)):
             raise OutputError(f"result holds {moment}: check the video features and the checkpoint for damage")
     if writer is WRITERS.get(form):
-        return [replace(r.answer, moments=r.shots) if isinstance(r, Summary) else r for r in results]
+        return [_to_answer(r, in_time=writer.framed) if isinstance(r, Summary) else r for r in results]
     return list(results)
+
+
+def _to_answer(summary: Summary, *, in_time: bool) -> Grounding:
+    """The shots as moments: best first as of any answer, but in the order of time for an edit."""
+    shots = summary.shots if in_time else sorted(summary.shots, key=lambda shot: -shot.score)
+    return replace(summary.answer, moments=shots)
 
 
 def _choose(writer: Writer, options: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,9 @@ from r2tuning.output.text.json import read_answers, to_json
 def test_answers_come_back(tmp_path: Path) -> None:
     results = [
         make_grounding(query='🎬 "x" </script>\n\x00', video="caf\udce9.mp4", start=-0.5, sampling="fast", windows=3),
-        make_grounding([], (), video_truncated=True, query_truncated=True, calibrated=True, presence=0.25),
+        make_grounding(
+            [], (), video_truncated=True, query_truncated=True, calibrated=True, presence=0.25, domain_warning="odd"
+        ),
     ]
     (tmp_path / "a.json").write_text(to_json(results), encoding="utf-8")
     found = read_answers(tmp_path / "a.json")
@@ -24,7 +26,7 @@ def test_answers_come_back(tmp_path: Path) -> None:
 
 def test_files_of_earlier_and_later_versions_are_read(tmp_path: Path) -> None:
     (answer,) = json.loads(to_json([make_grounding()]))
-    for key in ("calibrated", "presence", "presence_threshold", "present"):
+    for key in ("calibrated", "presence", "presence_threshold", "present", "domain_warning", "notes"):
         answer.pop(key, None)
     (tmp_path / "a.json").write_text(json.dumps([answer | {"colour": "red"}]), encoding="utf-8")
     assert read_answers(tmp_path / "a.json")[0].query == "a red circle falls"
@@ -32,10 +34,11 @@ def test_files_of_earlier_and_later_versions_are_read(tmp_path: Path) -> None:
 
 WRONG = {
     "no JSON": ("[", "not JSON"),
-    "an object": ("{}", "holds no answer"),
-    "a number": ("3", "no answers"),
-    "nothing": ("[]", "holds no answer"),
-    "something else": ('[{"query": "a"}]', "no answers"),
+    "an object": ("{}", "holds no list of answers"),
+    "a number": ("3", "holds no list of answers"),
+    "nothing": ("[]", "holds no list of answers"),
+    "something else": ('[{"query": "a"}]', "not an answer"),
+    "no objects": ("[3]", "not an answer"),
     "deep": ("[" * 100_000, "not JSON"),
     "uneven": (to_json([make_grounding()]).replace('"scores": [', '"scores": [0.5,'), "differ in number"),
 }
