@@ -70,23 +70,23 @@ def test_what_was_fetched_once_is_used_without_any_request(tmp_path: Path) -> No
         assert hub.requests == []
 
 
-def test_an_unreachable_hub_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_hub_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     use_hub(monkeypatch, "http://127.0.0.1:9")
     with pytest.raises(DownloadError) as caught:
         load_clip("someone/not-cached")
     assert str(caught.value) == (
-        "someone/not-cached: not in the cache, and not to be had at http://127.0.0.1:9 ([Errno 111] Connection "
-        "refused); connect to the network once, or give a local CLIP folder with --backbone"
+        "someone/not-cached: not cached, and not available at http://127.0.0.1:9 ([Errno 111] Connection refused); "
+        "connect to the network once, or give a local CLIP folder with --backbone"
     )
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(DownloadError, match="HF_HUB_OFFLINE"):
         load_clip("someone/not-cached")
 
 
-def test_what_the_hub_has_not() -> None:
+def test_what_the_hub_does_not_have() -> None:
     with serve_hub({}) as hub, pytest.MonkeyPatch.context() as patch:
         use_hub(patch, hub.url)
-        with pytest.raises(DownloadError, match=rf"not to be had at {hub.url} \(.*404"):
+        with pytest.raises(DownloadError, match=rf"not available at {hub.url} \(.*404"):
             load_clip("someone/nothing")
     with pytest.raises(BackboneError, match=r"known are .*, demo$"):
         load_clip("nothing")
@@ -112,7 +112,7 @@ def test_weights_in_other_files(kind: str, tmp_path: Path) -> None:
     found = load_clip(str(folder)).tower(IMAGE, "cpu", torch.float32)
     assert all(torch.equal(found[name], value) for name, value in expected.items())
     (folder / ("pytorch_model.bin" if kind == "bin" else names[0])).unlink()
-    with pytest.raises(BackboneError, match=r"has no whole weights; add model\.safetensors"):
+    with pytest.raises(BackboneError, match=r"has no complete weights; add model\.safetensors"):
         load_clip(str(folder))
 
 
