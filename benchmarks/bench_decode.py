@@ -1,9 +1,9 @@
-"""Time to sample a 720p30 video: every way of sampling beside FFmpeg's own, in one run, interleaved.
+"""Seconds to sample a 720p30 video, with each kind of sampling and with FFmpeg, interleaved in one run.
 
-FFmpeg's way is that of its command line: one decoder with frame threads, and the filters fps, scale and crop. It is run
-within this process, by the FFmpeg that the other ways use; ``--ffmpeg`` also measures a command line itself. Videos are
-drawn and encoded on the first run and kept in a folder. Prints two Markdown tables: seconds (median, lowest to
-highest), and how far from the asked times the frames are that each way picks.
+FFmpeg decodes as its command line does: one decoder with frame threads, and the filters fps, scale and crop. It runs
+in this process, as the same FFmpeg build; ``--ffmpeg`` also measures a command line. Videos are drawn and encoded on
+the first run and kept in a folder. Prints two Markdown tables: seconds (median, lowest to highest), and the distance of
+the picked frames from the centers of their intervals.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from r2tuning.video.sample import FrameStream
 
 WIDTH, HEIGHT, RATE, SIZE = 1280, 720, 30, 224
 
-# Name → encoder and options; groups of pictures are as long as the encoder makes them, unless the name says more.
+# Name → encoder and options; groups of pictures have the encoder's default length, unless the name says otherwise.
 VIDEOS: dict[str, tuple[str, dict[str, str]]] = {
     "h264": ("libx264", {"preset": "medium", "crf": "23"}),
     "h264-2s-groups": ("libx264", {"preset": "medium", "crf": "23", "g": "60"}),
@@ -109,7 +109,7 @@ def pull_all(graph: av.filter.Graph) -> int:
 
 
 def run_in_order(path: Path, fps: Fraction) -> list[FrameBatch]:
-    """Samples exactly, but by decoding every frame in order."""
+    """Samples exactly, by decoding every frame in order."""
     stream = sample_frames(path, float(fps))
     stream._survey = replace(stream._survey, index=None)
     return list(stream)
@@ -126,21 +126,8 @@ def runner(sampling: str) -> Callable[[Path, Fraction], list[FrameBatch]]:
 def command_line(binary: str) -> Callable[[Path, Fraction], object]:
     def run(path: Path, fps: Fraction) -> None:
         filters = ",".join(f"{name}={settings}" for name, settings in describe_filters(fps).items())
-        command = [
-            binary,
-            "-v",
-            "error",
-            "-nostdin",
-            "-i",
-            str(path),
-            "-vf",
-            filters,
-            "-f",
-            "rawvideo",
-            "-y",
-            os.devnull,
-        ]
-        subprocess.run(command, check=True)
+        options = f"-v error -nostdin -i PATH -vf {filters} -f rawvideo -y {os.devnull}".split()
+        subprocess.run([binary, *(str(path) if option == "PATH" else option for option in options)], check=True)
 
     return run
 
@@ -157,7 +144,7 @@ WAYS: Ways = {
 
 
 def measure(ways: Ways, path: Path, fps: Fraction, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each way in each round; all ways take turns, so that a slow minute hits them alike."""
+    """Seconds of each way in each round; the ways take turns, so that a slow minute affects all of them."""
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(rounds):
         for way, run in ways.items():
@@ -168,7 +155,7 @@ def measure(ways: Ways, path: Path, fps: Fraction, rounds: int) -> dict[str, lis
 
 
 def find_offsets(batches: list[FrameBatch], fps: Fraction) -> NDArray[np.float64]:
-    """Seconds from the centre of each clip to the frame that stands for it."""
+    """Seconds from the center of each interval to the frame picked for it."""
     times = np.concatenate([batch.times for batch in batches])
     offsets: NDArray[np.float64] = np.abs(times - (np.arange(len(times)) + 0.5) / float(fps))
     return offsets
@@ -182,7 +169,7 @@ def check_pixels(path: Path, fps: Fraction) -> None:
 
 
 def main() -> None:
-    """Writes the videos that are not there yet, measures, prints."""
+    """Writes missing videos, measures, and prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=120, help="length of the videos")
     parser.add_argument("--fps", type=Fraction, default=Fraction(1), help="frames to sample per second")
@@ -209,7 +196,7 @@ def main() -> None:
         offsets.append([name, *(f"{offset.mean():.2f}, at most {offset.max():.2f}" for offset in found)])
     print(f"Seconds for {options.seconds} s of 720p30 at {options.fps} frames/s, {options.rounds} rounds\n")
     print_table(["video", *ways, *(f"{way} / exact" for way in beside)], rows)
-    print("\nSeconds from the centre of a clip to the frame picked for it\n")
+    print("\nSeconds from the center of an interval to the frame picked for it\n")
     print_table(["video", "exact", "fast", "keyframe"], offsets)
 
 

@@ -1,7 +1,7 @@
 """Peak memory of grounding in three hours of video, above the loaded model, with features as wide as ViT-B/32's.
 
-Weights are random and the CLIP has only as many layers as are read: the memory is what is measured. On a slow machine
-``--minutes 30`` gives the same peak in a sixth of the time: it does not grow with the length.
+Weights are random and CLIP has only the layers that are used, because only memory is measured. On a slow machine
+``--minutes 30`` gives the same peak in a sixth of the time: memory does not grow with the length.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""Scoring the answers to 1,550 queries, as many as QVHighlights' validation split has.
+"""Seconds to score predictions for 1,550 queries, the size of QVHighlights' validation split.
 
-Without files, answers and labels of that size are drawn: 10 moments, a saliency of 75 clips, and 2 labelled moments.
-Prints two Markdown tables of seconds (median, lowest to highest): fresh processes, and the metrics alone beside those
-that the tests hold them against, which take one query after the other.
+Without files, random predictions and labels of that size are drawn: 10 moments, saliency of 75 clips, and 2 labeled
+moments. Prints two Markdown tables of seconds (median, lowest to highest): fresh processes, and the metrics alone
+beside the reference of the tests, which loops over queries.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from r2tuning.datasets import find_benchmark, load_annotations, to_ground_truth
-from r2tuning.evaluation.predict import read_predictions
+from r2tuning.evaluation.score import read_predictions
 from r2tuning.metrics import evaluate_grounding
 
 TESTS = Path(__file__).parents[1] / "tests"

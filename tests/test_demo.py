@@ -16,8 +16,8 @@ from support.videos import write_video
 from typer.testing import CliRunner, Result
 
 from r2tuning import Grounder
-from r2tuning.checkpoints import DEMO_WORLD, DOMAIN_FILE, Domain, find_checkpoint, load_state, resolve
-from r2tuning.checkpoints.published import DEMO_FPS
+from r2tuning.checkpoints import DOMAIN_FILE, Domain, find_checkpoint, load_state, read_checkpoint
+from r2tuning.checkpoints.published import DEMO_FPS, DEMO_WORLD
 from r2tuning.cli.main import app
 from r2tuning.errors import CheckpointError, CheckpointWarning
 from r2tuning.synthetic import describe, make_video
@@ -53,7 +53,7 @@ def test_its_name_wins_over_a_folder(head: Path, tmp_path: Path, monkeypatch: py
 
 
 def test_fp16_weights_become_fp32_ones(head: Path) -> None:
-    _, model = resolve("demo")
+    _, model = read_checkpoint("demo")
     stored = load_state(head)
     assert {value.dtype for value in stored.values()} == {torch.float16}
     for name, value in model.state_dict().items():
@@ -155,7 +155,7 @@ def test_the_embedded_files_are_complete_and_small() -> None:
         "head/model.safetensors",
     }
     assert sum(files.values()) < 12 * MB
-    config, _ = resolve("demo")
+    config, _ = read_checkpoint("demo")
     assert (config.name, config.backbone, config.fps) == ("demo", "r2tuning/demo", DEMO_FPS)
 
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r2tuning.metrics import temporal_iou
+from r2tuning.intervals import temporal_iou
 
 MOMENTS = st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100)).map(sorted), min_size=1, max_size=5)
 

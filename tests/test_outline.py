@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from r2tuning.decoding.importance import score_frames
+from r2tuning.decoding.highlights import score_frames
 from r2tuning.features import EncodedVideo, EncodingFacts
 from r2tuning.grounder import FRAMES_READ, outline_video
 

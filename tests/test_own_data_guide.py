@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from r2tuning.checkpoints import load_checkpoint
 from r2tuning.checkpoints.folder import load_config
 from r2tuning.cli.main import app
-from r2tuning.datasets import load_own
+from r2tuning.datasets import load_custom
 from r2tuning.features.store import FeatureStore
 
 GUIDE = (Path(__file__).resolve().parents[1] / "docs" / "own-data.md").read_text(encoding="utf-8")
@@ -49,13 +49,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (table,) = blocks(language)
         (folder / f"moments.{language}").write_text(table, encoding="utf-8")
     (folder / "videos").mkdir()
-    for video in {annotation.vid for annotation in load_own(folder / "moments.csv")}:
+    for video in {annotation.vid for annotation in load_custom(folder / "moments.csv")}:
         write_video(folder / "videos" / video, frames=160, fps=10, codec="mpeg4")
     return folder
 
 
 def test_both_tables_are_read_alike(place: Path) -> None:
-    csv, jsonl = (load_own(place / f"moments.{ending}") for ending in ("csv", "jsonl"))
+    csv, jsonl = (load_custom(place / f"moments.{ending}") for ending in ("csv", "jsonl"))
     assert len(csv) == 8, "one query has two moments"
     found = {(a.vid, a.query): a.moments for a in csv}
     assert all(found[a.vid, a.query] == a.moments for a in jsonl)

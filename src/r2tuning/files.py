@@ -1,4 +1,4 @@
-"""Files and folders of this machine: the cache, checked targets, and writing that is all or nothing."""
+"""Files and folders: the cache, names, checked targets, and writing that is complete or leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -6,15 +6,30 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from pathlib import Path
+from reprlib import repr as shorten
+from typing import TYPE_CHECKING
 
 from platformdirs import user_cache_dir
-from safetensors import SafetensorError
 
-from r2tuning.errors import FeatureError, OutputError
+from r2tuning.errors import OutputError, R2TuningError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel, ValidationError
+
+ABANDONED = 3600.0
+"""Seconds after which a temporary file that nobody writes to counts as left over from a killed run."""
+
+LONGEST = 200
+"""Bytes of a file's name without ending; file systems take 255."""
+
+# What would leave the folder, hide the file, or cannot be in a name; % itself, so that no two names meet.
+_UNSAFE = re.compile(r"[%/\\\x00-\x1f\x7f\ud800-\udfff]|^\.")
 
 
 def cache_folder() -> Path:
@@ -23,115 +38,16 @@ def cache_folder() -> Path:
     return Path(chosen).expanduser() if chosen else Path(user_cache_dir("r2tuning", appauthor=False))
 
 
-def check_target(path: str | os.PathLike[str], *, force: bool) -> Path:
-    """Checks that a file may be written, so that a long computation need not end in a refusal.
-
-    Args:
-        path: The file to be written; a link stands for the file it leads to.
-        force: Whether an existing file may be replaced.
-
-    Returns:
-        The file with links followed, in a folder that exists.
-
-    Raises:
-        OutputError: If the folder is missing or not writable, if ``path`` is no regular file, or if it exists
-            and ``force`` is False.
-    """
-    target = Path(os.path.realpath(path))
-    try:
-        exists = target.exists()
-    except OSError as error:  # such as a name that is too long
-        raise OutputError(f"{path} cannot be written ({error.strerror}): choose another name or folder") from None
-    if target.is_dir():
-        raise OutputError(f"{path} is a folder: give the name of a file in it")
-    if exists and not target.is_file():
-        # Renaming a file over a device or a pipe would remove it from the system.
-        raise OutputError(f"{path} is a device or a pipe: give the name of a file, or - for stdout")
-    if exists and not force:
-        raise OutputError(f"{path} exists: choose another name, or replace it with --force")
-    if not target.parent.is_dir():
-        raise OutputError(f"{path} cannot be written, there is no folder {target.parent}: create it first")
-    if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise OutputError(f"{path} cannot be written, folder {target.parent} is not writable: choose another")
-    return target
-
-
-def write_atomically(path: str | os.PathLike[str], data: bytes | str, *, force: bool) -> None:
-    """Writes a file in one step: whoever looks sees the old content or all of the new.
-
-    Args:
-        path: The file; a link stands for the file it leads to.
-        data: The content; text is written as UTF-8 with its line breaks as they are.
-        force: Whether an existing file may be replaced.
-
-    Raises:
-        OutputError: If the file may not be written (see `check_target`), or the system refuses (disk full).
-    """
-    target = check_target(path, force=force)
-    content = data.encode("utf-8") if isinstance(data, str) else data
-    # A name of its own, since the target's may be as long as the system allows already.
-    temporary = target.parent / f".r2tuning-{secrets.token_hex(8)}.tmp"
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror}): free space or choose another place") from None
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def write_whole(path: str | os.PathLike[str], *, force: bool) -> Iterator[Path]:
-    """Gives a file to write to, which gets its name once the block is left without an error; else it is removed.
-
-    Args:
-        path: The file; a link stands for the file it leads to.
-        force: Whether an existing file may be replaced.
-
-    Yields:
-        A file in the same folder that does not exist yet.
-
-    Raises:
-        OutputError: If the file may not be written (see `check_target`), or writing it fails.
-    """
-    import av
-
-    target = check_target(path, force=force)
-    temporary = target.parent / f".r2tuning-{secrets.token_hex(8)}.tmp"
-    try:
-        yield temporary
-        check_target(path, force=force)  # it may have come about meanwhile
-        temporary.replace(target)
-    except (OSError, av.FFmpegError) as error:
-        reason = error.strerror or error
-        raise OutputError(f"{path} cannot be written ({reason}): free space or choose another place") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-LONGEST = 200
-"""Bytes of a file's name without ending; file systems take 255, and a temporary file's name is longer."""
-
-ABANDONED = 3600.0
-"""Seconds after which a temporary file that nobody writes to counts as left over from a killed run."""
-
-# What would leave the folder, hide the file, or cannot be in a name; % itself, so that no two names meet.
-_UNSAFE = re.compile(r"[%/\\\x00-\x1f\x7f\ud800-\udfff]|^\.")
-
-
 def file_name(name: str, suffix: str) -> str:
-    """The file of a video or query; the ids of the benchmarks stay as they are, and any other is made safe.
+    """The file of a video or query: the benchmarks' ids stay as they are, any other name is made safe.
 
     Args:
         name: Any text.
         suffix: The file's ending, with its dot.
 
     Returns:
-        A name in one folder, a different one for each text; slashes, control characters and the like as ``%XX``, and
-        what is too long shortened to its beginning and a hash.
+        A name in one folder, different for each text: slashes, control characters and the like become ``%XX``, and a
+        long name is cut and gets a hash.
 
     Example:
         >>> file_name("RoripwjYFp8_60.0_210.0", ".npy")
@@ -147,32 +63,183 @@ def file_name(name: str, suffix: str) -> str:
     return (safe or "%") + suffix
 
 
-@contextmanager
-def replace_file(path: Path) -> Iterator[Path]:
-    """Lets the block write a temporary file, which takes the place of ``path`` once the block is through.
+def check_target(path: str | os.PathLike[str], *, force: bool, error: type[R2TuningError] = OutputError) -> Path:
+    """Checks that a file may be written; done before a long computation.
 
     Args:
-        path: The file to make, in a folder that exists.
+        path: The file; a link stands for the file it leads to.
+        force: Whether an existing file may be replaced.
+        error: Class of the errors.
 
-    Yields:
-        The file to write.
+    Returns:
+        The file with links followed, in a folder that exists.
 
     Raises:
-        FeatureError: If the system refuses.
+        error: If the folder is missing or not writable, if ``path`` is not a regular file, or if it exists and
+            ``force`` is False.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    target = Path(os.path.realpath(path))
     try:
-        yield part
-        part.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise FeatureError(f"{path}: cannot be written ({error}); free space or choose another folder") from error
+        exists = target.exists()
+    except OSError as refusal:  # such as a name that is too long
+        raise error(f"{path} cannot be written ({refusal.strerror}): choose another name or folder") from None
+    if target.is_dir():
+        raise error(f"{path} cannot be written, it is a folder: give the name of a file in it")
+    if exists and not target.is_file():
+        # Renaming a file over a device or a pipe would remove it from the system.
+        raise error(f"{path} is a device or a pipe: give the name of a file, or - for stdout")
+    if exists and not force:
+        raise error(f"{path} exists: choose another name, or replace it with --force")
+    if not target.parent.is_dir():
+        raise error(f"{path} cannot be written, there is no folder {target.parent}: create it first")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise error(f"{path} cannot be written, folder {target.parent} is not writable: choose another")
+    return target
+
+
+@contextmanager
+def replace_file(
+    path: str | os.PathLike[str],
+    *,
+    force: bool = True,
+    error: type[R2TuningError] = OutputError,
+    refusals: tuple[type[Exception], ...] = (),
+) -> Iterator[Path]:
+    """Lets a block write a temporary file, which takes the place of ``path`` if the block succeeds.
+
+    Args:
+        path: The file; a link stands for the file it leads to.
+        force: Whether an existing file may be replaced.
+        error: Class of the errors.
+        refusals: What the library that writes raises, beside OSError, when the system refuses.
+
+    Yields:
+        A file in the same folder that does not exist yet.
+
+    Raises:
+        error: If the file may not be written (see `check_target`), or the system refuses (disk full).
+    """
+    target = check_target(path, force=force, error=error)
+    temporary = target.parent / _temporary_name()
+    caught: tuple[type[Exception], ...] = (OSError, *refusals)
+    try:
+        yield temporary
+        if not force:
+            check_target(path, force=force, error=error)  # it may have been created meanwhile
+        temporary.replace(target)
+    except caught as refusal:
+        reason = getattr(refusal, "strerror", None) or str(refusal).partition("\n")[0]
+        raise error(f"{path} cannot be written ({reason}): free space or choose another place") from refusal
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Removes the temporary files of killed runs; those of a run that is under way are left alone."""
+def write_atomically(
+    path: str | os.PathLike[str],
+    data: bytes | str,
+    *,
+    force: bool,
+    error: type[R2TuningError] = OutputError,
+) -> None:
+    """Writes a file in one step: a reader sees the old content or all of the new; arguments as for `replace_file`.
+
+    Text is written as UTF-8 with its line breaks as they are.
+    """
+    with replace_file(path, force=force, error=error) as temporary, temporary.open("xb") as file:
+        file.write(data.encode("utf-8") if isinstance(data, str) else data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def replace_folder(folder: Path, last: str | None = None) -> Iterator[Path]:
+    """Lets a block fill a temporary folder, which becomes ``folder`` if the block succeeds.
+
+    Args:
+        folder: The folder, complete or not there. Where it exists already, its other files stay.
+        last: The file that tells readers that the others are there; it is removed first and comes last.
+
+    Yields:
+        An empty folder beside it.
+
+    Raises:
+        OSError: If the system refuses.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.parent / _temporary_name()
+    temporary.mkdir()
+    try:
+        yield temporary
+        try:
+            temporary.rename(folder)  # the one atomic step, where nothing is there yet
+        except OSError:
+            if last is None or not folder.is_dir():
+                raise
+            (folder / last).unlink(missing_ok=True)
+            for file in sorted(temporary.iterdir(), key=lambda file: file.name == last):
+                file.replace(folder / file.name)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path, age: float = ABANDONED) -> None:
+    """Removes what killed runs left in a folder: temporary files and folders untouched for ``age`` seconds."""
     for part in folder.glob(".*.part"):
         with suppress(FileNotFoundError):  # finished by another run meanwhile
-            if time.time() - part.stat().st_mtime > ABANDONED:
+            if time.time() - part.stat().st_mtime < age:
+                continue
+            if part.is_dir():
+                shutil.rmtree(part)
+            else:
                 part.unlink()
+
+
+def _temporary_name() -> str:
+    # Not made of the target's name, which may be as long as the system allows.
+    return f".r2tuning-{secrets.token_hex(8)}.part"
+
+
+def first_problem(error: ValidationError, model: type[BaseModel] | None = None) -> str:
+    """The first wrong field of a validation, in one line.
+
+    Args:
+        error: What pydantic raised.
+        model: What was validated; names the field that an unknown one probably stands for.
+
+    Example:
+        >>> from pydantic import BaseModel, ConfigDict, ValidationError
+        >>> class Optimizer(BaseModel, extra="forbid"):
+        ...     lr: float
+        >>> try:
+        ...     Optimizer.model_validate({"lr": 1, "learning_rate": 2})
+        ... except ValidationError as error:
+        ...     first_problem(error, Optimizer)
+        'unknown key learning_rate; did you mean lr?'
+    """
+    problem = error.errors(include_url=False)[0]
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"]).lstrip(".")
+    if problem["type"] == "missing":
+        return f"{key}: is missing"
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {key}{_suggest_key(key, model) if model else ''}"
+    message = problem["msg"].removeprefix("Value error, ")
+    if isinstance(problem["input"], dict):  # a check of several fields, which names their values
+        return f"{key}: {message}" if key else message
+    return f"{key or 'content'}: is {shorten(problem['input'])}; {message[0].lower()}{message[1:]}"
+
+
+def _suggest_key(key: str, model: type[BaseModel]) -> str:
+    valid = list(_list_keys(model, ""))
+    last = key.rsplit(".", 1)[-1]
+    initials = "".join(word[0] for word in last.split("_") if word)  # learning_rate for lr
+    near = [name for name in valid if name.rsplit(".", 1)[-1] in (last, initials)]
+    near = near or get_close_matches(key, valid, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else f"; valid are {', '.join(model.model_fields)}"
+
+
+def _list_keys(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        if isinstance(inner := field.annotation, type) and hasattr(inner, "model_fields"):
+            yield from _list_keys(inner, f"{prefix}{name}.")

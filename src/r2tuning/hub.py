@@ -1,74 +1,52 @@
-"""The Hugging Face hub: list a repository, fetch with resume, check hashes, explain failures."""
+"""The Hugging Face hub: list a repository, fetch files, check their hashes, and say what went wrong.
+
+Requests go through the hub's client, so its settings hold: ``HF_ENDPOINT``, ``HF_HUB_OFFLINE``, ``HF_HOME``, tokens.
+Importing that takes a tenth of a second, which is why only the functions that need it do so.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeAlias
-
-from huggingface_hub import HfApi, constants, hf_hub_url
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-from huggingface_hub.file_download import http_get
-from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # it is documented there
 
 from r2tuning.errors import DownloadError, OutputError
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-
 PIECE = 1 << 20
 """Bytes read at a time."""
 
+SHA256_DIGITS = 64
 
-def hash_file(path: Path, progress: Callable[[int, int], None] | None = None) -> str:
-    """SHA-256 of a file, as 64 hex digits: what the hub states of large files.
-
-    Args:
-        path: The file.
-        progress: Called with the bytes done and their total.
-    """
-    return _hash(path, hashlib.sha256(), progress)
+Progress: TypeAlias = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+"""Shows a step of the work while a block runs: from its description to a function of the bytes done and their total."""
 
 
-def hash_blob(path: Path, progress: Callable[[int, int], None] | None = None) -> str:
-    """Git's id of a file's content, as 40 hex digits: what the hub states of small files.
-
-    It is the SHA-1 of a header with the size, and the content (Git's object format).
-
-    Args:
-        path: The file.
-        progress: Called with the bytes done and their total.
-    """
-    header = b"blob %d\0" % path.stat().st_size
-    return _hash(path, hashlib.sha1(header, usedforsecurity=False), progress)
+@contextmanager
+def no_progress(step: str) -> Iterator[Callable[[int, int], None]]:
+    """The `Progress` that shows nothing."""
+    del step
+    yield lambda *_: None
 
 
-def _hash(path: Path, digest: _Hash, progress: Callable[[int, int], None] | None) -> str:
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file, as 64 hex digits."""
+    return _hash(path, hashlib.sha256(), lambda *_: None)
+
+
+def _hash(path: Path, digest: _Hash, report: Callable[[int, int], None]) -> str:
     size, done = path.stat().st_size, 0
     with path.open("rb") as stream:
         while piece := stream.read(PIECE):
             digest.update(piece)
             done += len(piece)
-            if progress is not None:
-                progress(done, size)
+            report(done, size)
     return digest.hexdigest()
-
-
-def explain(error: Exception) -> str:
-    """Half a sentence about what the hub's client raised: of HTTP, of Xet, of the system."""
-    if isinstance(error, OfflineModeIsEnabled):
-        return "offline mode is on (HF_HUB_OFFLINE)"
-    if isinstance(error, HfHubHTTPError):
-        return f"{constants.ENDPOINT} answered {error.response.status_code}"
-    reason = (str(error).splitlines() or [""])[0]
-    return f"{constants.ENDPOINT} did not deliver it ({reason or type(error).__name__})"
-
-
-SHA256_DIGITS = 64
 
 
 @dataclass(frozen=True)
@@ -94,14 +72,14 @@ class HubFile:
         """The last part of the path."""
         return PurePosixPath(self.path).name
 
-    @property
-    def url(self) -> str:
-        """Where to get it, at ``HF_ENDPOINT``."""
-        return hf_hub_url(self.repository, self.path, revision=self.commit)
-
-    def hash_copy(self, copy: Path, progress: Callable[[int, int], None] | None = None) -> str:
-        """What ``digest`` would be if ``copy`` were the file."""
-        return (hash_file if len(self.digest) == SHA256_DIGITS else hash_blob)(copy, progress)
+    def hash_copy(self, copy: Path, progress: Progress) -> str:
+        """The hash of a local copy, of the kind that the hub lists for this file."""
+        if len(self.digest) == SHA256_DIGITS:
+            digest = hashlib.sha256()
+        else:  # Git's object format: a header with the size, then the content
+            digest = hashlib.sha1(b"blob %d\0" % copy.stat().st_size, usedforsecurity=False)
+        with progress(f"Checking {self.name}") as report:
+            return _hash(copy, digest, report)
 
 
 def list_files(repository: str) -> tuple[HubFile, ...]:
@@ -110,10 +88,10 @@ def list_files(repository: str) -> tuple[HubFile, ...]:
     Raises:
         DownloadError: If the hub cannot be reached or has no such repository.
     """
-    try:
+    from huggingface_hub import HfApi, constants
+
+    with _explained(f"{repository}: cannot be listed", "connect and try again"):
         info = HfApi().model_info(repository, files_metadata=True, timeout=constants.HF_HUB_ETAG_TIMEOUT)
-    except Exception as error:  # of the HTTP library or of the system: they have no common base
-        raise DownloadError(f"{repository}: cannot be listed: {explain(error)}; connect and try again") from error
     files = []
     for entry in info.siblings or ():
         digest = entry.lfs.sha256 if entry.lfs else entry.blob_id
@@ -122,42 +100,75 @@ def list_files(repository: str) -> tuple[HubFile, ...]:
     return tuple(files)
 
 
-Progress: TypeAlias = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
-"""Shows a step of the work while a block runs: from what is being done to a function of bytes done and their total."""
+def fetch_cached(repository: str, path: str, *, name: str, advice: str) -> Path:
+    """A file of a model repository in the hub client's cache, fetched into it unless it is there.
+
+    A cached file costs no request. A bar is shown on stderr.
+
+    Args:
+        repository: ``owner/name``.
+        path: In the repository.
+        name: What an error calls it.
+        advice: How an error ends: what the user can do.
+
+    Raises:
+        DownloadError: If the file is not cached and cannot be fetched.
+        OutputError: If the cache cannot be written or the disk is full.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError
+
+    cached = try_to_load_from_cache(repository, path)
+    if isinstance(cached, str):
+        return Path(cached)
+    try:
+        with _explained(f"{name}: cannot be downloaded", advice):
+            # hf_hub_download retries an unreachable hub for minutes, this request does not. That a file does not exist
+            # is left to hf_hub_download, whose cache remembers it.
+            with suppress(EntryNotFoundError):
+                get_hf_file_metadata(hf_hub_url(repository, path))
+            return Path(hf_hub_download(repository, path))
+    except OSError as error:
+        raise OutputError(f"{name}: the hub's cache cannot be written ({error.strerror}); free space") from error
 
 
-@contextmanager
-def unwatched(step: str) -> Iterator[Callable[[int, int], None]]:
-    """The `Progress` that shows nothing."""
-    del step
-    yield lambda *_: None
+def fetch_optional(repository: str, path: str, *, name: str, advice: str) -> Path | None:
+    """As `fetch_cached`, but None if the repository has no such file."""
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+
+    try:
+        return fetch_cached(repository, path, name=name, advice=advice)
+    except DownloadError as error:
+        if isinstance(error.__cause__, RemoteEntryNotFoundError):
+            return None
+        raise
 
 
-def fetch_file(file: HubFile, folder: Path, progress: Progress = unwatched) -> Path:
-    """Fetches a file of the hub into a folder, unless it is there already, and checks its hash.
+def fetch_file(file: HubFile, folder: Path, progress: Progress = no_progress) -> Path:
+    """Fetches a file into a folder, unless it is there already, and checks its hash.
 
-    What was received of it is kept in the folder, also when this process is stopped. The hub's client cannot do that:
-    it goes on after a cut connection, but gives up what it has when it ends. Its bar is shown on stderr.
+    What was received stays in the folder, and the next call resumes it, even in another process. (The hub's client only
+    resumes a cut connection, and discards what it has when it ends.) A bar is shown on stderr.
 
     Args:
         file: As listed by the hub.
-        folder: Made if need be. One process at a time may fetch into it.
+        folder: Created if needed. One process at a time may fetch into it.
         progress: Shows the hash being computed.
 
     Returns:
         ``folder`` / name of the file.
 
     Raises:
-        DownloadError: If the hub does not deliver, or something else than it listed; that is removed.
+        DownloadError: If the hub does not deliver the file, or something else than it listed, which is then removed.
         OutputError: If the folder cannot be written or the disk is full.
     """
     whole, part = folder / file.name, _part(file, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if whole.is_file() and _hash_copy(file, whole, progress) == file.digest:
+        if whole.is_file() and file.hash_copy(whole, progress) == file.digest:
             return whole
         _complete(file, part)
-        found = _hash_copy(file, part, progress)
+        found = file.hash_copy(part, progress)
         if found != file.digest:
             part.unlink()
             raise DownloadError(
@@ -170,7 +181,7 @@ def fetch_file(file: HubFile, folder: Path, progress: Progress = unwatched) -> P
     except OSError as error:
         raise OutputError(
             f"{folder}: {file.name} cannot be written ({error.strerror}); "
-            "free space or choose another folder; run it again to go on from there"
+            "free space or choose another folder; run it again to resume"
         ) from error
     return whole
 
@@ -184,33 +195,47 @@ def fetched_bytes(file: HubFile, folder: Path) -> int:
 
 
 def _part(file: HubFile, folder: Path) -> Path:
-    # The hash in its name keeps the beginning of one version from being completed with the end of another.
+    # With the hash in its name, the beginning of one version is never completed with the end of another.
     return folder / f"{file.name}.{file.digest[:8]}.part"
-
-
-def _hash_copy(file: HubFile, copy: Path, progress: Progress) -> str:
-    with progress(f"Checking {file.name}") as report:
-        return file.hash_copy(copy, report)
 
 
 def _complete(file: HubFile, part: Path) -> None:
     """Appends to ``part`` what it lacks."""
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # it is documented there
+
     if part.is_file() and part.stat().st_size > file.size:
         part.unlink()
-    with part.open("ab") as stream:
-        try:
-            http_get(
-                file.url,
-                stream,
-                resume_size=stream.tell(),
-                # Compressed on the way, a position in the file would be none in what is sent.
-                headers=build_hf_headers() | {"Accept-Encoding": "identity"},
-                expected_size=file.size,
-                displayed_filename=file.name,
-            )
-        except Exception as error:  # of the HTTP library or of the hub's client: they have no common base
-            if isinstance(error, OSError) and error.errno is not None:
-                raise  # of the disk; those of the network come wrapped and without a number
-            raise DownloadError(
-                f"{file.name}: cannot be downloaded: {explain(error)}; connect and run it again to go on from there"
-            ) from error
+    advice = "connect and run it again to resume"
+    with part.open("ab") as stream, _explained(f"{file.name}: cannot be downloaded", advice):
+        http_get(
+            hf_hub_url(file.repository, file.path, revision=file.commit),
+            stream,
+            resume_size=stream.tell(),
+            # A byte range of a compressed response would not be one of the file.
+            headers=build_hf_headers() | {"Accept-Encoding": "identity"},
+            expected_size=file.size,
+            displayed_filename=file.name,
+        )
+
+
+@contextmanager
+def _explained(problem: str, advice: str) -> Iterator[None]:
+    """Turns what the hub's client raises into a `DownloadError`; errors of the disk pass."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        yield
+    except Exception as error:  # of the HTTP library, of Xet, or of the system: they have no common base
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the disk; the client wraps those of the network, which then have no number
+        if isinstance(error, OfflineModeIsEnabled):
+            reason = "offline mode is on (HF_HUB_OFFLINE)"
+        elif isinstance(error, HfHubHTTPError):
+            reason = f"{constants.ENDPOINT} answered {error.response.status_code}"
+        else:
+            first_line = (str(error).splitlines() or [""])[0]
+            reason = f"{constants.ENDPOINT} did not deliver it ({first_line or type(error).__name__})"
+        raise DownloadError(f"{problem}: {reason}; {advice}") from error

@@ -1,6 +1,8 @@
-"""Temporal intersection over union."""
+"""Spans of time: overlap (IoU) and merging, defined once for decoding, metrics and output."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +13,9 @@ FloatArray = NDArray[np.float64]
 def temporal_iou(predicted: FloatArray, true: FloatArray) -> FloatArray:
     """IoU of every predicted with every true moment.
 
-    Two moments of no length have IoU 0, even where they coincide; so zeros can pad a batch.
-
     Args:
-        predicted: ``[..., N, 2]``, starts and ends in seconds, end ≥ start.
-        true: ``[..., M, 2]``, likewise; leading dimensions broadcast.
+        predicted: ``[..., N, ≥ 2]``, starts and ends in seconds, end ≥ start; further columns are ignored.
+        true: ``[..., M, ≥ 2]`` in the same form; leading dimensions broadcast.
 
     Returns:
         ``[..., N, M]``, in [0, 1].
@@ -26,9 +26,51 @@ def temporal_iou(predicted: FloatArray, true: FloatArray) -> FloatArray:
         array([[0.333, 0.   ],
                [0.   , 1.   ]])
     """
-    start, end = predicted[..., :, None, 0], predicted[..., :, None, 1]
-    true_start, true_end = true[..., None, :, 0], true[..., None, :, 1]
-    intersection = np.maximum(np.minimum(end, true_end) - np.maximum(start, true_start), 0.0)
-    union = (end - start) + (true_end - true_start) - intersection
+    return elementwise_iou(predicted[..., :, None, :], true[..., None, :, :])
+
+
+def elementwise_iou(spans: FloatArray, others: FloatArray) -> FloatArray:
+    """IoU of spans and others one by one.
+
+    Two spans of no length have IoU 0, even where they coincide, so zeros can pad a batch.
+
+    Args:
+        spans: ``[..., ≥ 2]``, starts and ends, end ≥ start.
+        others: ``[..., ≥ 2]`` in the same form; leading dimensions broadcast.
+
+    Returns:
+        ``[...]``, in [0, 1].
+
+    Example:
+        >>> elementwise_iou(np.array([0.0, 4.0]), np.array([[2.0, 6.0], [4.0, 5.0]])).round(3).tolist()
+        [0.333, 0.0]
+    """
+    start, end = spans[..., 0], spans[..., 1]
+    other_start, other_end = others[..., 0], others[..., 1]
+    intersection = np.maximum(np.minimum(end, other_end) - np.maximum(start, other_start), 0.0)
+    union = (end - start) + (other_end - other_start) - intersection
     iou: FloatArray = np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
     return iou
+
+
+def merge_spans(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Sorts spans by time and merges those that touch or overlap.
+
+    Raises:
+        ValueError: If there is no span, or one does not end after it starts.
+
+    Example:
+        >>> merge_spans([(8, 9), (1, 3), (2, 5), (5, 6)])
+        [(1, 6), (8, 9)]
+    """
+    merged: list[tuple[float, float]] = []
+    for start, end in sorted(spans):
+        if not start < end:
+            raise ValueError(f"a span must end after it starts, not run from {start} s to {end} s")
+        if merged and start <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(end, merged[-1][1])
+        else:
+            merged.append((start, end))
+    if not merged:
+        raise ValueError("there are no spans to join")
+    return merged

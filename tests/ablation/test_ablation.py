@@ -183,7 +183,7 @@ def test_a_cell_that_fails_does_not_stop_the_others(data: Path, tmp_path: Path) 
     grid = load_grid(data, cross([Cell()], [Axis("model.layers", ("3", "1"))]))  # the features have two
     done = run_ablation(grid, tmp_path, range(1))
     assert [failed.cell.title for failed in done.failed] == ["model.layers=3"]
-    assert "features have 2 layers, the recipe wants 3" in done.failed[0].reason
+    assert "features have 2 layers, the recipe needs 3" in done.failed[0].reason
     assert [result.cell.title for result in done.results] == ["model.layers=1"]
     assert done.left == 0
 
@@ -241,14 +241,14 @@ def test_lengths_are_those_of_the_best_checkpoint(data: Path, tmp_path: Path) ->
 def test_layers_are_counted_in_the_features(data: Path, tmp_path: Path) -> None:
     assert count_layers(load_recipe("charades-sta", [f"data.annotations={data}"])) == 2
     still_to_be_made = [f"data.annotations={tmp_path}/a.csv", f"data.videos={tmp_path}", "model.layers=3"]
-    assert count_layers(load_recipe("own", still_to_be_made)) == 3
+    assert count_layers(load_recipe("custom", still_to_be_made)) == 3
 
 
 def test_own_features_are_made_once_for_the_deepest_cell(tmp_path: Path) -> None:
     own = [f"data.annotations={tmp_path}/a.csv", f"data.videos={tmp_path}"]
-    depths = load_cells("own", own, cross([Cell()], [Axis.parse("model.layers=1,3"), Axis.parse("data.repeat=1,2")]))
+    depths = load_cells("custom", own, cross([Cell()], [Axis.parse("model.layers=1,3"), Axis.parse("data.repeat=1,2")]))
     assert [recipe.model.layers for recipe in plan_features(depths)] == [3]
     assert plan_features(load_cells("charades-sta", [], LAYERS)) == []
-    rates = load_cells("own", own, cross([Cell()], [Axis.parse("fps=1,2")]))
+    rates = load_cells("custom", own, cross([Cell()], [Axis.parse("fps=1,2")]))
     with pytest.raises(RecipeError, match="cells that differ in it cannot share"):
         plan_features(rates)

@@ -1,7 +1,4 @@
-import pytest
-
-from r2tuning.checkpoints.published import cached_checkpoint, find_published, is_cached
-from r2tuning.errors import CheckpointError
+from r2tuning.checkpoints.published import find_published
 from r2tuning.files import cache_folder
 
 
@@ -16,13 +13,11 @@ def test_the_folder_can_be_chosen(monkeypatch, tmp_path):
 
 def test_cached_means_both_files(monkeypatch, tmp_path):
     monkeypatch.setenv("R2TUNING_CACHE", str(tmp_path))
-    folder = cached_checkpoint(find_published("tvsum/BK"))
-    assert not is_cached("tvsum/BK")
-    folder.mkdir(parents=True)
-    (folder / "model.safetensors").touch()
-    assert not is_cached("tvsum/BK")
-    (folder / "config.json").touch()
-    assert is_cached("TVSum/bk")
-    assert not is_cached("tvsum/BT")
-    with pytest.raises(CheckpointError, match="no published model"):
-        is_cached("tvsum/XX")
+    entry = find_published("tvsum/BK")
+    assert not entry.is_cached
+    entry.cached_folder.mkdir(parents=True)
+    (entry.cached_folder / "model.safetensors").touch()
+    assert not entry.is_cached
+    (entry.cached_folder / "config.json").touch()
+    assert entry.is_cached
+    assert not find_published("tvsum/BT").is_cached

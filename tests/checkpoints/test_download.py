@@ -14,7 +14,7 @@ from support.golden_weights import official_state_dict
 from support.hub import Hub, serve_hub, use_hub
 
 from r2tuning.checkpoints.folder import load_config, load_state
-from r2tuning.checkpoints.published import cached_checkpoint, find_published
+from r2tuning.checkpoints.published import find_published
 from r2tuning.checkpoints.resolve import fetch_published
 from r2tuning.errors import CheckpointError, DownloadError
 
@@ -91,13 +91,13 @@ def test_wrong_content_is_refused_and_not_kept(entry, hub, weights, tmp_path):
         f"{NAME}: the downloaded file has SHA-256 {found}…, expected {entry.sha256_prefix}…; it was removed, try again"
     )
     assert left_in_hub_cache(tmp_path) == []
-    assert not cached_checkpoint(entry).exists()
+    assert not entry.cached_folder.exists()
     hub.files[FILE] = weights
     assert load_config(fetch_published(entry)).name == NAME
 
 
 def test_a_half_written_conversion_is_not_used(entry, hub, monkeypatch):
-    folder = cached_checkpoint(entry)
+    folder = entry.cached_folder
     folder.mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(b"half")
     fetch_published(entry)
@@ -136,7 +136,7 @@ def test_what_the_hub_answers_is_told(entry, hub):
 
 def test_the_environment_is_honoured(entry, hub, tmp_path):
     code = (
-        "import dataclasses, sys; from r2tuning.checkpoints import fetch_published, find_published; "
+        "import dataclasses; from r2tuning.checkpoints.resolve import fetch_published, find_published; "
         f"entry = dataclasses.replace(find_published('{NAME}'), sha256_prefix='{entry.sha256_prefix}'); "
         "print(fetch_published(entry))"
     )

@@ -6,8 +6,8 @@ from support.golden_weights import official_state_dict
 
 import r2tuning
 from r2tuning.checkpoints.official import read_official
-from r2tuning.checkpoints.published import cached_checkpoint, find_published
-from r2tuning.checkpoints.resolve import convert, load_checkpoint, read_checkpoint, resolve
+from r2tuning.checkpoints.published import find_published
+from r2tuning.checkpoints.resolve import convert, load_checkpoint, read_checkpoint
 from r2tuning.errors import CheckpointError, CheckpointWarning, OutputError
 from r2tuning.hub import hash_file
 
@@ -91,20 +91,20 @@ def test_bare_weights_need_their_folder(tmp_path):
 def test_paths_resolve_and_neither_path_nor_name_is_told_with_the_nearest(tmp_path):
     with pytest.warns(CheckpointWarning):
         convert(write(tmp_path, "saliency"), tmp_path / "mine")
-    assert resolve(tmp_path / "mine")[0].name == resolve(str(tmp_path / "mine"))[0].name == "best"
+    assert read_checkpoint(tmp_path / "mine")[0].name == read_checkpoint(str(tmp_path / "mine"))[0].name == "best"
     with pytest.raises(
         CheckpointError, match=r"qvhighlight: neither a file, a folder nor .*; did you mean qvhighlights"
     ):
-        resolve("qvhighlight")
+        read_checkpoint("qvhighlight")
     with pytest.raises(CheckpointError, match=r"none\.pth: neither .*; `r2tuning models` lists them"):
-        resolve("none.pth")
+        read_checkpoint("none.pth")
 
 
 def test_a_published_name_in_any_case_resolves_from_the_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("R2TUNING_CACHE", str(tmp_path / "cache"))
     entry = find_published("tvsum/BK")
     with pytest.warns(CheckpointWarning, match="SHA-256 begins"):  # seeded weights in the place of the published
-        convert(write(tmp_path, "saliency"), cached_checkpoint(entry), entry)
-    config, model = resolve("TVSum/bk")
+        convert(write(tmp_path, "saliency"), entry.cached_folder, entry)
+    config, model = read_checkpoint("TVSum/bk")
     assert config.name == "tvsum/BK"
     assert model.config.family == "saliency"

@@ -63,8 +63,8 @@ def test_a_file_is_known_by_the_hash_in_its_name():
 
 def test_listing_the_models_imports_neither_torch_nor_the_hub_client():
     code = (
-        "import sys; from r2tuning.checkpoints import PUBLISHED, is_cached; "
-        "[is_cached(entry.name) for entry in PUBLISHED]; "
+        "import sys; from r2tuning.checkpoints import PUBLISHED; "
+        "[entry.is_cached for entry in PUBLISHED]; "
         "print([m for m in ('torch', 'transformers', 'huggingface_hub') if m in sys.modules])"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

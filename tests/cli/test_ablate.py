@@ -96,7 +96,7 @@ def test_a_cell_that_fails_is_listed_last(data: Path, tmp_path: Path) -> None:
     assert "features have 2 layers" not in result.stdout
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("failed: ")]
     assert line.startswith("failed: model.layers=3: ")
-    assert "features have 2 layers, the recipe wants 3" in line
+    assert "features have 2 layers, the recipe needs 3" in line
     markdown = (tmp_path / "table.md").read_text(encoding="utf-8")
     assert "\nFailed: model.layers=3: " in markdown
     assert "\n| 1 | " in markdown
@@ -127,9 +127,9 @@ def test_own_videos_are_encoded_once_for_the_deepest_cell(tmp_path: Path) -> Non
     settings += [f"data.annotations={tmp_path / 'moments.csv'}", f"data.videos={tmp_path / 'videos'}"]
     chosen = [part for each in settings for part in ("--set", each)]
     grid = ["--vary", "model.layers=1,3", "--seeds", "1", "--run", str(tmp_path / "run")]
-    result = ablate("ablate", "own", *chosen, *grid)
+    result = ablate("ablate", "custom", *chosen, *grid)
     assert result.exit_code == 0, result.output
-    assert "own: 2 of 2 cells" in result.stdout
+    assert "custom: 2 of 2 cells" in result.stdout
     store = FeatureStore.open(tmp_path / "moments.features")
     assert (store.layers, store.frames("a.mp4")) == (3, 6)
 
@@ -172,7 +172,7 @@ def test_ctrl_c_stops_after_saving(data: Path, tmp_path: Path) -> None:
         presser.join()
     assert result.exit_code == 130, result.output
     assert "0 of 2 cells" in result.stdout
-    assert result.stderr.endswith("stopped with 2 cells left; run the same command again to go on\n")
+    assert result.stderr.endswith("stopped with 2 cells left; run the same command again to continue\n")
     assert (tmp_path / "model.layers=1" / "seed-0" / "state.pt").is_file()
     assert not (tmp_path / "model.layers=2").exists()
     assert not (tmp_path / "table-of-all.json").exists()

@@ -27,7 +27,7 @@ def test_a_checkpoint_is_calibrated_once(shapes: Path) -> None:
     result = run(model, "moving-shapes", "--annotations", shapes)
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert lines[0] == "small on moving-shapes, val split: 32 queries, 16 in vain (val_absent.jsonl)"
+    assert lines[0] == "small on moving-shapes, val split: 32 queries, 16 absent (val_absent.jsonl)"
     rows = {line.split()[0]: line.split()[1:] for line in lines[1:] if line.split()}
     for name in ("moments", "saliency"):
         before, after = map(float, rows[name][1:])
@@ -36,7 +36,7 @@ def test_a_checkpoint_is_calibrated_once(shapes: Path) -> None:
     assert float(rows["Presence:"][1].strip(";")) > 0.9
     assert str(model / CALIBRATION_FILE) in result.stderr.replace("\n", "")
     written = json.loads((model / CALIBRATION_FILE).read_text())
-    assert written["fitted_on"] == "moving-shapes, val split: 32 queries, 16 in vain (val_absent.jsonl)"
+    assert written["fitted_on"] == "moving-shapes, val split: 32 queries, 16 absent (val_absent.jsonl)"
     found = load_calibration(model)
     assert found is not None
     assert found.presence is not None
@@ -52,8 +52,8 @@ def test_presence_that_chance_explains_is_left_out(tmp_path: Path) -> None:
     model = save_answered(tmp_path, absent=False)
     result = run(model, "moving-shapes", "--annotations", tmp_path, "--split", "val")
     assert result.exit_code == 0, result.output
-    assert "32 in vain (queries of other videos)" in result.stdout
-    assert "Presence is not told" in result.stderr
+    assert "32 absent (queries of other videos)" in result.stdout
+    assert "No presence: " in result.stderr
     assert "Presence" not in result.stdout
     found = load_calibration(model)
     assert found is not None

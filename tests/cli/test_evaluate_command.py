@@ -129,7 +129,7 @@ def test_submission_of_a_split_whose_truth_is_withheld(qvhighlights: Path, model
     refused(run("evaluate", *arguments), 1, "test split of qvhighlights is withheld", "highlight_test_with_gt.jsonl")
     result = run("evaluate", *arguments, "--submission", tmp_path / "new" / "send")
     assert (result.exit_code, result.stdout) == (0, ""), result.output
-    assert "withheld: 1 answers were written, but not scored" in result.stderr
+    assert "withheld: 1 predictions, no scores" in result.stderr
     (line,) = (tmp_path / "new" / "send" / "hl_test_submission.jsonl").read_text().splitlines()
     answer = json.loads(line)
     assert list(answer) == ["qid", "query", "vid", "pred_relevant_windows", "pred_saliency_scores"]
@@ -173,7 +173,7 @@ def test_what_cannot_be_evaluated_is_refused(
 ) -> None:
     monkeypatch.setenv("R2TUNING_CACHE", str(tmp_path / "cache"))
     place = ["--annotations", charades]
-    refused(run("evaluate", "charades-sta", "-c", model), 1, "no such folder", "r2tuning download charades-sta")
+    refused(run("evaluate", "charades-sta", "-c", model), 1, "folder not found", "r2tuning download charades-sta")
     refused(run("evaluate", "charades", "-c", model), 1, "no such recipe", "did you mean charades-sta?")
     refused(run("evaluate", "charades-sta", "-c", tmp_path / "no", *place), 1, "neither a file, a folder nor")
     refused(run("evaluate", "charades-sta", "-c", model, *place, "--split", "val"), 1, "has no split 'val'")
@@ -181,7 +181,10 @@ def test_what_cannot_be_evaluated_is_refused(
     refused(run("evaluate", "charades-sta", "-c", model, *place, *empty), 1, "r2tuning extract", "r2tuning download")
     saliency = save_model(tmp_path / "s", "saliency")
     refused(
-        run("evaluate", "charades-sta", "-c", saliency, *place), 1, "small: gives saliency only", "charades-sta asks"
+        run("evaluate", "charades-sta", "-c", saliency, *place),
+        1,
+        "small: gives saliency only",
+        "charades-sta scores moments",
     )
     send = ["--submission", tmp_path / "send"]
     refused(

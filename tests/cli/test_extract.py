@@ -69,7 +69,7 @@ def test_a_benchmark_in_the_authors_layout(tmp_path: Path, clip: Path, videos: P
     assert "videos: 0 extracted, 2 skipped, 0 failed; queries: 0 extracted, 4 skipped" in again.stdout
     refused = extract(annotations, videos, tmp_path / "s", *options[:-2])
     assert (refused.exit_code, refused.stdout) == (1, "")
-    assert "layout npy, not own" in refused.stderr
+    assert "layout npy, not safetensors" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
 
 
@@ -186,7 +186,7 @@ def test_interrupted_work_stops_at_once_and_goes_on_later(tmp_path: Path, clip: 
     # Returns once no process holds the pipes any more, the workers included.
     stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stdout) == (130, ""), stderr
-    assert stderr == f"stopped; what is complete is in {tmp_path / 's'}: run the same command again to go on\n"
+    assert stderr == f"stopped; what is complete is in {tmp_path / 's'}; run the same command again to continue\n"
     complete = sorted((tmp_path / "s" / "videos").iterdir())
     assert 0 < len(complete) < len(names)
     assert all(EncodedVideo.load(path).frames == 200 for path in complete)

@@ -16,8 +16,8 @@ from support.hub_benchmark import FOLDER, QUERY_ARCHIVE, VIDEO_ARCHIVE, cut, mak
 from support.small_benchmarks import charades_lines, draw_query, draw_video, make_model
 from typer.testing import CliRunner, Result
 
-from r2tuning.checkpoints import export_official
 from r2tuning.checkpoints import published as registry
+from r2tuning.checkpoints.official import export_official
 from r2tuning.cli.main import app
 
 ENTRY = registry.find_published("charades-sta")
@@ -86,11 +86,11 @@ def test_download_answer_compare(hub: Hub, tmp_path: Path) -> None:
     assert evaluated.stdout == result.stdout
 
 
-def test_training_anew(hub: Hub, tmp_path: Path) -> None:
+def test_training_again(hub: Hub, tmp_path: Path) -> None:
     arguments = ["charades-sta", "--train", "--seeds", 2, *(part for value in SMALL for part in ("--set", value))]
     result = reproduce(*arguments)
     assert result.exit_code == 0, result.output
-    assert "charades-sta trained anew, 2 seeds" in result.stdout
+    assert "charades-sta trained again, 2 seeds" in result.stdout
     cells = row(result.stdout, "MR-full-R1@0.5", 1)
     assert (cells[1], cells[3]) == ("±", "60.48")
     runs = tmp_path / "cache" / "datasets" / "charades-sta" / "runs" / "charades-sta"

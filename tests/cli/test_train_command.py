@@ -131,10 +131,11 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path, workers: int) 
 
     refused = invoke(*arguments("charades-sta", settings, run))
     assert refused.exit_code == 1
-    assert refused.stderr == f"error: {run}: holds a run already; go on with --resume, or choose another --run folder\n"
+    message = "already holds a run; continue it with --resume, or choose another --run folder"
+    assert refused.stderr == f"error: {run}: {message}\n"
     other = invoke(*arguments("charades-sta", [*settings, "optimizer.lr=1e-5"], run, "--resume"))
     assert other.exit_code == 1
-    assert "was run with another recipe (optimizer.lr was 0.00025, is 1e-05)" in other.stderr
+    assert "belongs to another recipe (optimizer.lr was 0.00025, is 1e-05)" in other.stderr
 
     resumed = invoke(*arguments("charades-sta", settings, run, "--resume"))
     assert resumed.exit_code == 0, resumed.output
@@ -171,7 +172,7 @@ def test_ctrl_c_saves_the_state_and_says_how_to_go_on(tmp_path: Path) -> None:
     thread.join()
     assert (result.exit_code, result.stdout) == (130, "")
     lines = [line for line in result.stderr.splitlines() if not line.startswith("epoch ")]
-    assert lines == [f"stopped; the state is saved, go on with: r2tuning train charades-sta … --run {run} --resume"]
+    assert lines == [f"stopped; the state is saved, continue with: r2tuning train charades-sta … --run {run} --resume"]
     steps = [int(row["step"]) for row in read_csv(run / "log.csv")]
     assert torch.load(run / "state.pt", weights_only=True)["step"] == steps[-1]
     shorter = [*settings, f"training.epochs={steps[-1] // 3 + 2}"]
@@ -208,21 +209,21 @@ def test_ctrl_c_while_features_are_made_keeps_those_that_are(own: Path, tmp_path
     store = tmp_path / "features"
     settings = [*own_settings(own), f"data.features={store}"]
     thread = interrupt_when(lambda: len(list(store.glob("videos/*.safetensors"))) > 1)
-    result = invoke(*arguments("own", settings, tmp_path / "run"))
+    result = invoke(*arguments("custom", settings, tmp_path / "run"))
     thread.join()
     assert (result.exit_code, result.stdout) == (130, "")
-    message = "stopped; the features made so far are kept: run the same command again to go on\n"
+    message = "stopped; the features made so far are kept; run the same command again to continue\n"
     assert result.stderr == message
     made = {path: path.stat().st_mtime_ns for path in (store / "videos").iterdir()}
     assert 1 < len(made) < 10
     assert not [path for path in made if path.suffix != ".safetensors"]
     assert not (tmp_path / "run").exists()
-    again = invoke(*arguments("own", settings, tmp_path / "run"))
+    again = invoke(*arguments("custom", settings, tmp_path / "run"))
     assert again.exit_code == 0, again.output
     assert len(list((store / "videos").iterdir())) == 10
     assert all(path.stat().st_mtime_ns == when for path, when in made.items())
     fewer = [*settings, "model.layers=1"]
-    assert invoke(*arguments("own", fewer, tmp_path / "fewer")).exit_code == 0
+    assert invoke(*arguments("custom", fewer, tmp_path / "fewer")).exit_code == 0
     assert FeatureStore.open(store).layers == 2
     assert all(path.stat().st_mtime_ns == when for path, when in made.items())
 
@@ -233,13 +234,13 @@ def test_ctrl_c_while_features_are_made_keeps_those_that_are(own: Path, tmp_path
         ("data.annotations=none.csv", "error: none.csv: "),
         ("data.videos=none", "error: none: no such folder; give the folder of the videos"),
         ("backbone=./none", "error: ./none: no such folder, and no backbone of that name"),
-        ("optimizer.lrate=1", "error: own: unknown key optimizer.lrate; did you mean optimizer.lr?"),
+        ("optimizer.lrate=1", "error: custom: unknown key optimizer.lrate; did you mean optimizer.lr?"),
         ("training.start_from=qvhighlight", "error: qvhighlight: neither a file, a folder nor a published model; did "),
     ],
 )
 def test_mistakes_are_one_line(own: Path, tmp_path: Path, change: str, message: str) -> None:
     settings = [*own_settings(own), f"data.features={tmp_path / 'features'}", change]
-    result = invoke(*arguments("own", settings, tmp_path / "run"))
+    result = invoke(*arguments("custom", settings, tmp_path / "run"))
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith(message)
     assert result.stderr.count("\n") == 1
@@ -251,7 +252,7 @@ def test_own_data_that_cannot_be_used_is_named(own: Path, tmp_path: Path) -> Non
     (tmp_path / "late.csv").write_text(rows + "v3.mp4,90,95,a cat\n")
     features = f"data.features={tmp_path / 'features'}"
     late = [*own_settings(own), features, f"data.annotations={tmp_path / 'late.csv'}"]
-    result = invoke(*arguments("own", late, tmp_path / "run"))
+    result = invoke(*arguments("custom", late, tmp_path / "run"))
     assert result.exit_code == 1
     start = "error: v3.mp4: 'a cat': moment 1: [90, 95] s lies outside a video of 12 s; correct the moment"
     assert result.stderr.startswith(start)
@@ -262,16 +263,16 @@ def test_own_data_that_cannot_be_used_is_named(own: Path, tmp_path: Path) -> Non
     (tmp_path / "videos" / "v4.mp4").unlink()
     (tmp_path / "videos" / "v4.mp4").write_text("no video")
     damaged = [*own_settings(own), features, f"data.videos={tmp_path / 'videos'}"]
-    result = invoke(*arguments("own", damaged, tmp_path / "run"))
+    result = invoke(*arguments("custom", damaged, tmp_path / "run"))
     assert result.exit_code == 1
     assert result.stderr.startswith("error: v4.mp4: ")
     assert "(1 of 10 videos cannot be used); replace them, or remove them from" in result.stderr
 
     # Features are there now; without the videos they must fit what the recipe says.
     there = [*own_settings(own), features, "data.videos=null"]
-    result = invoke(*arguments("own", [*there, "fps=2"], tmp_path / "run"))
+    result = invoke(*arguments("custom", [*there, "fps=2"], tmp_path / "run"))
     assert result.stderr.count("\n") == 1
-    assert "has features of 1 frames per second; set fps=1, or name the folder of the videos" in result.stderr
-    result = invoke(*arguments("own", [*there, "backbone=ViT-B/16"], tmp_path / "run"))
-    assert f"has features of {own / 'clip'}, but the model would say that it reads those of ViT-B/16" in result.stderr
+    assert "has features of 1 frames per second; set fps=1, or set data.videos to the folder" in result.stderr
+    result = invoke(*arguments("custom", [*there, "backbone=ViT-B/16"], tmp_path / "run"))
+    assert f"has features of {own / 'clip'}, but the recipe names ViT-B/16" in result.stderr
     assert not (tmp_path / "run").exists()

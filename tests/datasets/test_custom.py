@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r2tuning.datasets import Annotation, load_own
+from r2tuning.datasets import Annotation, load_custom
 from r2tuning.errors import DataError
 
 HEADER = ("video", "start", "end", "query")
@@ -43,8 +43,8 @@ def test_what_is_written_is_read_from_both_formats(rows: list[Row]) -> None:
     with TemporaryDirectory() as folder:
         write_csv(Path(folder) / "a.csv", rows)
         write_jsonl(Path(folder) / "a.jsonl", rows)
-        from_csv = load_own(Path(folder) / "a.csv")
-        assert facts(from_csv) == facts(load_own(Path(folder) / "a.jsonl"))
+        from_csv = load_custom(Path(folder) / "a.csv")
+        assert facts(from_csv) == facts(load_custom(Path(folder) / "a.jsonl"))
     assert [(a.qid, a.vid, a.query) for a in from_csv] == [(i, *key) for i, key in enumerate(expected)]
     assert [set(a.moments) for a in from_csv] == list(expected.values())
     assert all(list(a.moments) == sorted(a.moments) for a in from_csv)
@@ -56,7 +56,7 @@ def test_rows_of_one_query_on_one_video_are_its_moments(tmp_path: Path) -> None:
         "note,video,start,end,query\n,trip.mp4,8,9,a dog\n,beach.mp4,0,1,a dog\nlater, trip.mp4 ,1.5,4, a dog\n",
         encoding="utf-8",
     )
-    assert facts(load_own(path)) == [
+    assert facts(load_custom(path)) == [
         (0, "trip.mp4", "a dog", None, ((1.5, 4), (8, 9)), None, None),
         (1, "beach.mp4", "a dog", None, ((0, 1),), None, None),
     ]
@@ -79,7 +79,7 @@ def test_csv_rows_are_refused_by_line_and_column(tmp_path: Path, row: str, messa
     path = tmp_path / "a.csv"
     path.write_text(f"video,start,end,query\nok.mp4,0,1,q\n{row}\n", encoding="utf-8")
     with pytest.raises(DataError) as caught:
-        load_own(path)
+        load_custom(path)
     assert str(caught.value).startswith(f"{path}:3: {message}")
 
 
@@ -87,11 +87,11 @@ def test_misspelt_columns_and_text_for_numbers_are_refused(tmp_path: Path) -> No
     path = tmp_path / "a.csv"
     path.write_text("video,star,end,query\na.mp4,0,1,q\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"a\.csv:2: start: is missing; rename 'star'\?"):
-        load_own(path)
+        load_custom(path)
     path.write_text("video;start;end;query\na.mp4;0;1;q\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"a\.csv:2: video: is missing; the keys are \['video;start;end;query'\]"):
-        load_own(path)
+        load_custom(path)
     lines = tmp_path / "a.jsonl"
     lines.write_text('{"video": "a.mp4", "start": "0", "end": 1, "query": "q"}', encoding="utf-8")
     with pytest.raises(DataError, match=r"a\.jsonl:1: start: is '0'; input should be a valid number"):
-        load_own(lines)
+        load_custom(lines)

@@ -24,7 +24,7 @@ from support.hub_benchmark import (
     to_npy,
 )
 
-from r2tuning.datasets import find_benchmark, load_annotations
+from r2tuning.datasets import download, find_benchmark, load_annotations
 from r2tuning.datasets.download import UNPACKED_RATIO, dataset_folder, download_benchmark
 from r2tuning.errors import DataError, DownloadError, OutputError, R2TuningWarning
 from r2tuning.hub import fetch_file, list_files
@@ -115,7 +115,7 @@ def test_the_next_run_goes_on_where_one_was_stopped(hub, folder):
     with pytest.raises(DownloadError) as caught:
         download_benchmark(CHARADES, folder)
     assert str(caught.value) == (
-        f"{PARTS[0]}: cannot be downloaded: {hub.url} answered 503; connect and run it again to go on from there"
+        f"{PARTS[0]}: cannot be downloaded: {hub.url} answered 503; connect and run it again to resume"
     )
     assert [p.stat().st_size for p in (folder / "archives").iterdir()] == [2000]
     hub.status = None
@@ -171,13 +171,11 @@ class Killed(BaseException):
 
 
 def test_a_stop_while_unpacking_leaves_nothing_that_looks_whole(hub, folder):
-    unpacking = folder / "archives" / "unpacking"
-
     @contextmanager
     def stop(step: str):
         def report(done: int, total: int) -> None:
-            if step.startswith("Unpacking") and any(unpacking.iterdir()):
-                assert len(list(unpacking.iterdir())) < len(VIDEOS)
+            if step.startswith("Unpacking") and (unpacked := list(folder.glob(".r2tuning-*/*"))):
+                assert len(unpacked) < len(VIDEOS)
                 raise Killed
 
         yield report
@@ -186,6 +184,7 @@ def test_a_stop_while_unpacking_leaves_nothing_that_looks_whole(hub, folder):
         download_benchmark(CHARADES, folder, progress=stop)
     assert content(folder) == ["archives", "charades_test.jsonl", "charades_train.jsonl", "download.json"]
     assert content(folder / "archives") == PARTS
+    unpacking = folder / ".r2tuning-0.part"
     unpacking.mkdir()  # as if killed at once, without time to tidy up
     (unpacking / "half.npy").write_bytes(b"half")
     hub.requests.clear()
@@ -203,15 +202,22 @@ def test_two_at_once_share_the_work(hub, folder):
     check_features(folder)
 
 
-def test_too_little_disk_is_said_before_anything_is_written(hub, folder):
+@pytest.fixture
+def disk(monkeypatch):
+    """Sets the bytes that are free."""
+    return lambda free: monkeypatch.setattr(download, "free_space", lambda place: free)
+
+
+def test_too_little_disk_is_said_before_anything_is_written(hub, folder, disk):
     size = {name: len(hub.files[FOLDER + name]) for name in ALL}
     videos, queries = sum(size[part] for part in PARTS), size[QUERY_ARCHIVE]
     annotations = size["charades_train.jsonl"] + size["charades_test.jsonl"]
     unpacked = round(UNPACKED_RATIO * videos)
     # The videos are unpacked first, and their archive is gone when the queries come.
     peak = annotations + max(videos + unpacked, unpacked + queries + round(UNPACKED_RATIO * queries))
+    disk(peak - 1)
     with pytest.raises(OutputError) as caught:
-        download_benchmark(CHARADES, folder, measure_free=lambda place: peak - 1)
+        download_benchmark(CHARADES, folder)
     assert re.fullmatch(
         rf"{folder}: charades-sta needs about \S+ GB of disk, \S+ GB are free; "
         "free the rest or choose a folder on another disk",
@@ -219,13 +225,14 @@ def test_too_little_disk_is_said_before_anything_is_written(hub, folder):
     )
     assert not folder.parent.exists()
     assert fetched(hub) == []
+    disk(peak)
     with pytest.raises(OutputError, match="needs about"):
-        download_benchmark(CHARADES, folder, keep_archives=True, measure_free=lambda place: peak)
-    download_benchmark(CHARADES, folder, measure_free=lambda place: peak)
+        download_benchmark(CHARADES, folder, keep_archives=True)
+    download_benchmark(CHARADES, folder)
     check_features(folder)
 
 
-def test_what_is_there_already_needs_no_more_disk(hub, folder):
+def test_what_is_there_already_needs_no_more_disk(hub, folder, disk):
     for file in list_files("yeliudev/R2-Tuning"):
         if file.name in PARTS:
             fetch_file(file, folder / "archives")
@@ -234,9 +241,11 @@ def test_what_is_there_already_needs_no_more_disk(hub, folder):
     annotations = size["charades_train.jsonl"] + size["charades_test.jsonl"]
     unpacked = round(UNPACKED_RATIO * videos)
     peak = annotations + max(unpacked, unpacked - videos + queries + round(UNPACKED_RATIO * queries))
+    disk(peak - 1)
     with pytest.raises(OutputError, match="needs about"):
-        download_benchmark(CHARADES, folder, measure_free=lambda place: peak - 1)
-    download_benchmark(CHARADES, folder, measure_free=lambda place: peak)
+        download_benchmark(CHARADES, folder)
+    disk(peak)
+    download_benchmark(CHARADES, folder)
     check_features(folder)
 
 

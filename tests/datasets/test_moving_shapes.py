@@ -8,11 +8,11 @@ import pytest
 from r2tuning.datasets import find_benchmark, load_annotations
 from r2tuning.datasets.download import dataset_folder
 from r2tuning.errors import DataError
+from r2tuning.evaluation.splits import DataConfig, read_annotations
 from r2tuning.synthetic import describe, describe_absent, make_video
 from r2tuning.synthetic.queries import to_line
 from r2tuning.synthetic.scenes import SPLITS
 from r2tuning.training.recipes import load_recipe
-from r2tuning.training.source import features_folder, read_annotations
 
 BENCHMARK = find_benchmark("moving-shapes")
 
@@ -61,17 +61,18 @@ def test_a_frame_more_or_less_than_clips_is_an_error(folder: Path) -> None:
 
 
 def test_the_recipe_trains_on_train_and_validates_on_val(folder: Path) -> None:
-    recipe = load_recipe("moving-shapes", [f"data.annotations={folder}"])
-    benchmark, training, validation = read_annotations(recipe)
-    assert benchmark is BENCHMARK
+    data = load_recipe("moving-shapes", [f"data.annotations={folder}"]).data
+    assert data.find_rules(fps=1) is BENCHMARK
+    training, validation = (read_annotations(data, split) for split in (data.train_split, str(data.validation_split)))
     assert {a.vid for a in training} == {"train-0000001"}
     assert {a.vid for a in validation} == {"val-0000001"}
 
 
 def test_features_lie_beside_the_videos_not_among_them(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert features_folder(load_recipe("moving-shapes", [f"data.annotations={folder}"])) == folder / "features"
-    assert features_folder(load_recipe("moving-shapes", ["data.features=elsewhere"])) == Path("elsewhere")
+    shapes = DataConfig(benchmark="moving-shapes")
+    assert shapes.model_copy(update={"annotations": folder}).feature_folder == folder / "features"
+    assert shapes.model_copy(update={"features": Path("elsewhere")}).feature_folder == Path("elsewhere")
     monkeypatch.setenv("R2TUNING_CACHE", str(folder))
-    assert features_folder(load_recipe("moving-shapes")) == dataset_folder(BENCHMARK) / "features"
+    assert shapes.feature_folder == dataset_folder(BENCHMARK) / "features"
     # The authors' features are downloaded into the annotations' folder.
-    assert features_folder(load_recipe("tacos", [f"data.annotations={folder}"])) == folder
+    assert DataConfig(benchmark="tacos", annotations=folder).feature_folder == folder

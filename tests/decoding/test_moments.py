@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from r2tuning.decoding.decode import DecodingConfig
-from r2tuning.decoding.moments import clamp_moments, finish_moments, overlap, suppress_overlaps
+from r2tuning.decoding.moments import clamp_moments, finish_moments, suppress_overlaps
 
 CASES = json.loads((Path(__file__).parents[1] / "golden" / "postprocess.json").read_text())
 
@@ -54,6 +54,5 @@ def test_inputs_are_left_alone_and_nothing_is_fine() -> None:
     assert finish_moments(np.zeros((0, 3)), 10.0, DecodingConfig()).shape == (0, 3)
 
 
-def test_moments_without_length_do_not_divide_by_zero() -> None:
-    assert overlap(np.array([5.0, 5.0]), np.array([[5.0, 5.0], [0.0, 9.0]])).tolist() == [0.0, 0.0]
+def test_a_moment_past_the_end_has_no_length() -> None:
     assert clamp_moments(np.array([[50.0, 60.0, 0.3]]), 10.0, None).tolist() == [[10.0, 10.0, 0.3]]

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from r2tuning.decoding.decode import DecodingConfig
-from r2tuning.decoding.moments import Moments, finish_moments, overlap
+from r2tuning.decoding.moments import Moments, finish_moments
 from r2tuning.decoding.windows import Window, merge_moments, merge_saliency, plan_windows
+from r2tuning.intervals import elementwise_iou
 
 SEEDS = st.integers(0, 2**31)
 
@@ -147,7 +148,7 @@ def assert_found_once(planted: Moments, reported: Moments) -> None:
     """Every planted moment is among the clear ones exactly once, and nothing else is clear; both in frames."""
     clear = reported[reported[:, 2] > CLEAR]
     for moment in planted:
-        near = overlap(moment, clear)
+        near = elementwise_iou(moment, clear)
         assert (near >= 0.8).sum() == 1, f"planted {moment}, reported {clear[near > 0]}"
         assert (near >= 0.5).sum() == 1, f"planted {moment}, doubles {clear[near >= 0.5]}"
     assert len(clear) == len(planted), f"planted {planted}, reported {clear}"

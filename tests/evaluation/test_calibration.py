@@ -128,9 +128,9 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_no_metric_notices_a_calibration(shapes: Path) -> None:
     plan = place_data(load_recipe("moving-shapes"), shapes, None)
-    data = open_split(plan)
+    data = open_split(plan.data, fps=plan.fps)
     config, model = read_checkpoint(shapes / "model")
-    in_vain = find_absent(plan, data)
+    in_vain = find_absent(data)
     assert in_vain.source == "val_absent.jsonl"
     evidence = gather_evidence(Grounder(model, config, None), data, in_vain)
     calibration = fit_calibration(evidence)
@@ -158,8 +158,8 @@ def rate(annotation: Annotation) -> np.ndarray:
 def test_without_a_file_queries_are_asked_of_other_videos(tmp_path: Path) -> None:
     save_charades(tmp_path)
     plan = place_data(load_recipe("charades-sta"), tmp_path, None)
-    data = open_split(plan)
-    in_vain = find_absent(plan, data)
+    data = open_split(plan.data, fps=plan.fps)
+    in_vain = find_absent(data)
     assert in_vain.source == "queries of other videos"
     config, model = make_model()
     grounder = Grounder(model, config, None)
@@ -175,10 +175,12 @@ def test_without_a_file_queries_are_asked_of_other_videos(tmp_path: Path) -> Non
 def test_only_what_a_benchmark_asks_for_can_be_calibrated(tmp_path: Path) -> None:
     save_charades(tmp_path)
     plan = place_data(load_recipe("charades-sta"), tmp_path, None)
-    data = open_split(plan)
+    data = open_split(plan.data, fps=plan.fps)
     config, model = make_model("saliency")
-    with pytest.raises(MetricError, match="gives saliency only, which charades-sta does not ask for"):
-        gather_evidence(Grounder(model, config, None), data, find_absent(plan, data))
+    with pytest.raises(
+        MetricError, match="small: is of the saliency family, but charades-sta scores moments; choose another recipe"
+    ):
+        gather_evidence(Grounder(model, config, None), data, find_absent(data))
     unlabelled = replace(data, annotations=[replace(a, moments=()) for a in data.annotations])
     with pytest.raises(MetricError, match="withheld"):
-        gather_evidence(Grounder(*reversed(make_model()), None), unlabelled, find_absent(plan, data))
+        gather_evidence(Grounder(*reversed(make_model()), None), unlabelled, find_absent(data))

@@ -13,9 +13,10 @@ from support.tiny_clip import save_tiny_clip
 from r2tuning.backbones import ClipBackbone
 from r2tuning.datasets import Annotation, find_benchmark, load_annotations
 from r2tuning.decoding.decode import DecodingConfig
-from r2tuning.errors import DataError, FeatureError
+from r2tuning.errors import DataError, FeatureError, RecipeError
 from r2tuning.evaluation.predict import evaluate_model, predict, see_whole
 from r2tuning.evaluation.score import score_predictions
+from r2tuning.evaluation.splits import DataConfig, read_annotations
 from r2tuning.features import EncodedVideo, EncodingFacts
 from r2tuning.features.store import FeatureStore
 from r2tuning.grounder import Grounder
@@ -233,3 +234,16 @@ def test_features_of_another_rate_are_refused(tmp_path: Path) -> None:
     annotation = Annotation(0, "V0", "a dog", 20, ((1, 2),))
     with pytest.raises(FeatureError, match=r"^V0: features have 2 frames per second, charades-sta is seen at 1; "):
         predict(make_grounder(), [annotation], CHARADES, own)
+
+
+def test_custom_data_has_two_splits_that_share_no_video(tmp_path: Path) -> None:
+    file = tmp_path / "moments.csv"
+    file.write_text("video,start,end,query\n" + "".join(f"{n}.mp4,1,2,a dog\n" for n in range(5)))
+    data = DataConfig(annotations=file)
+    train, val = ({a.vid for a in read_annotations(data, split, seed=3)} for split in ("train", "val"))
+    assert (len(train), len(val), len(train | val)) == (4, 1, 5)
+    (tmp_path / "val.csv").write_text("video,start,end,query\n9.mp4,1,2,a dog\n")
+    separate = DataConfig(annotations=file, validation=tmp_path / "val.csv")
+    assert [len(read_annotations(separate, split)) for split in ("train", "val")] == [5, 1]
+    with pytest.raises(RecipeError, match="custom data has no split 'test', only train and val"):
+        read_annotations(data, "test")

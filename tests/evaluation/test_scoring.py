@@ -2,6 +2,8 @@
 
 import json
 import random
+import subprocess
+import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -14,8 +16,7 @@ from support.small_benchmarks import write_lines
 
 from r2tuning.datasets import Annotation, find_benchmark, load_annotations
 from r2tuning.errors import DataError, MetricError
-from r2tuning.evaluation.predict import format_predictions, read_predictions
-from r2tuning.evaluation.score import score_predictions, score_query_lengths
+from r2tuning.evaluation.score import format_predictions, read_predictions, score_predictions, score_query_lengths
 from r2tuning.metrics import Prediction, evaluate_grounding, tvsum_top5_map, youtube_map
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "qvhighlights_metrics.json").read_text(encoding="utf-8"))
@@ -131,11 +132,11 @@ def test_an_empty_curve_counts_0(benchmark: Any, make: Any) -> None:
         assert metrics["mAP"] == pytest.approx(each[0] / 2, rel=0, abs=0.0101)
         assert score_predictions([empty], videos[1:], benchmark) == {"mAP": 0.0}
     assert score_predictions(full[:1], videos, benchmark, missing="zero") == metrics
-    with pytest.raises(MetricError, match=r"^no prediction for 1 of 2 queries \(first: 'b'\); predict them, or count"):
+    with pytest.raises(MetricError, match=r"^no prediction for 1 query \('b'\) of 2; predict them, or count"):
         score_predictions(full[:1], videos, benchmark)
-    with pytest.raises(MetricError, match=r"^predictions for 1 queries \(first: 'b'\) without truth; remove them$"):
+    with pytest.raises(MetricError, match=r"^predictions for 1 query \('b'\) that the ground truth lacks; "):
         score_predictions(full, videos[:1], benchmark)
-    with pytest.raises(MetricError, match=r"^predictions repeat query 'a'; keep one$"):
+    with pytest.raises(MetricError, match=r"^predictions repeat 1 query \('a'\); keep one of each$"):
         score_predictions([full[0], *full], videos, benchmark)
 
 
@@ -218,3 +219,8 @@ def test_videos_may_be_named_instead_of_queries(tmp_path: Path) -> None:
         with pytest.raises(DataError) as caught:
             read_predictions(path, videos, moments=False)
         assert str(caught.value) == f"{path}{message}"
+
+
+def test_scoring_does_without_pytorch() -> None:
+    command = "import sys, r2tuning.evaluation.score; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", command]).returncode == 0

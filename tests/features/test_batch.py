@@ -20,7 +20,7 @@ from r2tuning.features.extraction import Extraction, QueryTask, VideoFolder, Vid
 from r2tuning.features.store import FeatureStore, Layout
 
 NAMES = ("a", "b", "c")
-LAYOUTS: list[Layout] = ["own", "npy"]
+LAYOUTS: list[Layout] = ["safetensors", "npy"]
 
 
 @pytest.fixture(scope="module")

@@ -89,8 +89,8 @@ def test_damaged_and_foreign_files_are_refused_in_one_line(tmp_path: Path) -> No
         (lambda: foreign({}), "not features of a video"),
         (lambda: foreign({"r2tuning": "{}"}, name="weights"), "not features of a video"),
         (lambda: foreign({"r2tuning": json.dumps(facts)}, dtype=torch.float32), "not features of a video"),
-        (lambda: foreign({"r2tuning": json.dumps(missing)}), "fps: Field required"),
-        (lambda: foreign({"r2tuning": json.dumps({**facts, "fps": -1})}), "fps: Input should be greater than 0"),
+        (lambda: foreign({"r2tuning": json.dumps(missing)}), "fps: is missing"),
+        (lambda: foreign({"r2tuning": json.dumps({**facts, "fps": -1})}), "fps: is -1; input should be greater than 0"),
         (path.unlink, "no such file"),
     ]
     for damage, message in cases:

@@ -9,15 +9,12 @@ from support.reference_metrics import highlight_metrics, top5_area, trapezoid_ar
 from support.shared import shared_file
 
 from r2tuning.errors import MetricError
-from r2tuning.metrics import (
-    GroundTruth,
-    Prediction,
+from r2tuning.metrics import GroundTruth, Prediction, tvsum_top5_map, youtube_map
+from r2tuning.metrics.highlight_detection import (
     interpolated_average_precision,
+    score_highlights,
     trapezoid_average_precision,
-    tvsum_top5_map,
-    youtube_map,
 )
-from r2tuning.metrics.highlight_detection import score_highlights
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "saliency_metrics.json").read_text(encoding="utf-8"))
 SCORE = st.sampled_from([-0.5, 0.0, 0.2, 0.7])  # few values: ties, and ties with the padding's 0

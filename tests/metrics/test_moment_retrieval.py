@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.reference_metrics import moment_metrics
 
-from r2tuning.metrics import GroundTruth, Prediction, detection_average_precision
-from r2tuning.metrics.moment_retrieval import match_moments, score_moments
+from r2tuning.metrics import GroundTruth, Prediction
+from r2tuning.metrics.moment_retrieval import detection_average_precision, match_moments, score_moments
 
 # Starts and ends on a grid of 5 seconds, so that duplicates, ties of IoU and lengths on the edge of a range are common.
 MOMENT = st.tuples(st.integers(0, 12), st.integers(0, 12)).map(lambda ends: [5.0 * end for end in sorted(ends)])

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from r2tuning.errors import MetricError
-from r2tuning.metrics import correlate_summaries, kendall_tau, spearman_rho
+from r2tuning.metrics import kendall_tau, spearman_rho
 
 PAIRS = st.lists(st.tuples(st.integers(0, 4), st.floats(-1, 1, width=16)), min_size=2, max_size=40)
 
@@ -36,14 +35,3 @@ def test_tau_counts_pairs(pairs: list[tuple[int, int]]) -> None:
     untied = sum(x != 0 for x, _ in signs) * sum(y != 0 for _, y in signs)
     x, y = np.array(pairs, dtype=float).T
     assert kendall_tau(x, y) == pytest.approx(agreement / untied**0.5 if untied else 0, rel=0, abs=1e-12)
-
-
-def test_mean_over_raters_then_videos() -> None:
-    # Raters of the first video agree and disagree fully (mean 0), the one of the second agrees: (0 + 1) / 2.
-    result = correlate_summaries([[1, 2, 3], [1, 2]], [[[1, 3], [2, 2], [3, 1]], [[4], [5]]])
-    assert (result.kendall_tau, result.spearman_rho) == pytest.approx((0.5, 0.5), abs=1e-15)
-
-
-def test_lengths_must_agree() -> None:
-    with pytest.raises(MetricError, match=r"^video 0: 2 saliency scores for 3 labels; give one each$"):
-        correlate_summaries([[1, 2]], [[[1], [2], [3]]])

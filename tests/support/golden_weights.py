@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-_PARAMETERS = Path(__file__).parent / "golden" / "parameters.json"
+_PARAMETERS = Path(__file__).parents[1] / "golden" / "parameters.json"
 _SEED = 1000
 
 

@@ -70,6 +70,6 @@ def picks_without_help(path, fps, cheap=False, threads=None):
     facts = survey(path)
     make = partial(Preprocessor, SIZE, facts.info.rotation)
     fps = Fraction(fps).limit_denominator(1000)
-    picks = list(decode_picks(facts, facts.index, fps, make, cheap=cheap, threads=threads))
+    picks = list(decode_picks(facts, fps, make, cheap=cheap, threads=threads))
     times = [facts.info.start + float(time) for time, _ in picks]
     return np.stack([image for _, image in picks]), np.array(times)

@@ -4,15 +4,12 @@ import signal
 import threading
 from fractions import Fraction
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.moving_texture import X264, X265, count_entries, picks_without_help, sample_in_order, write_moving
+from support.moving_texture import X264, write_moving
 
 from r2tuning.video import sample_frames
-from r2tuning.video.container import open_video
-from r2tuning.video.planned.bitstream import codes_in_wavefronts
 from r2tuning.video.planned.groups import DecodingError, _decode_group, decode_groups, share_cores
 from r2tuning.video.probe import survey
 
@@ -54,30 +51,6 @@ def test_the_last_group_gets_the_threads_that_would_idle(grouped, monkeypatch):
     results = list(decode_groups(path, index, groups, make_ticks, threads=2))
     assert [tick for tick, _ in results] == [tick for group in groups for tick in group.ticks.tolist()]
     assert [threads for _, threads in sorted(used)] == [1, 1, 1, 1, 2]
-
-
-@pytest.mark.parametrize("rows", [True, False])
-@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".ts"])
-def test_rows_that_can_be_decoded_side_by_side_are(tmp_path, monkeypatch, suffix, rows):
-    options = {"x265-params": f"{X265.replace('pools=1', 'pools=2')}ctu=16:wpp={int(rows)}"}
-    path = write_moving(tmp_path / f"a{suffix}", "libx265", options, frames=60)
-    with open_video(path) as stream:
-        header = stream.codec_context.extradata
-    assert codes_in_wavefronts("hevc", header) == rows
-    assert not codes_in_wavefronts("h264", header)
-    assert {codes_in_wavefronts("hevc", header[:length]) for length in range(len(header) - 4)} <= {rows, False}
-    assert count_entries(path) == 3  # of which the last is decoded by two threads
-    used = []
-
-    def decode(decoder, *others):
-        used.append((decoder.thread_count, decoder.thread_type.name))
-        yield from _decode_group(decoder, *others)
-
-    monkeypatch.setattr("r2tuning.video.planned.groups._decode_group", decode)
-    expected, _ = sample_in_order(path, 5)
-    pixels, _ = picks_without_help(path, 5, threads=2)
-    np.testing.assert_array_equal(pixels, expected)
-    assert max(used) == (2, "SLICE" if rows else "AUTO")
 
 
 @given(groups=st.integers(1, 50), cores=st.integers(1, 20))

@@ -18,7 +18,7 @@ from support.shared import shared_file
 from r2tuning.errors import VideoError
 from r2tuning.video import sample_frames
 from r2tuning.video.container import decode_frames, open_video, read_packets
-from r2tuning.video.planned.bitstream import PacketFacts, choose_facts_reader, codes_in_wavefronts
+from r2tuning.video.planned.bitstream import PacketFacts, choose_facts_reader
 from r2tuning.video.planned.index import PacketIndexer
 from r2tuning.video.preprocess import Preprocessor
 from r2tuning.video.probe import survey
@@ -238,7 +238,6 @@ def test_any_bytes_can_be_read(data, codec, boxed):
     assert read is not None
     facts = read(memoryview(data))
     assert facts is None or isinstance(facts, PacketFacts)
-    assert codes_in_wavefronts("hevc", data) in (True, False)
 
 
 def test_key_frames_of_hevc_come_in_order_and_none_is_lost(tmp_path):

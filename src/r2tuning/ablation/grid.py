@@ -1,26 +1,27 @@
-"""The same training over a grid of settings, each with several seeds: what every part of a method is worth."""
+"""Trains a recipe over a grid of settings, each with several seeds."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
 
 import torch
 
+from r2tuning.ablation.table import Spread, summarize_runs
 from r2tuning.errors import R2TuningError, RecipeError
 from r2tuning.features.store import STORE_FILE, FeatureStore
 from r2tuning.training.config import Recipe
-from r2tuning.training.loop import Report
+from r2tuning.training.loop import Report, train
 from r2tuning.training.recipes import load_recipe, write_recipe
-from r2tuning.training.seeds import Spread, summarize_runs, train_seeds
-from r2tuning.training.source import features_folder
+from r2tuning.training.run_folder import RECIPE_FILE
 
 LONGEST_NAME = 100
-"""Characters of a folder's name: file systems take 255 bytes, and paths should stay readable."""
+"""Characters of a folder's name; file systems take 255 bytes."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Cell:
 
     @property
     def folder(self) -> str:
-        """A name for the cell's folder, of letters, digits and ``._=,+-``; other cells have other names.
+        """A unique name for the cell's folder, of letters, digits and ``._=,+-``.
 
         Example:
             >>> Cell((("model.layers", "2"), ("optimizer.lr", "1e-4"))).folder
@@ -103,8 +104,8 @@ def cross(cells: Sequence[Cell], axes: Sequence[Axis]) -> list[Cell]:
     """Every cell with every combination of the axes' values, the last axis changing fastest.
 
     Args:
-        cells: Of a grid so far; ``[Cell()]`` for none.
-        axes: What to vary beside.
+        cells: The grid so far; ``[Cell()]`` for none.
+        axes: What to vary in addition.
 
     Raises:
         RecipeError: If a key is varied twice, or is the seed.
@@ -130,10 +131,10 @@ def load_cells(name: str | Path, overrides: Sequence[str], cells: Sequence[Cell]
     Args:
         name: Of the recipe, or a YAML file.
         overrides: ``key=value``, for all cells.
-        cells: What differs.
+        cells: The settings that differ.
 
     Raises:
-        RecipeError: If a key or value is not valid, two cells are the same, or a cell wants several processes.
+        RecipeError: If a key or value is not valid, two cells are the same, or a cell needs several processes.
     """
     recipes = []
     seen: dict[str, Cell] = {}
@@ -152,38 +153,38 @@ def load_cells(name: str | Path, overrides: Sequence[str], cells: Sequence[Cell]
 
 
 def count_layers(recipe: Recipe) -> int:
-    """K of the features; of the recipe where its features are still to be made.
+    """K of the features, or of the recipe if its features are not made yet.
 
     Raises:
         FeatureError: If there are no features and no videos to make them from.
     """
-    place = features_folder(recipe)
-    if recipe.data.videos is not None and not (place / STORE_FILE).is_file():
+    folder = recipe.data.feature_folder
+    if recipe.data.videos is not None and not (folder / STORE_FILE).is_file():
         return recipe.model.layers
-    return FeatureStore.open(place).layers
+    return FeatureStore.open(folder).layers
 
 
 def plan_features(recipes: Sequence[Recipe]) -> list[Recipe]:
-    """What to prepare so that every cell finds its features: with as many layers as the deepest cell reads.
+    """The recipes whose features to prepare so that every cell finds its own, with the layers of the deepest cell.
 
     Args:
-        recipes: Of the cells; those without videos of their own need nothing.
+        recipes: Of the cells; those without ``data.videos`` need nothing.
 
     Raises:
-        RecipeError: If cells see the same videos differently, but keep the features in the same folder.
+        RecipeError: If cells with different frame rates or backbones share a folder of features.
     """
-    own = [recipe for recipe in recipes if recipe.data.videos is not None]
+    custom = [recipe for recipe in recipes if recipe.data.videos is not None]
     first: dict[Path, Recipe] = {}
     wanted: dict[object, Recipe] = {}
-    for recipe in own:
-        place = features_folder(recipe)
+    for recipe in custom:
+        place = recipe.data.feature_folder
         other = first.setdefault(place, recipe)
         for what in ("fps", "backbone"):
             if getattr(recipe, what) != getattr(other, what):
                 raise RecipeError(
                     f"{what}: cells that differ in it cannot share {place}; give each its own data.features"
                 )
-        layers = max(each.model.layers for each in own if features_folder(each) == place)
+        layers = max(each.model.layers for each in custom if each.data.feature_folder == place)
         deepest = recipe.model_copy(update={"model": recipe.model.model_copy(update={"layers": layers})})
         wanted.setdefault((place, recipe.data.annotations, recipe.data.validation, recipe.data.videos), deepest)
     return list(wanted.values())
@@ -191,11 +192,11 @@ def plan_features(recipes: Sequence[Recipe]) -> list[Recipe]:
 
 @dataclass(frozen=True)
 class CellResult:
-    """What a cell came to.
+    """The scores of a cell.
 
     Attributes:
         cell: The cell.
-        runs: Metrics of each seed's best validation, in percent.
+        runs: Metrics of each seed, in percent.
     """
 
     cell: Cell
@@ -222,12 +223,12 @@ class FailedCell:
 
 @dataclass(frozen=True)
 class Ablation:
-    """A grid, as far as it has come.
+    """A grid and its results so far.
 
     Attributes:
         results: Of finished cells, in the order of the grid.
         failed: Cells that could not be trained.
-        left: Number of cells that are still to be trained.
+        left: Number of cells not trained yet.
     """
 
     results: tuple[CellResult, ...]
@@ -244,17 +245,17 @@ def run_ablation(
     report: Callable[[Cell, int, Report], None] | None = None,
     save: Callable[[Ablation], None] | None = None,
 ) -> Ablation:
-    """Trains every cell with every seed; finished runs are read, and interrupted ones go on.
+    """Trains every cell with every seed; finished runs are read, and interrupted ones resume.
 
-    A cell that fails does not keep the others from being trained. Ctrl-C ends the run after the step under way.
+    A failed cell does not stop the others. Ctrl-C ends the run after the current step.
 
     Args:
         grid: Cells and their recipes.
         folder: Receives a folder for each cell, with a run folder ``seed-N`` for each seed.
         seeds: Of the runs.
         measure: From a run folder to its metrics, in percent; None for those of its best validation.
-        report: Told of steps and validations, with the cell and the seed.
-        save: Given the grid so far, after every cell.
+        report: Called after steps and validations, with the cell and the seed.
+        save: Called after every cell with the grid so far.
 
     Returns:
         The grid.
@@ -265,7 +266,7 @@ def run_ablation(
     for cell, recipe in grid:
         place = folder / cell.folder
         try:
-            runs = train_seeds(recipe, place, seeds, None if report is None else _name_cell(report, cell))
+            runs = train_seeds(recipe, place, seeds, None if report is None else partial(report, cell))
             if runs is None:
                 break
             measured = runs if measure is None else [measure(place / f"seed-{seed}") for seed in seeds]
@@ -281,5 +282,34 @@ def run_ablation(
     return so_far
 
 
-def _name_cell(report: Callable[[Cell, int, Report], None], cell: Cell) -> Callable[[int, Report], None]:
-    return lambda seed, told: report(cell, seed, told)
+def train_seeds(
+    recipe: Recipe, folder: Path, seeds: Sequence[int], report: Callable[[int, Report], None] | None = None
+) -> list[dict[str, float]] | None:
+    """Trains once with each seed; finished runs are read, and interrupted ones resume.
+
+    Args:
+        recipe: What to train; its seed is replaced.
+        folder: Receives a run folder ``seed-N`` for each seed.
+        seeds: Of the runs.
+        report: Called after steps and validations, with the seed.
+
+    Returns:
+        Metrics of the best validation of each run, in percent; None if a run was stopped before its end.
+
+    Raises:
+        TrainingError: If a run folder has a run of another recipe, or a run fails.
+    """
+    scores = []
+    for seed in seeds:
+        run = folder / f"seed-{seed}"
+        seeded = recipe.model_copy(update={"training": recipe.training.model_copy(update={"seed": seed})})
+        trained = train(
+            seeded,
+            run,
+            resume=(run / RECIPE_FILE).is_file(),
+            report=None if report is None else partial(report, seed),
+        )
+        if not trained.finished:
+            return None
+        scores.append(trained.metrics)
+    return scores

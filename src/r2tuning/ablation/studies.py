@@ -1,4 +1,4 @@
-"""The paper's own ablations (Sec. 4.4) as grids, and its scores by the length of queries."""
+"""The ablations of the paper (Sec. 4.4) as grids, and scores by the length of queries."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Literal
 
 from r2tuning.ablation.grid import Axis, Cell, cross
 from r2tuning.backbones import choose_device
-from r2tuning.checkpoints import resolve
+from r2tuning.checkpoints import read_checkpoint
 from r2tuning.datasets import find_benchmark
 from r2tuning.errors import RecipeError
-from r2tuning.evaluation.score import asks_for_moments, score_query_lengths
-from r2tuning.evaluation.splits import answer_split, open_split
+from r2tuning.evaluation.predict import predict_split
+from r2tuning.evaluation.score import score_query_lengths
+from r2tuning.evaluation.splits import open_split
 from r2tuning.training.config import Recipe
 from r2tuning.training.recipes import load_recipe
 from r2tuning.training.run_folder import RECIPE_FILE, RunFolder
@@ -24,8 +25,8 @@ def plan_study(study: Study, recipe: Recipe, layers: int) -> list[Cell]:
     """The cells of one of the paper's ablations.
 
     Args:
-        study: Which.
-        recipe: What they start from.
+        study: Which one.
+        recipe: The base of all cells.
         layers: K of the features.
 
     Raises:
@@ -49,9 +50,11 @@ def plan_study(study: Study, recipe: Recipe, layers: int) -> list[Cell]:
         return _calibrations(recipe)
     if study == "baseline":
         if recipe.model.layers == 1:
-            raise RecipeError("model.layers is 1: the recipe is the baseline itself; set it higher")
+            raise RecipeError("model.layers is 1, so the recipe is already the baseline; set it higher")
         return cross([Cell()], [Axis("model.layers", ("1", str(recipe.model.layers)))])
-    _require_moments(recipe)
+    benchmark = find_benchmark(recipe.data.benchmark)
+    if benchmark.task != "moments":
+        raise RecipeError(f"{recipe.name}: {benchmark.name} has no moments to score by words; choose another recipe")
     return [Cell()]
 
 
@@ -68,17 +71,11 @@ def _calibrations(recipe: Recipe) -> list[Cell]:
     keys = ("video_calibration", "layer_calibration")
     for key in keys:
         if getattr(recipe.losses, key) == 0:
-            raise RecipeError(f"losses.{key} is 0: there is nothing to turn off; set it above 0")
+            raise RecipeError(f"losses.{key} is 0, so there is nothing to turn off; set it above 0")
     return [
         Cell(tuple((f"losses.{key}", str(getattr(recipe.losses, key)) if key in on else "0") for key in keys))
         for on in ((), keys[:1], keys[1:], keys)
     ]
-
-
-def _require_moments(recipe: Recipe) -> None:
-    benchmark = recipe.data.benchmark
-    if benchmark != "own" and not asks_for_moments(find_benchmark(benchmark)):
-        raise RecipeError(f"{recipe.name}: {benchmark} has no moments to score by words; choose another recipe")
 
 
 def score_lengths(run: Path) -> dict[str, float]:
@@ -96,9 +93,8 @@ def score_lengths(run: Path) -> dict[str, float]:
         FeatureError: If features are missing.
     """
     recipe = load_recipe(run / RECIPE_FILE)
-    split = open_split(recipe)
-    config, model = resolve(RunFolder(run).best)
+    split = open_split(recipe.data, fps=recipe.fps, seed=recipe.training.seed)
+    config, model = read_checkpoint(RunFolder(run).best)
     device = choose_device("cpu" if recipe.training.accelerator == "cpu" else None)
-    answers = answer_split(split, config, model, device=device)
-    scores = score_query_lengths(answers, split.annotations)
+    scores = score_query_lengths(predict_split(split, config, model, device=device), split.annotations)
     return {f"{score.words} words": score.mean_ap for score in scores if score.mean_ap is not None}

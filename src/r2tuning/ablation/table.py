@@ -1,24 +1,18 @@
-"""A grid of trainings as a table, as Markdown and as JSON."""
+"""Scores of several runs: their spread, and a grid of them as a table, as Markdown and as JSON."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
-
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from statistics import mean, stdev
+from typing import TYPE_CHECKING
 
 from r2tuning.errors import DataError
-from r2tuning.training.seeds import Spread
 
 if TYPE_CHECKING:
     from r2tuning.ablation.grid import Ablation
-
 
 HEADINGS = {
     "MR-full-R1@0.3": "R1@0.3",
@@ -29,14 +23,41 @@ HEADINGS = {
     "HL-min-VeryGood-mAP": "HD mAP",
     "HL-min-VeryGood-Hit1": "Hit@1",
 }
-"""The metrics that the paper's tables have, and what it calls them."""
+"""The metrics of the paper's tables, and their names there."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One metric over several runs.
+
+    Attributes:
+        mean: Percent.
+        deviation: Standard deviation of the runs (n − 1), percent; None for a single run.
+    """
+
+    mean: float
+    deviation: float | None
+
+
+def summarize_runs(runs: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
+    """Mean and standard deviation of every metric that all runs have.
+
+    Args:
+        runs: Metrics of at least one run.
+
+    Example:
+        >>> summarize_runs([{"mAP": 40.0}, {"mAP": 42.0}])
+        {'mAP': Spread(mean=41.0, deviation=1.4142135623730951)}
+    """
+    common = [name for name in runs[0] if all(name in run for run in runs)]
+    values = {name: [run[name] for run in runs] for name in common}
+    return {name: Spread(mean(each), stdev(each) if len(each) > 1 else None) for name, each in values.items()}
 
 
 def format_spread(spread: Spread | None) -> str:
     """Mean ± standard deviation, in percent; a dash where there is no number.
 
     Example:
-        >>> from r2tuning.training.seeds import Spread
         >>> format_spread(Spread(67.736, 0.5)), format_spread(Spread(67.736, None)), format_spread(None)
         ('67.74 ± 0.50', '67.74', '-')
     """
@@ -46,7 +67,7 @@ def format_spread(spread: Spread | None) -> str:
 
 
 def shorten_keys(keys: list[str]) -> list[str]:
-    """The last parts of dotted keys, where they tell them apart.
+    """The last parts of dotted keys, if they are unique.
 
     Example:
         >>> shorten_keys(["model.layers", "optimizer.lr"]), shorten_keys(["losses.saliency", "data.saliency"])
@@ -61,10 +82,10 @@ def tabulate(ablation: Ablation, name: str) -> tuple[list[str], list[list[str]]]
 
     Args:
         ablation: The grid.
-        name: Of the recipe, which stands in the first column where nothing varies.
+        name: Of the recipe, for the first column if nothing varies.
 
     Returns:
-        What is varied, then the metrics that the paper's tables have; all metrics where there are no such.
+        The varied settings, then the metrics of the paper's tables, or all metrics if there are none of these.
     """
     spreads = [result.spread for result in ablation.results]
     found = list(dict.fromkeys(metric for spread in spreads for metric in spread))
@@ -82,9 +103,9 @@ def tabulate(ablation: Ablation, name: str) -> tuple[list[str], list[list[str]]]
 def format_markdown(ablation: Ablation, name: str, seeds: int) -> str:
     """The table as Markdown, with the cells that failed below it."""
     headings, rows = tabulate(ablation, name)
-    rules = ["---" if column < _count_keys(ablation) else "---:" for column in range(len(headings))]
+    rules = ["---" if column < count_settings(ablation) else "---:" for column in range(len(headings))]
     lines = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in (headings, rules, *rows)]
-    parts = [_caption(ablation, name, seeds), "\n".join(f"| {line} |" for line in lines)]
+    parts = [caption(ablation, name, seeds), "\n".join(f"| {line} |" for line in lines)]
     parts += [f"Failed: {failed.cell.title}: {failed.reason}" for failed in ablation.failed]
     return "\n\n".join(parts) + "\n"
 
@@ -104,39 +125,13 @@ def describe_ablation(ablation: Ablation, name: str, seeds: int) -> dict[str, ob
     return {"recipe": name, "seeds": list(range(seeds)), "cells": cells, "failed": failed, "left": ablation.left}
 
 
-def print_table(ablation: Ablation, name: str, seeds: int) -> None:
-    """Prints the table to stdout."""
-    headings, rows = tabulate(ablation, name)
-    console = Console()
-
-    def fit(text: str) -> Text:
-        # Not every terminal knows every character.
-        plain = text.replace("±", "+/-") if console.options.ascii_only else text
-        return Text(plain.encode(console.encoding, "backslashreplace").decode(console.encoding))
-
-    def build(before_deviation: str) -> Table:
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for column, heading in enumerate(headings):
-            justify: Literal["left", "right"] = "left" if column < _count_keys(ablation) else "right"
-            table.add_column(fit(heading), justify=justify, overflow="fold")
-        for row in rows:
-            table.add_row(*(fit(cell.replace(" ±", f"{before_deviation}±")) for cell in row))
-        return table
-
-    console.print(fit(_caption(ablation, name, seeds)), style="bold", soft_wrap=True)
-    if rows:
-        wide = build(" ")
-        boundless = console.options.update(max_width=10_000)
-        fits = console.measure(wide, options=boundless).maximum <= console.width
-        console.print(wide if fits else build("\n"))
-
-
-def _count_keys(ablation: Ablation) -> int:
-    """Columns before the metrics."""
+def count_settings(ablation: Ablation) -> int:
+    """Number of columns before the metrics."""
     return max(1, len(ablation.results[0].cell.settings)) if ablation.results else 1
 
 
-def _caption(ablation: Ablation, name: str, seeds: int) -> str:
+def caption(ablation: Ablation, name: str, seeds: int) -> str:
+    """What the table shows and how much of it is done, in one line."""
     total = len(ablation.results) + len(ablation.failed) + ablation.left
     spread = "1 seed" if seeds == 1 else f"{seeds} seeds, mean ± standard deviation"
     return f"{name}: {len(ablation.results)} of {total} cells, {spread}, percent"
@@ -147,7 +142,7 @@ class Measured:
     """A cell of an ablation.
 
     Attributes:
-        settings: Keys of the recipe and their values, as they were written.
+        settings: Keys of the recipe and their values, as written.
         spread: Mean and deviation of each metric.
     """
 
@@ -159,7 +154,7 @@ def read_table(path: Path) -> list[Measured]:
     """Cells of a ``table.json`` of ``r2tuning ablate``.
 
     Raises:
-        DataError: If the file cannot be read or is no such table, or if cells failed or are left to be trained.
+        DataError: If the file cannot be read or is no such table, or if cells failed or are left.
     """
     try:
         table = json.loads(path.read_bytes())
@@ -171,7 +166,7 @@ def read_table(path: Path) -> list[Measured]:
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}; check the path") from error
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: no table ({error!r:.80}); give a table.json of r2tuning ablate") from None
+        raise DataError(f"{path}: not a table ({error!r:.80}); give a table.json of r2tuning ablate") from None
     if left or failed:
         raise DataError(f"{path}: {left} cells left, {failed} failed; run r2tuning ablate again")
     return cells

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from torch import Tensor
 from r2tuning.backbones.loading import IMAGE, LoadedClip
 from r2tuning.backbones.vit import ImageTowerConfig, merge_projections
 from r2tuning.errors import BackboneError
-from r2tuning.files import cache_folder
+from r2tuning.files import cache_folder, replace_file
 
 ONNX_VERSION = 1
 """Raised whenever the same weights would become another model."""
@@ -194,14 +192,10 @@ def load_onnx_tower(clip: LoadedClip, layers: int, fingerprint: str) -> OnnxImag
             return OnnxImageTower(path)
         except Exception:  # of ONNX Runtime's own kinds: the file is damaged, or of another version
             path.unlink(missing_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_graph(part, clip.tower(IMAGE, "cpu", torch.float32), clip.image, layers, quantized=True)
-        part.replace(path)
+        with replace_file(path, error=BackboneError) as part:
+            write_graph(part, clip.tower(IMAGE, "cpu", torch.float32), clip.image, layers, quantized=True)
     except OSError as error:
         raise BackboneError(f"{path}: cannot be written ({error}); set R2TUNING_CACHE to another folder") from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
     return OnnxImageTower(path)

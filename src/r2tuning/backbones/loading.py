@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +18,9 @@ from torch import Tensor
 
 from r2tuning.backbones.registry import KNOWN_BACKBONES, find_folder, hub_name
 from r2tuning.backbones.vit import ImageTowerConfig, TextTowerConfig, TowerConfig, is_linear, is_merged
-from r2tuning.errors import BackboneError, DownloadError
+from r2tuning.errors import BackboneError
+from r2tuning.files import first_problem
+from r2tuning.hub import fetch_cached, fetch_optional
 
 CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
@@ -156,10 +158,8 @@ def _parse(kind: type[Config], config: dict[str, Any], key: str, folder: Path) -
     try:
         return kind.model_validate(merged)
     except ValidationError as error:
-        problem = error.errors()[0]
-        field = ".".join(map(str, (key, *problem["loc"])))
         raise BackboneError(
-            f"{folder / CONFIG}: {field}: {problem['msg']}; give a CLIP in Hugging Face layout"
+            f"{folder / CONFIG}: {key}: {first_problem(error)}; give a CLIP in Hugging Face layout"
         ) from error
 
 
@@ -255,39 +255,17 @@ def _find_cached(repository: str) -> Path | None:
 
 
 def _fetch(repository: str) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
-
-    _ask_hub(repository)
-    try:
-        folder = Path(hf_hub_download(repository, CONFIG)).parent
-        for name in (PREPROCESSOR, "tokenizer.json", "vocab.json", "merges.txt"):
-            with suppress(EntryNotFoundError):
-                hf_hub_download(repository, name)
-        for name in _WEIGHTS:
-            with suppress(EntryNotFoundError):
-                for file in _spread(Path(hf_hub_download(repository, name))):
-                    hf_hub_download(repository, file.name)
-                break
-    except Exception as error:  # of the HTTP library or of the system: they have no common base
-        raise BackboneError(
-            f"{repository}: cannot be fetched and loaded as CLIP ({explain(error)}); "
-            f"try again, or give a local CLIP folder with --backbone"
-        ) from error
+    advice = "connect to the network once, or give a local CLIP folder with --backbone"
+    fetch = partial(fetch_optional, repository, name=repository, advice=advice)
+    folder = fetch_cached(repository, CONFIG, name=repository, advice=advice).parent
+    for name in (PREPROCESSOR, "tokenizer.json", "vocab.json", "merges.txt"):
+        fetch(name)
+    for name in _WEIGHTS:
+        if (weights := fetch(name)) is not None:
+            for file in _spread(weights):
+                fetch(file.name)
+            break
     return folder
-
-
-def _ask_hub(repository: str) -> None:
-    """Asks whether the hub has this CLIP, since its client retries an unreachable one for long."""
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
-
-    try:
-        get_hf_file_metadata(hf_hub_url(repository, CONFIG))
-    except Exception as error:  # again of many kinds
-        raise DownloadError(
-            f"{repository}: not in the cache, and not to be had at {constants.ENDPOINT} ({explain(error)}); "
-            f"connect to the network once, or give a local CLIP folder with --backbone"
-        ) from error
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:

@@ -1,8 +1,8 @@
-"""What a model was trained on, as the distribution of its frames' features: tells videos that are nothing like it.
+"""The distribution of the frames that a model was trained on, to recognize videos that look unlike all of them.
 
-A frame is as far from the training frames as its Mahalanobis distance says: that from their mean, in units of their
-spread in that direction (P. C. Mahalanobis, 1936). The covariance is shrunk to a multiple of the identity by the share
-that Ledoit and Wolf (2004) show to be best, so that few frames suffice and no direction has no spread.
+The distance of a frame is its Mahalanobis distance (P. C. Mahalanobis, 1936) to the training frames. The covariance is
+shrunk towards a multiple of the identity as Ledoit and Wolf (2004) show to be optimal, so that few frames suffice and
+it is never singular.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from r2tuning.checkpoints.official import take_tensors
+from r2tuning.checkpoints.folder import take_tensors
 from r2tuning.errors import CheckpointError
 from r2tuning.files import write_atomically
 
 DOMAIN_FILE = "domain.safetensors"
-"""Its name in a checkpoint folder, where it may be."""
+"""Optional file of a checkpoint folder."""
 
 INSIDE = 0.95
-"""Share of frames of the world that count as inside. What tells another world is that most of a video's are outside."""
+"""Share of frames like the training frames that count as inside; of an unrelated video most are outside."""
 
 _WORLD = "world"
 
 
 @dataclass(frozen=True, eq=False)
 class Domain:
-    """The frames that a model knows, by the last layer's [CLS] feature.
+    """The distribution of a model's training frames, by the last layer's [CLS] feature.
 
     Attributes:
         mean: fp32 ``[Dv]``.
-        whitening: fp32 ``[Dv, Dv]``; centred features times this have a unit covariance.
-        threshold: fp32 scalar; a frame whose squared distance exceeds it is outside.
+        whitening: fp32 ``[Dv, Dv]``; centered features times this have unit covariance.
+        threshold: fp32 scalar; a frame with a larger squared distance is outside.
         world: What the frames show, for messages, such as ``videos of moving coloured shapes``.
     """
 
@@ -46,11 +46,11 @@ class Domain:
 
     @classmethod
     def fit(cls, features: Tensor, held_out: Tensor, world: str) -> Domain:
-        """Describes frames by examples.
+        """Fits the distribution to examples.
 
         Args:
-            features: ``[N, Dv]``, of frames that the model was trained on, N ≥ 2.
-            held_out: ``[M, Dv]``, of frames of the same world from other videos, M ≥ 1; `INSIDE` of them are inside.
+            features: ``[N, Dv]``, of training frames, N ≥ 2.
+            held_out: ``[M, Dv]``, of similar frames from other videos, M ≥ 1; `INSIDE` of them will be inside.
             world: What the frames show.
 
         Raises:
@@ -78,7 +78,7 @@ class Domain:
         return ((features.double() - self.mean.double()) @ self.whitening.double()).square().sum(dim=1)
 
     def share_outside(self, features: Tensor) -> float:
-        """The share of frames that are unlike all the model was trained on.
+        """The share of frames unlike all that the model was trained on.
 
         Args:
             features: ``[T, Dv]``, the last layer's [CLS] features of T ≥ 1 frames.
@@ -89,7 +89,7 @@ class Domain:
         return float((self.measure(features) > self.threshold.double()).double().mean())
 
     def save(self, path: str | Path) -> None:
-        """Writes a file; beside a checkpoint, under the name of `DOMAIN_FILE`, it is used by whoever loads that.
+        """Writes a file; named `DOMAIN_FILE` in a checkpoint folder, it is loaded with the checkpoint.
 
         Raises:
             OutputError: If it cannot be written.
@@ -104,13 +104,13 @@ class Domain:
 
         Args:
             path: The file.
-            width: Dv of the model that it belongs to.
+            width: Dv of the model.
 
         Returns:
-            None where there is no such file.
+            None if there is no such file.
 
         Raises:
-            CheckpointError: If it is damaged, or made for features of another width.
+            CheckpointError: If it is damaged or has another width.
         """
         path = Path(path)
         if not path.is_file():
@@ -128,14 +128,14 @@ class Domain:
         )
 
 
-def _shrink(centred: Tensor) -> Tensor:
-    """Covariance ``[D, D]`` of centred samples ``[N, D]``, shrunk as Ledoit and Wolf do (Lemma 3.2 to 3.4)."""
-    samples, width = centred.shape
-    covariance = centred.T @ centred / samples
+def _shrink(centered: Tensor) -> Tensor:
+    """Covariance ``[D, D]`` of centered samples ``[N, D]``, shrunk as Ledoit and Wolf do (Lemma 3.2 to 3.4)."""
+    samples, width = centered.shape
+    covariance = centered.T @ centered / samples
     scale = covariance.diagonal().mean()
     target = scale * torch.eye(width, dtype=covariance.dtype)
     distance = (covariance - target).square().sum()
     # Mean over the samples of ‖x xᵀ - S‖², where ‖x xᵀ‖² = (xᵀx)² and the mean of x xᵀ is S.
-    noise = (centred.square().sum(dim=1).square().mean() - covariance.square().sum()) / samples
+    noise = (centered.square().sum(dim=1).square().mean() - covariance.square().sum()) / samples
     share = float((noise / distance).clamp(0, 1)) if distance > 0 else 1.0
     return share * target + (1 - share) * covariance

@@ -4,42 +4,38 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
-from difflib import get_close_matches
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import TypeGuard
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from r2tuning.checkpoints.published import CONFIG_FILE, WEIGHTS_FILE
 from r2tuning.decoding.calibration import Calibration
 from r2tuning.decoding.decode import DecodingConfig
 from r2tuning.errors import CheckpointError, CheckpointWarning, OutputError
-from r2tuning.files import write_atomically
+from r2tuning.files import first_problem, replace_folder, write_atomically
 from r2tuning.hub import hash_file
 from r2tuning.model.config import R2Config
 
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
-
-
-def is_complete(folder: Path) -> bool:
-    """Whether ``folder`` has both files; an interrupted write leaves at most one."""
-    return (folder / CONFIG_FILE).is_file() and (folder / WEIGHTS_FILE).is_file()
-
+CALIBRATION_FILE = "calibration.json"
+"""Optional, beside ``config.json`` and ``model.safetensors``."""
 
 FORMAT_VERSION = 1
-"""Raised whenever a folder written today could not be read by yesterday's code."""
+"""Raised whenever older code could not read a new folder."""
+
+_NAMED = 3  # keys that a message names before it only counts
 
 
 class Provenance(BaseModel):
     """Where the weights come from.
 
     Attributes:
-        source: File or URL the weights were converted from, or the recipe they were trained with.
-        sha256: Hash of that file, where there is one.
+        source: File or URL that the weights were converted from, or the recipe that trained them.
+        sha256: Hash of that file, if there is one.
         created_with: The r2tuning version that wrote the folder.
     """
 
@@ -58,7 +54,7 @@ class CheckpointConfig(BaseModel):
         name: Shown in results, such as ``qvhighlights``.
         model: Shape of the model.
         backbone: Hub name or folder of the frozen CLIP whose features the model reads.
-        fps: Frames per second the model was trained with.
+        fps: Frames per second in training.
         window: Seconds; longer videos are covered by overlapping windows of this length.
         decoding: Rounding and suppression of moments.
         provenance: Where the weights come from.
@@ -80,12 +76,12 @@ class CheckpointConfig(BaseModel):
 
 
 def save_checkpoint(folder: str | Path, state: Mapping[str, torch.Tensor], config: CheckpointConfig) -> None:
-    """Writes a checkpoint folder, as a whole or not at all; an older checkpoint there is replaced.
+    """Writes a checkpoint folder atomically, replacing an older checkpoint.
 
     Args:
-        folder: Where to; made if need be. Other files in a checkpoint folder are left alone.
+        folder: Created if needed. Other files in a checkpoint folder are left alone.
         state: ``R2Tuning.state_dict()``, on any device.
-        config: Everything else a checkpoint says.
+        config: Everything else in a checkpoint.
 
     Raises:
         OutputError: If ``folder`` is a file, holds files but no checkpoint, or cannot be written.
@@ -99,13 +95,9 @@ def save_checkpoint(folder: str | Path, state: Mapping[str, torch.Tensor], confi
             raise OutputError(f"{folder}: is a file; name a folder for the checkpoint")
         if folder.is_dir() and any(folder.iterdir()) and not _has_checkpoint_files(folder):
             raise OutputError(f"{folder}: has files but no checkpoint; choose an empty or new folder")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
-            new = Path(scratch) / "checkpoint"  # TemporaryDirectory itself is closed to others
-            new.mkdir()
+        with replace_folder(folder, last=CONFIG_FILE) as new:
             save_file(weights, new / WEIGHTS_FILE, metadata={"format": "pt"})
             (new / CONFIG_FILE).write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
-            _move_into_place(new, folder)
     except (OSError, SafetensorError) as error:
         raise OutputError(f"{folder}: checkpoint cannot be written ({error}); choose another folder") from error
 
@@ -136,11 +128,13 @@ def load_config(folder: str | Path) -> CheckpointConfig:
     try:
         return CheckpointConfig.model_validate(content)
     except ValidationError as error:
-        raise CheckpointError(f"{path}: {_first_problem(error)}") from error
+        raise CheckpointError(
+            f"{path}: {first_problem(error, CheckpointConfig)}; correct it, or copy the checkpoint again"
+        ) from error
 
 
 def load_state(folder: str | Path) -> dict[str, torch.Tensor]:
-    """Reads a folder's ``model.safetensors`` as it is; `load_checkpoint` also checks that it fits the model.
+    """Reads a folder's ``model.safetensors`` unchecked; `load_checkpoint` also checks that it fits the model.
 
     Raises:
         CheckpointError: If it is missing, truncated or not in the safetensors format.
@@ -161,52 +155,77 @@ def _has_checkpoint_files(folder: Path) -> bool:
     return (folder / CONFIG_FILE).is_file() or (folder / WEIGHTS_FILE).is_file()
 
 
-def _move_into_place(new: Path, folder: Path) -> None:
-    try:
-        new.rename(folder)  # the one atomic step where nothing is there yet
-    except OSError:
-        if not folder.is_dir():
-            raise
-        (folder / CONFIG_FILE).unlink(missing_ok=True)
-        (new / WEIGHTS_FILE).replace(folder / WEIGHTS_FILE)
-        (new / CONFIG_FILE).replace(folder / CONFIG_FILE)
+def take_tensors(
+    found: Mapping[str, object], expected: Mapping[str, tuple[int, ...]], source: Path
+) -> dict[str, torch.Tensor]:
+    """Exactly the expected tensors, copied as fp32 on the CPU.
+
+    Args:
+        found: Names and values as read from the file.
+        expected: Names and shapes of a fitting model; the result has their order.
+        source: The file or folder, for messages.
+
+    Raises:
+        CheckpointError: If a key is missing, left over, of another shape, not a plain float tensor, or not finite. The
+            message names the first three keys of each kind and counts the rest.
+
+    Example:
+        >>> take_tensors({"gate": torch.zeros(3, dtype=torch.float16)}, {"gate": (3,)}, Path("a.pth"))
+        {'gate': tensor([0., 0., 0.])}
+        >>> take_tensors({"gate": torch.zeros(4)}, {"gate": (3,)}, Path("a.pth"))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        r2tuning.errors.CheckpointError: a.pth: wrong shape: 'gate' is [4], expected [3]; ...
+    """
+    tensors = {name: value for name, value in found.items() if _is_plain(value)}
+    problems = [
+        _list_problem("missing", (repr(name) for name in expected if name not in found)),
+        _list_problem("unexpected", (repr(name) for name in found if name not in expected)),
+        _list_problem("not a plain float tensor:", (repr(n) for n in expected if n in found and n not in tensors)),
+        _list_problem(
+            "wrong shape:",
+            (
+                f"{name!r} is {list(tensors[name].shape)}, expected {list(shape)}"
+                for name, shape in expected.items()
+                if name in tensors and tuple(tensors[name].shape) != shape
+            ),
+        ),
+    ]
+    if any(problems):
+        text = "; ".join(problem for problem in problems if problem)
+        raise CheckpointError(f"{source}: {text}; these are not the weights of an R²-Tuning model of this shape")
+    # Shapes are checked before values are copied: a tensor with stride 0 may claim any size.
+    taken = {name: tensors[name].detach().to(torch.float32, copy=True).contiguous() for name in expected}
+    infinite = _list_problem("NaN or infinite values in", (repr(n) for n, t in taken.items() if not t.isfinite().all()))
+    if infinite:
+        raise CheckpointError(f"{source}: {infinite}; use a checkpoint from before training diverged")
+    return taken
 
 
-def _first_problem(error: ValidationError) -> str:
-    """One line about the first wrong field, with the nearest valid name where it is unknown."""
-    problem = error.errors()[0]
-    field = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        near = get_close_matches(str(problem["loc"][-1]), _fields(problem["loc"][:-1]), n=1, cutoff=0)
-        return f"unknown field {field!r}; did you mean {near[0]!r}?"
-    if problem["type"] == "missing":
-        return f"field {field!r} is missing; copy the checkpoint again"
-    reason = problem["msg"].removeprefix("Value error, ")
-    return f"{field or 'config'}: {reason} (found {problem['input']!r}); correct it"
+def _is_plain(value: object) -> TypeGuard[torch.Tensor]:
+    return (
+        isinstance(value, torch.Tensor)
+        and value.is_floating_point()
+        and value.layout is torch.strided
+        and value.device.type == "cpu"
+    )
 
 
-def _fields(location: tuple[int | str, ...]) -> list[str]:
-    """Names of the fields that ``CheckpointConfig`` knows at a location."""
-    model: type[BaseModel] = CheckpointConfig
-    for part in location:
-        inner = model.model_fields[str(part)].annotation
-        assert isinstance(inner, type)  # only nested models report unknown fields
-        assert issubclass(inner, BaseModel)
-        model = inner
-    return list(model.model_fields)
-
-
-CALIBRATION_FILE = "calibration.json"
-"""Its name in a checkpoint folder, where it may be."""
+def _list_problem(what: str, keys: Iterable[str]) -> str:
+    """``what key, key, key and 4 more``, or nothing where there are no keys."""
+    keys = list(keys)
+    if not keys:
+        return ""
+    more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
+    return f"{what} {', '.join(keys[:_NAMED])}{more}"
 
 
 class CalibrationRecord(BaseModel):
-    """The content of the file.
+    """The content of ``calibration.json``.
 
     Attributes:
         weights_sha256: Hash of the weights that it was fitted to.
-        fitted_on: The data, for people.
-        calibration: The maps.
+        fitted_on: The data, in words.
+        calibration: The fitted maps.
 
     Raises:
         pydantic.ValidationError: If a field is unknown or out of range.
@@ -220,16 +239,16 @@ class CalibrationRecord(BaseModel):
 
 
 def save_calibration(folder: str | Path, calibration: Calibration, fitted_on: str, *, force: bool) -> None:
-    """Writes a calibration beside the weights that it was fitted to; whoever loads the folder then uses it.
+    """Writes ``calibration.json`` beside the weights that it was fitted to.
 
     Args:
         folder: A checkpoint folder.
-        calibration: What to write.
-        fitted_on: The data, for people.
+        calibration: The fitted maps.
+        fitted_on: The data, in words.
         force: Whether an older one may be replaced.
 
     Raises:
-        OutputError: If there is one already, or it cannot be written.
+        OutputError: If there is one already and ``force`` is False, or it cannot be written.
     """
     weights = hash_file(Path(folder) / WEIGHTS_FILE)
     record = CalibrationRecord(weights_sha256=weights, fitted_on=fitted_on, calibration=calibration)
@@ -237,13 +256,13 @@ def save_calibration(folder: str | Path, calibration: Calibration, fitted_on: st
 
 
 def load_calibration(folder: str | Path) -> Calibration | None:
-    """Reads a file written by `save_calibration`.
+    """Reads the ``calibration.json`` of a checkpoint folder.
 
     Args:
         folder: A checkpoint folder; or an authors' ``.pth``, which has none.
 
     Returns:
-        None where there is none, or, with a warning, where the weights have changed since.
+        None if there is none, or, with a warning, if the weights have changed since.
 
     Raises:
         CheckpointError: If it is damaged.
@@ -254,8 +273,9 @@ def load_calibration(folder: str | Path) -> Calibration | None:
     try:
         record = CalibrationRecord.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError) as error:
+        reason = first_problem(error) if isinstance(error, ValidationError) else error
         raise CheckpointError(
-            f"{path}: cannot be used ({_first_line(error)}); delete it, or run r2tuning calibrate again"
+            f"{path}: cannot be used ({reason}); delete it, or run r2tuning calibrate again"
         ) from error
     if record.weights_sha256 != hash_file(Path(folder) / WEIGHTS_FILE):
         warnings.warn(
@@ -265,10 +285,3 @@ def load_calibration(folder: str | Path) -> Calibration | None:
         )
         return None
     return record.calibration
-
-
-def _first_line(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        problem = error.errors()[0]
-        return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
-    return str(error)

@@ -1,4 +1,4 @@
-"""The authors' ``.pth`` files: their parameter names, and what their shapes say about the model."""
+"""The authors' ``.pth`` files: their parameter names, and the model shape inferred from them."""
 
 from __future__ import annotations
 
@@ -6,82 +6,16 @@ import re
 import warnings
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TypeGuard
 
 import torch
 from pydantic import ValidationError
 
+from r2tuning.checkpoints.folder import take_tensors
 from r2tuning.errors import CheckpointError
+from r2tuning.files import first_problem
 from r2tuning.model.config import R2Config
-
-_NAMED = 3  # keys a message names before it only counts
-
-
-def take_tensors(
-    found: Mapping[str, object], expected: Mapping[str, tuple[int, ...]], source: Path
-) -> dict[str, torch.Tensor]:
-    """Exactly the expected tensors, as fp32 on the CPU, each with memory of its own.
-
-    Args:
-        found: Names and values as they came from the file.
-        expected: Names and shapes of a fitting model; the result has their order.
-        source: The file or folder, for messages.
-
-    Raises:
-        CheckpointError: If a key is missing, left over, of another shape, not a plain float tensor, or not finite. The
-            message names the first keys of each kind and counts the rest.
-
-    Example:
-        >>> take_tensors({"gate": torch.zeros(3, dtype=torch.float16)}, {"gate": (3,)}, Path("a.pth"))
-        {'gate': tensor([0., 0., 0.])}
-        >>> take_tensors({"gate": torch.zeros(4)}, {"gate": (3,)}, Path("a.pth"))  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-        r2tuning.errors.CheckpointError: a.pth: wrong shape: 'gate' is [4], expected [3]; ...
-    """
-    tensors = {name: value for name, value in found.items() if _is_plain(value)}
-    problems = [
-        _list_problem("missing", (repr(name) for name in expected if name not in found)),
-        _list_problem("unexpected", (repr(name) for name in found if name not in expected)),
-        _list_problem("not a plain float tensor:", (repr(n) for n in expected if n in found and n not in tensors)),
-        _list_problem(
-            "wrong shape:",
-            (
-                f"{name!r} is {list(tensors[name].shape)}, expected {list(shape)}"
-                for name, shape in expected.items()
-                if name in tensors and tuple(tensors[name].shape) != shape
-            ),
-        ),
-    ]
-    if any(problems):
-        text = "; ".join(problem for problem in problems if problem)
-        raise CheckpointError(f"{source}: {text}; these are not the weights of an R²-Tuning model of this shape")
-    # Shapes are checked before values are copied: a tensor with stride 0 may claim any size.
-    taken = {name: tensors[name].detach().to(torch.float32, copy=True).contiguous() for name in expected}
-    infinite = _list_problem("NaN or infinite values in", (repr(n) for n, t in taken.items() if not t.isfinite().all()))
-    if infinite:
-        raise CheckpointError(f"{source}: {infinite}; use a checkpoint from before training diverged")
-    return taken
-
-
-def _is_plain(value: object) -> TypeGuard[torch.Tensor]:
-    return (
-        isinstance(value, torch.Tensor)
-        and value.is_floating_point()
-        and value.layout is torch.strided
-        and value.device.type == "cpu"
-    )
-
-
-def _list_problem(what: str, keys: Iterable[str]) -> str:
-    """``what key, key, key and 4 more``, or nothing where there are no keys."""
-    keys = list(keys)
-    if not keys:
-        return ""
-    more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
-    return f"{what} {', '.join(keys[:_NAMED])}{more}"
-
 
 _IGNORED = "loss._loss_sal.scale"  # the constant temperature of the saliency loss, [1]
 
@@ -91,8 +25,7 @@ _ATTENTION = {"q": "query", "k": "key", "v": "value", "m": "output"}
 def read_official(path: str | Path) -> tuple[R2Config, dict[str, torch.Tensor]]:
     """Reads an authors' checkpoint under our parameter names.
 
-    The family and all widths come from names and shapes; heads and dropout are not in the file and are the defaults of
-    `R2Config`.
+    Family and widths are inferred from names and shapes; heads and dropout are the defaults of `R2Config`.
 
     Args:
         path: The ``.pth`` file; a bare state dict in it is read as well.
@@ -116,9 +49,7 @@ def read_official(path: str | Path) -> tuple[R2Config, dict[str, torch.Tensor]]:
 
 
 def export_official(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The inverse of `read_official`: our weights under the authors' names.
-
-    Only weights are renamed: the constant ``loss._loss_sal.scale`` of the authors' training code is not made up.
+    """The inverse of `read_official`: our weights under the authors' names, without ``loss._loss_sal.scale``.
 
     Args:
         state: ``R2Tuning.state_dict()``.
@@ -183,7 +114,7 @@ def _layers(config: R2Config) -> Iterator[tuple[str, str, tuple[int, ...]]]:
 
 
 def _infer_config(found: Mapping[str, object], path: Path) -> R2Config:
-    """The model that most names and shapes speak for; a damaged one is then refused by its own name."""
+    """The shape by majority vote of the tensors, so that a damaged tensor is the one that an error names."""
 
     def size(usual: int, *places: tuple[str, int, int]) -> int:
         """Most frequent ``shape[dimension] + offset`` over (name, dimension, offset); ties go to the usual size."""
@@ -220,7 +151,7 @@ def _infer_config(found: Mapping[str, object], path: Path) -> R2Config:
             strides=tuple(2**level for level in range(levels)),
         )
     except ValidationError as error:
-        reason = error.errors()[0]["msg"]
+        reason = first_problem(error)
         raise CheckpointError(f"{path}: no R²-Tuning model has weights of these shapes: {reason}") from error
 
 

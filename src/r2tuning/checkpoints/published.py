@@ -9,7 +9,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from r2tuning.checkpoints.folder import is_complete
 from r2tuning.errors import CheckpointError
 from r2tuning.files import cache_folder
 
@@ -17,6 +16,9 @@ if TYPE_CHECKING:
     from r2tuning.decoding.decode import Suppression
     from r2tuning.model.config import Family
 
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+"""A checkpoint folder has both. They are named here since listing the checkpoints must not import PyTorch."""
 
 REPOSITORY = "yeliudev/R2-Tuning"
 """The authors' model repository on the Hugging Face hub."""
@@ -32,14 +34,14 @@ class PublishedCheckpoint:
     """One of the authors' files.
 
     Attributes:
-        name: What to ask for, such as ``qvhighlights`` or ``tvsum/BK``.
+        name: As in ``--model``, such as ``qvhighlights`` or ``tvsum/BK``.
         family: ``grounding`` (moments and saliency) or ``saliency``.
         file: Path in the repository.
         sha256_prefix: First 8 hex digits of the file's SHA-256.
-        fps: Frames per second of training. The YouTube Highlights models were trained at each video's own clips per
-            second; theirs is 0.59, the median over the public annotations.
-        window: Seconds; about the longest training videos (YouTube Highlights has a few that are longer still).
-        unit: Starts and ends are rounded to multiples of this many seconds; None keeps them.
+        fps: Frames per second of training. YouTube Highlights was trained at the clips per second of each video; 0.59
+            is their median over the public annotations.
+        window: Seconds, about the length of the longest training videos.
+        unit: Starts and ends are rounded to multiples of this many seconds; None keeps them as they are.
         nms: Suppression of overlapping moments (``normal`` at IoU 0.7).
         dropout: Of the two feature maps in training, in [0, 1).
         scores: Validation scores the authors report, in percent, under the benchmark's metric names.
@@ -70,6 +72,23 @@ class PublishedCheckpoint:
     def approximate_size(self) -> int:
         """Bytes to download, to within a few percent: four for each parameter."""
         return 4 * self.parameters
+
+    @property
+    def cached_folder(self) -> Path:
+        """Its checkpoint folder in the cache, whether or not it exists yet.
+
+        The hash is part of the name, so a file that is published again is fetched again.
+
+        Example:
+            >>> find_published("tvsum/BK").cached_folder.relative_to(cache_folder()).as_posix()
+            'checkpoints/tvsum/BK-45b59440'
+        """
+        return cache_folder() / "checkpoints" / f"{self.name}-{self.sha256_prefix}"
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether it can be used without a network."""
+        return all((self.cached_folder / name).is_file() for name in (CONFIG_FILE, WEIGHTS_FILE))
 
 
 def _grounding(
@@ -169,7 +188,7 @@ _BY_NAME = {entry.name.lower(): entry for entry in PUBLISHED}
 
 
 def is_published(name: str) -> bool:
-    """Whether ``name`` is a published checkpoint's, upper and lower case alike.
+    """Whether ``name`` is a published checkpoint's, in upper or lower case.
 
     Example:
         >>> is_published("TVSum/bk"), is_published("bk.pth")
@@ -179,7 +198,7 @@ def is_published(name: str) -> bool:
 
 
 def find_published(name: str) -> PublishedCheckpoint:
-    """The published checkpoint called ``name``, upper and lower case alike.
+    """The published checkpoint called ``name``, in upper or lower case.
 
     Raises:
         CheckpointError: If there is none; the message has the nearest names.
@@ -197,11 +216,11 @@ def find_published(name: str) -> PublishedCheckpoint:
 
 
 def suggest_published(name: str, *others: str) -> str:
-    """What to say to someone who asked for ``name``, which does not exist.
+    """A hint for an unknown ``name``: the nearest names, or how to list them.
 
     Args:
-        name: What they asked for.
-        others: Names, in lower case, that they may also have meant.
+        name: What the user gave.
+        others: More names to choose from, in lower case.
 
     Example:
         >>> suggest_published("charade")
@@ -220,7 +239,7 @@ def suggest_published(name: str, *others: str) -> str:
 def match_published(file_name: str) -> PublishedCheckpoint | None:
     """The published checkpoint whose file is called ``file_name``, or None.
 
-    The name's ending, ``-<8 hex digits>.pth``, decides: it is unique, and survives a changed beginning.
+    The end of the name, ``-<8 hex digits>.pth``, decides, so a file may have been renamed before it.
 
     Example:
         >>> match_published("r2_tuning_tvsum_bk-45b59440.pth").name
@@ -235,38 +254,17 @@ def match_published(file_name: str) -> PublishedCheckpoint | None:
 
 
 DEMO = "demo"
-"""What to ask for; a folder of that name is ``./demo``."""
+"""The name of the embedded model; a folder of that name is ``./demo``."""
 
 DEMO_FOLDER = Path(__file__).resolve().parents[1] / "assets" / "demo" / "head"
-"""Its checkpoint folder; its CLIP, ``r2tuning/demo``, lies beside it."""
+"""Its checkpoint folder; its CLIP, ``r2tuning/demo``, is beside it."""
 
 DEMO_WORLD = "videos of moving coloured shapes, such as `r2tuning synthesize` makes"
-"""All that it knows."""
+"""What it was trained on, and all it knows."""
 
 DEMO_FPS = 0.5
 
 
 def demo_size() -> int:
-    """Bytes of all that the demo needs, CLIP included."""
+    """Bytes of the demo's files, CLIP included."""
     return sum(file.stat().st_size for file in DEMO_FOLDER.parent.rglob("*") if file.is_file())
-
-
-def cached_checkpoint(entry: PublishedCheckpoint) -> Path:
-    """The checkpoint folder that ``entry`` has in the cache, whether or not it is there yet.
-
-    The hash is part of its name: a file that is published anew is fetched anew.
-
-    Example:
-        >>> cached_checkpoint(find_published("tvsum/BK")).relative_to(cache_folder()).as_posix()
-        'checkpoints/tvsum/BK-45b59440'
-    """
-    return cache_folder() / "checkpoints" / f"{entry.name}-{entry.sha256_prefix}"
-
-
-def is_cached(name: str) -> bool:
-    """Whether the published checkpoint ``name`` can be used without a network.
-
-    Raises:
-        CheckpointError: If no such checkpoint is published.
-    """
-    return is_complete(cached_checkpoint(find_published(name)))

@@ -1,4 +1,4 @@
-"""From a name, folder or file to a model."""
+"""From a name, folder or file to a model: published checkpoints are fetched and converted on first use."""
 
 from __future__ import annotations
 
@@ -11,30 +11,51 @@ from r2tuning import __version__
 from r2tuning.checkpoints.folder import (
     CheckpointConfig,
     Provenance,
-    is_complete,
     load_config,
     load_state,
     save_checkpoint,
+    take_tensors,
 )
-from r2tuning.checkpoints.official import read_official, take_tensors
+from r2tuning.checkpoints.official import read_official
 from r2tuning.checkpoints.published import (
     BACKBONE,
     DEMO,
     DEMO_FOLDER,
     REPOSITORY,
     PublishedCheckpoint,
-    cached_checkpoint,
     find_published,
     is_published,
     match_published,
     suggest_published,
 )
 from r2tuning.decoding.decode import DecodingConfig
-from r2tuning.errors import CheckpointError, CheckpointWarning, DownloadError
-from r2tuning.hub import hash_file
+from r2tuning.errors import CheckpointError, CheckpointWarning
+from r2tuning.hub import fetch_cached, hash_file
 from r2tuning.model import R2Config, R2Tuning
 
 _STAND_IN = {"grounding": "qvhighlights", "saliency": "tvsum/BK"}
+
+
+def find_checkpoint(name_or_path: str | Path) -> Path:
+    """The folder or file of a checkpoint on this machine; a published one is fetched first.
+
+    Args:
+        name_or_path: ``demo``, a published name, a checkpoint folder or an authors' ``.pth``. A name wins over a folder
+            of that name; write ``./qvhighlights`` for the folder.
+
+    Raises:
+        CheckpointError: If it is none of these; the message has the nearest names.
+        DownloadError: If a published checkpoint is not cached and cannot be fetched.
+    """
+    if isinstance(name_or_path, str):
+        if name_or_path.lower() == DEMO:
+            return DEMO_FOLDER
+        if is_published(name_or_path):
+            return fetch_published(find_published(name_or_path))
+    if not Path(name_or_path).exists():
+        hint = suggest_published(str(name_or_path), DEMO)
+        raise CheckpointError(f"{name_or_path}: neither a file, a folder nor a published model; {hint}")
+    return Path(name_or_path)
 
 
 def load_checkpoint(path: str | Path) -> R2Tuning:
@@ -52,16 +73,20 @@ def load_checkpoint(path: str | Path) -> R2Tuning:
     return _build(*read_official(path), path)
 
 
-def read_checkpoint(path: str | Path) -> tuple[CheckpointConfig, R2Tuning]:
-    """The configuration and the model, as `load_checkpoint` reads them.
+def read_checkpoint(name_or_path: str | Path) -> tuple[CheckpointConfig, R2Tuning]:
+    """The configuration and the model of a checkpoint, in eval mode on the CPU.
 
-    An authors' ``.pth`` does not say how it was trained. A published one is known by its file name; for another the
-    QVHighlights (grounding) or TVSum (saliency) settings are assumed, with a warning.
+    An authors' ``.pth`` does not say how it was trained. A published one is recognized by its file name; for any other
+    the settings of QVHighlights (grounding) or TVSum (saliency) are assumed, with a warning.
+
+    Args:
+        name_or_path: As for `find_checkpoint`.
 
     Raises:
-        CheckpointError: As `load_checkpoint`.
+        CheckpointError: As from `find_checkpoint` and `load_checkpoint`.
+        DownloadError: If a published checkpoint is not cached and cannot be fetched.
     """
-    path = Path(path)
+    path = find_checkpoint(name_or_path)
     if path.is_dir() or path.suffix == ".safetensors":
         model = load_checkpoint(path)
         return load_config(path), model
@@ -75,7 +100,7 @@ def convert(pth: str | Path, folder: str | Path, entry: PublishedCheckpoint | No
     Args:
         pth: The file.
         folder: New, empty, or an older checkpoint, which is replaced.
-        entry: The published checkpoint that the file is known to be; by default found by the file's name.
+        entry: The published checkpoint that the file is; by default found by the file's name.
 
     Returns:
         What was written to ``config.json``.
@@ -89,10 +114,39 @@ def convert(pth: str | Path, folder: str | Path, entry: PublishedCheckpoint | No
     return config
 
 
+def fetch_published(entry: PublishedCheckpoint) -> Path:
+    """The checkpoint folder of a published model: downloaded, checked and converted on first use.
+
+    Returns:
+        A folder in the cache (``R2TUNING_CACHE``, or the user's cache folder).
+
+    Raises:
+        DownloadError: If the file is not cached and cannot be downloaded.
+        CheckpointError: If what was downloaded does not have the published hash; it is removed again.
+        OutputError: If the cache cannot be written.
+    """
+    folder = entry.cached_folder
+    if not entry.is_cached:
+        advice = f"connect and try again, or fetch {entry.url} by other means and pass its path with --model"
+        file = fetch_cached(REPOSITORY, entry.file, name=entry.name, advice=advice)
+        found = hash_file(file)
+        if not found.startswith(entry.sha256_prefix):
+            while file.is_symlink():  # the hub's cache links to the content; without both, the next try starts over
+                link, file = file, file.parent / file.readlink()
+                link.unlink()
+            file.unlink(missing_ok=True)
+            raise CheckpointError(
+                f"{entry.name}: the downloaded file has SHA-256 {found[:8]}…, expected {entry.sha256_prefix}…; "
+                "it was removed, try again"
+            )
+        convert(file, folder, entry)
+    return folder
+
+
 def _describe_official(
     path: Path, entry: PublishedCheckpoint | None = None
 ) -> tuple[CheckpointConfig, dict[str, torch.Tensor]]:
-    """An authors' file under our names, with the settings that its like was trained with."""
+    """The weights of an authors' file, and the settings it was trained with, or those of the nearest published one."""
     model, state = read_official(path)
     sha256 = hash_file(path)
     entry = entry or match_published(path.name)
@@ -133,96 +187,3 @@ def _build(config: R2Config, state: dict[str, torch.Tensor], path: Path) -> R2Tu
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     model.load_state_dict(take_tensors(state, expected, path))
     return model.eval()
-
-
-def fetch_published(entry: PublishedCheckpoint) -> Path:
-    """The checkpoint folder of a published model: downloaded, checked and converted on first use.
-
-    The download goes through huggingface_hub, with its settings (``HF_ENDPOINT``, ``HF_HUB_OFFLINE``, ``HF_HOME``), its
-    cache and its progress bar on stderr.
-
-    Returns:
-        A folder in the cache (``R2TUNING_CACHE``, or the user's cache folder).
-
-    Raises:
-        DownloadError: If the file is in no cache and cannot be downloaded.
-        CheckpointError: If what was downloaded does not have the published hash; it is removed again.
-        OutputError: If the cache cannot be written.
-    """
-    folder = cached_checkpoint(entry)
-    if not is_complete(folder):
-        file = _download(entry)
-        found = hash_file(file)
-        if not found.startswith(entry.sha256_prefix):
-            _discard(file)
-            raise CheckpointError(
-                f"{entry.name}: the downloaded file has SHA-256 {found[:8]}…, expected {entry.sha256_prefix}…; "
-                "it was removed, try again"
-            )
-        convert(file, folder, entry)
-    return folder
-
-
-def _download(entry: PublishedCheckpoint) -> Path:
-    """The authors' file in the hub's own cache."""
-    # Its client takes a tenth of a second to import, and what is converted already does not need it.
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
-
-    from r2tuning.hub import explain
-
-    cached = try_to_load_from_cache(REPOSITORY, entry.file)
-    if isinstance(cached, str):
-        return Path(cached)
-    try:
-        # Asked first since hf_hub_download retries an unreachable hub for up to minutes before it says so.
-        get_hf_file_metadata(hf_hub_url(REPOSITORY, entry.file))
-        return Path(hf_hub_download(REPOSITORY, entry.file))
-    except Exception as error:  # of the HTTP library, of Xet, of the system: they have no common base
-        raise DownloadError(
-            f"{entry.name}: cannot be downloaded: {explain(error)}; connect and try again, "
-            f"or fetch {entry.url} by other means and pass its path with --model"
-        ) from error
-
-
-def _discard(file: Path) -> None:
-    """Removes a file of the hub's cache with every link that leads to it, so that the next try starts afresh."""
-    while file.is_symlink():
-        target = file.parent / file.readlink()
-        file.unlink()
-        file = target
-    file.unlink(missing_ok=True)
-
-
-def resolve(name_or_path: str | Path) -> tuple[CheckpointConfig, R2Tuning]:
-    """The checkpoint that a name or a path stands for, its model in eval mode on the CPU.
-
-    Args:
-        name_or_path: As for `find_checkpoint`.
-
-    Raises:
-        CheckpointError: If it is none of these, or the checkpoint is damaged; the message has the nearest names.
-        DownloadError: If a published checkpoint is not cached and cannot be fetched.
-    """
-    return read_checkpoint(find_checkpoint(name_or_path))
-
-
-def find_checkpoint(name_or_path: str | Path) -> Path:
-    """The folder or file of a checkpoint on this machine; a published one is fetched first.
-
-    Args:
-        name_or_path: ``demo``, a published name, a checkpoint folder or an authors' ``.pth``. A name wins over a folder
-            of that name; write ``./qvhighlights`` for the folder.
-
-    Raises:
-        CheckpointError: If it is none of these; the message has the nearest names.
-        DownloadError: If a published checkpoint is not cached and cannot be fetched.
-    """
-    if isinstance(name_or_path, str):
-        if name_or_path.lower() == DEMO:
-            return DEMO_FOLDER
-        if is_published(name_or_path):
-            return fetch_published(find_published(name_or_path))
-    if not Path(name_or_path).exists():
-        hint = suggest_published(str(name_or_path), DEMO)
-        raise CheckpointError(f"{name_or_path}: neither a file, a folder nor a published model; {hint}")
-    return Path(name_or_path)

@@ -1,4 +1,4 @@
-"""``r2tuning ablate``: train a grid of settings, and show what each is worth."""
+"""``r2tuning ablate``: train a grid of settings and compare their scores."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from r2tuning.ablation.table import describe_ablation, format_markdown, print_table
-from r2tuning.cli.score_table import SCORES_JSON_HELP, write_scores
-from r2tuning.cli.train import describe_report, make_features
+from r2tuning.ablation.table import caption, count_settings, describe_ablation, format_markdown, tabulate
+from r2tuning.cli.options import ForceOption
+from r2tuning.cli.score_table import ScoresJsonOption, print_table, write_scores
+from r2tuning.cli.train import OverridesOption, describe_report, make_features
 from r2tuning.errors import OutputError
 from r2tuning.files import check_target, write_atomically
 
@@ -29,18 +30,15 @@ TABLE_JSON = "table.json"
 
 def ablate(
     recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a YAML file: what all cells have in common.")],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="key=value of the recipe, for all cells; may be given again.", metavar="KEY=VALUE"),
-    ] = None,
+    overrides: OverridesOption = None,
     vary: Annotated[
         list[str] | None,
-        typer.Option(help="Values of a key to compare; given again, all combinations.", metavar="KEY=V1,V2,…"),
+        typer.Option(help="Values of a key to compare; if repeated, all combinations.", metavar="KEY=V1,V2,…"),
     ] = None,
     paper: Annotated[
         Literal["refinement", "calibration", "baseline", "lengths"] | None,
         typer.Option(
-            help="A comparison of the paper. refinement: how layers are walked through, and how many (Fig. 7); "
+            help="A comparison of the paper. refinement: the order and number of layers (Fig. 7); "
             "calibration: its losses on and off (Table 5); baseline: the last layer alone against the recipe; lengths: "
             "MR mAP by words of the query (Table 6)."
         ),
@@ -49,12 +47,12 @@ def ablate(
     run: Annotated[
         Path | None, typer.Option(help="Folder of the runs and tables.  [default: runs/NAME-ablation]", metavar="DIR")
     ] = None,
-    json: Annotated[str | None, typer.Option(help=SCORES_JSON_HELP)] = None,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Replace the JSON file if it exists.")] = False,
+    json: ScoresJsonOption = None,
+    force: ForceOption = False,
 ) -> None:
     """Train a recipe under several settings with several seeds, and compare mean and deviation of their scores.
 
-    Run it again after an interruption: finished runs are read, and it goes on where it stopped.
+    Run it again after an interruption: finished runs are read, and it continues where it stopped.
 
     Example: r2tuning ablate charades-sta --vary model.layers=1,2,4 --vary losses.recipe=released,paper --seeds 5
     """
@@ -93,17 +91,17 @@ def ablate(
 
 @contextmanager
 def _show_training() -> Iterator[Callable[[Cell, int, Report], None]]:
-    """A bar for the run under way, and a line for every validation."""
+    """A bar for the current run, and a line for every validation."""
     console = Console(stderr=True)
     columns = TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), TextColumn("steps")
     with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=None)
 
-        def show(cell: Cell, seed: int, told: Report) -> None:
+        def show(cell: Cell, seed: int, report: Report) -> None:
             run = f"{cell.title}, seed {seed}"
-            progress.update(task, description=escape(run), completed=told.step, total=told.steps)
-            if "total" not in told.values:
-                line = f"{run}, step {told.step} of {told.steps}: {describe_report(told)}"
+            progress.update(task, description=escape(run), completed=report.step, total=report.steps)
+            if "total" not in report.values:
+                line = f"{run}, step {report.step} of {report.steps}: {describe_report(report)}"
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
 
         yield show
@@ -115,14 +113,15 @@ def _save(name: str, seeds: int, folder: Path, so_far: Ablation) -> None:
 
 
 def _show(done: Ablation, name: str, seeds: int, folder: Path, json: str | None, force: bool) -> None:
-    if json is not None and not done.left:  # a part of a grid would be in the way of the command that goes on
+    if json is not None and not done.left:  # half a table would block the command that continues
         write_scores(json, describe_ablation(done, name, seeds), force=force)
     if json != "-":
-        print_table(done, name, seeds)
+        headings, rows = tabulate(done, name)
+        print_table(caption(done, name, seeds), headings, rows, names=count_settings(done))
     for failed in done.failed:
         typer.echo(f"failed: {failed.cell.title}: {failed.reason}", err=True)
     if done.left:
-        typer.echo(f"stopped with {done.left} cells left; run the same command again to go on", err=True)
+        typer.echo(f"stopped with {done.left} cells left; run the same command again to continue", err=True)
         raise typer.Exit(130)
     typer.echo(f"Tables: {folder / TABLE}, {folder / TABLE_JSON}", err=True)
     if done.failed:

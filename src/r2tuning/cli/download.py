@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,9 +13,6 @@ from r2tuning.cli.progress import show_progress
 
 if TYPE_CHECKING:
     from r2tuning.hub import HubFile
-
-TEST_TRUTH = "highlight_test_with_gt.jsonl"
-TEST_TRUTH_URL = f"https://github.com/jayleicn/moment_detr/blob/main/data/{TEST_TRUTH}"
 
 
 def download(
@@ -30,20 +27,19 @@ def download(
     to: Annotated[
         Path | None, typer.Option(help="Folder to put it in; by default one in the cache of r2tuning.", metavar="DIR")
     ] = None,
-    annotations_only: Annotated[bool, typer.Option("--annotations-only", help="Leave out the features.")] = False,
+    annotations_only: Annotated[bool, typer.Option("--annotations-only", help="Skip the features.")] = False,
     keep_archives: Annotated[
-        bool, typer.Option("--keep-archives", help="Keep the archives in DIR/archives when they are unpacked.")
+        bool, typer.Option("--keep-archives", help="Keep the archives in DIR/archives after unpacking.")
     ] = False,
 ) -> None:
     """Download a benchmark: its annotations, and the features that the authors' models were trained on.
 
-    Run it again after an interruption: it goes on where it stopped.
+    Run it again after an interruption: it continues where it stopped.
 
     Example: r2tuning download charades-sta --annotations-only
     """
     from r2tuning.datasets import find_benchmark
     from r2tuning.datasets.download import download_benchmark
-    from r2tuning.datasets.qvhighlights import QVHIGHLIGHTS
 
     benchmark = find_benchmark(dataset)
     folder = download_benchmark(
@@ -55,18 +51,19 @@ def download(
         progress=show_bytes,
     )
     typer.echo(folder)
-    if benchmark is QVHIGHLIGHTS and not (folder / TEST_TRUTH).exists():
-        typer.echo(
-            f"Labels of the test split are published elsewhere (CC BY-NC-SA 4.0): to score it, put {TEST_TRUTH_URL} "
-            f"into {folder}",
-            err=True,
-        )
+    for split in benchmark.splits:
+        if split.elsewhere and not (folder / PurePosixPath(split.elsewhere).name).exists():
+            typer.echo(
+                f"Labels of the {split.name} split are published elsewhere: to score it, put {split.elsewhere} "
+                f"into {folder}",
+                err=True,
+            )
 
 
 def announce_files(files: Sequence[HubFile]) -> None:
-    """Lists on stderr what is about to be fetched, with sizes."""
+    """Lists on stderr the files to download, with sizes."""
     if not files:
-        typer.echo("Nothing to download: all of it is there.", err=True)
+        typer.echo("Nothing to download: all files exist.", err=True)
         return
     total = _in_words(sum(file.size for file in files))
     typer.echo(f"{len(files)} files, {total}, from {files[0].repository} on the hub:", err=True)

@@ -7,57 +7,52 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from r2tuning.cli.options import EngineOption
+from r2tuning.cli.options import DeviceOption, EngineOption, SamplingOption
 from r2tuning.cli.progress import show_progress
 from r2tuning.errors import VideoError
-from r2tuning.types import Sampling
 
 if TYPE_CHECKING:
-    from r2tuning.datasets import Annotation, Benchmark
+    from r2tuning.datasets import Benchmark
     from r2tuning.features.extraction import Failure, QueryTask, VideoTask
-
-OWN = "own"
-"""Stands for annotations of your own videos, where a benchmark's name is asked for."""
 
 
 def extract(
     annotations: Annotated[Path, typer.Argument(help="Annotation file: what videos and queries there are.")],
     videos: Annotated[Path, typer.Argument(help="Folder of the video files, named as in the annotations.")],
-    store: Annotated[Path, typer.Argument(help="Folder to put the features into; run again to go on or to update.")],
+    store: Annotated[Path, typer.Argument(help="Folder to put the features into; run again to continue or to update.")],
     benchmark: Annotated[
-        str, typer.Option("--benchmark", "-b", help="Name of the benchmark; own for your own CSV or JSONL.")
-    ] = OWN,
+        str, typer.Option("--benchmark", "-b", help="Name of the benchmark; custom for your CSV or JSONL.")
+    ] = "custom",
     backbone: Annotated[str, typer.Option(help="CLIP to use: ViT-B/32, hub name or folder.")] = "ViT-B/32",
     layers: Annotated[int, typer.Option(min=1, help="How many of its last layers to keep.")] = 4,
     fps: Annotated[
-        float | None, typer.Option(help="Frames to look at per second; by default the benchmark's, else required.")
+        float | None,
+        typer.Option(help="Frames to sample per second; by default the benchmark's; required for custom data."),
     ] = None,
-    sampling: Annotated[
-        Sampling,
-        typer.Option(help="exact: frames at the asked times; fast: cheaper ones near them; keyframe: only key frames."),
-    ] = "exact",
+    sampling: SamplingOption = "exact",
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes that encode videos side by side.")] = 1,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1 …; the GPU by default where there is one.")
-    ] = None,
+    device: DeviceOption = None,
     engine: EngineOption = "torch",
     layout: Annotated[
-        Literal["own", "npy"], typer.Option("--format", help="own: safetensors; npy: arrays as the authors have them.")
-    ] = "own",
+        Literal["safetensors", "npy"], typer.Option("--format", help="safetensors; or npy, the arrays of the authors.")
+    ] = "safetensors",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first videos and their queries.")] = None,
 ) -> None:
     """Extract features of the videos and queries of an annotation file.
 
-    Features that are up to date are kept, so an interrupted run goes on where it stopped.
+    Features that are up to date are kept, so an interrupted run continues where it stopped.
 
     Example: r2tuning extract charades_train.jsonl videos/ features/ --benchmark charades-sta --jobs 4
     """
     if fps is not None and not 0 < fps < float("inf"):
         raise typer.BadParameter(f"must be above 0, not {fps}", param_hint="--fps")
-    if fps is None and benchmark.lower() == OWN:
-        raise typer.BadParameter("your own videos need a rate, such as --fps 1", param_hint="--fps")
 
-    video_tasks, query_tasks, missing = _plan(annotations, videos, benchmark.lower(), fps, limit)
+    from r2tuning.datasets import find_benchmark
+
+    rules = find_benchmark(benchmark)
+    if fps is None and rules.is_custom:
+        raise typer.BadParameter("custom videos need a rate, such as --fps 1", param_hint="--fps")
+    video_tasks, query_tasks, missing = _plan(annotations, videos, rules, fps, limit)
 
     from r2tuning.backbones import ClipBackbone, choose_device
     from r2tuning.features.extraction import extract_queries, extract_videos
@@ -71,7 +66,7 @@ def extract(
         with show_progress("Videos", "videos") as progress:
             done = extract_videos(video_tasks, target, clip, sampling=sampling, jobs=jobs, progress=progress)
     except KeyboardInterrupt:
-        typer.echo(f"stopped; what is complete is in {store}: run the same command again to go on", err=True)
+        typer.echo(f"stopped; what is complete is in {store}; run the same command again to continue", err=True)
         raise typer.Exit(130) from None
     failures = [*missing, *done.failures]
     typer.echo(
@@ -85,24 +80,21 @@ def extract(
 
 
 def _plan(
-    annotations: Path, folder: Path, name: str, fps: float | None, limit: int | None
+    annotations: Path, folder: Path, benchmark: Benchmark, fps: float | None, limit: int | None
 ) -> tuple[list[VideoTask], list[QueryTask], list[Failure]]:
     """What there is to do, and the videos that have no file."""
-    from r2tuning.datasets import find_benchmark, load_annotations, load_own
+    from r2tuning.datasets import load_annotations
     from r2tuning.features.extraction import Failure, QueryTask, VideoFolder, VideoTask
 
-    benchmark = None if name == OWN else find_benchmark(name)
-    entries = load_own(annotations) if benchmark is None else load_annotations(annotations, benchmark)
     files = VideoFolder(folder)
     videos: dict[str, VideoTask | Failure] = {}
     queries: dict[str, QueryTask] = {}
-    for entry in entries:
-        video, query = _names(entry, benchmark)
+    for entry in load_annotations(annotations, benchmark):
+        video, query = benchmark.video_name(entry), benchmark.query_name(entry)
         if video not in videos:
             if len(videos) == limit:
                 continue
-            rate = fps or (benchmark.frame_rate(entry) if benchmark is not None else None)
-            assert rate is not None  # the caller insists on one for own videos
+            rate = fps or benchmark.frame_rate(entry)
             try:
                 videos[video] = VideoTask(video, files.find(video), rate)
             except VideoError as error:
@@ -111,11 +103,3 @@ def _plan(
     found = [task for task in videos.values() if isinstance(task, VideoTask)]
     missing = [failure for failure in videos.values() if isinstance(failure, Failure)]
     return found, list(queries.values()), missing
-
-
-def _names(entry: Annotation, benchmark: Benchmark | None) -> tuple[str, str]:
-    """Of the features of an annotation's video and query."""
-    if benchmark is None:
-        # Own queries are numbered by file, so that numbers of two files would meet in one store.
-        return entry.vid, entry.query
-    return benchmark.video_name(entry), benchmark.query_name(entry)

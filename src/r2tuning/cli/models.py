@@ -4,7 +4,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from r2tuning.checkpoints.published import DEMO, DEMO_FPS, DEMO_WORLD, PUBLISHED, demo_size, is_cached
+from r2tuning.checkpoints.published import DEMO, DEMO_FPS, DEMO_WORLD, PUBLISHED, demo_size
 
 HEADLINES = ("mAP", "R1@0.5")
 """The published score to show: the first of these that exists."""
@@ -25,7 +25,7 @@ def models() -> None:
         score = next(f"{metric} {shown[metric]:.2f}" for metric in HEADLINES if metric in shown)
         task = "moments" if entry.family == "grounding" else "saliency"
         size = f"~{entry.approximate_size / 1e6:.0f} MB"
-        table.add_row(entry.name, task, f"{entry.fps:g}", score, size, "yes" if is_cached(entry.name) else "no")
+        table.add_row(entry.name, task, f"{entry.fps:g}", score, size, "yes" if entry.is_cached else "no")
     console = Console()
     console.print(table)
     console.print(

@@ -116,12 +116,12 @@ def _choose(source: Path, answers: list[Grounding], query: str | None) -> Ground
 
 def _find_truth(path: Path, result: Grounding) -> tuple[tuple[float, float], ...]:
     """True moments of the answer's query and video; of another video if only that one has the query."""
-    from r2tuning.datasets import Annotation, find_benchmark, load_annotations, load_own
+    from r2tuning.datasets import Annotation, find_benchmark, load_annotations, load_custom
     from r2tuning.datasets.entries import read_json
 
     annotations: list[Annotation]
     as_qvhighlights = path.suffix.lower() != ".csv" and "relevant_windows" in read_json(path)[0].values
-    annotations = load_annotations(path, find_benchmark("qvhighlights")) if as_qvhighlights else load_own(path)
+    annotations = load_annotations(path, find_benchmark("qvhighlights")) if as_qvhighlights else load_custom(path)
     same = [annotation for annotation in annotations if annotation.query.strip() == result.query.strip()]
     names = {Path(result.video).name, Path(result.video).stem}
     mine = [annotation for annotation in same if Path(annotation.vid).name in names]

@@ -1,110 +1,156 @@
-"""Scores as a table and as JSON."""
+"""Scores as tables on stdout and as JSON."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from r2tuning.files import write_atomically
+from r2tuning.ablation.table import Spread, format_spread
+from r2tuning.files import check_target, write_atomically
 from r2tuning.output.text.labels import show_on_one_line
 
 if TYPE_CHECKING:
+    from r2tuning.datasets import Annotation, Benchmark
     from r2tuning.evaluation.calibrate import CalibrationQuality
-    from r2tuning.evaluation.score import LengthScore
-    from r2tuning.training.seeds import Spread
+    from r2tuning.metrics import Prediction
+    from r2tuning.metrics.evaluate import Missing
 
-SCORES_JSON_HELP = "Write all scores as JSON to this file; - for stdout, instead of the table."
+ScoresJsonOption = Annotated[
+    str | None,
+    typer.Option("--json", metavar="FILE", help="Write all scores as JSON; - prints JSON instead of the table."),
+]
+BinsOption = Annotated[bool, typer.Option("--bins", help="Also show mAP by the number of words of the query.")]
 
 
-def choose_metrics(metrics: Mapping[str, object]) -> list[str]:
-    """The metrics that papers print, in their order; all of them where there are no such.
+def check_scores(benchmark: Benchmark, json_file: str | None, *, bins: bool, force: bool) -> None:
+    """Refuses options that cannot be met, before the work."""
+    if json_file not in (None, "-"):
+        check_target(json_file, force=force)
+    if bins and benchmark.task != "moments":
+        raise typer.BadParameter(f"{benchmark.name} has no moments to score by words", param_hint="--bins")
 
-    Example:
-        >>> choose_metrics({"MR-full-R5@0.95": 1.0, "MR-full-mAP": 2.0, "MR-full-R1@0.5": 3.0})
-        ['MR-full-R1@0.5', 'MR-full-mAP']
-        >>> choose_metrics({"mAP": 1.0})
-        ['mAP']
+
+def report_scores(
+    title: str,
+    source: Mapping[str, object],
+    predictions: Sequence[Prediction],
+    annotations: Sequence[Annotation],
+    benchmark: Benchmark,
+    *,
+    published: Mapping[str, float] | None = None,
+    missing: Missing = "error",
+    bins: bool = False,
+    json_file: str | None = None,
+    force: bool = False,
+) -> None:
+    """Scores predictions, and prints or writes the scores.
+
+    Args:
+        title: Of the table.
+        source: What was scored, for the JSON.
+        predictions: One per query.
+        annotations: The truth.
+        benchmark: Its rules.
+        published: Scores to compare with, in percent; None leaves them out of the JSON too.
+        missing: Whether a query without a prediction is an error or counts 0.
+        bins: Whether to show mAP by the number of words of the query.
+        json_file: Receives all scores; ``-`` is stdout, instead of the table.
+        force: Whether ``json_file`` may be replaced.
     """
+    from r2tuning.evaluation.score import score_predictions, score_query_lengths
+
+    metrics = score_predictions(predictions, annotations, benchmark, missing=missing)
+    lengths = score_query_lengths(predictions, annotations, missing=missing) if bins else []
+    if json_file is not None:
+        content = {**source, "queries": len(annotations), "metrics": metrics}
+        if published is not None:
+            content["published"] = dict(published)
+        if bins:
+            content["bins"] = [{"words": s.words, "queries": s.queries, "mAP": s.mean_ap} for s in lengths]
+        write_scores(json_file, content, force=force)
+    if json_file != "-":
+        print_scores(f"{title}, {len(annotations)} queries", metrics, published or {})
+        if bins:
+            rows = [[s.words, str(s.queries), "-" if s.mean_ap is None else f"{s.mean_ap:.2f}"] for s in lengths]
+            print_table("MR mAP by words in the query", ["words", "queries", "mAP"], rows)
+
+
+def print_scores(
+    title: str, scores: Mapping[str, float | Spread], published: Mapping[str, float], column: str = "ours"
+) -> None:
+    """Prints the metrics that papers print, or else all, beside the published ones; in percent."""
     from r2tuning.metrics import BRIEF
 
-    return [name for name in BRIEF if name in metrics] or list(metrics)
-
-
-def print_scores(title: str, metrics: Mapping[str, float], published: Mapping[str, float]) -> None:
-    """Prints the scores, beside the published ones where there are any; all in percent."""
-    table = _start_table("metric", "ours", *(("published", "difference") if published else ()))
-    for name in choose_metrics(metrics):
-        row = [name, f"{metrics[name]:.2f}"]
-        if name in published:
-            row += [f"{published[name]:.2f}", f"{metrics[name] - published[name]:+.2f}"]
-        table.add_row(*row)
-    _print(title, table)
-
-
-def print_spread(title: str, spread: Mapping[str, Spread], published: Mapping[str, float]) -> None:
-    """Prints mean ± standard deviation of several runs, beside the published scores; all in percent."""
-    table = _start_table("metric", "trained", "published", "difference")
-    sign = "+/-" if Console().options.ascii_only else "±"
-    for name in choose_metrics(spread):
-        mean, deviation = spread[name].mean, spread[name].deviation
-        row = [name, f"{mean:.2f}" if deviation is None else f"{mean:.2f} {sign} {deviation:.2f}"]
-        if name in published:
-            row += [f"{published[name]:.2f}", f"{mean - published[name]:+.2f}"]
-        table.add_row(*row)
-    _print(title, table)
-
-
-def print_lengths(scores: list[LengthScore]) -> None:
-    """Prints MR mAP by the length of queries."""
-    table = _start_table("words", "queries", "mAP")
-    for score in scores:
-        table.add_row(score.words, str(score.queries), "-" if score.mean_ap is None else f"{score.mean_ap:.2f}")
-    _print("MR mAP by words in the query", table)
+    rows = []
+    for name in [name for name in BRIEF if name in scores] or scores:
+        score = scores[name]
+        spread = score if isinstance(score, Spread) else Spread(score, None)
+        compared = [f"{published[name]:.2f}", f"{spread.mean - published[name]:+.2f}"] if name in published else []
+        rows.append([name, format_spread(spread), *compared])
+    print_table(title, ["metric", column, *(("published", "difference") if published else ())], rows)
 
 
 def print_calibration(title: str, quality: CalibrationQuality) -> None:
-    """Prints how far scores were from what they say and how far they are now, and how well presence is told."""
+    """Prints the calibration error of each score, before and after, and how well presence is told from absence."""
     from r2tuning.metrics.reliability import expected_calibration_error
 
-    table = _start_table("score", "number", "ECE before", "after")
+    rows = []
     for name, score in (("moments", quality.moments), ("saliency", quality.saliency)):
         if score is not None:
             errors = (f"{100 * expected_calibration_error(points):.2f}" for points in (score.before, score.after))
-            table.add_row(name, str(score.count), *errors)
-    _print(title, table)
+            rows.append([name, str(score.count), *errors])
+    print_table(title, ["score", "number", "ECE before", "after"], rows)
     if (presence := quality.presence) is not None:
         typer.echo(
-            f"Presence: AUROC {presence.auroc:.3f}; the threshold keeps {presence.kept:.0%} of what is there and "
-            f"notices {presence.noticed:.0%} of what is not."
+            f"Presence: AUROC {presence.auroc:.3f}; the threshold keeps {presence.kept:.0%} of present queries and "
+            f"notices {presence.noticed:.0%} of absent ones."
         )
 
 
+def print_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], *, names: int = 1) -> None:
+    """Prints a table to stdout; deviations move to a second line if the terminal is too narrow.
+
+    Args:
+        title: A line above it.
+        headings: Of the columns.
+        rows: Texts; short rows are filled up with empty cells.
+        names: How many first columns are names, aligned left; the others are numbers.
+    """
+    console = Console()
+
+    def fit(text: str) -> Text:
+        # Not every terminal can print every character.
+        plain = text.replace("±", "+/-") if console.options.ascii_only else text
+        return Text(plain.encode(console.encoding, "backslashreplace").decode(console.encoding))
+
+    def build(before_deviation: str) -> Table:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for column, heading in enumerate(headings):
+            justify: Literal["left", "right"] = "left" if column < names else "right"
+            table.add_column(fit(heading), justify=justify, overflow="fold")
+        for row in rows:
+            table.add_row(*(fit(cell.replace(" ±", f"{before_deviation}±")) for cell in row))
+        return table
+
+    # Not the table's own title, which would wrap at the table's width.
+    console.print(fit(show_on_one_line(title)), style="bold", soft_wrap=True)
+    if rows:
+        wide = build(" ")
+        unlimited = console.options.update(max_width=10_000)
+        console.print(wide if console.measure(wide, options=unlimited).maximum <= console.width else build("\n"))
+
+
 def write_scores(json_file: str, content: Mapping[str, object], *, force: bool) -> None:
-    """Writes scores and what they are of as JSON to a file or, for ``-``, to stdout."""
+    """Writes scores as JSON to a file, or to stdout for ``-``."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     if json_file == "-":
         typer.echo(text.encode(), nl=False)  # UTF-8 whatever the terminal's encoding
     else:
         write_atomically(json_file, text, force=force)
-
-
-def _print(title: str, table: Table) -> None:
-    console = Console()
-    # Not the table's own title, which would wrap at the table's width.
-    shown = show_on_one_line(title).encode(console.encoding, "backslashreplace").decode(console.encoding)
-    console.print(shown, style="bold", markup=False, highlight=False, soft_wrap=True)
-    console.print(table)
-
-
-def _start_table(first: str, *others: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(first, no_wrap=True)
-    for name in others:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table

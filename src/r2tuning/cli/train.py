@@ -16,21 +16,23 @@ if TYPE_CHECKING:
     from r2tuning.training.config import Recipe
     from r2tuning.training.loop import Report
 
+OverridesOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a key of the recipe; may be repeated.", metavar="KEY=VALUE"),
+]
+
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe, such as charades-sta or own, or a YAML file.")],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="key=value of the recipe; may be given again.", metavar="KEY=VALUE"),
-    ] = None,
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe, such as charades-sta or custom, or a YAML file.")],
+    overrides: OverridesOption = None,
     run: Annotated[
         Path | None, typer.Option(help="Folder of the run: checkpoints, log, state.  [default: runs/NAME]")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")] = False,
 ) -> None:
-    """Train a model, from features that are there or, for your own videos, are made first.
+    """Train a model on a benchmark's features, or on your videos, whose features are made first.
 
-    Example: r2tuning train own --set data.annotations=moments.csv --set data.videos=clips --set training.epochs=20
+    Example: r2tuning train custom --set data.annotations=moments.csv --set data.videos=clips --set training.epochs=20
     """
     from r2tuning.training.loop import train as run_training
     from r2tuning.training.recipes import load_recipe
@@ -49,7 +51,7 @@ def train(
         TextColumn("{task.fields[status]}"),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        # Other processes of the run are told nothing, and show nothing.
+        # Only the main process gets reports.
         task = progress.add_task("", total=None, status="", visible=False)
 
         def show(report: Report) -> None:
@@ -63,7 +65,7 @@ def train(
         return
     if not trained.finished:
         typer.echo(
-            f"stopped; the state is saved, go on with: r2tuning train {recipe} … --run {folder} --resume", err=True
+            f"stopped; the state is saved, continue with: r2tuning train {recipe} … --run {folder} --resume", err=True
         )
         raise typer.Exit(130)
     print_scores(f"{checked.name}, best validation", trained.metrics, {})
@@ -71,14 +73,14 @@ def train(
 
 
 def make_features(recipe: Recipe) -> None:
-    """Makes what features of the user's own videos are missing."""
+    """Makes missing features of custom videos."""
     from r2tuning.training.source import prepare_features
 
     try:
         with show_progress("Features", "videos") as progress:
             prepare_features(recipe, progress)
     except KeyboardInterrupt:
-        typer.echo("stopped; the features made so far are kept: run the same command again to go on", err=True)
+        typer.echo("stopped; the features made so far are kept; run the same command again to continue", err=True)
         raise typer.Exit(130) from None
 
 

@@ -1,9 +1,8 @@
-"""Your own annotations: a JSONL or CSV file of ``video, start, end, query``, one moment per row."""
+"""Custom data: a JSONL or CSV file of ``video, start, end, query``, one moment per row."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Annotated
@@ -18,7 +17,7 @@ from r2tuning.errors import DataError
 Time = Annotated[float, Field(ge=0, le=1e6)]
 
 
-class OwnFields(Fields):
+class CustomFields(Fields):
     """One moment: where (``video``, a file), when (``start`` and ``end``, seconds) and what (``query``)."""
 
     video: Text
@@ -27,28 +26,26 @@ class OwnFields(Fields):
     query: Text
 
 
-def load_own(path: str | Path) -> list[Annotation]:
-    """Reads and checks your own annotations.
-
-    Several rows of the same video and query are the moments of one annotation.
+def load_custom(path: str | Path) -> list[Annotation]:
+    """Reads and checks a custom annotation file; rows of one video and query become one annotation.
 
     Args:
         path: A ``.csv`` file with a header, or a ``.jsonl`` or ``.json`` file with an object per moment. Other columns
             are ignored.
 
     Returns:
-        In order of first appearance, numbered from 0; ``vid`` is the video as written, ``duration`` is None. Moments
-        are sorted by start.
+        In order of first appearance, numbered from 0, with moments sorted by start. ``vid`` is the video as written,
+        ``duration`` is None.
 
     Raises:
-        DataError: If the file cannot be read; at the first row that is wrong, as ``file:line: field: what``.
+        DataError: If the file cannot be read, or at the first wrong row, as ``file:line: field: what``.
     """
     path = Path(path)
     is_csv = path.suffix.lower() == ".csv"
     moments: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for entry in read_csv(path) if is_csv else read_json(path):
         # CSV has numbers as text.
-        row = check(entry, OwnFields, strict=not is_csv)
+        row = check(entry, CustomFields, strict=not is_csv)
         moments.setdefault((row.video.strip(), row.query.strip()), []).append(_to_moment(entry, row))
     return [
         Annotation(qid=qid, vid=video, query=query, duration=None, moments=tuple(sorted(set(windows))))
@@ -56,55 +53,36 @@ def load_own(path: str | Path) -> list[Annotation]:
     ]
 
 
-def _to_moment(entry: Entry, row: OwnFields) -> tuple[float, float]:
+def _to_moment(entry: Entry, row: CustomFields) -> tuple[float, float]:
     if row.end <= row.start:
         raise DataError(f"{entry.place}: end: {row.end:g} s is not after the start, {row.start:g} s; correct one")
     return row.start, row.end
 
 
-@dataclass(frozen=True)
-class OwnVideos(Benchmark):
-    """Your own videos, as a benchmark of one part."""
-
-    def query_name(self, annotation: Annotation) -> str:
-        """Name of the query's features: the sentence, since numbers of two files would meet in one store."""
-        return annotation.query
-
-
-def describe_own(fps: float) -> OwnVideos:
-    """Your own videos as a benchmark, sampled at a rate of your choice.
-
-    Example:
-        >>> describe_own(2.0).frame_rate(Annotation(qid=0, vid="a.mp4", query="a dog", duration=10))
-        2.0
-    """
-    return OwnVideos(
-        name="own",
-        splits=(),
-        evaluation_split="val",
-        main_metric="MR-full-mAP",
-        fps=fps,
-        hub_folder="",
-        parse=_refuse,
-    )
-
-
-def _refuse(entry: Entry) -> Annotation:
-    raise DataError(f"{entry.place}: your own annotations are rows of moments; read them with load_own")
+CUSTOM = Benchmark(
+    name="custom",
+    splits=(),
+    evaluation_split="val",
+    main_metric="MR-full-mAP",
+    fps=None,
+    hub_folder="",
+    parse=None,
+)
+"""The user's videos. The frame rate is a choice: ``dataclasses.replace(CUSTOM, fps=1.0)``."""
 
 
 def hold_out(
     annotations: Sequence[Annotation], seed: int, share: float = 0.2
 ) -> tuple[list[Annotation], list[Annotation]]:
-    """Sets some videos aside for validation, at least one; a video is never on both sides.
+    """Splits annotations by video into a training and a validation part, each of at least one video.
 
     Args:
         annotations: Of at least two videos.
-        seed: Of the choice.
-        share: Of the videos to set aside.
+        seed: Of the random choice.
+        share: Of the videos to validate on.
 
     Returns:
-        For training, and for validation.
+        The training part and the validation part.
 
     Raises:
         DataError: If there is only one video.
@@ -117,8 +95,8 @@ def hold_out(
     videos = sorted({annotation.vid for annotation in annotations})
     if len(videos) < 2:
         raise DataError(
-            f"one video ({videos[0]}) is not enough to train and validate on; annotate another, or give a file of "
-            "other annotations with data.validation"
+            f"one video ({videos[0]}) is not enough to train and validate on; annotate another, or give a validation "
+            "file with data.validation"
         )
     aside = set(Random(seed).sample(videos, max(1, round(share * len(videos)))))
     return [a for a in annotations if a.vid not in aside], [a for a in annotations if a.vid in aside]

@@ -1,7 +1,7 @@
-"""Fetches a benchmark's annotations and the authors' features: in pieces, checked, and whole or not there.
+"""Downloads a benchmark's annotations and the authors' features: resumable, checked, each item complete or absent.
 
-The folder holds the annotation files, ``clip_b32_vid_k4/`` and ``clip_b32_txt_k4/``; ``download.json``, which says what
-of it was fetched; and, while there is something left to do, ``archives/``.
+The folder has the annotation files, ``clip_b32_vid_k4/`` and ``clip_b32_txt_k4/``, the record ``download.json``, and
+``archives/`` until all is done.
 """
 
 from __future__ import annotations
@@ -13,21 +13,20 @@ from itertools import product
 from pathlib import Path
 from string import ascii_lowercase
 
-from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]  # it is documented there
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from r2tuning.checkpoints.published import REPOSITORY
 from r2tuning.datasets.benchmark import Benchmark
 from r2tuning.datasets.unpack import unpack_features
 from r2tuning.errors import DataError, DownloadError, OutputError
-from r2tuning.files import cache_folder, write_atomically
-from r2tuning.hub import HubFile, Progress, fetch_file, fetched_bytes, list_files, unwatched
+from r2tuning.files import cache_folder, remove_leftovers, replace_folder, write_atomically
+from r2tuning.hub import HubFile, Progress, fetch_file, fetched_bytes, list_files, no_progress
 
 RECORD_FILE = "download.json"
 ARCHIVES = "archives"
 ARCHIVE_SUFFIX = ".tar.gz"
 UNPACKED_RATIO = 1.25
-"""Estimated bytes of the unpacked files for a byte of archive: features hardly compress."""
+"""Estimated bytes unpacked per byte of archive: features hardly compress."""
 
 _PART_NAMES = tuple(f".{first}{second}" for first, second in product(ascii_lowercase, repeat=2))
 
@@ -36,7 +35,7 @@ class _Record(BaseModel):
     """What was fetched.
 
     Attributes:
-        files: Hashes that the hub stated, by the name of an annotation file or archive; one for each of its parts.
+        files: Hashes listed by the hub, by annotation file or archive, one for each of its parts.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,7 +45,7 @@ class _Record(BaseModel):
 
 @dataclass(frozen=True)
 class _Item:
-    """What is fetched as a whole: an annotation file, or an archive in one or more files."""
+    """An annotation file, or an archive in one or more files."""
 
     name: str
     target: Path
@@ -62,7 +61,7 @@ class _Item:
 
 
 def dataset_folder(benchmark: Benchmark) -> Path:
-    """Where `download_benchmark` puts a benchmark by default: in the cache, beside the checkpoints."""
+    """The default folder of a benchmark, in the cache beside the checkpoints."""
     return cache_folder() / "datasets" / benchmark.name
 
 
@@ -78,22 +77,19 @@ def download_benchmark(
     annotations_only: bool = False,
     keep_archives: bool = False,
     announce: Callable[[Sequence[HubFile]], None] = lambda _: None,
-    progress: Progress = unwatched,
-    measure_free: Callable[[Path], int] = free_space,
+    progress: Progress = no_progress,
 ) -> Path:
-    """Fetches what is missing of a benchmark; what was fetched before is not asked for again.
+    """Downloads what is missing of a benchmark, and resumes after an interruption.
 
-    Each file is checked against the hash that the hub states. After an interruption, the next call goes on where this
-    one stopped.
+    Every file is checked against the hash that the hub lists.
 
     Args:
-        benchmark: Which one.
-        folder: Where to; `dataset_folder` by default. Other files in it are left alone.
+        benchmark: The benchmark.
+        folder: The target, by default `dataset_folder`. Other files in it are left alone.
         annotations_only: Leaves out the features.
-        keep_archives: Whether archives stay in ``archives/`` when they are unpacked.
-        announce: Called once, before anything is fetched, with the files that will be (none if all are there).
+        keep_archives: Keeps unpacked archives in ``archives/``.
+        announce: Called once, before anything is fetched, with the files to fetch (none if complete).
         progress: Shows the checking and unpacking of a file.
-        measure_free: Bytes free for a folder.
 
     Returns:
         The folder: annotation files for `Benchmark.find_file`, features in ``clip_b32_vid_k4/`` and
@@ -101,14 +97,18 @@ def download_benchmark(
 
     Raises:
         DownloadError: If the hub cannot be reached, lacks a file, or delivers something else than it lists.
-        DataError: If the benchmark is not on the hub; if an archive is damaged or unsafe, which is then removed.
+        DataError: If the benchmark is not on the hub, or an archive is damaged or unsafe and was removed.
         OutputError: If the disk has too little space, the folder cannot be written, or it has files of the same
-            names that were not fetched by this function.
+            names that were not downloaded.
     """
+    from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]  # it is documented there
+
     folder = dataset_folder(benchmark) if folder is None else Path(folder)
+    if benchmark.is_custom:
+        raise DataError(f"{benchmark.name} is your own data, nothing to download; choose a benchmark")
     if not benchmark.hub_folder:
         raise DataError(
-            f"{benchmark.name} is made by program, not downloaded; run r2tuning synthesize {folder} --split train, "
+            f"{benchmark.name} is synthetic, not downloaded; run r2tuning synthesize {folder} --split train, "
             "then val and test"
         )
     names = [name for name in benchmark.hub_files if not (annotations_only and name.endswith(ARCHIVE_SUFFIX))]
@@ -122,7 +122,7 @@ def download_benchmark(
     if not items:
         return folder
     archives = folder / ARCHIVES
-    needed, free = _needed_bytes(items, archives, keep_archives), measure_free(folder)
+    needed, free = _needed_bytes(items, archives, keep_archives), free_space(folder)
     if needed > free:
         raise OutputError(
             f"{folder}: {benchmark.name} needs about {needed / 1e9:.3g} GB of disk, {free / 1e9:.3g} GB are free; "
@@ -131,8 +131,9 @@ def download_benchmark(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with WeakFileLock(folder / ".download.lock"):
+            remove_leftovers(folder, age=0)  # of a process that was killed
             for item in items:
-                # Another process may have been at it while this one waited for the lock.
+                # Another process may have fetched it while this one waited for the lock.
                 if not _is_complete(benchmark, folder, item.name):
                     _fetch_item(item, folder, keep_archives, progress)
             if archives.is_dir() and not any(archives.iterdir()):
@@ -140,20 +141,20 @@ def download_benchmark(
     except OSError as error:
         raise OutputError(
             f"{folder}: cannot be written ({error.strerror or error}); "
-            "free space or choose another folder; run it again to go on from there"
+            "free space or choose another folder; run it again to resume"
         ) from error
     return folder
 
 
 def _target(benchmark: Benchmark, folder: Path, name: str) -> Path:
-    """What becomes of an item: ``charades_clip_b32_vid_k4.tar.gz`` is the folder ``clip_b32_vid_k4``."""
+    """The path of a finished item; that of ``charades_clip_b32_vid_k4.tar.gz`` is the folder ``clip_b32_vid_k4``."""
     if name.endswith(ARCHIVE_SUFFIX):
         name = name.removesuffix(ARCHIVE_SUFFIX).removeprefix(f"{benchmark.hub_folder}_")
     return folder / name
 
 
 def _find_items(benchmark: Benchmark, folder: Path, names: Sequence[str]) -> list[_Item]:
-    """The items with their files on the hub, which decides how many parts an archive has."""
+    """The items with their files on the hub, which knows how many parts an archive has."""
     listed = {file.path: file for file in list_files(REPOSITORY)}
     items = []
     for name in names:
@@ -172,7 +173,7 @@ def _find_items(benchmark: Benchmark, folder: Path, names: Sequence[str]) -> lis
 
 
 def _needed_bytes(items: Sequence[_Item], archives: Path, keep_archives: bool) -> int:
-    """Most that will be written beyond what is there now: items are fetched one by one, then unpacked."""
+    """The peak of additional disk space: items are fetched one by one, each is then unpacked."""
     held = most = 0
     for item in items:
         held += item.size - sum(fetched_bytes(file, archives) for file in item.files) + item.unpacked_size
@@ -186,35 +187,30 @@ def _fetch_item(item: _Item, folder: Path, keep_archives: bool, progress: Progre
     archives = folder / ARCHIVES
     fetched = [fetch_file(file, archives, progress) for file in item.files]
     if not item.name.endswith(ARCHIVE_SUFFIX):
-        _put(fetched[0], item, folder)
+        _record(item, folder)
+        fetched[0].replace(item.target)
         return
-    unpacked = archives / "unpacking"
-    shutil.rmtree(unpacked, ignore_errors=True)  # left by a process that was killed
-    unpacked.mkdir()
     try:
-        with progress(f"Unpacking {item.name}") as report:
+        with replace_folder(item.target) as unpacked, progress(f"Unpacking {item.name}") as report:
             unpack_features(fetched, unpacked, report)
-        _put(unpacked, item, folder)
+            _record(item, folder)
     except DataError:
         for file in fetched:
             file.unlink()
         raise
-    finally:
-        shutil.rmtree(unpacked, ignore_errors=True)
     if not keep_archives:
         for file in fetched:
             file.unlink()
 
 
-def _put(made: Path, item: _Item, folder: Path) -> None:
-    """Moves what is ready to its place.
+def _record(item: _Item, folder: Path) -> None:
+    """Records an item that is about to be moved to its place.
 
-    The record is written first: an item is complete once it is in the record and in its place, so a process that is
-    killed in between leaves nothing that is taken for whole, or for somebody else's.
+    An item counts as complete if it is recorded and in its place, so a process killed in between leaves nothing that
+    looks complete or like a file of the user's.
     """
     files = _read_record(folder).files | {item.name: tuple(file.digest for file in item.files)}
     write_atomically(folder / RECORD_FILE, _Record(files=files).model_dump_json(indent=2) + "\n", force=True)
-    made.replace(item.target)
 
 
 def _is_complete(benchmark: Benchmark, folder: Path, name: str) -> bool:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
 from r2tuning.errors import DataError
+from r2tuning.files import first_problem
 from r2tuning.metrics.records import QueryId
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -184,13 +185,4 @@ def check(entry: Entry, fields: type[Checked], *, strict: bool = True) -> Checke
     try:
         return fields.model_validate(dict(entry.values), strict=strict)
     except ValidationError as error:
-        raise DataError(f"{entry.place}: {_describe(error)}") from None
-
-
-def _describe(error: ValidationError) -> str:
-    """The first problem, as ``field: what``."""
-    problem = error.errors(include_url=False)[0]
-    name, *rest = problem["loc"]
-    field = f"{name}" + "".join(f"[{part}]" for part in rest)
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{field}: is {reprlib.repr(problem['input'])}; {message[0].lower()}{message[1:]}"
+        raise DataError(f"{entry.place}: {first_problem(error)}") from None

@@ -1,4 +1,4 @@
-"""Charades-STA, TACoS and Ego4D-NLQ: benchmarks with moments and nothing else."""
+"""Charades-STA, TACoS and Ego4D-NLQ: benchmarks with moments only."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def parse_moments(entry: Entry) -> Annotation:
 
 
 def to_moments(windows: list[list[float]]) -> tuple[tuple[float, float], ...]:
-    """Checked windows as an annotation keeps them.
+    """Windows of a file as the moments of an annotation.
 
     Example:
         >>> to_moments([[0, 4], [10, 12.5]])
@@ -73,10 +73,10 @@ TACOS = Benchmark(
     fps=0.5,
     hub_folder="tacos",
     parse=parse_moments,
-    # Annotations name the recording, files also the camera.
+    # Annotations name the recording; file names add the camera.
     video_suffix="-cam-002",
 )
-"""127 recordings; several people described the same one, so a sentence may occur more than once."""
+"""127 recordings, described by several people each, so that sentences may repeat."""
 
 
 EGO4D_NLQ = Benchmark(

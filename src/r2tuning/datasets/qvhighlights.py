@@ -11,8 +11,7 @@ from r2tuning.datasets.annotations import Annotation
 from r2tuning.datasets.benchmark import Benchmark, Split
 from r2tuning.datasets.entries import Duration, Entry, Fields, Qid, Text, Window, check
 from r2tuning.datasets.moment_retrieval import to_moments
-from r2tuning.datasets.saliency import LabelRule, above_zero
-from r2tuning.intervals import FloatArray
+from r2tuning.datasets.saliency import LabelRule
 from r2tuning.metrics.records import WORKERS
 
 CLIPS_PER_SECOND = 0.5
@@ -24,7 +23,7 @@ Row = Annotated[list[Rating], Field(min_length=WORKERS, max_length=WORKERS)]
 
 
 class QVHighlightsFields(Fields):
-    """A query with its moments and the ratings of the clips in them; both are withheld in the test split."""
+    """A query with its moments and the ratings of their clips; the test split withholds both."""
 
     qid: Qid
     vid: Text
@@ -37,7 +36,7 @@ class QVHighlightsFields(Fields):
     @field_validator("relevant_clip_ids")
     @classmethod
     def _check_clip_ids(cls, clip_ids: list[int] | None, info: ValidationInfo) -> list[int] | None:
-        # The duration is not there where it was refused itself.
+        # Without a duration in it, the duration itself was refused.
         if clip_ids and "duration" in info.data:
             clips = int(info.data["duration"] * CLIPS_PER_SECOND)
             if max(clip_ids) >= clips:
@@ -60,7 +59,7 @@ class QVHighlightsFields(Fields):
 
 
 def parse_qvhighlights(entry: Entry) -> Annotation:
-    """The annotation of one line; clips that it does not list are rated 0.
+    """The annotation of one line; clips that are not listed are rated 0.
 
     Raises:
         DataError: If a field is missing or wrong.
@@ -81,26 +80,17 @@ def parse_qvhighlights(entry: Entry) -> Annotation:
     )
 
 
-def scale_ratings(labels: FloatArray) -> FloatArray:
-    """Share of the highest sum of ratings, ``[clips, 3]`` to ``[clips]`` in [0, 1].
-
-    Example:
-        >>> scale_ratings(np.array([[4, 4, 4], [1, 2, 0]]))
-        array([1.  , 0.25])
-    """
-    return np.asarray(labels.sum(axis=1) / (WORKERS * HIGHEST))
-
-
 QVHIGHLIGHTS = Benchmark(
     name="qvhighlights",
     splits=(
         Split("train", "qvhighlights_train.jsonl", ("qvhighlights_train.jsonl", "highlight_train_release.jsonl")),
         Split("val", "qvhighlights_val.jsonl", ("qvhighlights_val.jsonl", "highlight_val_release.jsonl")),
-        # With the labels that were withheld at first, the test split can be scored locally.
+        # The labels of the test split were withheld at first; the file with them came later (CC BY-NC-SA 4.0).
         Split(
             "test",
             "qvhighlights_test.jsonl",
             ("highlight_test_with_gt.jsonl", "qvhighlights_test.jsonl", "highlight_test_release.jsonl"),
+            elsewhere="https://github.com/jayleicn/moment_detr/blob/main/data/highlight_test_with_gt.jsonl",
         ),
     ),
     evaluation_split="val",
@@ -108,7 +98,7 @@ QVHIGHLIGHTS = Benchmark(
     fps=CLIPS_PER_SECOND,
     hub_folder="qvhighlights",
     parse=parse_qvhighlights,
-    labels=LabelRule(scale=scale_ratings, threshold=above_zero, slack=4),
+    labels=LabelRule(lowest=0, highest=HIGHEST, threshold=0, slack=4),
     min_duration=5,
 )
 """150-second YouTube videos of vlogs and news."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from r2tuning.datasets.annotations import Annotation, fit_moments
 from r2tuning.datasets.benchmark import Benchmark
+from r2tuning.datasets.custom import CUSTOM, load_custom
 from r2tuning.datasets.entries import read_json
 from r2tuning.datasets.moment_retrieval import CHARADES_STA, EGO4D_NLQ, TACOS
 from r2tuning.datasets.moving_shapes import MOVING_SHAPES
@@ -26,13 +27,13 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     TVSUM,
     MOVING_SHAPES,
 )
-"""The paper's six in the order of its tables, then the one that is made by program."""
+"""The paper's six in the order of its tables, then the synthetic one."""
 
-_BY_NAME = {benchmark.name: benchmark for benchmark in BENCHMARKS}
+_BY_NAME = {benchmark.name: benchmark for benchmark in (*BENCHMARKS, CUSTOM)}
 
 
 def find_benchmark(name: str) -> Benchmark:
-    """The benchmark called ``name``, upper and lower case alike.
+    """The benchmark called ``name``, in upper or lower case; ``custom`` stands for the user's data.
 
     Raises:
         DataError: If there is none; the message has the nearest name, or all.
@@ -54,26 +55,27 @@ def find_benchmark(name: str) -> Benchmark:
 def load_annotations(
     path: str | Path, benchmark: Benchmark, *, split: str | None = None, domain: str | None = None
 ) -> list[Annotation]:
-    """Reads and checks an annotation file, the authors' or the one commonly passed around.
+    """Reads and checks an annotation file, the authors' or one of the public re-releases.
 
-    Reversed moments are swapped and those reaching a little beyond the video are cut (see `fit_moments`), with one
-    warning of how many.
+    Reversed moments are swapped, those reaching a little beyond the video are clipped (see `fit_moments`), and one
+    warning counts both.
 
     Args:
-        path: A ``.jsonl`` or ``.json`` file.
-        benchmark: Which one it belongs to.
-        split: Keeps the videos of this split where one file may hold all (YouTube Highlights, TVSum); elsewhere a
-            file is one split.
+        path: A ``.jsonl`` or ``.json`` file; for custom data, what `load_custom` reads.
+        benchmark: The benchmark of the file.
+        split: Keeps the videos of this split if one file may hold all (YouTube Highlights, TVSum).
         domain: Keeps the videos of this domain.
 
     Returns:
         In the order of the file.
 
     Raises:
-        DataError: If the file cannot be read; at the first entry that is wrong, as ``file:line: field: what``; if an
-            id occurs twice or only some entries have labels; if split or domain are unknown, or nothing is left.
+        DataError: If the file cannot be read; at the first wrong entry, as ``file:line: field: what``; if an id
+            repeats, only some entries have labels, the split or domain is unknown, or nothing is left.
     """
     path = Path(path)
+    if benchmark.parse is None:
+        return load_custom(path)
     if split is not None:
         benchmark.find_split(split)
     if domain is not None and domain not in benchmark.domains:
@@ -106,12 +108,11 @@ def load_annotations(
             stacklevel=2,
         )
 
-    split_of = benchmark.split_of
     chosen = [
         annotation
         for annotation in annotations
         if (domain is None or annotation.domain == domain)
-        and (split is None or split_of is None or split_of(annotation.vid) == split)
+        and (split is None or benchmark.is_in_split(annotation.vid, split))
     ]
     if not chosen:
         raise DataError(f"{path}: has no video of {benchmark.name} in split {split}, domain {domain}; check the file")

@@ -10,9 +10,8 @@ from pydantic import Field
 from r2tuning.datasets.annotations import Annotation
 from r2tuning.datasets.benchmark import Benchmark, Split
 from r2tuning.datasets.entries import Entry, Fields, Qid, Text, check
-from r2tuning.datasets.saliency import LabelRule, above_median
+from r2tuning.datasets.saliency import LabelRule
 from r2tuning.errors import DataError
-from r2tuning.intervals import FloatArray
 
 RATERS = 20
 LOWEST, HIGHEST = 1, 5
@@ -36,11 +35,10 @@ _VIDEOS = {
     "VU": ("sTEELN-vY30", "HT5vyqe0Xaw", "akI8YFjEmUw", "vdmoEJ5YbrQ", "xwqBXPGE9pQ"),
 }
 _DOMAIN_OF = {vid: domain for domain, vids in _VIDEOS.items() for vid in vids}
-_VALIDATION = {vids[0] for vids in _VIDEOS.values()}
 
 
 class TVSumFields(Fields):
-    """A line of the files per split. Their ``duration`` counts label rows, not seconds, so it is not read."""
+    """A line of a file per split. Its ``duration`` counts rows of labels, not seconds, so it is not read."""
 
     qid: Qid
     vid: Text
@@ -49,7 +47,7 @@ class TVSumFields(Fields):
 
 
 class TVSumVideo(Fields):
-    """An entry of the authors' one file, by video."""
+    """An entry of the authors' single file, keyed by video."""
 
     title: Text
     anno: Rows
@@ -59,7 +57,7 @@ def parse_tvsum(entry: Entry) -> Annotation:
     """The annotation of one video, from either layout.
 
     Raises:
-        DataError: If a field is missing or wrong, or the video is none of the benchmark's.
+        DataError: If a field is missing or wrong, or the video is not in the benchmark.
     """
     if entry.key is None:
         line = check(entry, TVSumFields)
@@ -68,7 +66,7 @@ def parse_tvsum(entry: Entry) -> Annotation:
         video = check(entry, TVSumVideo)
         qid, vid, query, rows = entry.key, entry.key, video.title, video.anno
     if vid not in _DOMAIN_OF:
-        raise DataError(f"{entry.place}: vid: {vid!r} is none of TVSum's 50 videos; remove the entry")
+        raise DataError(f"{entry.place}: vid: {vid!r} is not one of TVSum's 50 videos; remove the entry")
     return Annotation(
         qid=qid,
         vid=vid,
@@ -77,26 +75,6 @@ def parse_tvsum(entry: Entry) -> Annotation:
         saliency=np.array(rows, dtype=np.float64),
         domain=_DOMAIN_OF[vid],
     )
-
-
-def split_of(vid: str) -> str:
-    """The split of one of the 50 videos.
-
-    Example:
-        >>> split_of("sTEELN-vY30"), split_of("akI8YFjEmUw")
-        ('val', 'train')
-    """
-    return "val" if vid in _VALIDATION else "train"
-
-
-def scale_ratings(labels: FloatArray) -> FloatArray:
-    """Mean rating with 1 as 0 and 5 as 1, ``[clips, 20]`` to ``[clips]`` in [0, 1].
-
-    Example:
-        >>> scale_ratings(np.array([[1] * 20, [3] * 20, [5] * 20]))
-        array([0. , 0.5, 1. ])
-    """
-    return np.asarray((labels.sum(axis=1) - RATERS * LOWEST) / (RATERS * (HIGHEST - LOWEST)))
 
 
 TVSUM = Benchmark(
@@ -110,8 +88,10 @@ TVSUM = Benchmark(
     fps=CLIPS_PER_SECOND,
     hub_folder="tvsum",
     parse=parse_tvsum,
+    task="highlights",
+    scorer="tvsum",
     domains=tuple(_VIDEOS),
-    split_of=split_of,
-    labels=LabelRule(scale=scale_ratings, threshold=above_median, slack=4),
+    validation_videos=frozenset(vids[0] for vids in _VIDEOS.values()),
+    labels=LabelRule(LOWEST, HIGHEST, threshold=None, slack=4),
 )
 """Ten domains of five videos, each with a model of its own."""

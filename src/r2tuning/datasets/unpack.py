@@ -1,4 +1,4 @@
-"""Unpacks an archive of features that somebody else made."""
+"""Unpacks an archive of features without trusting it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shutil
 import tarfile
 import warnings
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,11 +16,11 @@ from r2tuning.errors import DataError, R2TuningWarning
 
 EXPECTED = (".npy", ".json", ".jsonl")
 BLOCK = 1 << 20
-"""Bytes unpacked at a time."""
+"""Bytes read at a time."""
 
 
 def unpack_features(parts: Sequence[Path], folder: Path, progress: Callable[[int, int], None]) -> None:
-    """Unpacks the files of a ``.tar.gz`` into a folder, whatever folders they are in there.
+    """Unpacks the files of a ``.tar.gz`` into one folder, without the archive's folders.
 
     Args:
         parts: The archive, or the parts that it was cut into, in order. They are read as one, without a joined copy.
@@ -28,8 +28,8 @@ def unpack_features(parts: Sequence[Path], folder: Path, progress: Callable[[int
         progress: Called with the bytes of the archive done and their total.
 
     Raises:
-        DataError: If the archive is damaged, has no feature file, or has something that no data set needs: a path
-            out of the folder, a link, a device, the same name twice. The folder then has a part of the files.
+        DataError: If the archive is damaged, has no feature file, or has something unsafe: a path out of the folder, a
+            link, a device, the same name twice. The folder may then hold some of the files.
 
     Warns:
         R2TuningWarning: If files of other kinds were left out.
@@ -47,7 +47,7 @@ def unpack_features(parts: Sequence[Path], folder: Path, progress: Callable[[int
                     else:
                         _write(archive, member, file, name)
             while plain.read(BLOCK):
-                pass  # up to the end, where gzip has the checksum of it all
+                pass  # gzip checks the checksum at the end
             progress(joined.size, joined.size)
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{name}: not a whole .tar.gz archive ({error}); download it again") from error
@@ -58,7 +58,7 @@ def unpack_features(parts: Sequence[Path], folder: Path, progress: Callable[[int
 
 
 def _check_member(member: tarfile.TarInfo, folder: Path, name: str) -> Path | None:
-    """Where to write a member; None where there is nothing to write."""
+    """Where to write a member; None to skip it."""
     try:
         tarfile.data_filter(member, str(folder))
     except tarfile.FilterError as error:
@@ -68,7 +68,7 @@ def _check_member(member: tarfile.TarInfo, folder: Path, name: str) -> Path | No
     if not member.isreg():
         raise DataError(f"{name}: refused, since unsafe: {member.name!r} is a link")
     inner = PurePosixPath(member.name).name
-    # Archives made on a Mac have a hidden companion, ._x.npy, for every x.npy.
+    # Archives made on a Mac have a hidden ._x.npy for every x.npy.
     return folder / inner if inner.endswith(EXPECTED) and not inner.startswith(".") else None
 
 
@@ -83,7 +83,7 @@ def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, file: Path, name: 
 
 
 class _Joined(io.RawIOBase):
-    """Files read as one, each opened only once it is its turn.
+    """Files read as one, each opened when its turn comes.
 
     Attributes:
         size: Bytes of all files.
@@ -93,29 +93,29 @@ class _Joined(io.RawIOBase):
     def __init__(self, parts: Sequence[Path]) -> None:
         self.size = sum(part.stat().st_size for part in parts)
         self.done = 0
-        self._waiting = list(parts)
-        self._open: io.BufferedReader | None = None
+        self._blocks = _read_blocks(parts)
+        self._rest = b""
 
     def readable(self) -> bool:
-        """Yes."""
+        """True."""
         return True
 
     def readinto(self, buffer: Any, /) -> int:
-        """Reads from the part whose turn it is; 0 once all are read."""
-        while True:
-            if self._open is not None:
-                if count := self._open.readinto(buffer):
-                    self.done += count
-                    return count
-                self._open.close()
-                self._open = None
-            if not self._waiting:
-                return 0
-            self._open = self._waiting.pop(0).open("rb")
+        """Fills the buffer as far as one block goes; 0 at the end."""
+        block = self._rest or next(self._blocks, b"")
+        count = min(len(buffer), len(block))
+        buffer[:count], self._rest = block[:count], block[count:]
+        self.done += count
+        return count
 
     def close(self) -> None:
-        """Closes the part that is open."""
-        if self._open is not None:
-            self._open.close()
-            self._open = None
+        """Closes the open file."""
+        self._blocks.close()
         super().close()
+
+
+def _read_blocks(parts: Sequence[Path]) -> Generator[bytes, None, None]:
+    for part in parts:
+        with part.open("rb") as stream:
+            while block := stream.read(BLOCK):
+                yield block

@@ -1,6 +1,6 @@
-"""From raw scores to probabilities: strictly increasing maps, so that no ranking and no benchmark's metric changes.
+"""From raw scores to probabilities, by strictly increasing maps: rankings and the benchmarks' metrics do not change.
 
-Each is a logistic curve (J. Platt, 1999): two or three numbers, which a few hundred queries settle.
+Each is a logistic curve (J. Platt, 1999) of two or three numbers, which a few hundred queries are enough to fit.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field
 FloatArray = NDArray[np.float64]
 
 TOP_FRAMES = 2
-"""Frames of highest saliency that are averaged to tell whether there is anything: one alone may be chance."""
+"""Frames of highest saliency that are averaged for presence; a single one may be chance."""
 
 _NEAR = 2.0**-25
-"""Half the distance of 1 to the next fp32 below: what the model says as 0 or 1 is not certain."""
+"""Half the distance of 1 to the next fp32 below: a score of 0 or 1 is not certain."""
 
 
 class ScoreMap(BaseModel):
@@ -47,7 +47,7 @@ class ScoreMap(BaseModel):
 
 
 class PresenceMap(BaseModel):
-    """Whether the video has what is asked for at all.
+    """The probability that the video has what the query describes.
 
     Attributes:
         moment: Weight of the log-odds of the best moment's score, at least 0.
@@ -72,13 +72,13 @@ class PresenceMap(BaseModel):
 
 
 class Calibration(BaseModel):
-    """What the scores of one model mean.
+    """The maps from one model's scores to probabilities.
 
     Attributes:
         moments: From the log-odds of a moment's score to the probability that it overlaps a true moment with IoU ≥ 0.5,
             if the video has one; None for the saliency family, which gives no moments.
         saliency: From a frame's saliency to the probability that it is relevant, if anything in the video is.
-        presence: None where nothing tells whether the video has what is asked for.
+        presence: None if it was not fitted.
 
     Raises:
         pydantic.ValidationError: If a field is unknown or out of range.
@@ -91,11 +91,11 @@ class Calibration(BaseModel):
     presence: PresenceMap | None
 
     def calibrate_moments(self, scores: NDArray[Any]) -> FloatArray:
-        """Probabilities of moments' scores; 0, which is what overlap suppression dropped, stays 0."""
+        """Probabilities of moments' scores; 0, the score of suppressed moments, stays 0."""
         return np.asarray(scores, dtype=np.float64) if self.moments is None else self.moments.apply(log_odds(scores))
 
     def find_presence(self, moment_scores: NDArray[Any], saliency: NDArray[Any]) -> float | None:
-        """The probability that the video has what is asked for, from raw scores as for `find_evidence`."""
+        """The probability that the video has what the query describes, from raw scores as for `find_evidence`."""
         if self.presence is None:
             return None
         return float(self.presence.apply(find_evidence(moment_scores, saliency)))
@@ -136,7 +136,7 @@ def top_saliency(saliency: NDArray[Any]) -> float:
 
 
 def find_evidence(moment_scores: NDArray[Any], saliency: NDArray[Any]) -> FloatArray:
-    """What tells whether there is anything to be found.
+    """The features that presence is computed from.
 
     Args:
         moment_scores: ``[N]``, raw; N may be 0.

@@ -35,12 +35,12 @@ class DecodingConfig(BaseModel):
 
 
 KEPT_MOMENTS = 50
-"""Moments kept of each sample, as the published models do."""
+"""Moments kept for each sample, as in the published models."""
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """The raw answer for one sample.
+    """Raw predictions for one sample.
 
     Attributes:
         moments: fp32 ``[N, 3]``: start and end in seconds from the first frame, score in [0, 1]; best first, at most
@@ -53,15 +53,7 @@ class Decoded:
 
 
 def decode(output: ModelOutput, fps: float) -> list[Decoded]:
-    """Decodes every sample of a batch.
-
-    Args:
-        output: Predictions of `R2Tuning`.
-        fps: Sampled frames per second.
-
-    Returns:
-        One raw answer for each sample.
-    """
+    """Decodes every sample of a batch; ``fps`` are the sampled frames per second."""
     return [
         Decoded(decode_moments(output, sample, fps), decode_saliency(output, sample))
         for sample in range(len(output.class_logits))
@@ -69,7 +61,7 @@ def decode(output: ModelOutput, fps: float) -> list[Decoded]:
 
 
 def decode_moments(output: ModelOutput, sample: int, fps: float) -> Tensor:
-    """Moments of one sample: a point at p with stride s says ``(p - off₀·s, p + off₁·s) / fps``.
+    """Moments of one sample: a point at p with stride s predicts ``(p - off₀·s, p + off₁·s) / fps``.
 
     Args:
         output: Predictions of `R2Tuning`.
@@ -111,7 +103,7 @@ def decode_saliency(output: ModelOutput, sample: int) -> Tensor:
     for stride in sorted(set(output.points[:, 3].tolist())):
         level = scores[(output.points[:, 3] == stride) & output.point_mask[sample]]
         if len(level):
-            # Every entry covers ⌊T / entries⌋ frames; the last one fills what is left.
+            # Every entry covers ⌊T / entries⌋ frames; the last one covers the rest too.
             covered = frame.div(frames // len(level), rounding_mode="floor").clamp(max=len(level) - 1)
             best = torch.maximum(best, level[covered])
     if output.offsets is None:

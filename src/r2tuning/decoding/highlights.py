@@ -1,11 +1,14 @@
-"""Where a curve over a video is highest; on plain numbers, so that the types of the answers can offer it."""
+"""Highlights: where a curve over a video is highest, and a curve for when there is no query."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+from torch.nn.functional import normalize
 
 Highlight = tuple[float, float, float]
 """Start and end in seconds, and height."""
@@ -14,24 +17,61 @@ _ROUNDING = 1e-9
 """Seconds."""
 
 
+def score_frames(tokens: Tensor) -> Tensor:
+    """Scores each frame by how typical of the video and how new it is.
+
+    With unit vectors ``x``, frame t of T scores
+
+        ``mean over u ≠ t of x_t · x_u  −  max(x_t · x_{t−1}, x_t · x_{t+1})``
+
+    The first term is high for what the video shows a lot, the second for frames that repeat a neighbor. At a cut, the
+    more similar neighbor is the one in the same shot, so cuts alone make nothing new. The lowest frame of a video gets
+    0, the highest 1.
+
+    Args:
+        tokens: fp32 ``[T, D]``, T ≥ 1.
+
+    Returns:
+        fp32 ``[T]`` in [0, 1]; 0.5 if all frames score the same.
+
+    Example:
+        >>> score_frames(torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [1.0, 0.0]])).round(decimals=2)
+        tensor([0.0000, 0.0300, 0.2700, 1.0000])
+    """
+    frames = len(tokens)
+    if frames == 1:
+        return torch.full((1,), 0.5)
+    unit = normalize(tokens.double(), dim=-1)
+    own = (unit * unit).sum(dim=-1)  # 1, or 0 for a vector of zeros
+    typical = (unit @ unit.sum(dim=0) - own) / (frames - 1)
+    near = (unit[1:] * unit[:-1]).sum(dim=-1)
+    edge = near.new_full((1,), -torch.inf)
+    still = torch.maximum(torch.cat([near, edge]), torch.cat([edge, near]))
+    worth = typical - still
+    low, high = worth.aminmax()
+    if high - low < 1e-9:  # rounding only
+        return torch.full((frames,), 0.5)
+    return ((worth - low) / (high - low)).float()
+
+
 def find_highlights(
     times: ArrayLike, scores: ArrayLike, extent: tuple[float, float], top: int, seconds: float | None = None
 ) -> list[Highlight]:
     """Picks the highest peaks of a curve, which do not overlap.
 
-    A peak is a frame, or a run of equal ones, higher than its neighbours and above 0. It lasts for as long as
+    A peak is a frame, or a run of equal ones, higher than its neighbors and above 0. It lasts for as long as
     the curve stays at or above half its height (its full width at half maximum), but not into a higher peak.
 
-    If all are to last equally long, each lies about the middle of its peak as far as it can: it holds the clip in which
-    the peak is highest, and is moved aside where the video ends or a better highlight is. A peak whose highest clip is
-    in a better highlight, or beside which there is no room, is passed over.
+    With a given length, each highlight is centered on its peak and holds the highest clip; it is shifted away from the
+    ends of the video and from better highlights. A peak whose highest clip lies in a better highlight, or that has no
+    room beside one, is skipped.
 
     Args:
-        times: ``[T]``, centres of the frames' clips, seconds.
+        times: ``[T]``, centers of the frames' clips, seconds.
         scores: ``[T]``, the curve.
         extent: Seconds at which the video begins and ends.
         top: Most highlights to return.
-        seconds: How long each is to last (all of the video where that is shorter); None for as long as its peak.
+        seconds: Length of each, at most that of the video; None for that of its peak.
 
     Returns:
         At most ``top``, highest first.
@@ -90,7 +130,7 @@ def _place(
     extent: tuple[float, float],
     taken: Sequence[Highlight],
 ) -> tuple[float, float] | None:
-    """Start and end of a highlight of that length about a peak, whose highest clip has its centre at ``top``."""
+    """Start and end of a highlight of that length around a peak whose highest clip is centered at ``top``."""
     if any(start < top < end for start, end, _ in taken):
         return None
     left = max([extent[0], *(end for _, end, _ in taken if end <= top)])

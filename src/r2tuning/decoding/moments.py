@@ -7,21 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2tuning.decoding.decode import DecodingConfig
+from r2tuning.intervals import elementwise_iou
 
 Moments = NDArray[np.float64]
 
 
 def finish_moments(moments: Moments, duration: float, config: DecodingConfig, top: int | None = None) -> Moments:
-    """Turns raw ranked moments into the final list: clamp, round, suppress, sort.
-
-    Args:
-        moments: ``[N, 3]``.
-        duration: Seconds of video.
-        config: Unit of rounding and kind of suppression.
-        top: Only settle the order of this many; the rest is left out.
+    """Clamps and rounds (`clamp_moments`), suppresses and sorts (`suppress_overlaps`) raw moments ``[N, 3]``.
 
     Returns:
-        ``[≤ N, 3]``, best first. Moments that ``normal`` suppression dropped have score 0 and come last.
+        ``[≤ N, 3]``, best first, at most ``top``; moments that ``normal`` suppression dropped have score 0.
     """
     return suppress_overlaps(clamp_moments(moments, duration, config.unit), config, top)
 
@@ -51,36 +46,15 @@ def clamp_moments(moments: Moments, duration: float, unit: float | None) -> Mome
     return clamped
 
 
-def overlap(moments: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Temporal IoU of moments with others; 0 where both have no length.
-
-    Args:
-        moments: ``[..., ≥ 2]``, start and end; may be one moment for many others, as NumPy broadcasts.
-        others: ``[..., ≥ 2]``.
-
-    Returns:
-        ``[...]``, in [0, 1].
-
-    Example:
-        >>> overlap(np.array([0.0, 4.0]), np.array([[2.0, 6.0], [4.0, 5.0]])).round(3).tolist()
-        [0.333, 0.0]
-    """
-    shared = np.minimum(moments[..., 1], others[..., 1]) - np.maximum(moments[..., 0], others[..., 0])
-    shared = shared.clip(min=0)
-    union = (moments[..., 1] - moments[..., 0]) + (others[..., 1] - others[..., 0]) - shared
-    iou: NDArray[np.float64] = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-    return iou
-
-
 def suppress_overlaps(moments: Moments, config: DecodingConfig, top: int | None = None) -> Moments:
-    """Non-maximum suppression: the best moment lowers those that overlap it, then the best of the rest, and so on.
+    """Non-maximum suppression: the best moment lowers the scores of those it overlaps, then the next best, and so on.
 
     ``normal`` sets scores at IoU ≥ threshold to 0, ``linear`` multiplies by 1 − IoU, ``gaussian`` by exp(−IoU²/σ).
 
     Args:
         moments: ``[N, 3]``.
         config: Kind of suppression and its numbers.
-        top: Stop once this many are settled.
+        top: Return only this many.
 
     Returns:
         A new array ``[N or top, 3]``, best first.
@@ -92,9 +66,9 @@ def suppress_overlaps(moments: Moments, config: DecodingConfig, top: int | None 
             best = i + int(settled[i:, 2].argmax())
             settled[[i, best]] = settled[[best, i]]
             if settled[i, 2] <= 0:
-                break  # what was suppressed suppresses nothing, and only such are left
+                break  # only suppressed moments are left, and they suppress nothing
             rest = settled[i + 1 :]
-            iou = overlap(settled[i], rest)
+            iou = elementwise_iou(settled[i], rest)
             if config.nms == "normal":
                 rest[iou >= config.nms_threshold, 2] = 0
             elif config.nms == "linear":

@@ -1,8 +1,8 @@
-"""Covering a long video with overlapping windows, and merging what the model says of each into one answer.
+"""Covers a long video with overlapping windows, and merges their predictions.
 
-The model's encodings are relative to the length of what it sees, so a video longer than those it was trained on is
-shown to it in pieces. Neighbouring windows share half their frames; every moment shorter than half a window is thus
-seen whole by at least one of them.
+The model's position encodings are relative to the length of its input, so a video longer than those it was trained on
+is split. Neighboring windows share half their frames: at least one of them sees all of a moment that is shorter than
+half a window.
 """
 
 from collections.abc import Sequence
@@ -11,13 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from r2tuning.decoding.moments import Moments, overlap
+from r2tuning.decoding.moments import Moments
+from r2tuning.intervals import elementwise_iou
 
 SEAM = 0.04
-"""Share of a window within which a moment counts as cut by the window's edge."""
+"""Share of a window: a moment that ends this near to its edge counts as cut off by it."""
 
 SAME = 0.5
-"""IoU from which moments of two windows count as one, and ratio of scores from which they agree."""
+"""Lowest IoU at which moments of two windows are one, and lowest ratio of their scores."""
 
 
 @dataclass(frozen=True)
@@ -29,15 +30,15 @@ class Window:
 
 
 def plan_windows(frames: int, length: int, overlap_ratio: float = 0.5) -> list[Window]:
-    """Windows of equal length that cover a video; the last one ends with the video.
+    """Covers a video with windows of equal length; the last one ends with the video.
 
     Args:
         frames: T of the whole video, at least 1.
         length: Frames of one window, at least 1.
-        overlap_ratio: Share of a window that it has in common with the next, in [0, 1).
+        overlap_ratio: Share of a window that overlaps the next, in [0, 1).
 
     Returns:
-        One window where the video fits.
+        One window if the video fits.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -58,10 +59,10 @@ def plan_windows(frames: int, length: int, overlap_ratio: float = 0.5) -> list[W
 
 
 def merge_saliency(windows: Sequence[Window], curves: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """One curve for the whole video: where windows overlap, the one that sees a frame nearer its middle counts more.
+    """Merges curves: where windows overlap, the one whose middle is nearer to a frame weighs more.
 
     Args:
-        windows: As `plan_windows` gave them.
+        windows: From `plan_windows`.
         curves: ``[stop - start]`` for each window.
 
     Returns:
@@ -85,13 +86,13 @@ def merge_saliency(windows: Sequence[Window], curves: Sequence[NDArray[np.float3
 
 
 def merge_moments(windows: Sequence[Window], found: Sequence[Moments], fps: float) -> Moments:
-    """One ranked list for the whole video, without doubles or cut pieces at the seams.
+    """Merges moments into one ranked list, without duplicates or pieces cut at the seams.
 
-    Walks the windows from left to right. Two moments are one where they say the same of what both windows saw; what
-    an edge cut off is then taken from the other, so a moment may grow over many windows.
+    Goes through the windows from left to right. Two moments are one if they agree in what both windows saw; the part
+    that an edge cut off then comes from the other, so a moment may grow over many windows.
 
     Args:
-        windows: As `plan_windows` gave them.
+        windows: From `plan_windows`.
         found: Raw moments ``[N, 3]`` of each window, in seconds from the window's first frame.
         fps: Sampled frames per second.
 
@@ -120,26 +121,19 @@ def merge_moments(windows: Sequence[Window], found: Sequence[Moments], fps: floa
 
 
 def _inside(moments: Moments, low: float, high: float, seam: float) -> Moments:
-    """Clips moments to a window, beyond which the model has seen nothing, and drops those that lie within a seam.
+    """Clips moments to a window and drops those within a seam, which a neighbor sees better.
 
-    A neighbour sees these better. Returns ``[≤ N, 4]``: start, end, score, and how far the window reaches.
+    Returns ``[≤ N, 4]``: start, end, score, and the window's end.
     """
     kept = moments[(moments[:, 1] > low + seam) & (moments[:, 0] < high - seam)]
     return np.column_stack([kept[:, :2].clip(low, high), kept[:, 2], np.full(len(kept), high)])
 
 
 def _match(before: Moments, after: Moments, low: float, seam: float) -> Moments:
-    """Pairs moments of earlier windows with those of the next, best with best, and makes each pair one.
+    """Pairs moments ``[M, 4]`` of earlier windows with ``[N, 4]`` of one that begins at ``low``, best with best.
 
-    Args:
-        before: ``[M, 4]``, from `_inside` or from here.
-        after: ``[N, 4]``, of a window that begins at ``low``.
-        low: Seconds.
-        seam: Seconds.
-
-    Returns:
-        ``[≤ M + N, 4]``: pairs, and what found no partner. A cut piece without one is left out where it only repeats
-        a better moment.
+    Returns ``[≤ M + N, 4]``: each pair as one, and moments without a partner. A cut piece without one is left out
+    where it only repeats a better moment.
     """
     after = after.copy()
     cut_end, cut_start = _cut_end(before, seam), _cut_start(after, low, seam)
@@ -163,19 +157,19 @@ def _match(before: Moments, after: Moments, low: float, seam: float) -> Moments:
 
 
 def _same(before: Moments, after: Moments, low: float, seam: float) -> NDArray[np.bool_]:
-    """Which moments of earlier windows and of the next are one: bool ``[M, N]``; arguments as in `_match`.
+    """Which moments of earlier windows and of the next are one, ``[M, N]``.
 
-    They must agree in what both windows saw, and as a whole once each lends the other the end that it did not see.
+    They must agree in what both windows saw, and as a whole once each gets the other's end where its own was cut off.
     """
     m, n = np.broadcast_arrays(before[:, None, :2], after[None, :, :2])
     reach = before[:, None, 3:]
     m_seen, n_seen = m.clip(low, reach), n.clip(low, reach)
-    shared = overlap(m_seen, n_seen)
-    # Where both saw no more than a sliver, IoU says little: it is enough that they meet and their ends are near.
+    shared = elementwise_iou(m_seen, n_seen)
+    # For a sliver seen by both, IoU says little: it is enough that they overlap and their ends are near.
     agree = (shared >= SAME) | ((shared > 0) & (np.abs(m_seen - n_seen) <= seam).all(axis=-1))
     m_end = np.where(_cut_end(before, seam)[:, None], np.maximum(m[..., 1], n[..., 1]), m[..., 1])
     n_start = np.where(_cut_start(after, low, seam), np.minimum(m[..., 0], n[..., 0]), n[..., 0])
-    whole = overlap(np.stack([m[..., 0], m_end], axis=-1), np.stack([n_start, n[..., 1]], axis=-1))
+    whole = elementwise_iou(np.stack([m[..., 0], m_end], axis=-1), np.stack([n_start, n[..., 1]], axis=-1))
     same: NDArray[np.bool_] = agree & (whole >= SAME)
     return same
 

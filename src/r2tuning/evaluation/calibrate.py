@@ -1,4 +1,4 @@
-"""Fits what scores mean to a split, and measures how well they say it."""
+"""Fits the calibration of a model to a split, and measures how well it fits."""
 
 from __future__ import annotations
 
@@ -18,21 +18,24 @@ from r2tuning.types import Reliability
 STEPS = 100
 """Most steps of Newton's method, which needs about ten."""
 
+CHANCE_ERRORS = 3
+"""Presence is given up if its AUROC beats chance by fewer standard errors than this."""
+
 
 def fit_logistic(evidence: FloatArray, right: NDArray[np.bool_], *, balanced: bool = False) -> tuple[FloatArray, float]:
-    """The weights and the offset that make what was observed likeliest, with no weight below 0.
+    """Logistic regression with no weight below 0.
 
-    Targets are those of Platt (1999), a little inside of 0 and 1, so that evidence that tells all apart has a finite
-    answer. Evidence that would have a weight below 0 is left out.
+    Targets are those of Platt (1999), a little inside 0 and 1, so that separable evidence has a finite solution.
+    Evidence that would get a weight below 0 is left out.
 
     Args:
         evidence: ``[n, D]``, finite.
         right: ``[n]``.
-        balanced: Whether both outcomes count the same, however many there are of each.
+        balanced: Whether both outcomes weigh the same, however many there are of each.
 
     Returns:
-        ``[D]`` and the offset of ``sigmoid(evidence @ weights + offset)``; a weight is 0 where its evidence says
-        nothing.
+        ``[D]`` and the offset of ``sigmoid(evidence @ weights + offset)``; a weight is 0 where its evidence is
+        constant or left out.
 
     Raises:
         MetricError: If all or none are right.
@@ -65,7 +68,7 @@ def fit_logistic(evidence: FloatArray, right: NDArray[np.bool_], *, balanced: bo
 
 
 def _minimize(inputs: FloatArray, targets: FloatArray, counts: FloatArray) -> FloatArray:
-    """Newton's method on the cross-entropy, which is convex; steps are halved until they do not go uphill."""
+    """Newton's method on the cross-entropy, which is convex; a step that goes uphill is halved."""
 
     def loss(coefficients: FloatArray) -> float:
         logits = inputs @ coefficients
@@ -73,10 +76,10 @@ def _minimize(inputs: FloatArray, targets: FloatArray, counts: FloatArray) -> Fl
 
     found = np.zeros(inputs.shape[1])
     for _ in range(STEPS):
-        said = sigmoid(inputs @ found)
-        gradient = inputs.T @ (counts * (said - targets))
-        curvature = (inputs * (counts * said * (1 - said))[:, None]).T @ inputs
-        step = np.linalg.lstsq(curvature, gradient, rcond=None)[0]  # evidence may say the same twice
+        predicted = sigmoid(inputs @ found)
+        gradient = inputs.T @ (counts * (predicted - targets))
+        curvature = (inputs * (counts * predicted * (1 - predicted))[:, None]).T @ inputs
+        step = np.linalg.lstsq(curvature, gradient, rcond=None)[0]  # columns may be equal
         while np.abs(step).max() > 1e-10 and loss(found - step) > loss(found):
             step = step / 2
         found = found - step
@@ -85,18 +88,14 @@ def _minimize(inputs: FloatArray, targets: FloatArray, counts: FloatArray) -> Fl
     return found
 
 
-CHANCE_ERRORS = 3
-"""Standard errors by which presence must beat chance to be told at all."""
-
-
 @dataclass(frozen=True)
 class ScoreQuality:
-    """How far a score is from its meaning.
+    """How reliable a score is.
 
     Attributes:
-        count: How many scores there are.
-        before: Of raw scores, those below 0 taken for 0.
-        after: Of calibrated ones.
+        count: Number of scores.
+        before: Of raw scores, clipped to [0, 1].
+        after: Of calibrated scores.
     """
 
     count: int
@@ -106,13 +105,13 @@ class ScoreQuality:
 
 @dataclass(frozen=True)
 class PresenceQuality:
-    """How well presence tells present from absent.
+    """How well presence separates present from absent queries.
 
     Attributes:
         present: Number of queries that have a moment.
-        absent: Number of those that have none.
+        absent: Number of queries that have none.
         auroc: The chance that a present query has a higher presence than an absent one.
-        reliability: Where each kind counts half.
+        reliability: With both kinds weighted by half.
         noticed: Share of absent queries below the threshold.
         kept: Share of present queries not below it.
     """
@@ -127,12 +126,12 @@ class PresenceQuality:
 
 @dataclass(frozen=True)
 class CalibrationQuality:
-    """How well scores mean what they say.
+    """How reliable all scores of a model are.
 
     Attributes:
         moments: None for the saliency family.
         saliency: Of frames.
-        presence: None where the model does not tell it, or nothing was asked in vain.
+        presence: None where the model has none, or there are no absent queries.
     """
 
     moments: ScoreQuality | None
@@ -141,14 +140,14 @@ class CalibrationQuality:
 
 
 def fit_calibration(evidence: Evidence) -> Calibration:
-    """The maps under which what was observed is likeliest.
+    """Fits a calibration by maximum likelihood.
 
     Args:
         evidence: Of a split that the model was not trained on.
 
     Returns:
-        Maps that leave every ranking as it is; no presence where it does not beat chance by `CHANCE_ERRORS` standard
-        errors, or nothing was asked in vain.
+        Maps that keep every ranking. There is no presence where it does not beat chance by `CHANCE_ERRORS` standard
+        errors, or where there are no absent queries.
 
     Raises:
         MetricError: If higher scores are not more often right, or all or none are.
@@ -165,8 +164,8 @@ def _fit_map(values: FloatArray, right: NDArray[np.bool_], what: str) -> ScoreMa
     (slope,), offset = fit_logistic(values[:, None], right)
     if not slope > 0:
         raise MetricError(
-            f"{what} of higher score are not more often right ({right.sum()} of {len(right)} are): the scores mean "
-            "nothing; train the model, or check that annotations and features belong together"
+            f"{what} of higher score are not more often right ({right.sum()} of {len(right)} are), so they cannot be "
+            "calibrated; train the model, or check that annotations and features belong together"
         )
     return ScoreMap(slope=float(slope), offset=offset)
 
@@ -176,7 +175,7 @@ def _fit_presence(present: FloatArray, absent: FloatArray) -> PresenceMap | None
     (moment, saliency), offset = fit_logistic(np.concatenate([present, absent]), is_present, balanced=True)
     fitted = PresenceMap(moment=float(moment), saliency=float(saliency), offset=offset, threshold=0)
     there, not_there = fitted.apply(present), fitted.apply(absent)
-    # Standard error of the AUROC of scores that say nothing (Mann and Whitney, 1947).
+    # Standard error of the AUROC of random scores (Mann and Whitney, 1947).
     error = sqrt((len(there) + len(not_there) + 1) / (12 * len(there) * len(not_there)))
     if auroc(there, not_there) < 0.5 + CHANCE_ERRORS * error:
         return None
@@ -184,7 +183,7 @@ def _fit_presence(present: FloatArray, absent: FloatArray) -> PresenceMap | None
 
 
 def choose_threshold(present: FloatArray, absent: FloatArray) -> float:
-    """The threshold that tells present from absent best, where each kind counts half (maximal balanced accuracy).
+    """The threshold of maximal balanced accuracy.
 
     Args:
         present: ``[n]``, presence of queries that have a moment.
@@ -206,7 +205,7 @@ def choose_threshold(present: FloatArray, absent: FloatArray) -> float:
 
 
 def measure_calibration(calibration: Calibration, evidence: Evidence) -> CalibrationQuality:
-    """How well a calibration describes what a model says; of other data than it was fitted to, if it is to be believed.
+    """Measures a calibration, ideally on other data than it was fitted to.
 
     Raises:
         MetricError: If there are no scores.

@@ -1,4 +1,4 @@
-"""What a model says about a split, and what of it is right: the material of a calibration."""
+"""Scores of a model on a split, and whether each is right: what a calibration is fitted to."""
 
 from __future__ import annotations
 
@@ -9,16 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2tuning.datasets import Annotation, Benchmark, load_annotations
-from r2tuning.datasets.download import dataset_folder
 from r2tuning.decoding.calibration import find_evidence
 from r2tuning.errors import MetricError
 from r2tuning.evaluation.predict import predict
-from r2tuning.evaluation.score import asks_for_moments
-from r2tuning.evaluation.splits import EvaluationSplit
+from r2tuning.evaluation.splits import FAMILY_OF, OpenSplit
 from r2tuning.grounder import Grounder
 from r2tuning.intervals import FloatArray, temporal_iou
 from r2tuning.metrics import Prediction
-from r2tuning.training.config import Recipe
 
 RIGHT_IOU = 0.5
 """IoU with a true moment from which a moment is right."""
@@ -39,11 +36,11 @@ class Judged:
 
 @dataclass(frozen=True)
 class AbsentQueries:
-    """Queries that are asked in vain.
+    """Queries that are true of no moment of their video.
 
     Attributes:
         queries: The queries.
-        videos: Annotations of the videos they are asked of, one for each.
+        videos: An annotation of the video to search for each of them.
         source: Where they come from, for people.
     """
 
@@ -54,13 +51,13 @@ class AbsentQueries:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a model says about a split, and what of it is right.
+    """The scores of a model on a split, judged.
 
     Attributes:
-        moments: All moments that overlap suppression left of the queries that have one; None for the saliency family.
+        moments: Moments that suppression kept, of the queries that have a true one; None for the saliency family.
         saliency: Frames of the videos of those queries; right are those that training would count as positive.
         present: ``[n, 2]``, see `find_evidence`; of queries that have a moment.
-        absent: ``[m, 2]``, of queries that are asked in vain; m may be 0.
+        absent: ``[m, 2]``, of absent queries; m may be 0.
     """
 
     moments: Judged | None
@@ -69,25 +66,19 @@ class Evidence:
     absent: FloatArray
 
 
-def find_absent(recipe: Recipe, split: EvaluationSplit) -> AbsentQueries:
-    """Queries that are asked in vain: of a file beside the split's, or else those of other videos.
+def find_absent(split: OpenSplit) -> AbsentQueries:
+    """Absent queries: those of a file beside the split's, or else queries of other videos.
 
-    The file of ``val.jsonl`` is ``val_absent.jsonl``. Without one, each query is asked of a video half the split away
-    that does not have it, and, in benchmarks of several domains, is of another one; a few are true of it by chance.
-
-    Args:
-        recipe: As for `open_split`.
-        split: What it gave.
+    The file of ``val.jsonl`` is ``val_absent.jsonl``. Without one, each query goes to a video half the split away that
+    does not have it and, in benchmarks of several domains, is of another domain; a few are true of it by chance.
 
     Raises:
         DataError: If the file cannot be read.
     """
-    benchmark = split.benchmark
-    if benchmark.name != "own":
-        file = benchmark.find_file(recipe.data.annotations or dataset_folder(benchmark), split.name)
-        file = file.with_name(f"{file.stem}_absent{file.suffix}")
+    if split.file is not None:
+        file = split.file.with_name(f"{split.file.stem}_absent{split.file.suffix}")
         if file.is_file() and file.stat().st_size:
-            queries = load_annotations(file, benchmark)
+            queries = load_annotations(file, split.benchmark)
             return AbsentQueries(queries, queries, file.name)
     pairs = mismatch(split.annotations)
     return AbsentQueries([query for query, _ in pairs], [video for _, video in pairs], "queries of other videos")
@@ -97,77 +88,72 @@ def mismatch(annotations: Sequence[Annotation]) -> list[tuple[Annotation, Annota
     """Pairs of a query and a video that does not have it; queries that all videos have are left out.
 
     Example:
-        >>> asked = [Annotation(i, vid, query, 9) for i, (vid, query) in enumerate(["ax", "ay", "bx"])]
-        >>> [(query.query, video.vid) for query, video in mismatch(asked)]
+        >>> rows = [Annotation(i, vid, query, 9) for i, (vid, query) in enumerate(["ax", "ay", "bx"])]
+        >>> [(query.query, video.vid) for query, video in mismatch(rows)]
         [('y', 'b')]
     """
     count = len(annotations)
-    having: dict[str, set[str]] = {}
+    videos_with: dict[str, set[str]] = {}
     for annotation in annotations:
-        having.setdefault(annotation.query.casefold(), set()).add(annotation.vid)
+        videos_with.setdefault(annotation.query.casefold(), set()).add(annotation.vid)
     pairs = []
     for place, query in enumerate(annotations):
-        # Neighbours in a file are often pieces of one recording.
-        others = (annotations[(place + count // 2 + step) % count] for step in range(count))
-        video = next(
-            (
-                other
-                for other in others
-                if other.vid not in having[query.query.casefold()]
-                and (query.domain is None or other.domain != query.domain)
-            ),
-            None,
-        )
-        if video is not None:
-            pairs.append((query, video))
+        # Neighbors in a file are often pieces of one recording.
+        for step in range(count):
+            other = annotations[(place + count // 2 + step) % count]
+            elsewhere = query.domain is None or other.domain != query.domain
+            if elsewhere and other.vid not in videos_with[query.query.casefold()]:
+                pairs.append((query, other))
+                break
     return pairs
 
 
 def gather_evidence(
     grounder: Grounder,
-    split: EvaluationSplit,
+    split: OpenSplit,
     absent: AbsentQueries,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evidence:
-    """Asks a model all queries, as `Grounder.ground` does, and judges what it says.
+    """Grounds all queries, as `Grounder.ground` does, and judges the scores.
 
     Args:
         grounder: Without a calibration.
         split: Labelled queries.
-        absent: Queries asked in vain.
-        progress: Told of the queries done and their number.
+        absent: Absent queries.
+        progress: Called with the number of queries done and their total.
 
     Raises:
-        MetricError: If the truth is withheld, or the benchmark asks for what the model does not give.
+        MetricError: If the truth is withheld, or the model's family is not that of the benchmark.
         FeatureError: If features are missing, damaged or made for another model.
         DataError: If a video has more or fewer frames than the labels allow.
     """
     benchmark, config = split.benchmark, grounder.config
     if not split.labelled:
         raise MetricError(f"the truth of the {split.name} split of {benchmark.name} is withheld; choose another split")
-    gives_moments = config.model.family == "grounding"
-    if gives_moments != asks_for_moments(benchmark):
-        gives = "moments" if gives_moments else "saliency only"
-        raise MetricError(f"{config.name}: gives {gives}, which {benchmark.name} does not ask for; name another recipe")
+    if config.model.family != FAMILY_OF[benchmark.task]:
+        raise MetricError(
+            f"{config.name}: is of the {config.model.family} family, but {benchmark.name} scores {benchmark.task}; "
+            "choose another recipe"
+        )
     total = len(split.annotations) + len(absent.queries)
 
-    def tell(before: int) -> Callable[[int, int], None] | None:
+    def report_from(before: int) -> Callable[[int, int], None] | None:
         return None if progress is None else lambda done, _: progress(before + done, total)
 
-    answers = predict(grounder, split.annotations, benchmark, split.store, tell(0))
-    in_vain = predict(grounder, absent.queries, benchmark, split.store, tell(len(answers)), absent.videos)
+    found = predict(grounder, split.annotations, benchmark, split.store, report_from(0))
+    not_there = predict(grounder, absent.queries, benchmark, split.store, report_from(len(found)), absent.videos)
     return Evidence(
-        judge_moments(answers, split.annotations) if gives_moments else None,
-        judge_frames(answers, split.annotations, benchmark),
-        _stack(answers),
-        _stack(in_vain),
+        judge_moments(found, split.annotations) if benchmark.task == "moments" else None,
+        _judge_frames(found, split.annotations, benchmark),
+        _stack(found),
+        _stack(not_there),
     )
 
 
-def judge_moments(answers: Sequence[Prediction], annotations: Sequence[Annotation]) -> Judged:
-    """All moments that overlap suppression left; right are those that overlap a true one with IoU ≥ 0.5.
+def judge_moments(predictions: Sequence[Prediction], annotations: Sequence[Annotation]) -> Judged:
+    """Judges the moments that suppression kept: right are those with IoU ≥ 0.5 with a true one.
 
-    Several may overlap the same: a second right answer is not wrong, as it is for mAP.
+    Several may be right about the same true moment, unlike in mAP.
 
     Example:
         >>> truth = Annotation(1, "a", "a dog", 30, ((10, 20),))
@@ -175,25 +161,24 @@ def judge_moments(answers: Sequence[Prediction], annotations: Sequence[Annotatio
         [True, False]
     """
     scores, right = [], []
-    for answer, annotation in zip(answers, annotations, strict=True):
-        left = answer.windows[answer.windows[:, 2] > 0]
+    for prediction, annotation in zip(predictions, annotations, strict=True):
+        kept = prediction.windows[prediction.windows[:, 2] > 0]
         truth = np.array(annotation.moments, dtype=np.float64).reshape(-1, 2)
-        scores.append(left[:, 2])
-        right.append(temporal_iou(left[:, :2], truth).max(axis=1, initial=0) >= RIGHT_IOU)
+        scores.append(kept[:, 2])
+        right.append(temporal_iou(kept[:, :2], truth).max(axis=1, initial=0) >= RIGHT_IOU)
     return Judged(np.concatenate(scores), np.concatenate(right))
 
 
-def judge_frames(answers: Sequence[Prediction], annotations: Sequence[Annotation], benchmark: Benchmark) -> Judged:
-    """All frames of the videos; right are those from which training would draw a positive."""
+def _judge_frames(predictions: Sequence[Prediction], annotations: Sequence[Annotation], benchmark: Benchmark) -> Judged:
     scores, right = [], []
-    for answer, annotation in zip(answers, annotations, strict=True):
-        assert answer.saliency is not None  # our models always give it
-        target = benchmark.saliency_target(annotation, len(answer.saliency), benchmark.frame_rate(annotation))
-        scores.append(answer.saliency[: len(target)])
+    for prediction, annotation in zip(predictions, annotations, strict=True):
+        assert prediction.saliency is not None  # our models always give it
+        target = benchmark.saliency_target(annotation, len(prediction.saliency), benchmark.frame_rate(annotation))
+        scores.append(prediction.saliency[: len(target)])
         right.append(benchmark.positive_frames(annotation, target))
     return Judged(np.concatenate(scores), np.concatenate(right))
 
 
-def _stack(answers: Sequence[Prediction]) -> FloatArray:
-    found = [find_evidence(a.windows[:, 2], a.saliency) for a in answers if a.saliency is not None]
+def _stack(predictions: Sequence[Prediction]) -> FloatArray:
+    found = [find_evidence(p.windows[:, 2], p.saliency) for p in predictions if p.saliency is not None]
     return np.array(found).reshape(-1, 2)

@@ -1,37 +1,28 @@
-"""Scores predictions by the metrics of their benchmark; costs no PyTorch."""
+"""Files of predictions, ours or another system's, and their scores by the benchmark's metrics; without PyTorch."""
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import mean
-from typing import Literal
+from typing import Annotated
 
 import numpy as np
+from pydantic import AfterValidator, Field
 
 from r2tuning.datasets import Annotation, Benchmark, to_ground_truth
-from r2tuning.datasets.tvsum import TVSUM
-from r2tuning.datasets.youtube_highlights import YOUTUBE_HIGHLIGHTS
-from r2tuning.errors import MetricError
+from r2tuning.datasets.entries import Entry, Fields, Qid, Text, check, read_json
+from r2tuning.errors import DataError, MetricError
 from r2tuning.intervals import FloatArray
-from r2tuning.metrics import Prediction, evaluate_grounding, tvsum_top5_map, youtube_map
+from r2tuning.metrics import Prediction, evaluate_grounding, match_predictions, tvsum_top5_map, youtube_map
+from r2tuning.metrics.evaluate import Missing
 from r2tuning.metrics.records import QueryId
-
-Missing = Literal["error", "zero"]
 
 WORD_BINS = ((1, 10), (11, 20), (21, 30), (31, 40), (41, None))
 """Least and most words of a query in each column of Table 6."""
-
-
-def asks_for_moments(benchmark: Benchmark) -> bool:
-    """Whether a benchmark scores moments; YouTube Highlights and TVSum score saliency alone.
-
-    Example:
-        >>> asks_for_moments(TVSUM)
-        False
-    """
-    return benchmark.name not in (YOUTUBE_HIGHLIGHTS.name, TVSUM.name)
 
 
 def score_predictions(
@@ -41,15 +32,15 @@ def score_predictions(
     *,
     missing: Missing = "error",
 ) -> dict[str, float]:
-    """Scores answers by the benchmark's own metrics, matched by query id, in any order.
+    """Scores predictions by the benchmark's own metrics, matched by query id, in any order.
 
-    An empty answer counts 0. Videos and labels of TVSum may differ by a few clips, and are cut to the shorter.
+    An empty prediction counts 0. Videos and labels of TVSum may differ by a few clips, and are cut to the shorter.
 
     Args:
         predictions: One per query.
         annotations: Labelled annotations with durations.
         benchmark: What they belong to.
-        missing: Whether a query without a prediction is an error or counts as an empty answer.
+        missing: Whether a query without a prediction is an error or counts as an empty prediction.
 
     Returns:
         Percent, rounded to two decimals. Moments: what `r2tuning.metrics.evaluate_grounding` gives. YouTube Highlights
@@ -66,16 +57,23 @@ def score_predictions(
         >>> score_predictions([Prediction(1, [[12, 20, 0.9]])], [truth], find_benchmark("tacos"))["MR-full-mIoU"]
         80.0
     """
-    if benchmark.name == YOUTUBE_HIGHLIGHTS.name:
-        return _score_domains(predictions, annotations, benchmark, missing, _youtube)
-    if benchmark.name == TVSUM.name:
-        return _score_domains(predictions, annotations, benchmark, missing, tvsum_top5_map)
-    return evaluate_grounding(predictions, [to_ground_truth(a) for a in annotations], missing=missing)
+    if benchmark.scorer == "grounding":
+        return evaluate_grounding(predictions, [to_ground_truth(a) for a in annotations], missing=missing)
+    domains: dict[str, list[tuple[FloatArray, FloatArray]]] = defaultdict(list)
+    for prediction, annotation in zip(match_predictions(predictions, annotations, missing), annotations, strict=True):
+        domains[annotation.domain or benchmark.name].append(_pair(prediction, annotation, benchmark))
+    if not domains:
+        raise MetricError(f"{benchmark.name}: no annotations to score against; choose a split that has some")
+    metric = tvsum_top5_map if benchmark.scorer == "tvsum" else _youtube
+    scores = {domain: metric(*zip(*pairs, strict=True)) for domain, pairs in domains.items()}
+    if len(scores) == 1:
+        return {"mAP": next(iter(scores.values()))}
+    return {"mAP": round(mean(scores.values()), 2)} | {f"{domain}-mAP": score for domain, score in scores.items()}
 
 
 @dataclass(frozen=True)
 class LengthScore:
-    """How well queries of some length are answered.
+    """The score of queries of some length.
 
     Attributes:
         words: Range of their numbers of words, such as ``1-10`` or ``41+``.
@@ -124,50 +122,6 @@ def score_query_lengths(
     return scores
 
 
-def match_predictions(
-    predictions: Sequence[Prediction], annotations: Sequence[Annotation], missing: Missing
-) -> list[Prediction]:
-    """One prediction per annotation, in their order; empty ones for those that may be missing.
-
-    Raises:
-        MetricError: If an id occurs twice, a prediction belongs to no query, or a query has none.
-    """
-    answers: dict[QueryId, Prediction] = {}
-    for prediction in predictions:
-        if prediction.qid in answers:
-            raise MetricError(f"predictions repeat query {prediction.qid!r}; keep one")
-        answers[prediction.qid] = prediction
-    known = {annotation.qid for annotation in annotations}
-    if extra := [qid for qid in answers if qid not in known]:
-        raise MetricError(f"predictions for {len(extra)} queries (first: {extra[0]!r}) without truth; remove them")
-    absent = [annotation.qid for annotation in annotations if annotation.qid not in answers]
-    if absent and missing == "error":
-        raise MetricError(
-            f"no prediction for {len(absent)} of {len(known)} queries (first: {absent[0]!r}); predict them, or count "
-            "them as 0 with missing='zero'"
-        )
-    return [answers.get(a.qid) or Prediction(a.qid, np.empty((0, 3))) for a in annotations]
-
-
-def _score_domains(
-    predictions: Sequence[Prediction],
-    annotations: Sequence[Annotation],
-    benchmark: Benchmark,
-    missing: Missing,
-    metric: Callable[[Sequence[FloatArray], Sequence[FloatArray]], float],
-) -> dict[str, float]:
-    answers = match_predictions(predictions, annotations, missing)
-    domains: dict[str, list[tuple[FloatArray, FloatArray]]] = defaultdict(list)
-    for answer, annotation in zip(answers, annotations, strict=True):
-        domains[annotation.domain or benchmark.name].append(_pair(answer, annotation, benchmark))
-    if not domains:
-        raise MetricError(f"there are no annotations of {benchmark.name} to score against; choose a split that has")
-    scores = {domain: metric(*zip(*pairs, strict=True)) for domain, pairs in domains.items()}
-    if len(scores) == 1:
-        return {"mAP": next(iter(scores.values()))}
-    return {"mAP": round(mean(scores.values()), 2)} | {f"{domain}-mAP": score for domain, score in scores.items()}
-
-
 def _youtube(saliency: Sequence[FloatArray], labels: Sequence[FloatArray]) -> float:
     return youtube_map(saliency, [rows[:, 0] for rows in labels])
 
@@ -178,7 +132,7 @@ def _pair(prediction: Prediction, annotation: Annotation, benchmark: Benchmark) 
     if labels is None or benchmark.labels is None:
         raise MetricError(f"query {annotation.qid!r} has no labels to score against; choose another split")
     if scores is None or len(scores) == 0:
-        # A video where nothing is positive scores 0 whatever the answer; so does an empty answer.
+        # A video where nothing is positive scores 0 whatever the prediction; so does an empty one.
         return np.zeros(len(labels)), np.zeros_like(labels)
     if abs(len(scores) - len(labels)) > benchmark.labels.slack:
         raise MetricError(
@@ -187,3 +141,106 @@ def _pair(prediction: Prediction, annotation: Annotation, benchmark: Benchmark) 
         )
     length = min(len(scores), len(labels))
     return scores[:length], labels[:length]
+
+
+def _check_order(moment: list[float]) -> list[float]:
+    if moment[1] < moment[0]:
+        raise ValueError("the start is after the end; swap the two")
+    return moment
+
+
+ScoredMoment = Annotated[list[float], Field(min_length=3, max_length=3), AfterValidator(_check_order)]
+
+
+class MomentLine(Fields):
+    """One line of a benchmark with moments; saliency is optional."""
+
+    qid: Qid
+    pred_relevant_windows: list[ScoredMoment]
+    pred_saliency_scores: list[float] | None = None
+
+
+class SaliencyLine(Fields):
+    """One line of a benchmark of highlights; ``qid`` or ``vid`` names the video."""
+
+    qid: Qid | None = None
+    vid: Text | None = None
+    pred_saliency_scores: list[float]
+
+
+def read_predictions(path: str | Path, annotations: Sequence[Annotation], *, moments: bool) -> list[Prediction]:
+    """Reads and checks the predictions of any system.
+
+    Args:
+        path: A ``.jsonl`` file, an object per query: ``qid`` and ``pred_relevant_windows`` (``[start, end, score]``,
+            seconds, best first), ``pred_saliency_scores`` where there are any. Without moments ``qid`` or ``vid``, and
+            ``pred_saliency_scores``. Other keys are ignored.
+        annotations: Of the same queries; they say what query a ``vid`` stands for.
+        moments: Whether the benchmark scores moments.
+
+    Returns:
+        In the order of the file.
+
+    Raises:
+        DataError: If the file cannot be read; at the first line that is wrong, as ``file:line: field: what``.
+    """
+    queries = {annotation.vid: annotation.qid for annotation in annotations}
+    places: dict[QueryId, str] = {}
+    predictions = []
+    for entry in read_json(Path(path)):
+        prediction = _read_moments(entry) if moments else _read_saliency(entry, queries)
+        if prediction.qid in places:
+            raise DataError(f"{entry.place}: qid: {prediction.qid!r} is already that of {places[prediction.qid]}")
+        places[prediction.qid] = entry.place
+        predictions.append(prediction)
+    return predictions
+
+
+def format_predictions(
+    predictions: Sequence[Prediction], annotations: Sequence[Annotation], *, most: int | None = None
+) -> str:
+    """Predictions as text that `read_predictions` and the benchmarks' own evaluators read.
+
+    Args:
+        predictions: One per query.
+        annotations: Of the same queries in the same order.
+        most: Most moments of a query to write; None for all.
+
+    Returns:
+        One line per query; moments are left out where no prediction has any.
+
+    Example:
+        >>> truth = Annotation(qid=1, vid="a", query="a dog", duration=4)
+        >>> print(format_predictions([Prediction(1, [[0, 2, 0.5]], [0.25, 0.5])], [truth]), end="")
+        {"qid": 1, "query": "a dog", "vid": "a", "pred_relevant_windows": [[0.0, 2.0, 0.5]], "pred_saliency_scores": [0.25, 0.5]}
+    """  # noqa: E501  (a line of the file)
+    moments = any(len(prediction.windows) for prediction in predictions)
+    lines = []
+    for prediction, annotation in zip(predictions, annotations, strict=True):
+        line: dict[str, object] = {"qid": prediction.qid, "query": annotation.query, "vid": annotation.vid}
+        if moments:
+            line["pred_relevant_windows"] = prediction.windows[:most].tolist()
+        if prediction.saliency is not None:
+            line["pred_saliency_scores"] = prediction.saliency.tolist()
+        lines.append(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+    return "".join(lines)
+
+
+def _read_moments(entry: Entry) -> Prediction:
+    fields = check(entry, MomentLine)
+    windows = np.array(fields.pred_relevant_windows, dtype=np.float64).reshape(-1, 3)
+    saliency = fields.pred_saliency_scores
+    return Prediction(fields.qid, windows, None if saliency is None else np.array(saliency, dtype=np.float64))
+
+
+def _read_saliency(entry: Entry, queries: dict[str, QueryId]) -> Prediction:
+    fields = check(entry, SaliencyLine)
+    if fields.qid is not None:
+        qid = fields.qid
+    elif fields.vid is None:
+        raise DataError(f"{entry.place}: qid: is missing, and so is vid; give one of them")
+    elif fields.vid in queries:
+        qid = queries[fields.vid]
+    else:
+        raise DataError(f"{entry.place}: vid: {fields.vid!r} is not in the ground truth; remove the line")
+    return Prediction(qid, np.empty((0, 3)), np.array(fields.pred_saliency_scores, dtype=np.float64))

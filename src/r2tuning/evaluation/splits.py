@@ -1,126 +1,210 @@
-"""From a recipe and a checkpoint to answers and scores on a benchmark."""
+"""A split of a benchmark or of custom data: its annotations and features, opened for training or evaluation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import isclose
+from pathlib import Path
+from typing import Annotated
 
-import torch
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from r2tuning.checkpoints import CheckpointConfig
-from r2tuning.checkpoints.published import find_published, is_published
-from r2tuning.datasets import Annotation, Benchmark, find_benchmark, load_annotations
+from r2tuning.datasets import Annotation, Benchmark, find_benchmark, fit_moments, load_annotations
+from r2tuning.datasets.benchmark import Task
+from r2tuning.datasets.custom import hold_out
 from r2tuning.datasets.download import dataset_folder
-from r2tuning.errors import FeatureError, MetricError, RecipeError
-from r2tuning.evaluation.predict import predict, see_whole
-from r2tuning.evaluation.score import asks_for_moments
+from r2tuning.errors import DataError, FeatureError, RecipeError
 from r2tuning.features.store import FeatureStore
-from r2tuning.grounder import Grounder
-from r2tuning.metrics import Prediction
-from r2tuning.model import R2Tuning
-from r2tuning.training.config import Recipe
-from r2tuning.training.source import features_folder, open_source
+from r2tuning.model.config import Family
+
+Renamed = Annotated[str, BeforeValidator(lambda name: "custom" if name == "own" else name)]
+"""Custom data was called ``own`` in runs made before version 0.2."""
+
+
+FAMILY_OF: Mapping[Task, Family] = {"moments": "grounding", "highlights": "saliency"}
+"""The family of models that learns each task."""
+
+
+class DataConfig(BaseModel):
+    """What to train and validate on.
+
+    Attributes:
+        benchmark: Name of a benchmark, or ``custom`` for your annotations.
+        domain: Part of the benchmark to keep, such as ``dog``.
+        annotations: Folder of the benchmark's annotation files, or your training file; None for where
+            ``r2tuning download`` puts them.
+        validation: Your validation file; None validates on a share of the training videos (custom data only).
+        features: Folder of features; None for the annotations' folder.
+        videos: Folder of your videos, from which missing features are made.
+        train_split: Split to train on.
+        validation_split: Split to validate on; None for the one that papers report.
+        repeat: How often each annotation occurs in an epoch.
+        queries_per_video: Most queries of one video that share its features in a batch.
+        workers: Processes that read ahead.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+
+    benchmark: Renamed = "custom"
+    domain: str | None = None
+    annotations: Path | None = None
+    validation: Path | None = None
+    features: Path | None = None
+    videos: Path | None = None
+    train_split: str = "train"
+    validation_split: str | None = None
+    repeat: int = Field(default=1, ge=1)
+    queries_per_video: int = Field(default=1, ge=1)
+    workers: int = Field(default=2, ge=0)
+
+    def find_rules(self, fps: float) -> Benchmark:
+        """The benchmark; custom data has the frame rate ``fps``."""
+        benchmark = find_benchmark(self.benchmark)
+        return replace(benchmark, fps=fps) if benchmark.is_custom else benchmark
+
+    @property
+    def annotation_place(self) -> Path:
+        """The folder of the benchmark's annotations, or the file of custom ones.
+
+        Raises:
+            RecipeError: If the file of custom annotations is not named.
+        """
+        if self.annotations is not None:
+            return self.annotations
+        benchmark = find_benchmark(self.benchmark)
+        if benchmark.is_custom:
+            raise RecipeError("data.annotations is not set; add --set data.annotations=FILE.csv")
+        return dataset_folder(benchmark)
+
+    @property
+    def feature_folder(self) -> Path:
+        """Where the features are, or will be made.
+
+        Raises:
+            RecipeError: If the file of custom annotations is not named.
+        """
+        if self.features is not None:
+            return self.features
+        benchmark, place = find_benchmark(self.benchmark), self.annotation_place
+        if benchmark.is_custom:
+            return place.with_suffix(".features")
+        # A benchmark made on the spot has its videos in that folder; features would mix with them.
+        return place if benchmark.hub_folder else place / "features"
 
 
 @dataclass(frozen=True)
-class EvaluationSplit:
-    """What a model is asked.
+class OpenSplit:
+    """A split, ready to train or evaluate on.
 
     Attributes:
-        recipe: Name of the recipe.
         name: Of the split.
         benchmark: Rules of the data.
         annotations: Queries, with the truth unless it is withheld.
-        store: Features of videos and queries.
+        store: Features of their videos and queries.
+        file: The annotation file; None for custom data.
     """
 
-    recipe: str
     name: str
     benchmark: Benchmark
     annotations: list[Annotation]
     store: FeatureStore
+    file: Path | None = None
 
     @property
     def labelled(self) -> bool:
         """Whether the truth is known."""
         return self.annotations[0].labelled  # files where only some queries have it are refused
 
-    @property
-    def published(self) -> Mapping[str, float]:
-        """Scores that the authors report for it, in percent; empty where they report none."""
-        if self.name == self.benchmark.evaluation_split and is_published(self.recipe):
-            return find_published(self.recipe).scores
-        return MappingProxyType({})
 
-
-def open_split(recipe: Recipe, name: str | None = None) -> EvaluationSplit:
-    """Reads the annotations of a split and opens the recipe's features.
+def open_split(data: DataConfig, name: str | None = None, *, fps: float, seed: int = 0) -> OpenSplit:
+    """Reads the annotations of a split and opens their features.
 
     Args:
-        recipe: Says what benchmark, which part of it, and where its files are.
-        name: Of the split; None for the one that papers report. Your own data has only ``val``.
+        data: Which benchmark, which part of it, and where its files are.
+        name: Of the split; None for the one to validate on. Custom data has ``train`` and ``val``.
+        fps: Frame rate of custom data.
+        seed: Decides which custom videos are held out for validation.
 
     Raises:
-        RecipeError: If the recipe does not say where its data is, or there is no such split of your own data.
-        DataError: If the annotations cannot be read.
-        FeatureError: If the features are missing.
+        RecipeError: If the place of the data is not known, or custom data has no such split.
+        DataError: If annotations cannot be read, or do not fit the videos.
+        FeatureError: If features are missing, or were made at another frame rate.
     """
-    data = recipe.data
-    if data.benchmark == "own":
-        if name not in (None, "val"):
-            raise RecipeError(f"--split {name}: your own data is evaluated on its validation part; leave --split out")
-        source = open_source(recipe)
-        return EvaluationSplit(recipe.name, "val", source.benchmark, source.validation, source.store)
-    benchmark = find_benchmark(data.benchmark)
+    benchmark = data.find_rules(fps)
     name = name or data.validation_split or benchmark.evaluation_split
-    folder = data.annotations or dataset_folder(benchmark)
-    benchmark.find_split(name)
-    if not folder.is_dir():
-        raise RecipeError(
-            f"{folder}: no such folder; run r2tuning download {benchmark.name}, or say where the files are with "
-            "--annotations and --features"
-        )
-    annotations = load_annotations(benchmark.find_file(folder, name), benchmark, split=name, domain=data.domain)
-    try:
-        store = FeatureStore.open(features_folder(recipe))
-    except FeatureError as error:
-        raise FeatureError(f"{error}; r2tuning download {benchmark.name} fetches the authors'") from error
-    return EvaluationSplit(recipe.name, name, benchmark, annotations, store)
+    annotations = read_annotations(data, name, seed=seed)
+    file = None if benchmark.is_custom else benchmark.find_file(data.annotation_place, name)
+    store = FeatureStore.open(data.feature_folder)
+    require_features(annotations, benchmark, store)
+    fitted = [a if a.duration is not None else _fit_to_video(a, benchmark, store) for a in annotations]
+    return OpenSplit(name, benchmark, fitted, store, file)
 
 
-def answer_split(
-    split: EvaluationSplit,
-    config: CheckpointConfig,
-    model: R2Tuning,
-    *,
-    windows: bool = False,
-    device: torch.device | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> list[Prediction]:
-    """Asks a checkpoint all queries of a split.
+def read_annotations(data: DataConfig, split: str, *, seed: int = 0) -> list[Annotation]:
+    """Annotations of a split; custom ones do not know how long their videos are.
 
     Args:
-        split: What to ask.
-        config: What the checkpoint says.
-        model: Its model.
-        windows: Cover long videos with windows, as `Grounder.ground` does, instead of seeing them whole, as the
-            published scores were made.
-        device: Where to run; None for where the model is.
-        progress: As for `r2tuning.evaluation.predict.predict`.
-
-    Returns:
-        One prediction for each of the split's annotations.
+        data: As for `open_split`.
+        split: Its name.
+        seed: As for `open_split`.
 
     Raises:
-        MetricError: If the benchmark asks for moments, which the model does not give.
-        FeatureError: If features are missing, damaged or made for another model.
-        DataError: If a video has more or fewer frames than the benchmark's labels allow.
+        RecipeError: If the place of the data is not known, or custom data has no such split.
+        DataError: If the file cannot be read.
     """
-    if config.model.family == "saliency" and asks_for_moments(split.benchmark):
-        raise MetricError(
-            f"{config.name}: gives saliency only, but {split.benchmark.name} asks for moments; evaluate it on tvsum or "
-            "youtube-highlights"
+    benchmark, place = find_benchmark(data.benchmark), data.annotation_place
+    if not benchmark.is_custom:
+        benchmark.find_split(split)
+        if not place.is_dir():
+            raise RecipeError(
+                f"{place}: folder not found; run r2tuning download {benchmark.name}, or say where the files are with "
+                "--annotations and --features (in training, --set data.annotations=DIR)"
+            )
+        return load_annotations(benchmark.find_file(place, split), benchmark, split=split, domain=data.domain)
+    if split not in ("train", "val"):
+        raise RecipeError(f"custom data has no split {split!r}, only train and val; leave --split out for val")
+    if split == "val" and data.validation is not None:
+        return load_annotations(data.validation, benchmark)
+    annotations = load_annotations(place, benchmark)
+    if data.validation is not None:
+        return annotations
+    training, validation = hold_out(annotations, seed)
+    return training if split == "train" else validation
+
+
+def require_features(annotations: Sequence[Annotation], benchmark: Benchmark, store: FeatureStore) -> None:
+    """Reports all missing features at once, rather than the first one in the middle of the work.
+
+    Raises:
+        FeatureError: If any is missing.
+    """
+    for kind, names, has in (
+        ("videos", dict.fromkeys(benchmark.video_name(a) for a in annotations), store.has_video),
+        ("queries", dict.fromkeys(benchmark.query_name(a) for a in annotations), store.has_query),
+    ):
+        missing = [name for name in names if not has(name)]
+        if missing:
+            first = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
+            raise FeatureError(
+                f"{store.folder}: no features of {len(missing)} of {len(names)} {kind} ({first}); make them with "
+                "r2tuning extract, or fetch the authors' with r2tuning download"
+            )
+
+
+def _fit_to_video(annotation: Annotation, benchmark: Benchmark, store: FeatureStore) -> Annotation:
+    """Custom moments count from the player's zero and have no duration; the features know both."""
+    name, fps = benchmark.video_name(annotation), benchmark.frame_rate(annotation)
+    made = store.video_facts(name)
+    if made is not None and not isclose(made.fps, fps, rel_tol=1e-6):
+        raise FeatureError(
+            f"{store.folder}: {name} has features of {made.fps:g} frames per second; set fps={made.fps:g}, or set "
+            "data.videos to the folder of the videos to extract them again"
         )
-    grounder = Grounder(model.to(device), config if windows else see_whole(config), None)
-    return predict(grounder, split.annotations, split.benchmark, split.store, progress)
+    start = 0 if made is None else made.start
+    duration = store.frames(name) / fps if made is None else made.duration
+    moments = tuple((first - start, last - start) for first, last in annotation.moments)
+    try:
+        return fit_moments(replace(annotation, duration=duration, moments=moments))
+    except DataError as error:
+        raise DataError(f"{annotation.vid}: {annotation.query!r}: {error}") from None

@@ -1,4 +1,4 @@
-"""Features of a video, made once and asked many times."""
+"""Features of a video: encoded once, grounded many times."""
 
 from r2tuning.features.encode import encode_video
 from r2tuning.features.encoded import EncodedVideo, EncodingFacts

@@ -37,7 +37,7 @@ def encode_video(
 ) -> EncodedVideo:
     """Samples a video at a fixed rate and runs the frozen image tower over it; memory does not grow with the video.
 
-    Frames are decoded in a thread of their own, so that the image tower need not wait for them.
+    Frames are decoded in another thread, so that the image tower does not wait for them.
 
     Args:
         path: Video file.
@@ -45,8 +45,8 @@ def encode_video(
         fps: Frames per second to sample.
         sampling: How frames are picked.
         batch_size: Frames that go through the tower at once.
-        threads: To decode with; None for one for each core that the process may use.
-        progress: Told of every batch.
+        threads: To decode with; None for one per core.
+        progress: Called after every batch.
 
     Raises:
         VideoError: If nothing of the file can be used.
@@ -85,15 +85,14 @@ def encode_video(
 
 
 def read_ahead(items: Iterator[Item], ahead: int) -> Generator[Item, None, None]:
-    """Takes items in a thread while the ones before are worked on.
+    """Prepares items in a thread while the caller works on earlier ones.
 
     Args:
-        items: None of them None.
+        items: None of them None; what they raise is raised here.
         ahead: Most items that wait, at least 1.
 
     Yields:
-        The same items in order, then raises what they raised. Closing the generator ends the thread as soon as it has
-        the item that it is at.
+        The same items in order. Closing the generator ends the thread once it has its current item.
 
     Example:
         >>> list(read_ahead(iter("abc"), 2))

@@ -1,7 +1,7 @@
-"""An encoded video: the features of its frames with the facts that an answer needs.
+"""An encoded video: the features of its frames with the facts that grounding needs.
 
 Features are kept as fp16, the precision that the published models were trained with, laid out ``[T, K, P+1, Dv]``.
-They live in memory or in a file; a file is only read where it is asked for, so its size does not matter.
+They live in memory or in a file; only the needed part of a file is read, so its size does not matter.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import weakref
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -20,14 +21,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from r2tuning.errors import FeatureError
+from r2tuning.files import first_problem, replace_file
 from r2tuning.types import Engine, Sampling
 
 TENSOR = "video"
 METADATA = "r2tuning"
 
+Facts = TypeVar("Facts", bound=BaseModel)
+
 
 class EncodingFacts(BaseModel):
-    """How the features of a video came about.
+    """How the features of a video were made.
 
     Attributes:
         video: The file they were made from.
@@ -57,14 +61,14 @@ class EncodingFacts(BaseModel):
 
 
 class EncodedVideo:
-    """Features of one video; made by `r2tuning.Grounder.encode`, kept with `save` and `load`.
+    """Features of one video; made by `r2tuning.Grounder.encode`.
 
     Args:
-        facts: How the features came about.
+        facts: How the features were made.
         values: fp16 ``[T, K, P+1, Dv]`` in memory, or the safetensors file that holds them.
 
     Attributes:
-        facts: How the features came about.
+        facts: How the features were made.
         frames: T.
         layers: K.
         tokens: P + 1.
@@ -93,31 +97,22 @@ class EncodedVideo:
         """
         if isinstance(self._values, Tensor):
             return self._values[start:stop].transpose(0, 1)
-        # Opened anew for each piece: a mapping that stays open keeps every page it has touched.
+        # Opened again for each piece: a mapping that stays open keeps every page it has touched.
         with safe_open(self._values, "pt") as file:
             piece: Tensor = file.get_slice(TENSOR)[start:stop]
         return piece.transpose(0, 1)
 
     def save(self, path: str | Path) -> None:
-        """Writes a safetensors file that `load` reads; an existing file is replaced once the new one is complete.
+        """Writes a safetensors file that `load` reads.
 
         Raises:
             FeatureError: If it cannot be written there.
         """
-        path = Path(path)
-        if not path.parent.is_dir():
-            raise FeatureError(f"{path}: cannot be written, there is no folder {path.parent}; create it first")
-        part = path.with_name(f".{path.name[:200]}.{os.getpid()}.part")
-        try:
+        with replace_file(path, error=FeatureError, refusals=(SafetensorError,)) as part:
             if isinstance(self._values, Tensor):
                 save_file({TENSOR: self._values.contiguous()}, part, metadata={METADATA: self.facts.model_dump_json()})
             else:
                 shutil.copyfile(self._values, part)
-            part.replace(path)
-        except (OSError, SafetensorError) as error:
-            raise FeatureError(f"{path}: features cannot be written there ({error}); choose another place") from error
-        finally:
-            part.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | Path) -> EncodedVideo:
@@ -126,27 +121,43 @@ class EncodedVideo:
         Raises:
             FeatureError: If it is missing, damaged, or holds something else.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise FeatureError(f"{path}: no such file; make it with --save-features")
-        try:
-            with safe_open(path, "pt") as file:
-                metadata, names = file.metadata() or {}, file.keys()
-                piece = file.get_slice(TENSOR) if TENSOR in names else None
-            if piece is None or METADATA not in metadata or len(piece.get_shape()) != 4 or piece.get_dtype() != "F16":
-                raise FeatureError(f"{path}: not features of a video written by r2tuning; encode the video again")
-            facts = EncodingFacts.model_validate_json(metadata[METADATA])
-        except (SafetensorError, OSError) as error:
-            raise FeatureError(f"{path}: damaged or not a feature file ({error}); encode the video again") from error
-        except ValidationError as error:
-            problem = error.errors()[0]
-            field = ".".join(map(str, problem["loc"]))
-            raise FeatureError(f"{path}: {field}: {problem['msg']}; encode the video again") from error
-        return cls(facts, path)
+        return cls(read_header(Path(path), TENSOR, 4, EncodingFacts)[1], Path(path))
+
+
+def read_header(path: Path, tensor: str, axes: int, facts: type[Facts]) -> tuple[tuple[int, ...], Facts]:
+    """Shape and facts of the features in a safetensors file, without reading these.
+
+    Args:
+        path: The file.
+        tensor: Name of the features in it.
+        axes: Their number of axes.
+        facts: How they were made.
+
+    Raises:
+        FeatureError: If the file is missing, damaged, or holds something else.
+    """
+    if not path.is_file():
+        raise FeatureError(f"{path}: no such file; make it with --save-features")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata, names = file.metadata() or {}, file.keys()
+            piece = file.get_slice(tensor) if tensor in names else None
+            if (
+                piece is None
+                or METADATA not in metadata
+                or piece.get_dtype() != "F16"
+                or len(piece.get_shape()) != axes
+            ):
+                raise FeatureError(f"{path}: not features of a {tensor} written by r2tuning; encode it again")
+            return tuple(piece.get_shape()), facts.model_validate_json(metadata[METADATA])
+    except (SafetensorError, OSError) as error:
+        raise FeatureError(f"{path}: damaged or not a feature file ({error}); encode it again") from error
+    except ValidationError as error:
+        raise FeatureError(f"{path}: {first_problem(error)}; encode it again") from error
 
 
 class FeatureWriter:
-    """Collects features as they are made: in memory at first, in a temporary file once they outgrow it.
+    """Collects features in memory, and in a temporary file once they outgrow it.
 
     Args:
         memory_limit: Bytes to keep in memory.
@@ -168,7 +179,7 @@ class FeatureWriter:
         Args:
             values: ``[n, K, P+1, Dv]``, any precision and device.
         """
-        # CLIP has a few outlying channels; in fp16 they may be cut, but must not become infinite.
+        # CLIP has a few outlying channels; in fp16 they may be clamped, but must not become infinite.
         limit = torch.finfo(torch.float16).max
         part = values.clamp(-limit, limit).half().cpu().contiguous()
         self._parts.append(part)
@@ -178,10 +189,10 @@ class FeatureWriter:
             self._spill()
 
     def finish(self, facts: EncodingFacts) -> EncodedVideo:
-        """Closes the collection, which must hold a frame.
+        """Ends the collection, which must hold a frame.
 
         Returns:
-            The encoded video; a temporary file goes away with it.
+            The encoded video; its temporary file is removed with it.
         """
         if self._path is None:
             return EncodedVideo(facts, torch.cat(self._parts))
@@ -197,7 +208,7 @@ class FeatureWriter:
         return encoded
 
     def discard(self) -> None:
-        """Gives up the collection and removes its temporary file."""
+        """Drops what was collected and removes the temporary file."""
         self._parts.clear()
         if self._path is not None:
             self._path.unlink(missing_ok=True)

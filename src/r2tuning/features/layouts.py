@@ -1,12 +1,13 @@
-"""Feature files in two layouts: safetensors with facts, and the authors' npy files."""
+"""Feature files in two layouts: safetensors with their facts inside, and the authors' arrays with facts beside them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any, TypeVar
+from typing import Any, Generic
 
 import numpy as np
 import torch
@@ -18,15 +19,15 @@ from torch import Tensor
 
 from r2tuning.backbones.registry import KNOWN_BACKBONES
 from r2tuning.errors import FeatureError
-from r2tuning.features.encoded import METADATA, TENSOR, EncodedVideo, EncodingFacts
+from r2tuning.features.encoded import METADATA, TENSOR, EncodedVideo, EncodingFacts, Facts, read_header
 from r2tuning.files import file_name, replace_file
 
-QUERY = "query"
-"""Name of the tensor in a query's file."""
+PIECE = 64
+"""Frames written at a time."""
 
 
 class QueryFacts(BaseModel):
-    """How the features of a query came about.
+    """How the features of a query were made.
 
     Attributes:
         text: The sentence.
@@ -43,174 +44,121 @@ class QueryFacts(BaseModel):
     fingerprint: str
 
 
-class OwnFiles:
-    """``videos/{name}.safetensors`` and ``queries/{name}.safetensors``.
+@dataclass(frozen=True)
+class Kind(Generic[Facts]):
+    """Videos or queries: names of their tensor, our folder and the authors', and their facts and axes."""
 
-    Args:
-        folder: That of the store.
+    tensor: str
+    folder: str
+    short: str
+    facts: type[Facts]
+    axes: tuple[str, ...]
 
-    Attributes:
-        videos: Folder of the videos' features.
-        queries: Folder of the queries' features.
-        folders: All folders of the store.
-    """
+
+VIDEO = Kind(TENSOR, "videos", "vid", EncodingFacts, ("T", "K", "P+1", "Dv"))
+QUERY = Kind("query", "queries", "txt", QueryFacts, ("L", "K", "Dq"))
+
+
+class SafetensorsFiles:
+    """``videos/{name}.safetensors`` and ``queries/{name}.safetensors`` in a store's folder."""
 
     def __init__(self, folder: Path) -> None:
-        self.videos = folder / "videos"
-        self.queries = folder / "queries"
-        self.folders = (self.videos, self.queries)
+        self._folder = folder
+        self.folders = [folder / kind.folder for kind in (VIDEO, QUERY)]
 
-    def video_path(self, name: str) -> Path:
-        """The file of a video's features."""
-        return self.videos / file_name(name, ".safetensors")
+    def path(self, kind: Kind[Any], name: str) -> Path:
+        """The file of a video's or query's features."""
+        return self._folder / kind.folder / file_name(name, ".safetensors")
 
-    def query_path(self, name: str) -> Path:
-        """The file of a query's features."""
-        return self.queries / file_name(name, ".safetensors")
+    def facts(self, kind: Kind[Facts], name: str) -> Facts:
+        """How the features were made."""
+        return read_header(self.path(kind, name), kind.tensor, len(kind.axes), kind.facts)[1]
 
-    def video_facts(self, name: str) -> EncodingFacts:
-        """How a video's features came about."""
-        return EncodedVideo.load(self.video_path(name)).facts
+    def shape(self, kind: Kind[Any], name: str) -> tuple[int, ...]:
+        """Sizes of the axes, without reading the features."""
+        return read_header(self.path(kind, name), kind.tensor, len(kind.axes), kind.facts)[0]
 
-    def query_facts(self, name: str) -> QueryFacts:
-        """How a query's features came about."""
-        path = self.query_path(name)
-        try:
-            with safe_open(path, "pt") as file:
-                metadata = file.metadata() or {}
-            return QueryFacts.model_validate_json(metadata.get(METADATA, ""))
-        except (SafetensorError, OSError) as error:
-            raise FeatureError(f"{path}: damaged or not a feature file ({error}); extract it again") from error
-        except ValidationError as error:
-            raise FeatureError(f"{path}: not features of a query written by r2tuning; extract it again") from error
-
-    def video_shape(self, name: str) -> tuple[int, ...]:
-        """``(T, K, P+1, Dv)`` of a video, without reading it."""
-        encoded = EncodedVideo.load(self.video_path(name))
-        return encoded.frames, encoded.layers, encoded.tokens, encoded.width
-
-    def query_shape(self, name: str) -> tuple[int, ...]:
-        """``(L, K, Dq)`` of a query."""
-        return tuple(self.read_query(name).shape)
-
-    def read_video(self, name: str) -> Tensor:
-        """fp16 ``[T, K, P+1, Dv]``, memory-mapped."""
-        return _map_tensor(self.video_path(name), TENSOR)
-
-    def read_query(self, name: str) -> Tensor:
-        """fp16 ``[L, K, Dq]``, memory-mapped."""
-        return _map_tensor(self.query_path(name), QUERY)
+    def read(self, kind: Kind[Any], name: str) -> Tensor:
+        """The fp16 features, memory-mapped."""
+        self.facts(kind, name)
+        with safe_open(self.path(kind, name), "pt") as file:
+            tensor: Tensor = file.get_tensor(kind.tensor)
+            return tensor
 
     def save_video(self, name: str, encoded: EncodedVideo) -> None:
-        """Writes a video's features as a whole."""
-        encoded.save(self.video_path(name))
+        """Writes a video's features."""
+        encoded.save(self.path(VIDEO, name))
 
     def save_query(self, name: str, values: Tensor, facts: QueryFacts) -> None:
-        """Writes a query's features, fp16 ``[L, K, Dq]``, as a whole."""
-        with replace_file(self.query_path(name)) as part:
-            save_file({QUERY: values.contiguous()}, part, metadata={METADATA: facts.model_dump_json()})
-
-
-def _map_tensor(path: Path, name: str) -> Tensor:
-    try:
-        with safe_open(path, "pt") as file:
-            if name not in file.keys() or file.get_slice(name).get_dtype() != "F16":  # noqa: SIM118  (no mapping)
-                raise FeatureError(f"{path}: holds no fp16 tensor {name!r}; extract it again")
-            tensor: Tensor = file.get_tensor(name)
-            return tensor
-    except (SafetensorError, OSError) as error:
-        raise FeatureError(f"{path}: damaged or not a feature file ({error}); extract it again") from error
-
-
-PIECE = 64
-"""Frames that are written at once."""
-
-Facts = TypeVar("Facts", bound=BaseModel)
+        """Writes a query's features, fp16 ``[L, K, Dq]``."""
+        with replace_file(self.path(QUERY, name), error=FeatureError, refusals=(SafetensorError,)) as part:
+            save_file({QUERY.tensor: values.contiguous()}, part, metadata={METADATA: facts.model_dump_json()})
 
 
 class NpyFiles:
-    """``{tag}_vid_k{K}/{name}.npy`` and ``{tag}_txt_k{K}/{name}.npy``; what r2tuning knows of them is in ``facts``.
+    """``{tag}_vid_k{K}/{name}.npy`` and ``{tag}_txt_k{K}/{name}.npy``, with what r2tuning knows of them in ``facts/``.
 
     Args:
         folder: That of the store.
-        tag: What the names of the two folders begin with, such as ``clip_b32``.
+        tag: Of the backbone, such as ``clip_b32``.
         layers: K.
-
-    Attributes:
-        videos: Folder of the videos' features.
-        queries: Folder of the queries' features.
-        folders: All folders of the store.
     """
 
     def __init__(self, folder: Path, tag: str, layers: int) -> None:
-        self.videos = folder / f"{tag}_vid_k{layers}"
-        self.queries = folder / f"{tag}_txt_k{layers}"
-        self._video_facts = folder / "facts" / "videos"
-        self._query_facts = folder / "facts" / "queries"
-        self.folders = (self.videos, self.queries, self._video_facts, self._query_facts)
+        self._facts = folder / "facts"
+        self._arrays = {kind.short: folder / f"{tag}_{kind.short}_k{layers}" for kind in (VIDEO, QUERY)}
+        self.folders = [*self._arrays.values(), self._facts / VIDEO.folder, self._facts / QUERY.folder]
 
-    def video_path(self, name: str) -> Path:
-        """The file of a video's features."""
-        return self.videos / file_name(name, ".npy")
+    def path(self, kind: Kind[Any], name: str) -> Path:
+        """The file of a video's or query's features."""
+        return self._arrays[kind.short] / file_name(name, ".npy")
 
-    def query_path(self, name: str) -> Path:
-        """The file of a query's features."""
-        return self.queries / file_name(name, ".npy")
+    def facts(self, kind: Kind[Facts], name: str) -> Facts | None:
+        """How the features were made; None where they are not r2tuning's."""
+        path = self._facts_path(kind, name)
+        try:
+            return kind.facts.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValidationError) as error:
+            raise FeatureError(f"{path}: damaged or not written by r2tuning; extract its features again") from error
 
-    def video_facts(self, name: str) -> EncodingFacts | None:
-        """How a video's features came about; None where they are not r2tuning's."""
-        return _read_facts(self._video_facts_path(name), EncodingFacts)
+    def shape(self, kind: Kind[Any], name: str) -> tuple[int, ...]:
+        """Sizes of the axes, without reading the features."""
+        return map_array(self.path(kind, name)).shape
 
-    def query_facts(self, name: str) -> QueryFacts | None:
-        """How a query's features came about; None where they are not r2tuning's."""
-        return _read_facts(self._query_facts_path(name), QueryFacts)
-
-    def video_shape(self, name: str) -> tuple[int, ...]:
-        """``(T, K, P+1, Dv)`` of a video, without reading it."""
-        return map_array(self.video_path(name)).shape
-
-    def query_shape(self, name: str) -> tuple[int, ...]:
-        """``(L, K, Dq)`` of a query."""
-        return map_array(self.query_path(name)).shape
-
-    def read_video(self, name: str) -> Tensor:
-        """fp16 ``[T, K, P+1, Dv]``, memory-mapped."""
-        return _to_tensor(map_array(self.video_path(name)))
-
-    def read_query(self, name: str) -> Tensor:
-        """fp16 ``[L, K, Dq]``, memory-mapped."""
-        return _to_tensor(map_array(self.query_path(name)))
+    def read(self, kind: Kind[Any], name: str) -> Tensor:
+        """The features as fp16, memory-mapped unless they are stored as fp32."""
+        return _to_tensor(map_array(self.path(kind, name)))
 
     def save_video(self, name: str, encoded: EncodedVideo) -> None:
-        """Writes a video's features as a whole."""
+        """Writes a video's features."""
         shape = encoded.frames, encoded.layers, encoded.tokens, encoded.width
         starts = range(0, encoded.frames, PIECE)
         pieces = (encoded.read(start, min(start + PIECE, encoded.frames)).transpose(0, 1) for start in starts)
-        self._save(self.video_path(name), self._video_facts_path(name), shape, pieces, encoded.facts)
+        self._save(VIDEO, name, shape, pieces, encoded.facts)
 
     def save_query(self, name: str, values: Tensor, facts: QueryFacts) -> None:
-        """Writes a query's features, fp16 ``[L, K, Dq]``, as a whole."""
-        self._save(self.query_path(name), self._query_facts_path(name), tuple(values.shape), [values], facts)
+        """Writes a query's features, fp16 ``[L, K, Dq]``."""
+        self._save(QUERY, name, tuple(values.shape), [values], facts)
 
     def _save(
-        self, path: Path, facts_path: Path, shape: tuple[int, ...], pieces: Iterable[Tensor], facts: BaseModel
+        self, kind: Kind[Facts], name: str, shape: tuple[int, ...], pieces: Iterable[Tensor], facts: Facts
     ) -> None:
         # Old facts must not stand beside a new array, so they go first and come last.
-        with replace_file(path) as part:
+        facts_path = self._facts_path(kind, name)
+        with replace_file(self.path(kind, name), error=FeatureError) as part:
             facts_path.unlink(missing_ok=True)
             with part.open("xb") as file:
                 header = {"descr": "<f2", "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(file, header)
                 for piece in pieces:
                     file.write(piece.contiguous().numpy().astype("<f2", copy=False).tobytes())
-        with replace_file(facts_path) as part:
+        with replace_file(facts_path, error=FeatureError) as part:
             part.write_text(facts.model_dump_json() + "\n", encoding="utf-8")
 
-    def _video_facts_path(self, name: str) -> Path:
-        return self._video_facts / file_name(name, ".json")
-
-    def _query_facts_path(self, name: str) -> Path:
-        return self._query_facts / file_name(name, ".json")
+    def _facts_path(self, kind: Kind[Any], name: str) -> Path:
+        return self._facts / kind.folder / file_name(name, ".json")
 
 
 def map_array(path: Path) -> NDArray[Any]:
@@ -231,7 +179,7 @@ def map_array(path: Path) -> NDArray[Any]:
 
 
 def backbone_tag(backbone: str) -> str:
-    """What the authors' folders of a backbone's features begin with.
+    """The tag that begins the names of the authors' folders.
 
     Example:
         >>> backbone_tag("openai/clip-vit-base-patch32"), backbone_tag("models/my-clip")
@@ -258,12 +206,3 @@ def _to_tensor(array: NDArray[Any]) -> Tensor:
         limit = np.finfo(np.float16).max
         array = np.asarray(array).clip(-limit, limit).astype(np.float16)
     return torch.from_numpy(array)
-
-
-def _read_facts(path: Path, kind: type[Facts]) -> Facts | None:
-    try:
-        return kind.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValidationError) as error:
-        raise FeatureError(f"{path}: damaged or not written by r2tuning; extract its features again") from error

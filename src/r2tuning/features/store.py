@@ -2,33 +2,47 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from r2tuning import __version__
 from r2tuning.backbones import ClipBackbone
 from r2tuning.errors import FeatureError
-from r2tuning.features.encoded import EncodedVideo, EncodingFacts
-from r2tuning.features.layouts import NpyFiles, OwnFiles, QueryFacts, backbone_tag, find_npy_folders, map_array
-from r2tuning.files import remove_leftovers, replace_file
+from r2tuning.features.encoded import EncodedVideo, EncodingFacts, Facts
+from r2tuning.features.layouts import (
+    QUERY,
+    VIDEO,
+    Kind,
+    NpyFiles,
+    QueryFacts,
+    SafetensorsFiles,
+    backbone_tag,
+    find_npy_folders,
+    map_array,
+)
+from r2tuning.files import first_problem, remove_leftovers, write_atomically
 from r2tuning.types import Engine, QueryFeatures, Sampling
 from r2tuning.video.preprocess import PREPROCESS_VERSION
 
 STORE_FILE = "store.json"
 
-Layout = Literal["own", "npy"]
-"""``own``: safetensors with their facts; ``npy``: the authors' arrays."""
+Layout = Literal["safetensors", "npy"]
+"""``safetensors``: files with their facts inside; ``npy``: the authors' arrays."""
+
+OLD_NAMES = {"own": "safetensors"}
+"""Of layouts, in stores made before version 0.2."""
 
 
 class StoreFacts(BaseModel):
-    """What all features that r2tuning put into a store have in common.
+    """What all features that r2tuning put into a store share.
 
     Attributes:
-        layout: How they lie in the folder.
+        layout: How files are laid out.
         backbone: Hub name or folder of the CLIP.
         fingerprint: Of the CLIP's weights.
         layers: K.
@@ -42,7 +56,7 @@ class StoreFacts(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    layout: Layout
+    layout: Annotated[Layout, BeforeValidator(lambda name: OLD_NAMES.get(name, name))]
     backbone: str
     fingerprint: str
     layers: int = Field(gt=0)
@@ -55,7 +69,7 @@ class StoreFacts(BaseModel):
 
     @classmethod
     def of(cls, backbone: ClipBackbone, layout: Layout) -> StoreFacts:
-        """What features made now by a backbone have in common."""
+        """The facts of features that a backbone makes now."""
         return cls(
             layout=layout,
             backbone=backbone.name,
@@ -82,32 +96,30 @@ class StoreFacts(BaseModel):
         except OSError as error:
             raise FeatureError(f"{path}: cannot be read: {error.strerror or error}; check the folder") from error
         except ValidationError as error:
-            problem = error.errors()[0]
-            field = ".".join(map(str, problem["loc"])) or "content"
             raise FeatureError(
-                f"{path}: {field}: {problem['msg']}; upgrade r2tuning if it is older than the store, "
+                f"{path}: {first_problem(error)}; upgrade r2tuning if it is older than the store, "
                 "or extract into a new folder"
             ) from error
 
     def write(self, folder: Path) -> None:
         """Writes the facts of a store, whose folder must exist."""
-        with replace_file(folder / STORE_FILE) as part:
-            part.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        content = self.model_dump_json(indent=2) + "\n"
+        write_atomically(folder / STORE_FILE, content, force=True, error=FeatureError)
 
     def check_continues(self, old: StoreFacts, folder: Path) -> None:
-        """Checks that features described by this may join those of a store.
+        """Checks that features with these facts may join those of a store.
 
-        The preparation of frames may have changed since: features made before are then out of date, one by one.
+        The preprocessing version may differ: older features are then out of date, one by one.
 
         Raises:
-            FeatureError: If the store is of another layout, or its features come from another CLIP.
+            FeatureError: If the store has another layout or another CLIP.
         """
         ways_out = "choose a new folder, or give the same --backbone, --layers, --engine and --format"
         if self.fingerprint != old.fingerprint:
             raise FeatureError(
                 f"{folder}: has features of another CLIP ({old.backbone}, not {self.backbone}); {ways_out}"
             )
-        # The name may be another: folders move. For arrays it is part of their folders' names.
+        # The backbone's name may differ: folders move.
         for what in ("layout", "engine", "layers", "tokens", "video_width", "query_width"):
             if getattr(self, what) != getattr(old, what):
                 raise FeatureError(
@@ -115,47 +127,30 @@ class StoreFacts(BaseModel):
                 )
 
 
+@dataclass(frozen=True)
 class FeatureStore:
     """Features by name; use `open` to read a folder and `create` to fill one.
 
-    What it hands out is memory-mapped: pages are read when they are used, and processes that read the same file share
-    them. The store itself holds no features, so it may be handed to worker processes.
+    What it returns is memory-mapped: pages are read when they are used, and processes that read the same file share
+    them. The store itself holds no features, so it can be sent to worker processes.
 
-    Args:
+    Attributes:
         folder: Where the features are.
         files: Its files.
         layers: K.
         tokens: P + 1.
         video_width: Dv.
         query_width: Dq.
-        facts: How they came about; None for the authors'.
-
-    Attributes:
-        folder: Where the features are.
-        layers: K.
-        tokens: P + 1.
-        video_width: Dv.
-        query_width: Dq.
-        facts: How they came about; None for the authors'.
+        facts: How they were made; None for the authors'.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        files: OwnFiles | NpyFiles,
-        layers: int,
-        tokens: int,
-        video_width: int,
-        query_width: int,
-        facts: StoreFacts | None,
-    ) -> None:
-        self.folder = folder
-        self.layers = layers
-        self.tokens = tokens
-        self.video_width = video_width
-        self.query_width = query_width
-        self.facts = facts
-        self._files = files
+    folder: Path
+    files: SafetensorsFiles | NpyFiles
+    layers: int
+    tokens: int
+    video_width: int
+    query_width: int
+    facts: StoreFacts | None
 
     @classmethod
     def open(cls, folder: str | Path) -> FeatureStore:
@@ -175,21 +170,22 @@ class FeatureStore:
             )
         if len(pairs) > 1:
             names = ", ".join(f"{tag}_vid_k{layers}" for tag, layers in pairs)
-            raise FeatureError(f"{folder}: holds features of several backbones ({names}); move all but one away")
+            raise FeatureError(f"{folder}: holds features of several backbones ({names}); keep one of them here")
         ((tag, layers),) = pairs
         files = NpyFiles(folder, tag, layers)
-        _, _, tokens, video_width = _first_shape(files.videos, 4)
-        _, _, query_width = _first_shape(files.queries, 3)
+        videos, queries, *_ = files.folders
+        _, _, tokens, video_width = _first_shape(videos, VIDEO)
+        _, _, query_width = _first_shape(queries, QUERY)
         return cls(folder, files, layers, tokens, video_width, query_width, None)
 
     @classmethod
-    def create(cls, folder: str | Path, backbone: ClipBackbone, layout: Layout = "own") -> FeatureStore:
-        """Makes a store for the features of a backbone, or opens one to go on with.
+    def create(cls, folder: str | Path, backbone: ClipBackbone, layout: Layout = "safetensors") -> FeatureStore:
+        """Makes a store for the features of a backbone, or opens one to add to it.
 
         Args:
-            folder: Where to; made if need be.
+            folder: Where to; created if needed.
             backbone: The CLIP that the features will come from.
-            layout: How they are to lie in the folder.
+            layout: How files are laid out.
 
         Raises:
             FeatureError: If the folder holds something else, or features of another backbone or layout, or cannot be
@@ -205,7 +201,7 @@ class FeatureStore:
             elif folder.is_dir() and any(folder.iterdir()):
                 raise FeatureError(f"{folder}: has files, but none of a store; choose an empty or new folder")
             store = cls._from_facts(folder, facts)
-            for place in store._files.folders:
+            for place in store.files.folders:
                 place.mkdir(parents=True, exist_ok=True)
                 remove_leftovers(place)
         except OSError as error:
@@ -216,16 +212,16 @@ class FeatureStore:
     @classmethod
     def _from_facts(cls, folder: Path, facts: StoreFacts) -> FeatureStore:
         npy = facts.layout == "npy"
-        files = NpyFiles(folder, backbone_tag(facts.backbone), facts.layers) if npy else OwnFiles(folder)
+        files = NpyFiles(folder, backbone_tag(facts.backbone), facts.layers) if npy else SafetensorsFiles(folder)
         return cls(folder, files, facts.layers, facts.tokens, facts.video_width, facts.query_width, facts)
 
     def has_video(self, name: str) -> bool:
         """Whether there is a file for the video."""
-        return self._files.video_path(name).is_file()
+        return self.files.path(VIDEO, name).is_file()
 
     def has_query(self, name: str) -> bool:
         """Whether there is a file for the query."""
-        return self._files.query_path(name).is_file()
+        return self.files.path(QUERY, name).is_file()
 
     def video(self, name: str) -> Tensor:
         """Features of a video.
@@ -236,10 +232,7 @@ class FeatureStore:
         Raises:
             FeatureError: If there are none, or they are damaged, of another shape, or do not belong to the store.
         """
-        self.video_facts(name)
-        values = self._files.read_video(name)
-        self._check_video(name, tuple(values.shape))
-        return values
+        return self._read(VIDEO, name)
 
     def query(self, name: str) -> Tensor:
         """Features of a query.
@@ -250,10 +243,7 @@ class FeatureStore:
         Raises:
             FeatureError: As `video`.
         """
-        self.query_facts(name)
-        values = self._files.read_query(name)
-        self._check_query(name, tuple(values.shape))
-        return values
+        return self._read(QUERY, name)
 
     def frames(self, name: str) -> int:
         """Number of frames T of a video, without reading its features.
@@ -261,60 +251,35 @@ class FeatureStore:
         Raises:
             FeatureError: As `video`.
         """
-        _require(self._files.video_path(name))
-        shape = self._files.video_shape(name)
-        self._check_video(name, shape)
-        return shape[0]
+        self._require(VIDEO, name)
+        return self._check_shape(VIDEO, name, self.files.shape(VIDEO, name))[0]
 
     def video_facts(self, name: str) -> EncodingFacts | None:
-        """How a video's features came about; None for the authors'.
+        """How a video's features were made; None for the authors'.
 
         Raises:
-            FeatureError: If there are no features, or they were made otherwise than the store says.
+            FeatureError: If there are no features, or they were not made the way the store says.
         """
-        path = _require(self._files.video_path(name))
-        if self.facts is None:
-            return None
-        facts = self._files.video_facts(name)
-        wanted = self.facts.fingerprint, self.facts.preprocess_version, self.facts.engine
-        if facts is None or (facts.fingerprint, facts.preprocess_version, facts.engine) != wanted:
-            raise _foreign(path)
-        return facts
+        return self._read_facts(VIDEO, name)
 
     def query_facts(self, name: str) -> QueryFacts | None:
-        """How a query's features came about; None for the authors'.
+        """How a query's features were made; None for the authors'.
 
         Raises:
             FeatureError: As `video_facts`.
         """
-        path = _require(self._files.query_path(name))
-        if self.facts is None:
-            return None
-        facts = self._files.query_facts(name)
-        if facts is None or facts.fingerprint != self.facts.fingerprint:
-            raise _foreign(path)
-        return facts
+        return self._read_facts(QUERY, name)
 
     def is_current(self, name: str, source: Path, fps: float, sampling: Sampling) -> bool:
-        """Whether the store has a video's features, made the same way from the file as it is.
-
-        Args:
-            name: Of the video.
-            source: The video file.
-            fps: Frames per second that are wanted.
-            sampling: How frames are to be picked.
-
-        Returns:
-            False also for features that are damaged or older than the file.
-        """
-        path = self._files.video_path(name)
+        """Whether the store has features of a video, sampled this way and neither damaged nor older than the file."""
+        path = self.files.path(VIDEO, name)
         if not path.is_file():
             return False
         try:
             facts = self.video_facts(name)
             self.frames(name)
             newer = source.stat().st_mtime_ns > path.stat().st_mtime_ns
-        except (FeatureError, OSError):  # without the file, encoding it says what is wrong
+        except (FeatureError, OSError):  # a missing file is reported when it is encoded
             return False
         return facts is not None and (facts.fps, facts.sampling) == (fps, sampling) and not newer
 
@@ -324,26 +289,21 @@ class FeatureStore:
             return False
         try:
             facts = self.query_facts(name)
-            self._check_query(name, self._files.query_shape(name))
+            self._check_shape(QUERY, name, self.files.shape(QUERY, name))
         except FeatureError:
             return False
         return facts is not None and facts.text == text
 
     def save_video(self, name: str, encoded: EncodedVideo) -> None:
-        """Puts a video into the store; what it has of that name is replaced once the new file is complete.
+        """Puts a video into the store, in place of an older one of that name.
 
         Raises:
             FeatureError: If it cannot be written.
         """
-        self._files.save_video(name, encoded)
+        self.files.save_video(name, encoded)
 
     def save_query(self, name: str, query: QueryFeatures, backbone: ClipBackbone) -> None:
-        """Puts a query into the store.
-
-        Args:
-            name: Of the query.
-            query: Its features.
-            backbone: The CLIP they come from.
+        """Puts a query into the store; ``backbone`` is the CLIP that its features come from.
 
         Raises:
             FeatureError: If it cannot be written.
@@ -351,28 +311,38 @@ class FeatureStore:
         facts = QueryFacts(
             text=query.text, truncated=query.truncated, backbone=backbone.name, fingerprint=backbone.fingerprint
         )
-        limit = torch.finfo(torch.float16).max  # as for videos, nothing becomes infinite
-        self._files.save_query(name, query.values.clamp(-limit, limit).half().cpu().transpose(0, 1), facts)
+        limit = torch.finfo(torch.float16).max  # as for videos
+        self.files.save_query(name, query.values.clamp(-limit, limit).half().cpu().transpose(0, 1), facts)
 
-    def _check_video(self, name: str, shape: tuple[int, ...]) -> None:
-        wanted = (self.layers, self.tokens, self.video_width)
-        if len(shape) != 4 or shape[0] < 1 or shape[1:] != wanted:
-            raise _misshapen(self._files.video_path(name), shape, ("T", *wanted))
+    def _require(self, kind: Kind[Any], name: str) -> Path:
+        path = self.files.path(kind, name)
+        if not path.is_file():
+            raise FeatureError(f"{path}: no such file; make it with r2tuning extract")
+        return path
 
-    def _check_query(self, name: str, shape: tuple[int, ...]) -> None:
-        wanted = (self.layers, self.query_width)
-        if len(shape) != 3 or shape[0] < 1 or shape[1:] != wanted:
-            raise _misshapen(self._files.query_path(name), shape, ("L", *wanted))
+    def _read_facts(self, kind: Kind[Facts], name: str) -> Facts | None:
+        path = self._require(kind, name)
+        if self.facts is None:
+            return None
+        facts = self.files.facts(kind, name)
+        made = facts and facts.model_dump(include={"fingerprint", "preprocess_version", "engine"})
+        if not made or made != self.facts.model_dump(include=set(made)):
+            raise FeatureError(
+                f"{path}: was not made the way the store says, or not finished; run r2tuning extract again"
+            )
+        return facts
 
+    def _read(self, kind: Kind[Any], name: str) -> Tensor:
+        self._read_facts(kind, name)
+        values = self.files.read(kind, name)
+        self._check_shape(kind, name, tuple(values.shape))
+        return values
 
-def _require(path: Path) -> Path:
-    if not path.is_file():
-        raise FeatureError(f"{path}: no such file; make it with r2tuning extract")
-    return path
-
-
-def _foreign(path: Path) -> FeatureError:
-    return FeatureError(f"{path}: was not made the way the store says, or not finished; run r2tuning extract again")
+    def _check_shape(self, kind: Kind[Any], name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        sizes = (self.layers, self.tokens, self.video_width) if kind is VIDEO else (self.layers, self.query_width)
+        if len(shape) != len(kind.axes) or shape[0] < 1 or shape[1:] != sizes:
+            raise _misshapen(self.files.path(kind, name), shape, (kind.axes[0], *sizes))
+        return shape
 
 
 def _misshapen(path: Path, shape: tuple[int, ...], wanted: tuple[int | str, ...]) -> FeatureError:
@@ -380,12 +350,12 @@ def _misshapen(path: Path, shape: tuple[int, ...], wanted: tuple[int | str, ...]
     return FeatureError(f"{path}: has shape {list(shape)}, not [{expected}]; extract or download it again")
 
 
-def _first_shape(folder: Path, dimensions: int) -> tuple[int, ...]:
-    """Shape of one of the arrays in a folder, the same whenever it is asked."""
+def _first_shape(folder: Path, kind: Kind[Any]) -> tuple[int, ...]:
+    """Shape of the first array in a folder."""
     path = min(folder.glob("*.npy"), default=None)
     if path is None:
         raise FeatureError(f"{folder}: holds no features; unpack the archive there, or extract again")
     shape = map_array(path).shape
-    if len(shape) != dimensions or min(shape) < 1:
-        raise _misshapen(path, shape, ("T", "K", "P+1", "Dv") if dimensions == 4 else ("L", "K", "Dq"))
+    if len(shape) != len(kind.axes) or min(shape) < 1:
+        raise _misshapen(path, shape, kind.axes)
     return shape

@@ -1,10 +1,10 @@
-"""All metrics of a benchmark in one call, on matched predictions and annotations."""
+"""All metrics of QVHighlights in one call, and the matching of predictions to queries."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from r2tuning.metrics.highlight_detection import score_highlights
 from r2tuning.metrics.moment_retrieval import score_moments
 from r2tuning.metrics.records import GroundTruth, Prediction, QueryId
 
-Record = TypeVar("Record", GroundTruth, Prediction)
+Missing = Literal["error", "zero"]
 
 BRIEF = (
     *(f"MR-full-R{top}@{threshold}" for top in (1, 5) for threshold in (0.3, 0.5, 0.7)),
@@ -27,80 +27,100 @@ BRIEF = (
 """The metrics that papers print, in the order of a table."""
 
 
+class HasQueryId(Protocol):
+    """A record of one query."""
+
+    @property
+    def qid(self) -> QueryId:
+        """The query's id."""
+        ...
+
+
 def evaluate_grounding(
     predictions: Sequence[Prediction | Mapping[str, Any]],
     ground_truth: Sequence[GroundTruth | Mapping[str, Any]],
     *,
-    missing: Literal["error", "zero"] = "error",
+    missing: Missing = "error",
 ) -> dict[str, float]:
-    """Scores answers as QVHighlights does (Lei et al., 2021), matched by query id, in any order.
+    """Scores predictions as QVHighlights does (Lei et al., 2021), matched by query id, in any order.
 
-    An empty answer counts 0 in every metric.
+    An empty prediction counts 0 in every metric.
 
     Args:
         predictions: One per query: records, or mappings with the keys of a QVHighlights submission.
         ground_truth: One per query: records, or mappings with the keys of a QVHighlights annotation file.
-        missing: Whether a query without a prediction is an error or counts as an empty answer.
+        missing: Whether a query without a prediction is an error or counts as an empty prediction.
 
     Returns:
         Percent, rounded to two decimals. ``MR-{range}-{metric}`` with range full, short, middle or long and
-        metric ``R1@t``, ``R5@t`` (t = 0.3 … 0.95), ``mAP``, ``mAP@t`` (t = 0.5 … 0.95) or ``mIoU``; left out
-        for a range that no query falls in. ``HL-min-{Fair,Good,VeryGood}-{mAP,Hit1}`` over the queries with
-        saliency labels; left out where there are none, or where no prediction has saliency. `BRIEF` lists those
+        metric ``R1@t``, ``R5@t`` (t = 0.3 … 0.95), ``mAP``, ``mAP@t`` (t = 0.5 … 0.95) or ``mIoU``; omitted
+        for a range without queries. ``HL-min-{Fair,Good,VeryGood}-{mAP,Hit1}`` over the queries with
+        saliency labels; omitted if there are none, or if no prediction has saliency. `BRIEF` lists those
         that papers print.
 
     Raises:
-        MetricError: If a record is malformed, an id occurs twice, a prediction belongs to no query, a query
-            has no prediction (unless ``missing="zero"``), or nothing is annotated.
+        MetricError: If a record is malformed, predictions and queries do not match (see `match_predictions`),
+            or nothing is annotated.
 
     Example:
         >>> truth = {"qid": 1, "duration": 30, "relevant_windows": [[10, 20]]}
-        >>> answer = {"qid": 1, "pred_relevant_windows": [[12, 20, 0.9], [0, 10, 0.1]]}
-        >>> metrics = evaluate_grounding([answer], [truth])
+        >>> prediction = {"qid": 1, "pred_relevant_windows": [[12, 20, 0.9], [0, 10, 0.1]]}
+        >>> metrics = evaluate_grounding([prediction], [truth])
         >>> metrics["MR-full-R1@0.7"], metrics["MR-full-mAP"], metrics["MR-full-mIoU"]
         (100.0, 70.0, 80.0)
     """
-    if missing not in ("error", "zero"):
-        raise MetricError(f"missing is {missing!r}; give 'error' or 'zero'")
-    annotations = [GroundTruth.from_json(line) if isinstance(line, Mapping) else line for line in ground_truth]
+    truths = [GroundTruth.from_json(line) if isinstance(line, Mapping) else line for line in ground_truth]
     given = [Prediction.from_json(line) if isinstance(line, Mapping) else line for line in predictions]
-    answers = _match(given, annotations, missing)
-
-    metrics = score_moments(answers, annotations) if annotations else {}
-    labelled = [index for index, annotation in enumerate(annotations) if annotation.saliency is not None]
-    if labelled and (not given or any(prediction.saliency is not None for prediction in given)):
-        metrics |= score_highlights([answers[i] for i in labelled], [annotations[i] for i in labelled])
+    matched = match_predictions(given, truths, missing)
+    metrics = score_moments(matched, truths) if truths else {}
+    labeled = [pair for pair in zip(matched, truths, strict=True) if pair[1].saliency is not None]
+    if labeled and (not given or any(prediction.saliency is not None for prediction in given)):
+        metrics |= score_highlights(*zip(*labeled, strict=True))
     if not metrics:
-        raise MetricError(f"the ground truth has no moments and no labels (queries: {len(annotations)}); annotate some")
+        raise MetricError(f"the ground truth has no moments and no labels (queries: {len(truths)}); annotate some")
     return {name: round(100 * value, 2) for name, value in metrics.items()}
 
 
-def _match(
-    predictions: list[Prediction], annotations: list[GroundTruth], missing: Literal["error", "zero"]
+def match_predictions(
+    predictions: Sequence[Prediction], ground_truth: Sequence[HasQueryId], missing: Missing = "error"
 ) -> list[Prediction]:
-    """One prediction per annotation, in their order."""
-    answers = _by_qid(predictions, "predictions")
-    truths = _by_qid(annotations, "ground truths")
-    if extra := [qid for qid in answers if qid not in truths]:
+    """Finds the prediction for each query, by its id.
+
+    Args:
+        predictions: In any order.
+        ground_truth: Records or annotations, one per query.
+        missing: Whether a query without a prediction is an error or gets an empty prediction.
+
+    Returns:
+        One prediction per query, in the order of the ground truth.
+
+    Raises:
+        MetricError: If an id occurs twice, a prediction belongs to no query, or a query has no prediction.
+
+    Example:
+        >>> first, second = Prediction(1, [[0, 1, 0.9]]), Prediction(2, [])
+        >>> [prediction.qid for prediction in match_predictions([second, first], [first, second])]
+        [1, 2]
+    """
+    if missing not in ("error", "zero"):
+        raise MetricError(f"missing is {missing!r}; give 'error' or 'zero'")
+    by_id = {prediction.qid: prediction for prediction in predictions}
+    known = {truth.qid for truth in ground_truth}
+    for records, unique, name in ((predictions, by_id, "predictions"), (ground_truth, known, "ground truths")):
+        if len(unique) < len(records):
+            repeated = [qid for qid, count in Counter(record.qid for record in records).items() if count > 1]
+            raise MetricError(f"{name} repeat {_list_queries(repeated)}; keep one of each")
+    if extra := [qid for qid in by_id if qid not in known]:
         raise MetricError(
             f"predictions for {_list_queries(extra)} that the ground truth lacks; remove them, or give the file "
             "that has them"
         )
-    if (absent := [qid for qid in truths if qid not in answers]) and missing == "error":
+    if (absent := [truth.qid for truth in ground_truth if truth.qid not in by_id]) and missing == "error":
         raise MetricError(
-            f"no prediction for {_list_queries(absent)} of {len(truths)}; predict them, or count them as 0 with "
+            f"no prediction for {_list_queries(absent)} of {len(known)}; predict them, or count them as 0 with "
             "missing='zero'"
         )
-    return [answers[qid] if qid in answers else Prediction(qid, np.empty((0, 3))) for qid in truths]
-
-
-def _by_qid(records: list[Record], name: str) -> dict[QueryId, Record]:
-    """Records by query id, which must be unique."""
-    found = {record.qid: record for record in records}
-    if len(found) < len(records):
-        repeated = [qid for qid, count in Counter(record.qid for record in records).items() if count > 1]
-        raise MetricError(f"{name} repeat {_list_queries(repeated)}; keep one of each")
-    return found
+    return [by_id.get(truth.qid) or Prediction(truth.qid, np.empty((0, 3))) for truth in ground_truth]
 
 
 def _list_queries(qids: list[QueryId]) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from r2tuning.errors import MetricError
 from r2tuning.intervals import FloatArray
-from r2tuning.metrics.records import WORKERS, GroundTruth, Prediction, pair_videos
+from r2tuning.metrics.records import WORKERS, GroundTruth, Prediction, to_floats
 
 LEVELS = {"Fair": 2, "Good": 3, "VeryGood": 4}
 """Lowest label of a positive clip."""
@@ -16,7 +17,7 @@ CLIP_SECONDS = 2
 
 
 def interpolated_average_precision(scores: FloatArray, positive: NDArray[np.bool_]) -> FloatArray:
-    """AP of QVHighlights: the unweighted mean of precision over the distinct non-zero recall levels.
+    """Computes AP as QVHighlights does: the unweighted mean of precision over the distinct non-zero recall levels.
 
     Clips of equal score form one precision/recall point. Precision is made non-increasing from the right.
 
@@ -46,33 +47,29 @@ def interpolated_average_precision(scores: FloatArray, positive: NDArray[np.bool
 
 
 def score_highlights(predictions: Sequence[Prediction], ground_truth: Sequence[GroundTruth]) -> dict[str, float]:
-    """HD mAP and Hit@1 of QVHighlights, at three levels of labels.
+    """Computes HD mAP and Hit@1 of QVHighlights, at three levels of labels.
 
     For mAP, scores are padded with 0 or cut to the number of clips. For Hit@1 the top clip is the highest
     score given (the first on ties); beyond the last clip it is a miss. An empty or missing curve counts 0.
 
-    Args:
-        predictions: Answers, one per query.
-        ground_truth: Annotations of the same queries in the same order, each with saliency labels.
+    Both sequences are of the same queries in the same order, each with saliency labels.
 
     Returns:
-        Fractions in [0, 1], not rounded: ``HL-min-Fair-mAP``, ``HL-min-Fair-Hit1``, and so for Good and
-        VeryGood.
+        Fractions in [0, 1], not rounded: ``HL-min-{Fair,Good,VeryGood}-{mAP,Hit1}``.
     """
     clips = [int(annotation.duration / CLIP_SECONDS) for annotation in ground_truth]
     labels = np.zeros((len(ground_truth), max(1, *clips), WORKERS))
     scores = np.full(labels.shape[:2], -np.inf)
-    answered = np.zeros(len(ground_truth), dtype=bool)
+    predicted = np.zeros(len(ground_truth), dtype=bool)
     top = np.zeros((len(ground_truth), WORKERS))
     for row, (prediction, annotation, count) in enumerate(zip(predictions, ground_truth, clips, strict=True)):
         if annotation.clip_ids is not None:
             labels[row, annotation.clip_ids] = annotation.saliency
         if prediction.saliency is None or len(prediction.saliency) == 0:
             continue
-        answered[row] = True
+        predicted[row] = True
         scores[row, :count] = 0
-        given = prediction.saliency[:count]
-        scores[row, : len(given)] = given
+        scores[row, : min(count, len(prediction.saliency))] = prediction.saliency[:count]
         best = int(prediction.saliency.argmax())
         if best < count:
             top[row] = labels[row, best]
@@ -83,7 +80,7 @@ def score_highlights(predictions: Sequence[Prediction], ground_truth: Sequence[G
     hit = top.max(axis=1)[:, None] >= lowest
     metrics: dict[str, float] = {}
     for level, name in enumerate(LEVELS):
-        metrics[f"HL-min-{name}-mAP"] = float((precision[..., level] * answered[:, None]).mean())
+        metrics[f"HL-min-{name}-mAP"] = float((precision[..., level] * predicted[:, None]).mean())
         metrics[f"HL-min-{name}-Hit1"] = float(hit[:, level].mean())
     return metrics
 
@@ -91,12 +88,12 @@ def score_highlights(predictions: Sequence[Prediction], ground_truth: Sequence[G
 def trapezoid_average_precision(
     scores: FloatArray, positive: NDArray[np.bool_], *, top: int | None = None
 ) -> FloatArray:
-    """Area under the precision/recall curve by trapezoids, precision starting at 1.
+    """Computes the area under the precision/recall curve by trapezoids, precision starting at 1.
 
     Args:
         scores: ``[T]``; equal scores keep their order.
-        positive: ``[T, ...]``, one or more judgements of the same clips.
-        top: Look at this many best clips only, with recall over the positives among them; None looks at all.
+        positive: ``[T, ...]``, one or more judgments of the same clips.
+        top: Use only this many best clips, with recall over the positives among them; None uses all.
 
     Returns:
         ``[...]``, in [0, 1]; 0 without positives.
@@ -117,7 +114,7 @@ def trapezoid_average_precision(
 
 
 def youtube_map(saliency: Sequence[ArrayLike], labels: Sequence[ArrayLike]) -> float:
-    """MAP of one YouTube Highlights domain: a clip is positive where its label is above 0.
+    """Computes mAP of one YouTube Highlights domain: a clip is positive if its label is above 0.
 
     Args:
         saliency: ``[T]`` scores of every video.
@@ -133,13 +130,12 @@ def youtube_map(saliency: Sequence[ArrayLike], labels: Sequence[ArrayLike]) -> f
         >>> youtube_map([[0.9, 0.8, 0.1]], [[1, 0, 1]])
         79.17
     """
-    videos = pair_videos(saliency, labels, 1)
-    each = [float(trapezoid_average_precision(scores, label > 0)) for scores, label in videos]
+    each = [trapezoid_average_precision(s, label > 0) for s, label in _pair_videos(saliency, labels, 1)]
     return round(100 * float(np.mean(each)), 2)
 
 
 def tvsum_top5_map(saliency: Sequence[ArrayLike], ratings: Sequence[ArrayLike]) -> float:
-    """Top-5 mAP of TVSum: a clip is positive for a rater who rates it above their own median in the video.
+    """Computes top-5 mAP of TVSum: a clip is positive for a rater who rates it above their median in the video.
 
     Args:
         saliency: ``[T]`` scores of every video.
@@ -149,12 +145,28 @@ def tvsum_top5_map(saliency: Sequence[ArrayLike], ratings: Sequence[ArrayLike]) 
         Percent, rounded to two decimals; the mean over raters, then over videos.
 
     Raises:
-        MetricError: If there is no video, lengths differ, or a score is not finite.
+        MetricError: As `youtube_map`.
 
     Example:
         >>> tvsum_top5_map([[0.9, 0.8, 0.1]], [[[5, 1], [1, 1], [1, 1]]])
         50.0
     """
-    videos = pair_videos(saliency, ratings, 2)
+    videos = _pair_videos(saliency, ratings, 2)
     each = [trapezoid_average_precision(s, r > np.median(r, axis=0), top=5).mean() for s, r in videos]
     return round(100 * float(np.mean(each)), 2)
+
+
+def _pair_videos(
+    saliency: Sequence[ArrayLike], judgments: Sequence[ArrayLike], dimensions: int
+) -> list[tuple[FloatArray, FloatArray]]:
+    """Pairs every video's ``[T]`` scores with its labels, ``[T]`` or ``[T, R]`` as ``dimensions`` says."""
+    if len(saliency) != len(judgments) or len(saliency) == 0:
+        raise MetricError(f"{len(saliency)} saliency curves for {len(judgments)} judged videos; give one each")
+    pairs = []
+    for index, (curve, judged) in enumerate(zip(saliency, judgments, strict=True)):
+        scores = to_floats(curve, (None,), f"video {index}: saliency scores")
+        labels = to_floats(judged, (None,) * dimensions, f"video {index}: labels")
+        if len(scores) != len(labels) or labels.size == 0:
+            raise MetricError(f"video {index}: {len(scores)} saliency scores for {len(labels)} labels; give one each")
+        pairs.append((scores, labels))
+    return pairs

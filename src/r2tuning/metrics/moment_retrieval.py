@@ -16,30 +16,30 @@ RANGES = {"full": (-1.0, math.inf), "short": (0.0, 10.0), "middle": (10.0, 30.0)
 RECALL_IOUS = tuple(round(0.3 + 0.05 * step, 2) for step in range(14))
 PRECISION_IOUS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 MAX_MOMENTS = 10
-"""How many answers per query count: the first ones listed."""
+"""How many predicted moments per query count: the first ones listed."""
 
 
 def match_moments(iou: FloatArray, thresholds: FloatArray) -> NDArray[np.bool_]:
-    """Tells true from false positives: each answer, best first, takes the unused true moment of highest IoU.
+    """Tells true from false positives: each prediction, best first, takes the unused true moment of highest IoU.
 
     Args:
-        iou: ``[Q, N, M]``, answers in score order by true moments, in [0, 1]; padding is 0.
-        thresholds: ``[H]``, the IoU an answer needs, in (0, 1].
+        iou: ``[Q, N, M]``, predicted moments in score order by true moments, in [0, 1]; padding is 0.
+        thresholds: ``[H]``, the IoU a prediction needs, in (0, 1].
 
     Returns:
-        ``[Q, H, N]``, whether the answer found an unused true moment.
+        ``[Q, H, N]``, whether the prediction found an unused true moment.
 
     Example:
         >>> iou = np.array([[[0.9, 0.6], [0.8, 0.0]]])
         >>> match_moments(iou, np.array([0.5, 0.95])).tolist()
         [[[True, False], [False, False]]]
     """
-    queries, answers, true = iou.shape
-    found = np.zeros((queries, len(thresholds), answers), dtype=bool)
+    queries, predicted, true = iou.shape
+    found = np.zeros((queries, len(thresholds), predicted), dtype=bool)
     if true == 0:
         return found
     unused = np.ones((queries, len(thresholds), true), dtype=bool)
-    for rank in range(answers):
+    for rank in range(predicted):
         candidates = np.where(unused, iou[:, rank, None, :], 0.0)
         best = candidates.argmax(axis=-1)[..., None]
         hit = np.take_along_axis(candidates, best, axis=-1) >= thresholds[:, None]
@@ -49,7 +49,7 @@ def match_moments(iou: FloatArray, thresholds: FloatArray) -> NDArray[np.bool_]:
 
 
 def detection_average_precision(found: NDArray[np.bool_], true: NDArray[np.int64]) -> FloatArray:
-    """AP of ranked answers: Σ Δrecall · precision, with precision made non-increasing from the right.
+    """Computes AP of a ranking: Σ Δrecall · precision, with precision made non-increasing from the right.
 
     Args:
         found: ``[..., N]``, true positives in score order.
@@ -68,23 +68,21 @@ def detection_average_precision(found: NDArray[np.bool_], true: NDArray[np.int64
 
 
 def score_moments(predictions: Sequence[Prediction], ground_truth: Sequence[GroundTruth]) -> dict[str, float]:
-    """R1, R5, mAP and mIoU of every range of true lengths.
+    """Computes R1, R5, mAP and mIoU for every range of true lengths.
 
-    A range keeps the true moments of its length and the queries that have any; answers are not filtered. R@k
-    and mIoU rank answers as listed, mAP ranks the first ten of the list by score (equal scores: as listed).
+    A range keeps the true moments of its length and the queries that have any; predictions are not filtered. R@k
+    and mIoU rank predictions as listed, mAP ranks the first ten of the list by score (equal scores: as listed).
 
-    Args:
-        predictions: Answers, one per query.
-        ground_truth: Annotations of the same queries in the same order.
+    Both sequences are of the same queries in the same order.
 
     Returns:
         Fractions in [0, 1], not rounded, under names such as ``MR-full-mAP``, ``MR-short-mAP@0.75``,
-        ``MR-full-R1@0.5`` and ``MR-long-mIoU``. A range that no query falls in has no entries.
+        ``MR-full-R1@0.5`` and ``MR-long-mIoU``. A range without queries has no entries.
     """
     real, true = _pad([annotation.windows for annotation in ground_truth], 2, None)
-    _, answers = _pad([prediction.windows for prediction in predictions], 3, MAX_MOMENTS)
-    listed = temporal_iou(answers[..., :2], true)
-    order = np.argsort(-answers[..., 2], axis=1, kind="stable")
+    _, predicted = _pad([prediction.windows for prediction in predictions], 3, MAX_MOMENTS)
+    listed = temporal_iou(predicted[..., :2], true)
+    order = np.argsort(-predicted[..., 2], axis=1, kind="stable")
     ranked = np.take_along_axis(listed, order[..., None], axis=1)
     length = true[..., 1] - true[..., 0]
 
@@ -93,25 +91,21 @@ def score_moments(predictions: Sequence[Prediction], ground_truth: Sequence[Grou
         keep = real & (length > above) & (length <= up_to)
         queries = keep.any(axis=1)
         if queries.any():
-            mask = keep[queries]
-            in_range = (
-                listed[queries] * mask[:, None, :],
-                ranked[queries] * mask[:, None, :],
-                mask.sum(axis=1),
-            )
-            metrics.update({f"MR-{name}-{metric}": value for metric, value in _score_range(*in_range).items()})
+            kept = keep[queries]
+            in_range = _score_range(listed[queries] * kept[:, None], ranked[queries] * kept[:, None], kept.sum(axis=1))
+            metrics |= {f"MR-{name}-{metric}": value for metric, value in in_range.items()}
     return metrics
 
 
 def _score_range(listed: FloatArray, ranked: FloatArray, true: NDArray[np.int64]) -> dict[str, float]:
-    """Metrics of ``[Q, N, M]`` IoUs, answers as listed and in score order; ``true [Q]`` moments per query."""
+    """Metrics of ``[Q, N, M]`` IoUs, predictions as listed and in score order; ``true [Q]`` moments per query."""
     metrics: dict[str, float] = {}
     for top in (1, 5):
         best = listed[:, :top].max(axis=(1, 2))
-        metrics.update({f"R{top}@{threshold:g}": float((best >= threshold).mean()) for threshold in RECALL_IOUS})
+        metrics |= {f"R{top}@{threshold:g}": float((best >= threshold).mean()) for threshold in RECALL_IOUS}
     found = match_moments(ranked, np.asarray(PRECISION_IOUS))
     precision = detection_average_precision(found, true[:, None]).mean(axis=0)
-    metrics.update({f"mAP@{threshold:g}": float(at) for threshold, at in zip(PRECISION_IOUS, precision, strict=True)})
+    metrics |= {f"mAP@{threshold:g}": float(at) for threshold, at in zip(PRECISION_IOUS, precision, strict=True)}
     metrics["mAP"] = float(precision.mean())
     metrics["mIoU"] = float(listed[:, 0].max(axis=1).mean())
     return metrics

@@ -1,8 +1,8 @@
-"""One query's annotation and one query's answer, in the terms of the QVHighlights files."""
+"""The annotation of a query and the prediction for it, as the files of QVHighlights store them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,25 +14,25 @@ from r2tuning.intervals import FloatArray
 
 QueryId = int | str
 WORKERS = 3
-"""How many people labelled every clip of QVHighlights."""
+"""How many people labeled every clip of QVHighlights."""
 
 
 @dataclass(frozen=True, eq=False)
 class GroundTruth:
-    """What is annotated for one query. Array fields take any array-like.
+    """The annotation of one query. Array fields take any array-like.
 
     Attributes:
         qid: The query's id, unique in a file.
         duration: Seconds of video.
         windows: float64 ``[M, 2]``, starts and ends of the true moments in seconds; M may be 0.
-        clip_ids: int64 ``[n]``, positions of the labelled 2-second clips; all others have label 0.
-        saliency: float64 ``[n, 3]``, three workers' labels from 0 (very bad) to 4 (very good); None where the
-            query has none.
+        clip_ids: int64 ``[n]``, positions of the labeled 2-second clips; all others have label 0.
+        saliency: float64 ``[n, 3]``, three workers' labels from 0 (very bad) to 4 (very good); None if there
+            are none.
         query: The sentence.
 
     Raises:
-        MetricError: If a value is not finite, a shape is wrong, a moment ends before it starts, or the labels
-            do not belong to clips of the video.
+        MetricError: If a value is not finite, a shape is wrong, a moment ends before it starts, or a label
+            belongs to no clip of the video.
     """
 
     qid: QueryId
@@ -70,32 +70,32 @@ class GroundTruth:
         """Reads a line of a QVHighlights annotation file.
 
         Args:
-            line: Keys ``qid`` and ``duration``; ``relevant_windows``, ``relevant_clip_ids``,
-                ``saliency_scores`` and ``query`` where known (null counts as unknown). Other keys are ignored.
+            line: Keys ``qid`` and ``duration``; optionally ``relevant_windows``, ``relevant_clip_ids``,
+                ``saliency_scores`` and ``query``, which may be null. Other keys are ignored.
 
         Raises:
-            MetricError: If a key is missing, or as for the class.
+            MetricError: If a key is missing or a value is invalid.
         """
         qid = _require(line, "qid", "a ground truth")
-        windows, query = line.get("relevant_windows"), line.get("query")
+        windows = line.get("relevant_windows")
         return cls(
             qid=qid,
             duration=_require(line, "duration", f"ground truth of query {qid!r}"),
             windows=np.empty((0, 2)) if windows is None else windows,
             clip_ids=line.get("relevant_clip_ids"),
             saliency=line.get("saliency_scores"),
-            query="" if query is None else query,
+            query=line.get("query") or "",
         )
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """The answer to one query. Array fields take any array-like.
+    """The prediction for one query. Array fields take any array-like.
 
     Attributes:
         qid: The query's id.
-        windows: float64 ``[N, 3]``, start and end in seconds and score, best first; N = 0 is an empty answer.
-        saliency: float64 ``[T]``, score of every 2-second clip; None where the model gives none.
+        windows: float64 ``[N, 3]``, start and end in seconds and score, best first; N may be 0.
+        saliency: float64 ``[T]``, score of every 2-second clip; None if the model gives none.
 
     Raises:
         MetricError: If a value is not finite, a shape is wrong, or a moment ends before it starts.
@@ -118,11 +118,11 @@ class Prediction:
         """Reads a line of a QVHighlights submission.
 
         Args:
-            line: Keys ``qid`` and ``pred_relevant_windows``, and ``pred_saliency_scores`` where the model
-                gives them. Other keys are ignored.
+            line: Keys ``qid`` and ``pred_relevant_windows``, and optionally ``pred_saliency_scores``.
+                Other keys are ignored.
 
         Raises:
-            MetricError: If a key is missing, or as for the class.
+            MetricError: If a key is missing or a value is invalid.
         """
         qid = _require(line, "qid", "a prediction")
         windows = _require(line, "pred_relevant_windows", f"prediction for query {qid!r}")
@@ -130,14 +130,13 @@ class Prediction:
 
 
 def _require(line: Mapping[str, Any], key: str, name: str) -> Any:
-    """The value of ``key``, which may not be missing or null."""
     if line.get(key) is None:
         raise MetricError(f"{name}: {key!r} is missing; its keys are {', '.join(map(repr, line)) or 'none'}")
     return line[key]
 
 
 def _check_qid(qid: QueryId, name: str) -> None:
-    """Lists and other unhashable ids would fail later, far from their line."""
+    # Lists and other unhashable ids would fail later, far from their line.
     if not isinstance(qid, int | str):
         raise MetricError(f"{name}: the id is a {type(qid).__name__}; give an integer or a string")
 
@@ -152,26 +151,6 @@ def _check_moments(values: ArrayLike, columns: int, name: str) -> FloatArray:
             f"{name}: moment {reversed_[0] + 1} starts at {start:g} s but ends at {end:g} s; swap the two"
         )
     return moments
-
-
-def pair_videos(
-    saliency: Sequence[ArrayLike], judgements: Sequence[ArrayLike], dimensions: int
-) -> list[tuple[FloatArray, FloatArray]]:
-    """Pairs every video's ``[T]`` scores with its judgements, ``[T]`` or ``[T, R]`` as ``dimensions`` says.
-
-    Raises:
-        MetricError: If there is no video, numbers or lengths differ, or a value is not finite.
-    """
-    if len(saliency) != len(judgements) or len(saliency) == 0:
-        raise MetricError(f"{len(saliency)} saliency curves for {len(judgements)} judged videos; give one each")
-    pairs = []
-    for index, (curve, judged) in enumerate(zip(saliency, judgements, strict=True)):
-        scores = to_floats(curve, (None,), f"video {index}: saliency scores")
-        labels = to_floats(judged, (None,) * dimensions, f"video {index}: labels")
-        if len(scores) != len(labels) or labels.size == 0:
-            raise MetricError(f"video {index}: {len(scores)} saliency scores for {len(labels)} labels; give one each")
-        pairs.append((scores, labels))
-    return pairs
 
 
 def to_floats(values: ArrayLike, shape: tuple[int | None, ...], name: str) -> FloatArray:

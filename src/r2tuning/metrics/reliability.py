@@ -1,4 +1,4 @@
-"""Whether scores are what they say: probabilities, and higher where the answer is yes."""
+"""Whether scores are calibrated probabilities, and whether they separate positives from negatives."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from r2tuning.errors import MetricError
 from r2tuning.intervals import FloatArray
+from r2tuning.metrics.summarization import rank_values
 from r2tuning.types import Reliability
 
 BINS = 10
@@ -16,18 +17,18 @@ BINS = 10
 def find_reliability(
     probabilities: FloatArray, outcomes: NDArray[np.bool_], weights: FloatArray | None = None
 ) -> Reliability:
-    """How often what is said with some probability comes true.
+    """Computes the points of a reliability diagram.
 
     Args:
         probabilities: ``[n]``, in [0, 1].
-        outcomes: ``[n]``, what came true.
-        weights: ``[n]``, how much each counts, above 0; None for all the same.
+        outcomes: ``[n]``, whether each came true.
+        weights: ``[n]``, above 0; None weighs all the same.
 
     Returns:
-        One point for each of `BINS` that is not empty, lowest first.
+        One point per non-empty bin of `BINS`, lowest first.
 
     Raises:
-        MetricError: If there are none, their numbers differ, or one is no probability.
+        MetricError: If there are none, their numbers differ, or a probability is outside [0, 1].
 
     Example:
         >>> points = find_reliability(np.array([0.125, 0.125, 1.0]), np.array([True, False, True]))
@@ -50,13 +51,13 @@ def find_reliability(
 
 
 def expected_calibration_error(points: Reliability) -> float:
-    """How far probabilities are from what comes true, on average (Naeini et al., 2015; Guo et al., 2017).
+    """Computes the expected calibration error (Naeini et al., 2015; Guo et al., 2017).
 
     Args:
-        points: As `find_reliability` gives them.
+        points: From `find_reliability`.
 
     Returns:
-        In [0, 1]: |mean probability − share that came true| of each bin, weighted by how many fall into it.
+        In [0, 1]: |mean probability − share that came true| of each bin, weighted by the bin's share.
 
     Example:
         >>> expected_calibration_error(find_reliability(np.array([0.75, 0.75]), np.array([True, False])))
@@ -66,17 +67,17 @@ def expected_calibration_error(points: Reliability) -> float:
 
 
 def auroc(positive: FloatArray, negative: FloatArray) -> float:
-    """The chance that a positive scores higher than a negative, ties counting half; exact, by ranks (Mann and Whitney).
+    """Computes the chance that a positive scores higher than a negative, ties counting half (Mann and Whitney).
 
     Args:
         positive: ``[n]``.
         negative: ``[m]``.
 
     Returns:
-        In [0, 1]; 0.5 where the scores say nothing.
+        In [0, 1]; 0.5 if the scores say nothing.
 
     Raises:
-        MetricError: If one of them is empty.
+        MetricError: If either is empty.
 
     Example:
         >>> auroc(np.array([0.9, 0.5]), np.array([0.5, 0.1, 0.2]))
@@ -84,7 +85,6 @@ def auroc(positive: FloatArray, negative: FloatArray) -> float:
     """
     if not len(positive) or not len(negative):
         raise MetricError(f"{len(positive)} positives and {len(negative)} negatives; give at least one of each")
-    _, group, sizes = np.unique(np.concatenate([positive, negative]), return_inverse=True, return_counts=True)
-    ranks = np.cumsum(sizes) - (sizes - 1) / 2  # mean rank of equal values, from 1
-    won = ranks[group[: len(positive)]].sum() - len(positive) * (len(positive) + 1) / 2
+    ranks = rank_values(np.concatenate([positive, negative]))[: len(positive)]
+    won = ranks.sum() - len(positive) * (len(positive) + 1) / 2
     return float(won / (len(positive) * len(negative)))

@@ -1,64 +1,24 @@
-"""How well a saliency curve ranks a video's frames as people do: Kendall's τ and Spearman's ρ."""
+"""Rank correlation of a saliency curve with people's ratings: Kendall's τ and Spearman's ρ."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from r2tuning.intervals import FloatArray
-from r2tuning.metrics.records import pair_videos
-
-
-@dataclass(frozen=True)
-class SummaryCorrelation:
-    """Agreement with the raters, each in [-1, 1], neither ×100 nor rounded.
-
-    Attributes:
-        kendall_tau: τ-b.
-        spearman_rho: ρ.
-    """
-
-    kendall_tau: float
-    spearman_rho: float
-
-
-def correlate_summaries(saliency: Sequence[ArrayLike], ratings: Sequence[ArrayLike]) -> SummaryCorrelation:
-    """Correlates saliency with every rater, then takes the mean over raters, then over videos.
-
-    Args:
-        saliency: ``[T]`` scores of every video.
-        ratings: ``[T, R]`` ratings of every video.
-
-    Returns:
-        Both coefficients.
-
-    Raises:
-        MetricError: If there is no video, lengths differ, or a value is not finite.
-
-    Example:
-        >>> correlate_summaries([[0.1, 0.2, 0.3]], [[[1, 3], [2, 2], [3, 1]]])
-        SummaryCorrelation(kendall_tau=0.0, spearman_rho=0.0)
-    """
-    tau, rho = [], []
-    for scores, judged in pair_videos(saliency, ratings, 2):
-        tau.append(np.mean([kendall_tau(scores, rater) for rater in judged.T]))
-        rho.append(np.mean([spearman_rho(scores, rater) for rater in judged.T]))
-    return SummaryCorrelation(kendall_tau=float(np.mean(tau)), spearman_rho=float(np.mean(rho)))
 
 
 def kendall_tau(x: FloatArray, y: FloatArray) -> float:
-    """Kendall's τ-b, which corrects for ties (Kendall, 1945), in O(n log² n).
+    """Computes Kendall's τ-b, which corrects for ties (Kendall, 1945), in O(n log² n).
 
     Args:
         x: ``[n]``.
         y: ``[n]``.
 
     Returns:
-        τ in [-1, 1]; 0 where one side is constant and so ranks nothing.
+        τ in [-1, 1]; 0 if one side is constant.
 
     Example:
         >>> round(kendall_tau(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 3.0, 2.0, 4.0])), 4)
@@ -75,20 +35,20 @@ def kendall_tau(x: FloatArray, y: FloatArray) -> float:
 
 
 def spearman_rho(x: FloatArray, y: FloatArray) -> float:
-    """Spearman's ρ: the correlation of ranks, equal values sharing their average rank.
+    """Computes Spearman's ρ: the correlation of ranks, equal values sharing their average rank.
 
     Args:
         x: ``[n]``.
         y: ``[n]``.
 
     Returns:
-        ρ in [-1, 1]; 0 where one side is constant and so ranks nothing.
+        ρ in [-1, 1]; 0 if one side is constant.
 
     Example:
         >>> round(spearman_rho(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 3.0, 2.0, 4.0])), 4)
         0.8
     """
-    x_ranks, y_ranks = (_average_ranks(values) - (len(values) + 1) / 2 for values in (x, y))
+    x_ranks, y_ranks = (rank_values(values) - (len(values) + 1) / 2 for values in (x, y))
     spread = math.sqrt((x_ranks @ x_ranks) * (y_ranks @ y_ranks))
     return float(x_ranks @ y_ranks) / spread if spread else 0.0
 
@@ -104,17 +64,18 @@ def _tied_pairs(codes: NDArray[np.int64]) -> int:
     return int((counts * (counts - 1) // 2).sum())
 
 
-def _average_ranks(values: FloatArray) -> FloatArray:
-    """``[n]`` ranks from 1, equal values sharing the mean of theirs."""
-    counts = np.bincount(_codes(values))
+def rank_values(values: FloatArray) -> FloatArray:
+    """Computes ``[n]`` ranks from 1, equal values sharing the mean of theirs."""
+    codes = _codes(values)
+    counts = np.bincount(codes)
     ranks: FloatArray = counts.cumsum() - (counts - 1) / 2
-    return ranks[_codes(values)]
+    return ranks[codes]
 
 
 def _count_inversions(codes: NDArray[np.int64]) -> int:
     """Number of pairs i < j with ``codes[i] > codes[j]``, by a bottom-up merge sort, all blocks at once.
 
-    In a stable merge, an element of the right half that lands at position p with r of its own half before it
+    In a stable merge, an element of the right half that lands at position p, with r of the right half before it,
     has p - r elements of the left half that are not greater; the others are inversions.
     """
     width, inversions = 1, 0

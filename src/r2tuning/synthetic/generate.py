@@ -5,16 +5,12 @@ from __future__ import annotations
 import io
 import json
 import os
-import secrets
-import signal
 import textwrap
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 
 import av
@@ -25,7 +21,8 @@ from matplotlib.figure import Figure
 
 from r2tuning.datasets.annotations import Annotation
 from r2tuning.errors import OutputError
-from r2tuning.files import write_atomically
+from r2tuning.files import replace_file, write_atomically
+from r2tuning.processes import Death, map_in_processes
 from r2tuning.synthetic.queries import describe, describe_absent, to_line
 from r2tuning.synthetic.render import render
 from r2tuning.synthetic.scenes import FPS, HEIGHT, WIDTH, WORLD_VERSION, Script, Split
@@ -45,16 +42,8 @@ def write_video(script: Script, path: str | os.PathLike[str]) -> None:
     Raises:
         OutputError: If the file cannot be written.
     """
-    target = Path(path)
-    temporary = target.parent / f".r2tuning-{secrets.token_hex(8)}.tmp"
-    try:
+    with replace_file(path) as temporary:
         _encode(script, temporary)
-        temporary.replace(target)
-    except OSError as error:  # which FFmpeg's errors of the file system are too
-        reason = error.strerror or str(error)
-        raise OutputError(f"{path} cannot be written ({reason}): free space or choose another folder") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def is_written(script: Script, path: str | os.PathLike[str]) -> bool:
@@ -223,20 +212,28 @@ def synthesize(
         (folder / "videos").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder / 'videos'} cannot be created ({error.strerror}): choose another folder") from None
-    tasks = [_Task(number, split, folder / "videos", force) for number in seeds]
-    made: dict[_Task, _Made] = {}
+    made: dict[int, _Made] = {}
+    dead: dict[int, Death] = {}
     progress(0, videos)
-    with closing(_run(tasks, jobs)) as results:
-        for task, one in results:
-            made[task] = one
-            progress(len(made), videos)
-    ordered = [made[task] for task in tasks]
+    with closing(map_in_processes(partial(_Maker, split, folder / "videos", force), seeds, jobs)) as results:
+        for number, one in results:
+            if isinstance(one, Death):
+                dead[number] = one
+            else:
+                made[number] = one
+            progress(len(made) + len(dead), videos)
+    if dead:
+        raise OutputError(
+            f"{folder}: {len(dead)} of {videos} videos are not made, {next(iter(dead.values())).reason}; if memory was "
+            "short, use fewer --jobs, and run it again to go on"
+        )
+    ordered = [made[number] for number in seeds]
     queries = [query for one in ordered for query in one.queries]
     absent = [query for one in ordered for query in one.absent]
     write_atomically(result[1], "".join(map(to_line, absent)), force=True)
     # The scripts are made again: they are larger than what they are made of.
-    asked = [task for task in tasks if made[task].queries]
-    shown = [(make_video(task.seed, split), _choose_shown(made[task].queries)) for task in asked[:MOST_VIDEOS]]
+    described = [number for number in seeds if made[number].queries][:MOST_VIDEOS]
+    shown = [(make_video(number, split), _choose_shown(made[number].queries)) for number in described]
     write_atomically(result[2], draw_preview(shown), force=True)
     write_atomically(result[0], "".join(map(to_line, queries)), force=True)
     kept = sum(one.kept for one in ordered)
@@ -244,44 +241,20 @@ def synthesize(
 
 
 @dataclass(frozen=True)
-class _Task:
-    seed: int
+class _Maker:
+    """Makes the video of a seed, unless it is there."""
+
     split: Split
     folder: Path
     force: bool
 
-
-def _run(tasks: list[_Task], jobs: int) -> Generator[tuple[_Task, _Made], None, None]:
-    """What becomes of the tasks, in the order they end; closing it gives up those not begun."""
-    if jobs == 1:
-        yield from ((task, _make(task)) for task in tasks)
-        return
-    # Not forked: the caller may have threads, such as PyTorch's, that a forked process could wait for in vain.
-    workers = ProcessPoolExecutor(min(jobs, len(tasks)), get_context("spawn"), initializer=_leave_interrupts)
-    try:
-        futures = {workers.submit(_make, task): task for task in tasks}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-    except BrokenProcessPool:
-        raise OutputError(
-            "a process that made videos was ended, perhaps for want of memory; use fewer --jobs"
-        ) from None
-    finally:
-        workers.shutdown(cancel_futures=True)
-
-
-def _leave_interrupts() -> None:
-    """Ctrl-C reaches all processes; the one that started us decides, and the video being written is finished."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _make(task: _Task) -> _Made:
-    script = make_video(task.seed, task.split)
-    path = task.folder / f"{script.vid}.mp4"
-    kept = not task.force and is_written(script, path)
-    if not kept:
-        write_video(script, path)
-    return _Made(describe(script), describe_absent(script), kept)
+    def __call__(self, seed: int) -> _Made:
+        script = make_video(seed, self.split)
+        path = self.folder / f"{script.vid}.mp4"
+        kept = not self.force and is_written(script, path)
+        if not kept:
+            write_video(script, path)
+        return _Made(describe(script), describe_absent(script), kept)
 
 
 def _choose_shown(queries: list[Annotation]) -> Annotation:

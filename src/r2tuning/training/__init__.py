@@ -1,1 +1,1 @@
-"""Training: what the model should have said (targets), and how far it was off (losses)."""
+"""Training: recipes, data, targets, losses and the loop."""

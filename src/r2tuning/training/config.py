@@ -1,13 +1,13 @@
-"""The learning rate of every step."""
+"""A recipe: all settings of a training run, checked."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from r2tuning.decoding.decode import DecodingConfig
+from r2tuning.evaluation.splits import DataConfig, Renamed
 from r2tuning.model.config import R2Config
 from r2tuning.training.losses import PAPER_WEIGHTS, LossWeights
 from r2tuning.training.losses import Recipe as LossRecipe
@@ -16,48 +16,17 @@ Precision = Annotated[Literal["auto", "32", "16-mixed", "bf16-mixed"], BeforeVal
 
 
 class Section(BaseModel):
-    """What all parts of a recipe have in common: unknown fields are refused, values do not change."""
+    """A part of a recipe: frozen, without unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True)
 
 
-class DataConfig(Section):
-    """What to train and validate on.
-
-    Attributes:
-        benchmark: Name of a benchmark, or ``own`` for your own annotations.
-        domain: Part of the benchmark to keep, such as ``dog``.
-        annotations: Folder of the benchmark's annotation files, or your own training file; None for where
-            ``r2tuning download`` puts them.
-        validation: Your own validation file; None validates on a share of the training videos (own data only).
-        features: Folder of features; None for the annotations' folder.
-        videos: Folder of your own videos, from which missing features are made.
-        train_split: Split to train on.
-        validation_split: Split to validate on; None for the one that papers report.
-        repeat: How often each annotation occurs in an epoch.
-        queries_per_video: Most queries of one video that share its features in a batch.
-        workers: Processes that read ahead.
-    """
-
-    benchmark: str = "own"
-    domain: str | None = None
-    annotations: Path | None = None
-    validation: Path | None = None
-    features: Path | None = None
-    videos: Path | None = None
-    train_split: str = "train"
-    validation_split: str | None = None
-    repeat: int = Field(default=1, ge=1)
-    queries_per_video: int = Field(default=1, ge=1)
-    workers: int = Field(default=2, ge=0)
-
-
 class LossConfig(LossWeights):
-    """Factors of the losses, and which form they have.
+    """Factors and form of the losses.
 
     Attributes:
-        recipe: ``released``, what the published checkpoints were trained with, or ``paper``, which also stands for the
-            paper's numbers (`PAPER_WEIGHTS`) where no others are given.
+        recipe: ``released``, as the published checkpoints were trained, or ``paper``, whose defaults are the paper's
+            factors (`PAPER_WEIGHTS`).
 
     Example:
         >>> paper = LossConfig(recipe="paper", saliency=0.2)
@@ -69,7 +38,7 @@ class LossConfig(LossWeights):
 
     @model_validator(mode="before")
     @classmethod
-    def _numbers_of_the_paper(cls, values: object) -> object:
+    def _default_to_paper(cls, values: object) -> object:
         if isinstance(values, dict) and values.get("recipe") == "paper":
             return {"focal_alpha": PAPER_WEIGHTS.focal_alpha, "offset": PAPER_WEIGHTS.offset, **values}
         return values
@@ -83,9 +52,9 @@ class OptimizerConfig(Section):
         weight_decay: On every parameter.
         warmup_steps: Steps over which the rate rises to ``lr``.
         warmup_factor: Share of ``lr`` at the first step.
-        drop_epochs: Epochs (from 0) from which the rate is multiplied by ``drop_factor`` once more.
+        drop_epochs: Epochs (from 0) at whose start the rate is multiplied by ``drop_factor``.
         drop_factor: Factor of each drop.
-        clip_norm: Largest norm of all gradients together.
+        clip_norm: Largest norm of all gradients.
     """
 
     lr: float = Field(default=5e-4, gt=0)
@@ -107,14 +76,14 @@ class TrainingConfig(Section):
         fused: Project and pool patches a few frames at a time: the same numbers in a fraction of the time and memory,
             with chances of dropout rounded to 1/256. Off takes the way that spells out the paper.
         precision: ``auto`` is ``16-mixed`` on a GPU, as published, and ``32`` on the CPU.
-        ema: Decay of an average of the weights that is validated and kept instead of them; None for none.
+        ema: Decay of a moving average of the weights, which is validated and saved instead; None for none.
         validate_every: Epochs between validations.
         log_every: Steps between rows of the log.
-        checkpoint_every: Steps between saved states, from which an interrupted run goes on.
+        checkpoint_every: Steps between saved states, from which an interrupted run resumes.
         accelerator: ``auto``, ``cpu`` or ``cuda``.
         devices: Processes on each machine, one per GPU.
         nodes: Machines.
-        start_from: Checkpoint whose weights to begin with: published name, folder or ``.pth``; None for random ones.
+        start_from: Checkpoint to initialize from: published name, folder or ``.pth``; None for random weights.
     """
 
     epochs: int = Field(default=30, ge=1)
@@ -138,8 +107,8 @@ class Recipe(Section):
     Attributes:
         name: Of the model, shown in results.
         backbone: Hub name or folder of the CLIP whose features the model reads.
-        fps: Frames per second, for own data and for the videos the model will be asked about.
-        window: Seconds; longer videos will be covered by overlapping windows of this length.
+        fps: Frames per second, of custom data and of the videos that the model will ground in.
+        window: Seconds; longer videos are covered by overlapping windows of this length.
         model: Shape; the widths are taken from the features.
         decoding: Rounding and suppression of moments.
         data: What to train on.
@@ -151,7 +120,7 @@ class Recipe(Section):
         pydantic.ValidationError: If a field is unknown or out of range.
     """
 
-    name: str = Field(min_length=1)
+    name: Renamed = Field(min_length=1)
     backbone: str = "openai/clip-vit-base-patch32"
     fps: float = Field(default=0.5, gt=0)
     window: float = Field(default=150, gt=0)

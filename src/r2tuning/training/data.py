@@ -1,4 +1,4 @@
-"""Batches for training: examples made from annotations and stored features, in an order that a seed decides."""
+"""Batches for training: examples made from annotations and stored features, in an order that the seed determines."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Group = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Example:
-    """One query on one video, and what is true of it.
+    """One query on one video, with its targets.
 
     Attributes:
         video: fp16 ``[T, K, P+1, Dv]``, a view of memory-mapped features.
@@ -55,7 +55,7 @@ class Batch:
         query: ``[B, K, L, Dq]``.
         video_mask: bool ``[V, T]``.
         query_mask: bool ``[B, L]``.
-        video_index: int64 ``[B]``, the video that each query asks.
+        video_index: int64 ``[B]``, the video of each query.
         targets: Of the B queries.
     """
 
@@ -71,11 +71,11 @@ class Batch:
         return self._change(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
-        """The batch where a GPU copies from fastest; a DataLoader calls this by its name."""
+        """The batch in pinned memory; a DataLoader looks for this method."""
         return self._change(Tensor.pin_memory)
 
     def pad_to(self, queries: int, frames: int, moments: int) -> Batch:
-        """The batch with its last query repeated, videos and lists of moments padded, to these sizes or its own."""
+        """The batch with its last query repeated, and videos and moments padded, up to these sizes."""
         rows = torch.arange(queries, device=self.query.device).clamp(max=len(self.query) - 1)
         later, further = frames - self.video.shape[2], moments - self.targets.moments.shape[1]
         targets = self.targets
@@ -109,14 +109,14 @@ class Batch:
 class TrainingData(Dataset[list[Example]]):
     """Annotations with their stored features; an item is the examples of one group, in one epoch.
 
-    Workers read the same memory-mapped files, so nothing is copied for them. What is drawn for an example depends on
-    the seed, the epoch and the example alone, so that an interrupted training goes on as if it had not been.
+    Workers read the same memory-mapped files, so nothing is copied for them. Random choices depend only on seed, epoch
+    and example, so that an interrupted run resumes exactly.
 
     Args:
         annotations: Labelled annotations.
         benchmark: What they belong to.
         store: Features of their videos and queries.
-        layers: K, number of last layers to read.
+        layers: K, how many last layers to read.
         seed: Of all random choices.
 
     Raises:
@@ -164,7 +164,7 @@ class TrainingData(Dataset[list[Example]]):
         )
 
     def plan_epoch(self, epoch: int, batch_size: int, queries_per_video: int, repeat: int) -> list[list[Group]]:
-        """The batches of an epoch: every annotation ``repeat`` times, in an order of its own.
+        """The batches of an epoch: every annotation ``repeat`` times, shuffled.
 
         Args:
             epoch: Number of the epoch.
@@ -187,7 +187,7 @@ class TrainingData(Dataset[list[Example]]):
             return [(index,) for index in range(len(self.annotations))]
         videos: dict[tuple[str, float | None, int | None], list[int]] = defaultdict(list)
         for index, annotation in enumerate(self.annotations):
-            # Only queries that see the same frames can share them; labels of another length would cut others.
+            # Labels of another length would cut the video differently.
             videos[annotation.vid, annotation.duration, annotation.clips].append(index)
         groups: list[Group] = []
         for indices in videos.values():
@@ -200,14 +200,14 @@ class TrainingData(Dataset[list[Example]]):
 def load_batches(
     data: TrainingData, plan: Sequence[Sequence[Group]], epoch: int, workers: int, *, pin: bool
 ) -> Iterator[Batch]:
-    """Reads planned batches, ahead of time in worker processes.
+    """Reads planned batches ahead of time in worker processes.
 
     Args:
-        data: Where from.
+        data: What to read from.
         plan: Batches to read, from `TrainingData.plan_epoch`.
         epoch: Number of the epoch.
         workers: Processes; 0 reads in this one.
-        pin: Whether to put batches where a GPU copies from fastest.
+        pin: Whether to put batches into pinned memory.
 
     Yields:
         One batch for each of the plan.
@@ -231,7 +231,7 @@ def load_batches(
 
 
 class _Batches(Dataset[Batch | R2TuningError]):
-    """Planned batches. An error is handed over: raised in a worker, its one line would become a traceback."""
+    """Planned batches; errors are returned, since one raised in a worker would become a traceback."""
 
     def __init__(self, data: TrainingData, plan: Sequence[Sequence[Group]], epoch: int) -> None:
         self._data, self._plan, self._epoch = data, plan, epoch
@@ -247,12 +247,12 @@ class _Batches(Dataset[Batch | R2TuningError]):
 
 
 def _leave_interrupts_to_the_main_process(_worker: int) -> None:
-    """Ctrl-C reaches every process of the terminal; workers must last until the step under way is done."""
+    """Ctrl-C reaches every process of the terminal, but workers must live until the current step is done."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def share_batch(batch: Sequence[Group], rank: int, world: int) -> Sequence[Group]:
-    """The part of a batch that falls to one of several processes; parts differ by at most one group.
+    """The part of a batch for one of several processes; sizes differ by at most one group.
 
     Example:
         >>> batch = [(0,), (1,), (2,)]

@@ -23,10 +23,10 @@ from r2tuning.types import ModelOutput
 
 
 def launch(settings: TrainingConfig) -> Fabric:
-    """Starts the other processes, if there are to be any: each runs the command of this one again.
+    """Starts the other processes, if any: each runs this command again.
 
     Raises:
-        TrainingError: If there are fewer GPUs than wanted, or the CPU does not know the precision.
+        TrainingError: If there are fewer GPUs than wanted, or the CPU lacks the precision.
     """
     accelerator: str = settings.accelerator
     if accelerator == "auto":
@@ -75,7 +75,7 @@ def stop_signals() -> Iterator[threading.Event]:
 
 
 def agree(fabric: Any, batch: Batch, queries: int, stop: bool) -> tuple[Batch, list[int], bool]:
-    """Makes the batches of all processes equally large, and stops all where one wants to.
+    """Pads the batches of all processes to one size, and stops all if one wants to stop.
 
     Args:
         fabric: The processes.

@@ -1,7 +1,7 @@
-"""The training loop, on one device or many, that can be stopped at any step and goes on as if it had not been.
+"""The training loop, on one device or many; it can be stopped at any step and resumes exactly.
 
-Everything random is drawn from the seed and the place in the run (epoch, example, step), never from what came before;
-so a run needs no more than weights, optimizer and the number of steps done to go on to the same result.
+Random choices depend only on the seed and the place in the run (epoch, example, step), so weights, optimizer and the
+number of steps are enough to resume.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ LOSSES = ("classification", "offset", "saliency", "video_calibration", "layer_ca
 
 @dataclass(frozen=True)
 class Report:
-    """What a run tells while it goes on.
+    """Progress of a run.
 
     Attributes:
         step: Steps done.
         steps: Steps of the whole run.
-        epoch: Number of the epoch under way, or that a validation ended, from 0.
-        values: Losses, learning rate and share of time spent waiting for data; or the metrics of a validation.
+        epoch: Number of the current epoch, or of the one just validated, from 0.
+        values: Losses, learning rate and share of time spent waiting for data; or metrics of a validation.
     """
 
     step: int
@@ -60,8 +60,8 @@ class Trained:
     Attributes:
         best: Folder of the best checkpoint; None if the run was stopped before its first validation.
         metrics: Of the best validation.
-        finished: Whether all epochs were done.
-        main: Whether this is the process that speaks for all.
+        finished: Whether all epochs are done.
+        main: Whether this is the main process.
     """
 
     best: Path | None
@@ -91,27 +91,27 @@ def train(
     """Trains a model.
 
     The folder receives the recipe, package versions and git state, losses in ``log.csv``, scores in ``validation.csv``,
-    both for TensorBoard, the checkpoints ``best`` (by the benchmark's main metric) and ``last``, and a state from which
-    the run can go on. Ctrl-C or SIGTERM ends the run after the step or validation under way, with its state saved.
+    both for TensorBoard, the checkpoints ``best`` (by the benchmark's main metric) and ``last``, and a state to resume
+    from. Ctrl-C or SIGTERM ends the run after the current step or validation, with its state saved.
 
     Args:
         recipe: What to train.
         folder: Of the run.
-        resume: Go on with the run in the folder.
-        report: Told of steps and validations, in the main process.
+        resume: Continue the run in the folder.
+        report: Called after steps and validations, in the main process.
 
     Returns:
         How the run ended.
 
     Raises:
-        RecipeError: If the recipe does not say where its data is.
+        RecipeError: If the place of the data is not known.
         DataError: If annotations cannot be read.
         FeatureError: If features are missing.
         CheckpointError: If the checkpoint to start from is unknown or damaged.
-        TrainingError: If the folder holds another run, the features do not fit, or the loss is no number any more.
+        TrainingError: If the folder holds another run, the features do not fit, or the loss diverges.
     """
     run, saved = RunFolder(folder), None
-    # What can go wrong does so before there are other processes, which would say it once more.
+    # Fail before there are other processes, which would repeat the message.
     if not resume:
         run.require_new()
     source = open_source(recipe)
@@ -126,7 +126,7 @@ def train(
 
 
 class _AsTuple(nn.Module):
-    """Hands out the fields of `ModelOutput` as a tuple, since Fabric and DDP look into results but not frozen ones."""
+    """Returns the fields of `ModelOutput` as a tuple: Fabric and DDP cannot look into frozen dataclasses."""
 
     def __init__(self, model: R2Tuning) -> None:
         super().__init__()
@@ -155,14 +155,14 @@ class _Trainer:
         settings = recipe.training
         self._data = TrainingData(source.training, source.benchmark, source.store, recipe.model.layers, settings.seed)
         self._steps_per_epoch = len(self._plan(0))
-        # On its device at once, so that a saved state of the optimizer goes there too.
+        # Moved first, so that a saved optimizer state goes to the same device.
         self._module = model.to(fabric.device)
         self._ema = None
         if settings.ema is not None:
             average = get_ema_multi_avg_fn(settings.ema)  # type: ignore[no-untyped-call]
             self._ema = AveragedModel(model, multi_avg_fn=average)
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        # The rate is set at every step.
+        # The learning rate is set at every step.
         optimizer = torch.optim.AdamW(parameters, lr=1.0, weight_decay=recipe.optimizer.weight_decay)
         self._state = _State()
         if saved is not None:
@@ -170,7 +170,7 @@ class _Trainer:
         self._model, self._optimizer = fabric.setup(_AsTuple(model), optimizer)
 
     def run(self) -> Trained:
-        """Trains to the end, or until told to stop."""
+        """Trains to the end, or until a signal."""
         settings, state, main = self._recipe.training, self._state, self._fabric.global_rank == 0
         log = Log(self._folder.path, state.step) if main else None
         with stop_signals() as stopped:
@@ -189,20 +189,20 @@ class _Trainer:
         return Trained(best, state.best_metrics, finished=state.epoch >= settings.epochs, main=main)
 
     def _run_epoch(self, log: Log | None, stopped: threading.Event) -> bool:
-        """Trains to the end of the epoch; False if told to stop before."""
+        """Trains to the end of the epoch; False if a signal came before."""
         state, settings, fabric = self._state, self._recipe.training, self._fabric
         plan = self._plan(state.epoch)[state.batch :]
         shares = [share_batch(batch, fabric.global_rank, fabric.world_size) for batch in plan]
-        # A process without a share reads along, and its results do not count.
+        # A process without a share reads a copy, which does not count.
         read = [share or batch[:1] for share, batch in zip(shares, plan, strict=True)]
         pin = fabric.device.type == "cuda"
         batches = load_batches(self._data, read, state.epoch, self._recipe.data.workers, pin=pin)
         waited, since = 0.0, time.perf_counter()
         for share in shares:
-            asked = time.perf_counter()
-            own = next(batches).to(fabric.device)
-            waited += time.perf_counter() - asked
-            batch, queries, stop = agree(fabric, own, sum(map(len, share)), stopped.is_set())
+            started = time.perf_counter()
+            local = next(batches).to(fabric.device)
+            waited += time.perf_counter() - started
+            batch, queries, stop = agree(fabric, local, sum(map(len, share)), stopped.is_set())
             if stop:
                 self._save()
                 return False
@@ -212,7 +212,7 @@ class _Trainer:
                 values = self._describe(losses, rate, waited / (time.perf_counter() - since))
                 if log is not None:
                     log.write_losses(state.step, state.epoch, values)
-                self._tell(values)
+                self._send(values)
                 waited, since = 0.0, time.perf_counter()
             if state.step % settings.checkpoint_every == 0:
                 self._save()
@@ -248,28 +248,28 @@ class _Trainer:
         return {"lr": rate, "total": total, **values, "waiting": waiting}
 
     def _require_finite(self) -> None:
-        """The loss is looked at only now and then; weights that are no numbers must not replace those that are."""
+        """The loss is checked only when it is logged; NaN weights must never be saved."""
         if not all(bool(parameter.isfinite().all()) for parameter in self._module.parameters()):
-            raise self._diverged("weights are no numbers any more")
+            raise self._diverged("weights are not finite")
 
-    def _diverged(self, what: str) -> TrainingError:
+    def _diverged(self, problem: str) -> TrainingError:
         return TrainingError(
-            f"{self._folder.path}: {what} at step {self._state.step}; start again with a lower optimizer.lr, or with "
-            "training.precision=32"
+            f"{self._folder.path}: {problem} at step {self._state.step}; start again with a lower optimizer.lr, or "
+            "with training.precision=32"
         )
 
     def _validate(self, log: Log | None) -> None:
-        """Scores the model in the first process; keeps it as the last, and as the best if it is."""
+        """Scores the model in the main process; saves it as last, and as best if it is."""
         self._require_finite()
         fabric, state, source = self._fabric, self._state, self._source
         if fabric.global_rank == 0:
             model = self._module if self._ema is None else self._ema.module
-            assert isinstance(model, R2Tuning)  # AveragedModel says no more than Module
+            assert isinstance(model, R2Tuning)  # AveragedModel types it as Module
             config = describe_model(self._recipe, model)
             metrics = evaluate_model(model, config, source.validation, source.benchmark, source.store)
             if log is not None:
                 log.write_scores(state.step, state.epoch, metrics)
-            self._tell(metrics)
+            self._send(metrics)
             weights = {name: value.detach().cpu() for name, value in model.state_dict().items()}
             self._folder.save_model(self._folder.last, weights, config)
             score = metrics[source.benchmark.main_metric]
@@ -278,13 +278,13 @@ class _Trainer:
                 self._folder.save_model(self._folder.best, weights, config)
         fabric.barrier()
 
-    def _tell(self, values: Mapping[str, float]) -> None:
+    def _send(self, values: Mapping[str, float]) -> None:
         if self._report is not None and self._fabric.global_rank == 0:
             steps = self._steps_per_epoch * self._recipe.training.epochs
             self._report(Report(self._state.step, steps, self._state.epoch, values))
 
     def _plan(self, epoch: int) -> Sequence[Sequence[Group]]:
-        """The batches of an epoch, of all processes together."""
+        """The batches of an epoch for all processes together."""
         settings, data = self._recipe.training, self._recipe.data
         together = settings.batch_size * self._fabric.world_size
         return self._data.plan_epoch(epoch, together, data.queries_per_video, data.repeat)

@@ -1,6 +1,6 @@
-"""The five losses (Sec. 3.3 and 3.4), over whole batches, in fp32 whatever autocast says.
+"""The five losses (Sec. 3.3 and 3.4), over whole batches, always in fp32.
 
-Two recipes exist because the paper and the code that the published models were trained with differ:
+Two recipes exist because the paper differs from the code that trained the published models:
 
                      released                                    paper
     classification   focal, no α                                 focal, α = 0.9 (Eq. 12)
@@ -9,7 +9,7 @@ Two recipes exist because the paper and the code that the published models were 
                      of the positive one, and with samples
     calibration      at the sampled positive frame               over the mean of all positive frames (Eq. 9)
 
-α and the factors are numbers of `LossWeights`; the rest is what ``recipe`` selects.
+α and the factors are fields of `LossWeights`; ``recipe`` selects the rest.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class LossWeights(BaseModel):
 
 
 PAPER_WEIGHTS = LossWeights(offset=0.1, focal_alpha=0.9)
-"""The numbers that the paper states (Sec. 3.4)."""
+"""The factors of the paper (Sec. 3.4)."""
 
 
 @dataclass(frozen=True)
@@ -90,14 +90,14 @@ class Losses:
 
 
 def compute_losses(output: ModelOutput, targets: Targets, weights: LossWeights, recipe: Recipe) -> Losses:
-    """Compares what the model said with the truth.
+    """Computes all losses of a batch.
 
-    A sample without a positive frame takes no part in the saliency and calibration losses, neither as itself nor as a
-    contrast to others. A mean over nothing is 0. So every legal batch has finite losses and gradients.
+    A sample without a positive frame takes no part in the saliency and calibration losses, not even as a contrast to
+    others. A mean over nothing is 0. So every legal batch has finite losses and gradients.
 
     Args:
-        output: What the model said of the whole batch. The saliency family is known by having no offsets.
-        targets: The truth, with the same B and T.
+        output: Of the whole batch. The saliency family has no offsets.
+        targets: With the same B and T.
         weights: Factors.
         recipe: Which form of the losses.
 
@@ -105,7 +105,7 @@ def compute_losses(output: ModelOutput, targets: Targets, weights: LossWeights, 
         The weighted losses.
 
     Raises:
-        ValueError: If targets are not of the output's batch size or number of frames.
+        ValueError: If a target's shape does not fit the output.
     """
     _check(output, targets)
     with torch.autocast(output.hidden.device.type, enabled=False):
@@ -140,7 +140,7 @@ def compute_losses(output: ModelOutput, targets: Targets, weights: LossWeights, 
 def focal_loss(logits: Tensor, foreground: Tensor, mask: Tensor, alpha: float | None, gamma: float) -> Tensor:
     """Focal loss of the foreground logits (Eq. 12), mean over the real points of the batch.
 
-    Eq. 12 writes the term of foreground points; that of the others mirrors it, as in the work it cites. The released
+    Eq. 12 has only the term of foreground points; that of the others mirrors it, as in the cited work. The released
     code has no α.
 
     Args:
@@ -148,7 +148,7 @@ def focal_loss(logits: Tensor, foreground: Tensor, mask: Tensor, alpha: float | 
         foreground: bool ``[B, N]``.
         mask: bool ``[B, N]``, True for real points.
         alpha: Weight of foreground points, 1 − α that of the others; None for 1 and 1.
-        gamma: How much points that are already right count less; 0 is cross-entropy.
+        gamma: How much points that are already right are down-weighted; 0 is cross-entropy.
 
     Returns:
         Scalar.
@@ -191,7 +191,7 @@ def curve_loss(logits: Tensor, saliency: Tensor, mask: Tensor) -> Tensor:
 def offset_loss(predicted: Tensor, target: Tensor, foreground: Tensor, recipe: Recipe) -> Tensor:
     """L1 distance of offsets at foreground points (Eq. 13), mean over these points of the batch.
 
-    Eq. 13 adds the errors at start and end, the released code takes their mean; so 0.1 of the one is 0.2 of the other.
+    Eq. 13 adds the errors at start and end, the released code takes their mean.
 
     Args:
         predicted: ``[B, N, 2]``, in strides.
@@ -212,7 +212,7 @@ def offset_loss(predicted: Tensor, target: Tensor, foreground: Tensor, recipe: R
 
 
 def _saliency_loss(output: ModelOutput, targets: Targets, sample: Tensor, recipe: Recipe) -> Tensor:
-    """Contrastive saliency loss of the samples at these indices, each of which has a positive frame."""
+    """Contrastive saliency loss of the samples at these indices, which all have a positive frame."""
     hidden, query = output.hidden[sample].float(), output.query[sample].float()
     similarity = (to_unit(hidden) @ to_unit(query)[..., None]).squeeze(-1) / TEMPERATURE
     positive, saliency = targets.positive[sample], targets.saliency[sample]
@@ -229,7 +229,7 @@ def _saliency_loss(output: ModelOutput, targets: Targets, sample: Tensor, recipe
 
 
 def frame_contrast_loss(similarity: Tensor, admissible: Tensor, positive: Tensor) -> Tensor:
-    """The positive frame should be more like the query than the other admissible frames of its video (Eq. 15).
+    """Contrasts the positive frame with the other admissible frames of its video (Eq. 15).
 
     The released code admits frames of saliency ≤ that of the positive one, the paper those of lower saliency.
 
@@ -251,14 +251,14 @@ def frame_contrast_loss(similarity: Tensor, admissible: Tensor, positive: Tensor
 
 
 def sample_contrast_loss(similarity: Tensor, admissible: Tensor, positive: Tensor, kin: Tensor | None = None) -> Tensor:
-    """A positive frame should suit its query better than the same frame of other samples suits theirs.
+    """Contrasts each positive frame with the same frame of other samples.
 
-    Only the released code has this term, and only for the grounding family. It looks at no frame but the positive ones,
-    each of which its own sample admits, so that no softmax is over nothing.
+    Only the released code has this term, and only for the grounding family. A sample always admits its positive frame,
+    so no softmax is empty.
 
     Args:
         similarity: ``[B, T]``, as for `frame_contrast_loss`.
-        admissible: bool ``[B, T]``, likewise.
+        admissible: bool ``[B, T]``, as for `frame_contrast_loss`.
         positive: int64 ``[B]``.
         kin: bool ``[B, B]``, pairs of samples that are not compared; None compares all, as the released code does.
 
@@ -298,8 +298,8 @@ def mean_positive(video_cls: Tensor, positive_mask: Tensor) -> Tensor:
 def info_nce(first: Tensor, second: Tensor, kin: Tensor | None = None) -> Tensor:
     """InfoNCE of two sets of vectors, row i of one belonging to row i of the other; mean of both directions.
 
-    With rows = samples, for each layer, it is the video-level loss (Eq. 10); with rows = layers, for each sample, the
-    layer-wise one (Eq. 11). The paper does not say in which direction; both is the released code's choice.
+    With samples as rows, for each layer, it is the video-level loss (Eq. 10); with layers as rows, for each sample, the
+    layer-wise one (Eq. 11). The paper does not name a direction; the released code takes both.
 
     Args:
         first: ``[..., n, C]``.
@@ -321,13 +321,13 @@ def info_nce(first: Tensor, second: Tensor, kin: Tensor | None = None) -> Tensor
 
 
 def _find_kin(video: Tensor) -> Tensor:
-    """Pairs of different samples that share a video, bool ``[B, B]``: what suits one query may suit the other too."""
+    """Pairs of different samples that share a video, bool ``[B, B]``."""
     same = video[:, None] == video
     return same & ~torch.eye(len(video), dtype=torch.bool, device=video.device)
 
 
 def to_unit(vectors: Tensor) -> Tensor:
-    """Vectors ``[..., C]`` at length 1; a zero vector, which has no direction, stays zero and gets no gradient.
+    """Vectors ``[..., C]`` scaled to length 1; a zero vector stays zero and gets no gradient.
 
     Example:
         >>> to_unit(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))

@@ -1,16 +1,17 @@
-"""Recipe files: small YAML files that say how a training run differs from the defaults."""
+"""Recipe files: small YAML files with the settings that differ from the defaults."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from r2tuning.errors import RecipeError
+from r2tuning.files import first_problem
 from r2tuning.training.config import Recipe
 
 _FOLDER = Path(__file__).parents[1] / "recipes"
@@ -22,11 +23,11 @@ def list_recipes() -> list[str]:
 
 
 def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Reads a recipe and sets what differs this time.
+    """Reads a recipe and applies overrides.
 
     Args:
         name: Of a recipe in the package, or a YAML file. A file may start with ``extends: NAME``.
-        overrides: ``key=value`` with dotted keys, such as ``optimizer.lr=1e-4``; values are YAML.
+        overrides: Changes, ``key=value`` with dotted keys, such as ``optimizer.lr=1e-4``; values are YAML.
 
     Returns:
         The checked recipe.
@@ -35,6 +36,8 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: If there is no such recipe, it is not YAML, or a key or value is not valid.
     """
     values = _read(str(name), ())
+    if isinstance(training := values.get("training"), dict):
+        training.pop("fused", None)  # of runs made before version 0.2
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
@@ -49,7 +52,7 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        raise RecipeError(f"{name}: {_explain(error)}") from error
+        raise RecipeError(f"{name}: {first_problem(error, Recipe)}; correct it") from error
 
 
 def write_recipe(recipe: Recipe) -> str:
@@ -65,14 +68,14 @@ def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
     if base is None:
         return values
     beside = Path(name).parent / str(base)
-    # A file names others as seen from its own folder.
+    # Paths are relative to the file that names them.
     other = str(beside) if Path(name).is_file() and beside.is_file() and str(base) not in list_recipes() else str(base)
     return _merge(_read(other, (*seen, name)), values)
 
 
 def _parse(name: str) -> dict[str, Any]:
     known = list_recipes()
-    # A name of ours wins; a file of the same name is reached by ./NAME.
+    # A recipe of the package wins; a file of the same name is reached by ./NAME.
     exact = {recipe.lower(): recipe for recipe in known}
     try:
         if name.lower() in exact:
@@ -99,26 +102,3 @@ def _merge(base: dict[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
         old = merged.get(key)
         merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
     return merged
-
-
-def _explain(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    key = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "value_error":  # our own words, which name what they found
-        return f"{key}: {problem['msg'].removeprefix('Value error, ')}; correct it"
-    if problem["type"] != "extra_forbidden":
-        return f"{key}: {problem['msg']}, not {problem['input']!r}"
-    valid = list(_keys(Recipe, ""))
-    last = key.rsplit(".", 1)[-1]
-    initials = "".join(word[0] for word in last.split("_") if word)  # learning_rate for lr
-    near = [name for name in valid if name.rsplit(".", 1)[-1] in (last, initials)]
-    near = near or get_close_matches(key, valid, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else f"valid are {', '.join(Recipe.model_fields)}"
-    return f"unknown key {key}; {hint}"
-
-
-def _keys(model: type[BaseModel], prefix: str) -> Iterator[str]:
-    for name, field in model.model_fields.items():
-        yield prefix + name
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _keys(field.annotation, f"{prefix}{name}.")

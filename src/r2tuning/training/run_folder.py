@@ -1,16 +1,15 @@
-"""What a run has logged so far, for pictures of it."""
+"""The folder of a run: recipe, environment, logs, checkpoints and the state to resume from."""
 
 from __future__ import annotations
 
 import csv
 import json
-import os
 import platform
 import subprocess
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from r2tuning import __version__
 from r2tuning.checkpoints import save_checkpoint
 from r2tuning.checkpoints.folder import CheckpointConfig
 from r2tuning.errors import TrainingError
+from r2tuning.files import replace_file, write_atomically
 from r2tuning.output.charts.curves import Curve, RunCurves
 from r2tuning.training.config import Recipe
 from r2tuning.training.recipes import load_recipe, write_recipe
@@ -29,13 +29,16 @@ STATE_FILE = "state.pt"
 LOG_FILE = "log.csv"
 VALIDATION_FILE = "validation.csv"
 
+OTHERS = ("step", "epoch", "lr", "waiting")
+"""Columns of the logs that are neither losses nor scores."""
+
 _PACKAGES = ("torch", "lightning", "tokenizers", "numpy", "safetensors", "av")
 _FREE = ("epochs", "validate_every", "log_every", "checkpoint_every")
-"""Settings of ``training`` that may change when a run goes on: they decide how long, not what is computed."""
+"""Settings of ``training`` that may change when a run resumes: they do not change what is computed."""
 
 
 class RunFolder:
-    """What a run writes.
+    """The files of a run.
 
     Args:
         path: The folder.
@@ -52,27 +55,23 @@ class RunFolder:
         self.last = self.path / "last"
 
     def require_new(self) -> None:
-        """Checks that the folder holds no run yet.
-
-        Raises:
-            TrainingError: If it does.
-        """
+        """Raises a `TrainingError` if the folder already holds a run."""
         if (self.path / RECIPE_FILE).exists():
             raise TrainingError(
-                f"{self.path}: holds a run already; go on with --resume, or choose another --run folder"
+                f"{self.path}: already holds a run; continue it with --resume, or choose another --run folder"
             )
 
     def begin(self, recipe: Recipe) -> None:
         """Makes the folder and writes the recipe, package versions, seed and git state to it.
 
         Raises:
-            TrainingError: If it holds a run already, or cannot be made.
+            TrainingError: If it already holds a run, or cannot be written.
         """
         self.require_new()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            _write(self.path / ENVIRONMENT_FILE, json.dumps(describe_environment(recipe), indent=2) + "\n")
-            _write(self.path / RECIPE_FILE, write_recipe(recipe))
+            _write_text(self.path / ENVIRONMENT_FILE, json.dumps(describe_environment(recipe), indent=2) + "\n")
+            _write_text(self.path / RECIPE_FILE, write_recipe(recipe))
         except OSError as error:
             raise TrainingError(f"{self.path}: cannot be written ({error}); choose another --run folder") from error
 
@@ -83,12 +82,12 @@ class RunFolder:
             TrainingError: If there is no run, it had another recipe, or its state is damaged.
         """
         if not (self.path / RECIPE_FILE).is_file():
-            raise TrainingError(f"{self.path}: holds no run to go on with; leave out --resume")
+            raise TrainingError(f"{self.path}: holds no run to resume; leave out --resume")
         old = load_recipe(self.path / RECIPE_FILE)
         if _essence(old) != _essence(recipe):
             difference = _first_difference(_essence(old), _essence(recipe))
-            raise TrainingError(f"{self.path}: was run with another recipe ({difference}); choose another --run folder")
-        _write(self.path / RECIPE_FILE, write_recipe(recipe))
+            raise TrainingError(f"{self.path}: belongs to another recipe ({difference}); choose another --run folder")
+        _write_text(self.path / RECIPE_FILE, write_recipe(recipe))
         if not (self.path / STATE_FILE).is_file():
             return None
         try:
@@ -98,42 +97,38 @@ class RunFolder:
         return state
 
     def save_state(self, state: Mapping[str, Any]) -> None:
-        """Writes the state, or leaves the one before.
+        """Replaces the saved state.
 
         Raises:
             TrainingError: If it cannot be written.
         """
-        part = self.path / f".{STATE_FILE}.part"
         try:
-            torch.save(dict(state), part)
-            part.replace(self.path / STATE_FILE)
-        except (OSError, RuntimeError) as error:  # torch has the second for a full disk
-            part.unlink(missing_ok=True)
-            reason = str(error).partition("\n")[0]
-            raise TrainingError(
-                f"{self.path / STATE_FILE}: cannot be written ({reason}); make room, then go on with --resume"
-            ) from error
+            # torch raises RuntimeError for a full disk
+            with replace_file(self.path / STATE_FILE, error=TrainingError, refusals=(RuntimeError,)) as part:
+                torch.save(dict(state), part)
+        except TrainingError as error:
+            raise TrainingError(f"{error}; then continue with --resume") from error
 
     def save_model(self, folder: Path, weights: Mapping[str, torch.Tensor], config: CheckpointConfig) -> None:
         """Writes a checkpoint with the recipe and environment beside it."""
         save_checkpoint(folder, weights, config)
         for name in (RECIPE_FILE, ENVIRONMENT_FILE):
-            _write(folder / name, (self.path / name).read_text(encoding="utf-8"))
+            _write_text(folder / name, (self.path / name).read_text(encoding="utf-8"))
 
 
 class Log:
-    """What a run tells on its way, as CSV and for TensorBoard: losses in one file, scores of validations in another.
+    """Losses and validation scores, as two CSV files and for TensorBoard.
 
     Args:
         folder: The run's.
-        step: Number of steps done so far; rows of later steps, from before an interruption, are removed.
+        step: Number of steps done; rows of later steps, from before an interruption, are removed.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._step, self._folder = step, folder
-        self._tables: dict[str, _Table] = {}
+        self._tables: dict[str, tuple[TextIO, csv.DictWriter[str]]] = {}
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     def write_losses(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
@@ -146,49 +141,40 @@ class Log:
 
     def close(self) -> None:
         """Closes the files."""
-        for table in self._tables.values():
-            table.close()
+        for file, _ in self._tables.values():
+            file.close()
         self._board.close()
 
-    def _write(self, file: str, step: int, epoch: int, values: Mapping[str, float]) -> None:
-        if file not in self._tables:
-            self._tables[file] = _Table(self._folder / file, ("step", "epoch", *values), self._step)
-        self._tables[file].write({"step": step, "epoch": epoch, **{name: f"{x:.6g}" for name, x in values.items()}})
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+    def _write(self, name: str, step: int, epoch: int, values: Mapping[str, float]) -> None:
+        row = {"step": str(step), "epoch": str(epoch), **{metric: f"{x:.6g}" for metric, x in values.items()}}
+        if name not in self._tables:
+            self._tables[name] = self._open_table(self._folder / name, list(row))
+        file, writer = self._tables[name]
+        writer.writerow(row)
+        file.flush()
+        for metric, value in values.items():
+            self._board.add_scalar(metric, value, step)
 
-
-class _Table:
-    """A CSV file that goes on after the rows of the steps that were done."""
-
-    def __init__(self, path: Path, columns: tuple[str, ...], step: int) -> None:
-        part = path.with_name(f".{path.name}.part")
-        with part.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
+    def _open_table(self, path: Path, columns: list[str]) -> tuple[TextIO, csv.DictWriter[str]]:
+        """Opens a CSV file to append to, without the rows of later steps."""
+        with replace_file(path, error=TrainingError) as part, part.open("w", newline="", encoding="utf-8") as kept:
+            writer = csv.DictWriter(kept, columns, restval="", extrasaction="ignore")
             writer.writeheader()
-            writer.writerows(_read_rows(path, step))
-        part.replace(path)
-        self._file = path.open("a", newline="", encoding="utf-8")
-        self._csv = csv.DictWriter(self._file, columns)
-
-    def write(self, row: Mapping[str, str | int]) -> None:
-        self._csv.writerow(row)
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
+            writer.writerows(row for row in _read_rows(path) if int(row["step"]) <= self._step)
+        file = path.open("a", newline="", encoding="utf-8")
+        return file, csv.DictWriter(file, columns)
 
 
-def _read_rows(path: Path, step: int) -> list[dict[str, str]]:
-    """Rows up to a step, without the half one that a killed process may have left."""
-    if not path.exists():
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    """Rows of a log, without the half row that a killed process may have left; none if there is no file."""
+    if not path.is_file():
         return []
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [row for row in csv.DictReader(line for line in lines if line.endswith("\n")) if int(row["step"]) <= step]
+    return list(csv.DictReader(line for line in lines if line.endswith("\n")))
 
 
 def describe_environment(recipe: Recipe) -> dict[str, Any]:
-    """What a run's numbers may depend on beside its recipe."""
+    """What else the numbers of a run may depend on."""
     return {
         "r2tuning": __version__,
         "python": platform.python_version(),
@@ -214,10 +200,8 @@ def _git_state() -> dict[str, Any] | None:
         return None
 
 
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+def _write_text(path: Path, text: str) -> None:
+    write_atomically(path, text, force=True, error=TrainingError)
 
 
 def _essence(recipe: Recipe) -> dict[str, Any]:
@@ -237,16 +221,12 @@ def _first_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: st
     return ""
 
 
-OTHERS = ("step", "epoch", "lr", "waiting")
-"""Columns that are neither losses nor scores."""
-
-
 def read_run(folder: Path, label: str) -> RunCurves:
-    """Reads losses and scores of a run, which may still be under way.
+    """Reads losses and scores of a run, which may still be going on.
 
     Args:
         folder: Of the run.
-        label: What tells it from others.
+        label: Its name in a chart.
 
     Raises:
         TrainingError: If the folder holds no log.
@@ -257,12 +237,8 @@ def read_run(folder: Path, label: str) -> RunCurves:
 
 
 def _read_columns(path: Path) -> dict[str, Curve]:
-    """A curve for each column but `OTHERS`, without rows that lack it; none if there is no file yet."""
-    if not path.is_file():
-        return {}
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    # A killed process may have left half a row.
-    rows = list(csv.DictReader(line for line in lines if line.endswith("\n")))
+    """A curve for each column but `OTHERS`, without rows that lack it."""
+    rows = _read_rows(path)
     names = [name for name in (rows[0] if rows else ()) if name not in OTHERS]
     curves = {}
     for name in names:

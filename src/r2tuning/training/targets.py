@@ -1,6 +1,6 @@
-"""What the model should have said: training targets of points and frames.
+"""Training targets of points and frames.
 
-Frame t stands for the clip ``[t/fps, (t+1)/fps)`` and, like a point, has the position t.
+Frame t covers ``[t/fps, (t+1)/fps)``; as a point it has the position t.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 _REACH = 1.5
-"""A point answers for a moment only within this many strides of its centre."""
+"""A point is foreground only within this many strides of the moment's center."""
 
 NO_POSITIVE = -1
 """Stands in `Targets.positive` for a sample without any positive frame."""
@@ -20,17 +20,17 @@ NO_POSITIVE = -1
 
 @dataclass(frozen=True)
 class Targets:
-    """The truth about a batch: all that the losses compare with `r2tuning.types.ModelOutput`.
+    """The truth about a batch, which the losses compare with a `ModelOutput`.
 
     Attributes:
         moments: ``[B, M, 2]``, start and end in seconds, from `normalize_moments`; rows of inf pad. M may be 0, as it
             is for the saliency family.
         fps: ``[B]``, frames per second.
-        saliency: ``[B, T]`` in [0, 1]; what padded frames hold does not matter.
+        saliency: ``[B, T]`` in [0, 1]; values of padded frames are ignored.
         positive: int64 ``[B]``, the real frame that `choose_positive` drew for each sample, or `NO_POSITIVE`.
         positive_mask: bool ``[B, T]``, the frames it was drawn from: Ω of Eq. 9, for the paper's recipe.
-        video: int64 ``[B]``, a number for each video; samples that share one are not contrasted with each other, as a
-            frame that suits one query may suit the other too.
+        video: int64 ``[B]``, a number for each video; samples that share one are not contrasted with each other, since
+            a frame may match both queries.
     """
 
     moments: Tensor
@@ -43,11 +43,11 @@ class Targets:
 
 @dataclass(frozen=True)
 class PointTargets:
-    """What every point of the pyramid should have said.
+    """Targets of every point of the pyramid.
 
     Attributes:
-        foreground: bool ``[B, N]``, True where the point answers for a moment.
-        offsets: ``[B, N, 2]``, distances to that moment's start and end in strides; 0 where there is none.
+        foreground: bool ``[B, N]``, True where the point is trained to give a moment.
+        offsets: ``[B, N, 2]``, distances to the moment's start and end in strides; 0 elsewhere.
     """
 
     foreground: Tensor
@@ -55,10 +55,10 @@ class PointTargets:
 
 
 def normalize_moments(moments: Tensor, frames: int, fps: float) -> Tensor:
-    """Makes annotated moments fit the sampled video.
+    """Fits annotated moments to the sampled video.
 
-    Reversed ones are swapped, all are clamped to ``[0, frames/fps]``, and those shorter than one clip are then widened
-    to one clip about their centre. At the very ends of the video the centre gives way, so that the clip still fits.
+    Reversed moments are swapped, all are clamped to ``[0, frames/fps]``, and those shorter than one frame are widened
+    to one frame around their center, which shifts at the ends of the video so that the frame still fits.
 
     Args:
         moments: ``[M, 2]``, start and end in seconds.
@@ -79,18 +79,18 @@ def normalize_moments(moments: Tensor, frames: int, fps: float) -> Tensor:
         raise ValueError(f"moments {moments.tolist()} hold NaN or infinite times; correct the annotation")
     duration, clip = frames / fps, 1 / fps
     start, end = moments.sort(dim=1).values.clamp(0, duration).unbind(1)
-    centre = ((start + end) / 2).clamp(clip / 2, duration - clip / 2)
+    center = ((start + end) / 2).clamp(clip / 2, duration - clip / 2)
     short = end - start < clip
-    start, end = torch.where(short, centre - clip / 2, start), torch.where(short, centre + clip / 2, end)
+    start, end = torch.where(short, center - clip / 2, start), torch.where(short, center + clip / 2, end)
     return torch.stack([start, end], dim=1).clamp(0, duration)
 
 
 def choose_positive(positive_mask: Tensor, generator: random.Random) -> int:
-    """Draws the positive frame p of the contrastive losses (Eq. 15), each candidate with the same chance.
+    """Draws the positive frame p of the contrastive losses (Eq. 15) uniformly.
 
     Args:
         positive_mask: bool ``[T]``, frames whose saliency is above the benchmark's threshold.
-        generator: Source of randomness.
+        generator: Random numbers.
 
     Returns:
         Index of the frame; `NO_POSITIVE` where there is no candidate.
@@ -106,17 +106,17 @@ def choose_positive(positive_mask: Tensor, generator: random.Random) -> int:
 
 
 def assign_targets(points: Tensor, moments: Tensor, fps: Tensor | float, point_mask: Tensor) -> PointTargets:
-    """Finds the moment that each point answers for.
+    """Assigns a moment to each point, or none.
 
-    A moment fits a point that lies inside it, at most 1.5 strides from its centre, and whose larger distance to start
-    or end is in the regression range of the point's level. Where several fit, the shortest counts, the first of equals.
-    The paper says only that points inside a moment are trained (Eq. 13); ranges and centre are the released code's.
+    A moment fits a point that lies inside it, at most 1.5 strides from its center, and whose larger distance to start
+    or end is in the regression range of the point's level. Where several fit, the shortest is taken, the first among
+    equals. The paper says only that points inside a moment are trained (Eq. 13); the rest is the released code's.
 
     Args:
         points: ``[N, 4]``: position, lowest and highest distance (frames) and stride.
         moments: ``[B, M, 2]``, seconds; rows of inf pad.
         fps: Frames per second, of each sample ``[B]`` or of all.
-        point_mask: bool ``[B, N]``, True for points that lie on real frames; the others answer for nothing.
+        point_mask: bool ``[B, N]``, True for points on real frames; the others are background.
 
     Returns:
         Targets of all points.
@@ -124,7 +124,7 @@ def assign_targets(points: Tensor, moments: Tensor, fps: Tensor | float, point_m
     Example:
         >>> points = torch.tensor([[0.0, 0, 2, 1], [1, 0, 2, 1], [2, 0, 2, 1], [0, 2, 4, 2], [2, 2, 4, 2]])
         >>> found = assign_targets(points, torch.tensor([[[2.0, 8.0]]]), 0.5, torch.ones(1, 5, dtype=torch.bool))
-        >>> found.foreground.int().tolist()  # frames 1 to 4, centre 2.5: too long for the points 0 and 1
+        >>> found.foreground.int().tolist()  # frames 1 to 4, center 2.5: too long for the points 0 and 1
         [[0, 0, 1, 0, 1]]
         >>> found.offsets[0, 4].tolist()  # 1 frame after the start, 2 before the end, in strides of 2
         [0.5, 1.0]
@@ -134,9 +134,9 @@ def assign_targets(points: Tensor, moments: Tensor, fps: Tensor | float, point_m
     position, low, high, stride = points[:, :, None].unbind(1)  # [N, 1] each
     rate = torch.as_tensor(fps, dtype=moments.dtype, device=moments.device).reshape(-1, 1, 1)
     start, end = (moments * rate)[:, None].unbind(-1)  # frames, [B, 1, M] each
-    centre = (start + end) / 2
-    first = torch.maximum(centre - _REACH * stride, start)
-    last = torch.minimum(centre + _REACH * stride, end)
+    center = (start + end) / 2
+    first = torch.maximum(center - _REACH * stride, start)
+    last = torch.minimum(center + _REACH * stride, end)
     before, after = position - start, end - position
     farthest = torch.maximum(before, after)
     fits = (first <= position) & (position <= last) & (low <= farthest) & (farthest <= high) & point_mask[..., None]

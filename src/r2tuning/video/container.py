@@ -1,4 +1,4 @@
-"""The one door to FFmpeg: opens a file, chooses its video stream, reads packets, and words what goes wrong."""
+"""Opens a file with FFmpeg, chooses its video stream, reads and decodes packets, and words what goes wrong."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from r2tuning.errors import VideoError
 _TEXT_ART = {"tty", "bin", "xbin", "adf", "idf"}
 _PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails
 
-# Reading goes on behind a damaged stretch, but a demuxer that never gets past it must not hang us.
+# Reading continues after a damaged stretch, but a demuxer that never gets past it must not hang us.
 _READ_ATTEMPTS = 1000
 
 
 @contextmanager
 def open_video(path: str | os.PathLike[str]) -> Iterator[VideoStream]:
-    """Opens a local file and yields the video stream a player would show; closes the file on leaving.
+    """Opens a local file and yields the video stream a player would show.
 
     The stream is the first one marked as default, else the one FFmpeg finds best; cover art does not count.
-    Playlists may name local files only: the network is never touched.
+    Playlists may name local files only: the network is never used.
 
     Args:
-        path: The file.
+        path: The file; closed on leaving.
 
     Yields:
         The stream, with a decoder; its ``container`` is open.
 
     Raises:
-        VideoError: The file cannot be read, or is not a video. FFmpeg's own errors leave as this one too.
+        VideoError: The file cannot be read, or is not a video; also instead of FFmpeg's errors inside the block.
     """
     _check_readable(path)
     try:
@@ -60,30 +60,25 @@ def open_video(path: str | os.PathLike[str]) -> Iterator[VideoStream]:
 
 
 def read_packets(stream: VideoStream) -> Iterator[Packet[VideoStream]]:
-    """Reads the packets of ``stream`` in file order, past stretches of the file that are damaged."""
+    """Reads the packets of ``stream`` in file order, skipping damaged stretches of the file."""
     container = cast(InputContainer, stream.container)
     for _ in range(_READ_ATTEMPTS):
-        # What stays unreadable is missing from the count of frames, which callers check.
+        # Callers compare the number of frames with what they expect, so that a loss does not go unnoticed.
         with suppress(av.FFmpegError):
             for packet in container.demux(stream):
                 if packet.size:
                     yield packet
-                elif packet.dts is None:  # marks the end; behind it, PyAV stumbles over streams found midway
+                elif packet.dts is None:  # marks the end; after it, PyAV fails on streams found midway
                     return
             return
 
 
 def decode_frames(stream: VideoStream, packets: Iterable[Packet[VideoStream]]) -> Iterator[VideoFrame]:
-    """Decodes ``packets`` into frames in the order they are shown, leaving out what is damaged.
+    """Decodes ``packets``, given in file order, into frames in display order, omitting damaged ones.
 
-    Args:
-        stream: The stream the packets are from; its decoder is used up.
-        packets: In file order.
-
-    Yields:
-        The frames that decode. Callers count them against the timestamps to learn what was lost.
+    The stream's decoder is used up. Callers count the frames against the timestamps to learn what was lost.
     """
-    for packet in chain(packets, (None,)):  # None fetches what the decoder still holds back
+    for packet in chain(packets, (None,)):  # None flushes the decoder
         try:
             frames = stream.codec_context.decode(packet)
         except av.FFmpegError:
@@ -117,9 +112,9 @@ def _choose_stream(container: InputContainer, path: str | os.PathLike[str]) -> V
     if not streams:
         found = sorted({str(s.type) for s in container.streams}) or ["no stream"]
         raise VideoError(f"{path} has no video stream (found: {', '.join(found)}); name a file with pictures")
-    defaults = [s for s in streams if s.disposition & Disposition.default]
     best = container.streams.best("video")
-    stream = defaults[0] if defaults else best if isinstance(best, VideoStream) and best in streams else streams[0]
+    defaults = [s for s in streams if s.disposition & Disposition.default]
+    stream = [*defaults, *(s for s in streams if s is best), *streams][0]
     if kind == "image2" or kind.endswith("_pipe") or stream.disposition & Disposition.still_image:
         raise VideoError(f"{path} is a still image, not a video; name a video file")
     if stream.codec_context is None:

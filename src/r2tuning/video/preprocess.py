@@ -1,7 +1,7 @@
-"""What is done to the pixels of a frame before CLIP sees them: the only copy in the package.
+"""Pixel preprocessing of frames for CLIP: the only copy in the package.
 
-The short side is scaled to the model's size, and the centre is cut out. Mean and standard deviation belong
-to the CLIP and are applied where it runs (`r2tuning.backbones`).
+The short side is scaled to the model's size, and the center is cut out. Mean and standard deviation belong to the
+backbone and are applied where it runs (`r2tuning.backbones`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from av.video.reformatter import VideoReformatter
 PREPROCESS_VERSION = 1
 """Raised whenever the same frame would give other pixels; stored features record it."""
 
-# libswscale's SWS_BICUBIC | SWS_FULL_CHR_H_INT | SWS_ACCURATE_RND: without the last two, colours are off by 1-2 levels.
+# libswscale's SWS_BICUBIC | SWS_FULL_CHR_H_INT | SWS_ACCURATE_RND: without the last two, colors are off by 1-2 levels.
 # As a number, because PyAV names the flags only in its newest versions.
 _SCALER = 0x4 | 0x2000 | 0x40000
 
@@ -21,9 +21,9 @@ _SCALER = 0x4 | 0x2000 | 0x40000
 class Preprocessor:
     """Turns decoded frames into CLIP's square crops.
 
-    Scaling happens in the frame's own colour model, before the conversion to RGB; matrix and range follow its tags.
-    Untagged video is read as BT.601, as FFmpeg does and so did the tools behind the published features. The sample
-    aspect ratio is ignored, as there. Keep one instance per video: it holds on to FFmpeg's scaler.
+    Scaling happens in the color model of the frame, before the conversion to RGB; matrix and range follow its tags.
+    Untagged video is read as BT.601, as by FFmpeg and by the tools that made the published features. They ignore the
+    sample aspect ratio, and so does this. Use one instance per video: it keeps FFmpeg's scaler.
 
     Args:
         size: Pixels per side of the crop.
@@ -36,23 +36,15 @@ class Preprocessor:
         self._reformatter = VideoReformatter()
 
     def __call__(self, frame: VideoFrame) -> np.ndarray:
-        """Scales, crops, converts and turns one frame.
-
-        Args:
-            frame: As decoded.
-
-        Returns:
-            uint8 RGB ``[3, size, size]``.
-        """
+        """Scales, crops, converts and turns one decoded frame; returns uint8 RGB ``[3, size, size]``."""
         width, height = scaled_size(frame.width, frame.height, self.size)
-        # One thread: the decoder's own threads need the cores meanwhile.
+        # One thread: the decoder's threads need the cores meanwhile.
         scaled = self._reformatter.reformat(
             frame, width=width, height=height, format="rgb24", interpolation=_SCALER, threads=1
         ).to_ndarray()
-        top, left = height - self.size, width - self.size
-        # The crop is centred on the picture as displayed, where an odd pixel is left over at the right and bottom.
-        top = (top + (self.rotation in (90, 180))) // 2
-        left = (left + (self.rotation in (180, 270))) // 2
+        # The crop is centered on the picture as displayed, where an odd pixel is left over at the right and bottom.
+        top = (height - self.size + (self.rotation in (90, 180))) // 2
+        left = (width - self.size + (self.rotation in (180, 270))) // 2
         crop = scaled[top : top + self.size, left : left + self.size]
         return np.ascontiguousarray(np.rot90(crop, -self.rotation // 90).transpose(2, 0, 1))
 

@@ -1,4 +1,4 @@
-"""Facts about a video file."""
+"""Facts about a video file, from the timestamps of its packets and one decoded frame."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from r2tuning.video.timeline import Timeline, find_frame_rate, read_timeline
 
 @dataclass(frozen=True)
 class Survey:
-    """A file's facts, the exact timeline they come from, and its packets where those tell enough."""
+    """A file's facts, the exact timeline they come from, and an index of its packets if those tell enough."""
 
     info: VideoInfo
     timeline: Timeline
@@ -33,8 +33,8 @@ class Survey:
 def probe(path: str | os.PathLike[str]) -> VideoInfo:
     """Reads a video file's facts from the timestamps of its packets; only one frame is decoded.
 
-    Times are those of a player's clock. MP4, MKV, WebM and their like show timestamps as they are stored, so a file
-    whose first frame is stamped 8.33 s starts at 8.33. Formats whose clock may start anywhere (FFmpeg's
+    Times are those of a player's clock. In MP4, MKV, WebM and similar formats these are the stored timestamps, so a
+    file whose first frame is stamped 8.33 s starts at 8.33. Formats whose clock may start anywhere (FFmpeg's
     ``AVFMT_TS_DISCONT``, such as MPEG-TS) count from the first timestamp of any stream. Mirroring and the sample
     aspect ratio are ignored: width and height count stored pixels, turned upright.
 
@@ -51,14 +51,14 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
 
 
 def survey(path: str | os.PathLike[str]) -> Survey:
-    """Does the work of :func:`probe`, and keeps what else was learnt on the way."""
+    """Does the work of :func:`probe`, and also returns what it was worked out from."""
     with open_video(path) as stream:
         indexer = PacketIndexer(stream)
         timeline = read_timeline(stream, indexer.watch(read_packets(stream)))
         origin = _clock_origin(stream)
     if timeline is None:
         raise VideoError(f"{path} contains no video frames; it was probably cut off: copy or download it again")
-    # Opened anew, because not every format can be rewound.
+    # Opened again, because not every format can be rewound.
     with open_video(path) as stream:
         frame = next(decode_frames(stream, read_packets(stream)), None)
         if frame is None:
@@ -89,15 +89,10 @@ def survey(path: str | os.PathLike[str]) -> Survey:
 
 
 def find_rotation(matrix: tuple[int, ...]) -> int:
-    """Finds how far a display matrix turns the picture, to the nearest quarter.
+    """Finds how far a display matrix turns the picture, in degrees clockwise: 0, 90, 180 or 270.
 
-    A mirrored picture is read as one that is mirrored left to right first and turned then.
-
-    Args:
-        matrix: The nine numbers of the matrix, by rows: the first two rows map the picture's right and down.
-
-    Returns:
-        Degrees clockwise: 0, 90, 180 or 270.
+    Its nine numbers are given by rows; the first two rows map the picture's right and down. A mirrored picture is read
+    as mirrored left to right and then turned.
 
     Example:
         >>> find_rotation((0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30))

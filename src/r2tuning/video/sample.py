@@ -9,7 +9,6 @@ from contextlib import closing
 from fractions import Fraction
 from functools import partial
 from math import isfinite
-from types import TracebackType
 from typing import get_args
 
 import numpy as np
@@ -22,18 +21,18 @@ from r2tuning.video.planned.groups import DecodingError, decode_picks
 from r2tuning.video.preprocess import Preprocessor
 from r2tuning.video.probe import survey
 from r2tuning.video.selection import count_clips, pick_last_before, pick_nearest
-from r2tuning.video.sequential import Coverage, FrameReader
+from r2tuning.video.sequential import Coverage, decode_in_order
 
 
 class FrameStream(Iterator[FrameBatch]):
     """The sampled frames of one video, batch after batch; made by :func:`sample_frames`.
 
-    Iterating opens the file, and the end, an error or :meth:`close` releases it. Use it in a ``with`` statement if
-    you may stop early.
+    Iterating opens the file; the end, an error or :meth:`close` releases it. Use it in a ``with`` statement if you may
+    stop early.
 
     Attributes:
         info: Facts about the file.
-        expected_frames: How many frames will come, T; fewer if the file turns out to be damaged.
+        expected_frames: Number of frames to come, T; fewer come if the file turns out to be damaged.
     """
 
     info: VideoInfo
@@ -55,9 +54,8 @@ class FrameStream(Iterator[FrameBatch]):
         self._make_preprocessor = partial(Preprocessor, size, self.info.rotation)
         self._batch_size = batch_size
         self._sampling = sampling
-        self._keyframes = sampling == "keyframe"
         self._threads = threads
-        self._coverage = Coverage(self._survey.timeline, self.info.frame_rate, keyframes=self._keyframes)
+        self._coverage = Coverage(self._survey.timeline, self.info.frame_rate, keyframes=sampling == "keyframe")
         self._sampled: SampledVideo | None = None
         self._batches = self._sample()
 
@@ -72,22 +70,17 @@ class FrameStream(Iterator[FrameBatch]):
             raise RuntimeError("FrameStream.sampled is known only after the last batch; iterate to the end first")
         return self._sampled
 
-    def __iter__(self) -> FrameStream:
-        return self
-
     def __next__(self) -> FrameBatch:
         return next(self._batches)
 
     def __enter__(self) -> FrameStream:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Releases the file; no further batch comes."""
+        """Releases the file and ends the stream."""
         self._batches.close()
 
     def _sample(self) -> Generator[FrameBatch, None, None]:
@@ -103,8 +96,8 @@ class FrameStream(Iterator[FrameBatch]):
                     yield FrameBatch(np.stack(pixels), np.array(times))
                     pixels, times = [], []
         if not frames:
-            way_out = 'use sampling="exact"' if self._keyframes else "copy or download it again"
-            raise VideoError(f"{self.info.path}: no {'key ' * self._keyframes}frame can be decoded; {way_out}")
+            advice = 'use sampling="exact"' if self._coverage.keyframes else "copy or download it again"
+            raise VideoError(f"{self.info.path}: no {'key ' * self._coverage.keyframes}frame can be decoded; {advice}")
         if pixels:
             yield FrameBatch(np.stack(pixels), np.array(times))
         self._warn_of_damage()
@@ -117,13 +110,11 @@ class FrameStream(Iterator[FrameBatch]):
         )
 
     def _pick(self) -> Generator[tuple[Fraction, np.ndarray], None, None]:
-        """Yields for each clip when its frame is shown, in seconds since the first one, and its pixels."""
+        """Yields for each interval when its frame is shown, in seconds since the first one, and its pixels."""
         taken = 0
-        index = self._survey.index
-        if index is not None and not self._keyframes:
-            cheap = self._sampling == "fast"
+        if self._survey.index is not None and not self._coverage.keyframes:
             planned = decode_picks(
-                self._survey, index, self._fps, self._make_preprocessor, cheap=cheap, threads=self._threads
+                self._survey, self._fps, self._make_preprocessor, cheap=self._sampling == "fast", threads=self._threads
             )
             try:
                 with closing(planned):
@@ -137,19 +128,17 @@ class FrameStream(Iterator[FrameBatch]):
         yield from self._pick_in_order(taken)
 
     def _pick_in_order(self, skipped: int) -> Generator[tuple[Fraction, np.ndarray], None, None]:
-        """Does the same by decoding everything from the beginning; leaves out the first few clips."""
-        preprocess = self._make_preprocessor()
+        """Does the same by decoding everything from the beginning; leaves out the first few intervals."""
+        coverage, preprocess = self._coverage, self._make_preprocessor()
+        pick = pick_nearest if coverage.keyframes else pick_last_before
         previous: tuple[VideoFrame, np.ndarray] | None = None
-        pick = pick_nearest if self._keyframes else pick_last_before
         with open_video(self.info.path) as stream:
-            reader = FrameReader(
-                stream, self._survey.timeline, self._coverage, keyframes=self._keyframes, threads=self._threads
-            )
-            for clip, (time, frame) in enumerate(pick(reader, self._fps)):
-                # Only now is it known how long the video really was. Picks made before are all within that.
-                if reader.finished and clip >= count_clips(self._coverage.duration, self._fps):
+            picks = pick(decode_in_order(stream, coverage, self._threads), self._fps)
+            for interval, (time, frame) in enumerate(picks):
+                # Only now is it known how long the video really is. Earlier picks are all within that.
+                if coverage.finished and interval >= count_clips(coverage.duration, self._fps):
                     return
-                if clip < skipped:
+                if interval < skipped:
                     continue
                 if previous is None or frame is not previous[0]:
                     previous = frame, preprocess(frame)
@@ -181,27 +170,26 @@ def sample_frames(
     sampling: Sampling = "exact",
     threads: int | None = None,
 ) -> FrameStream:
-    """Samples frames of a video at a fixed rate, in one pass and in memory that does not grow with it.
+    """Samples frames of a video at a fixed rate, in one pass and in constant memory.
 
-    The video is cut into ``T = floor(duration·fps + 0.5)`` clips, at least 1, of ``1/fps`` seconds. With ``exact``,
-    clip i is seen through the last frame shown strictly before its centre ``(i+0.5)/fps``, counted from the first
-    frame: what FFmpeg's ``fps`` filter picks, and the released checkpoints were trained on. Where the packets tell for
-    certain which frames these are (H.264, HEVC, VP9 and AV1 in most files), only what they need is decoded, groups of
-    pictures side by side; the pixels are those of decoding everything in order.
+    The video is cut into ``T = floor(duration·fps + 0.5)`` intervals of ``1/fps`` seconds, at least 1.
 
-    With ``fast``, a clip is seen through the key frame nearest to its centre where it has one, else through the nearest
-    frame that others are predicted from: up to half a clip beside the centre, and as fast as ``keyframe`` where every
-    clip has a key frame. Where the packets do not tell, ``exact`` frames are taken. With ``keyframe``, only key frames
-    are decoded, and the one nearest to the centre is taken, however far that is. Where ``fps`` exceeds the video's
-    rate, frames repeat.
+    - ``exact`` takes the last frame shown strictly before the interval's center ``(i+0.5)/fps``, counted from the first
+      frame: what FFmpeg's ``fps`` filter picks, and what the released checkpoints were trained on. If the packets tell
+      for certain which frames these are (H.264, HEVC, VP9 and AV1 in most files), only the packets that they need are
+      decoded, in parallel; the pixels are those of decoding everything in order.
+    - ``fast`` takes the key frame nearest to the center if the interval has one, else the nearest frame that others are
+      predicted from: up to half an interval from the center, and as fast as ``keyframe`` if every interval has a key
+      frame. If the packets do not tell, it is ``exact``.
+    - ``keyframe`` decodes only key frames and takes the one nearest to the center, however far that is.
 
-    Damaged stretches are passed over. If frames are missing at the end, or more than 1 % anywhere, a
-    :class:`VideoWarning` says so and ``stream.sampled.truncated`` is set. Damage in stretches that no pick needs is
-    not looked for.
+    If ``fps`` exceeds the video's rate, frames repeat. Damaged stretches are skipped. If frames are missing at the end,
+    or more than 1 % anywhere, a :class:`VideoWarning` says so and ``stream.sampled.truncated`` is set. Damage in
+    stretches that are not decoded goes unnoticed.
 
     Args:
         path: The file.
-        fps: Clips per second, > 0. Read as the nearest fraction with a denominator up to a million, so 29.97 and
+        fps: Frames per second, > 0. Read as the nearest fraction with a denominator up to a million, so 29.97 and
             30000/1001 are both exact.
         size: Pixels per side of the crops, > 0; the model's input size, such as 224 or 336.
         batch_size: Most frames per batch, > 0. It does not change the frames.

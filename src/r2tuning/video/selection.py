@@ -1,4 +1,4 @@
-"""Which frame stands for each clip ``[i/fps, (i+1)/fps)`` of a video, for frames that stream by."""
+"""Which frame is sampled for each interval ``[i/fps, (i+1)/fps)`` of a video, for frames that stream by."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def count_clips(duration: Fraction, fps: Fraction) -> int:
 
 
 def pick_last_before(frames: Iterable[tuple[Fraction, Frame]], fps: Fraction) -> Iterator[tuple[Fraction, Frame]]:
-    """Picks for clip i the last frame shown strictly before its centre ``(i+1/2)/fps``, else the first frame.
+    """Picks for interval i the last frame shown strictly before its center ``(i+1/2)/fps``, else the first frame.
 
-    These are the frames FFmpeg's ``fps`` filter picks, and the published features were made of.
+    FFmpeg's ``fps`` filter picks the same frames; the published features were made of them.
 
     Args:
-        frames: Time since the first frame in seconds, and the frame; in the order they are shown.
-        fps: Clips per second.
+        frames: Time since the first frame in seconds, and the frame; in display order.
+        fps: Intervals per second.
 
     Yields:
-        The pick of each clip, as soon as it is certain. After the last frame, that one without end.
+        The pick of each interval, as soon as it is certain. After the last frame, that one without end.
 
     Example:
         >>> from itertools import islice
@@ -39,27 +39,13 @@ def pick_last_before(frames: Iterable[tuple[Fraction, Frame]], fps: Fraction) ->
         >>> [frame for _, frame in islice(pick_last_before(frames, Fraction(1)), 2)]
         [1, 5]
     """
-    centres = _centres(fps)
-    centre = next(centres)
-    pick: tuple[Fraction, Frame] | None = None
-    for candidate in frames:
-        while pick is not None and candidate[0] >= centre:
-            yield pick
-            centre = next(centres)
-        pick = candidate
-    while pick is not None:
-        yield pick
+    return _pick(frames, fps, nearest=False)
 
 
 def pick_nearest(frames: Iterable[tuple[Fraction, Frame]], fps: Fraction) -> Iterator[tuple[Fraction, Frame]]:
-    """Picks for clip i the frame shown nearest to its centre ``(i+1/2)/fps``; of two, the earlier.
+    """Picks for interval i the frame shown nearest to its center ``(i+1/2)/fps``; of two, the earlier.
 
-    Args:
-        frames: Time since the first frame in seconds, and the frame; in the order they are shown.
-        fps: Clips per second.
-
-    Yields:
-        The pick of each clip, as soon as it is certain. After the last frame, that one without end.
+    Arguments and picks are as in `pick_last_before`.
 
     Example:
         >>> from itertools import islice
@@ -67,30 +53,21 @@ def pick_nearest(frames: Iterable[tuple[Fraction, Frame]], fps: Fraction) -> Ite
         >>> [frame for _, frame in islice(pick_nearest(frames, Fraction(1)), 4)]
         ['a', 'a', 'b', 'b']
     """
-    centres = _centres(fps)
-    centre = next(centres)
-    before: tuple[Fraction, Frame] | None = None
-    for candidate in frames:
-        while before is not None and candidate[0] >= centre:
-            yield before if centre - before[0] <= candidate[0] - centre else candidate
-            centre = next(centres)
-        before = candidate
-    while before is not None:
-        yield before
+    return _pick(frames, fps, nearest=True)
 
 
 def pick_cheap(
     keys: Iterable[tuple[Fraction, Frame]], references: Iterable[tuple[Fraction, Frame]], fps: Fraction
 ) -> Iterator[tuple[Fraction, Frame]]:
-    """Picks for clip i the key frame nearest to its centre if it has one, else the reference frame nearest to it.
+    """Picks for interval i the key frame nearest to its center if it has one, else the nearest reference frame.
 
     Args:
-        keys: Frames that decoding can begin at: time since the first frame in seconds, and the frame; in order.
-        references: Frames that others are predicted from, keys among them; likewise.
-        fps: Clips per second.
+        keys: Frames at which decoding can begin: time since the first frame in seconds, and the frame; in order.
+        references: In the same form, the frames that others are predicted from, including the keys.
+        fps: Intervals per second.
 
     Yields:
-        The pick of each clip; after the last frame, without end.
+        The pick of each interval; after the last frame, without end.
 
     Example:
         >>> from itertools import islice
@@ -102,5 +79,16 @@ def pick_cheap(
         yield key if floor(key[0] * fps) == i else reference
 
 
-def _centres(fps: Fraction) -> Iterator[Fraction]:
-    return ((i + Fraction(1, 2)) / fps for i in count())
+def _pick(
+    frames: Iterable[tuple[Fraction, Frame]], fps: Fraction, *, nearest: bool
+) -> Iterator[tuple[Fraction, Frame]]:
+    centers = ((i + Fraction(1, 2)) / fps for i in count())
+    center = next(centers)
+    before: tuple[Fraction, Frame] | None = None
+    for after in frames:
+        while before is not None and after[0] >= center:
+            yield after if nearest and after[0] - center < center - before[0] else before
+            center = next(centers)
+        before = after
+    while before is not None:
+        yield before

@@ -1,4 +1,4 @@
-"""Where a video is cut: the places at which one frame differs from the last far more than its neighbours do."""
+"""Finds hard cuts: places where a frame differs from the one before far more than the frames around do."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from numpy.typing import NDArray
 from r2tuning.errors import VideoError
 from r2tuning.video.container import open_video
 from r2tuning.video.probe import survey
-from r2tuning.video.sequential import Coverage, FrameReader
+from r2tuning.video.sequential import Coverage, decode_in_order
 
 Picture = NDArray[np.float32]
 """``[rows, columns, 3]``, a small copy of a frame; levels 0 to 255."""
 
 WIDTH, HEIGHT = 32, 18
-"""Of the small copies, in pixels: noise averages out, and what is cut still shows."""
+"""Pixels of the small copies: noise averages out, and cuts still show."""
 
 REACH = 0.5
-"""Seconds on either side of a cut that it is compared with, and for which the picture must stay another."""
+"""Seconds on either side of a cut that it is compared with, and for which the new picture must stay."""
 
 RATIO = 3.0
-"""How many times the change at a cut exceeds the mean change on either side: fast pictures change all the time."""
+"""How many times a cut exceeds the mean change on either side: fast motion changes all the time."""
 
 SHARE, LEVELS = 0.4, 10.0
-"""The share of the picture that must change by so many levels: an object that appears is no cut."""
+"""The share of the picture that must change by this many levels: an object that appears is not a cut."""
 
 _AREA = 0x20  # libswscale's SWS_AREA: every pixel of the frame counts
 _REPORT = 64  # frames between two reports of progress
@@ -38,19 +38,17 @@ _REPORT = 64  # frames between two reports of progress
 def detect_shots(
     path: str | os.PathLike[str], progress: Callable[[int, int], None] | None = None
 ) -> list[tuple[float, float]]:
-    """Finds what lies between the hard cuts of a video.
+    """Finds the shots of a video: what lies between its hard cuts.
 
-    All frames are decoded, scaled to `WIDTH` × `HEIGHT` pixels and compared (`find_cuts`), in memory that does not grow
-    with the video. Fades and dissolves are no cuts: what fades into each other is one shot. Shots last at least
-    `REACH`.
+    All frames are decoded, scaled to `WIDTH` × `HEIGHT` pixels and compared (`find_cuts`), in constant memory. Fades
+    and dissolves are not cuts. Shots last at least `REACH`.
 
     Args:
         path: Video file.
-        progress: Called with the number of frames done and expected.
+        progress: Called with the numbers of frames done and expected.
 
     Returns:
-        Starts and ends in seconds on the player's clock, without gaps, from the first frame to the end of the last;
-        one shot where there are no cuts.
+        Starts and ends in seconds on the player's clock, without gaps, from the first frame to the end of the last.
 
     Raises:
         VideoError: If the file cannot be read, is not a video, or none of its frames can be decoded.
@@ -63,7 +61,7 @@ def detect_shots(
     def read() -> Iterator[Picture]:
         scaler = VideoReformatter()
         with open_video(path) as stream:
-            for time, frame in FrameReader(stream, found.timeline, coverage):
+            for time, frame in decode_in_order(stream, coverage):
                 times.append(float(time))
                 if progress is not None and len(times) % _REPORT == 0:
                     progress(len(times), max(len(times), len(found.timeline.ticks)))
@@ -85,12 +83,12 @@ def find_cuts(pictures: Iterable[Picture], reach: int) -> Iterator[int]:
     - ``d(i-1, i)`` is the largest change from one picture to the next among the ``reach`` before it and the ``reach``
       after it, and at least `RATIO` times the mean of either;
     - at least `SHARE` of the picture changes by `LEVELS` levels or more;
-    - for ``reach`` pictures it stays another: neither does any ``d(i-1, i+k)`` fall below half of the change, nor any
-      ``d(i-1-k, i)``. A flash comes and goes, and is no cut.
+    - the new picture stays for ``reach`` pictures: every ``d(i-1, i+k)`` and ``d(i-1-k, i)`` is at least half of the
+      change. A flash comes and goes, and is not a cut.
 
     Args:
         pictures: In order, at least one; all of one size.
-        reach: Pictures to look at on either side; nearer to the beginning or end there is no cut.
+        reach: Pictures to compare on either side; nearer to the beginning or end no cut is found.
 
     Yields:
         The index of the first picture after each cut.
@@ -113,7 +111,7 @@ def find_cuts(pictures: Iterable[Picture], reach: int) -> Iterator[int]:
 
 
 def _is_cut(window: deque[Picture], changes: deque[float], reach: int) -> bool:
-    """Whether there is one in the middle of the window: the last picture before it is the one at ``reach``."""
+    """Whether there is a cut in the middle of the window, after the picture at ``reach``."""
     before, after = window[reach], window[reach + 1]
     *earlier, change = islice(changes, reach + 1)
     later = list(islice(changes, reach + 1, None))

@@ -1,4 +1,4 @@
-"""When the frames of a stream are shown, from the timestamps of its packets alone."""
+"""When the frames of a stream are shown, from the timestamps of its packets."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Timeline:
         end: The tick at which the last frame ends.
         time_base: Seconds per tick.
         stamped: Whether the file says when each frame is shown; otherwise frames take the ticks in turn.
-        declared: Seconds of video that the file's header announces, if it does.
-        lost: Number of frames that are stored but not in ``ticks``: those before the first that can be decoded, and
-            those whose times are damaged.
-        key_ticks: int64 ``[k]``, those of ``ticks`` at which key frames are shown; one per key frame that is stored.
-            Off by the few B-frames shown before it where the file says no times.
+        declared: Seconds of video that the file's header states, if it does.
+        lost: Number of stored frames that are not in ``ticks``: those before the first that can be decoded, and those
+            whose times are damaged.
+        key_ticks: int64 ``[k]``, when the stored key frames are shown. If the file states no times, off by the few
+            B-frames shown before each.
     """
 
     ticks: np.ndarray
@@ -49,7 +49,7 @@ class Timeline:
         return (self.end - int(self.ticks[0])) * self.time_base
 
     def starting_at(self, tick: int) -> Timeline:
-        """The same without the frames before ``tick``, which cannot be decoded."""
+        """Copies the timeline without the frames before ``tick``, which cannot be decoded."""
         first = int(np.searchsorted(self.ticks, tick))
         if not self.stamped or first >= len(self.ticks):
             return self
@@ -59,17 +59,10 @@ class Timeline:
 
 
 def read_timeline(stream: VideoStream, packets: Iterable[Packet[VideoStream]]) -> Timeline | None:
-    """Reads the timestamps of packets, without decoding them.
+    """Reads the timestamps of all packets of an open stream, in file order; None if no packet holds a frame.
 
-    Frame counts, average rates and lengths stated in headers are wrong too often (MKV, WebM, variable rate) to be
-    trusted. Packets that an edit list hides are left out.
-
-    Args:
-        stream: An open stream.
-        packets: All its packets, in file order.
-
-    Returns:
-        The timeline, or None where no packet holds a frame.
+    Frame counts, average rates and lengths stated in headers are too often wrong (MKV, WebM, variable rate) to be
+    trusted. Packets that an edit list hides are omitted.
     """
     shown: list[int | None] = []
     decoded: list[int | None] = []
@@ -85,7 +78,7 @@ def read_timeline(stream: VideoStream, packets: Iterable[Packet[VideoStream]]) -
     if not lengths or stream.time_base is None:
         return None
 
-    # AVI stores no presentation times: what FFmpeg gives as such is in decoding order, where B-frames are shuffled.
+    # AVI stores no presentation times: those that FFmpeg gives are in decoding order, where B-frames are shuffled.
     stamped = stream.container.format.name != "avi" and any(tick is not None for tick in shown)
     times = _fill_in(shown if stamped else decoded, lengths)
     longest = int(_LONGEST_GAP / stream.time_base)
@@ -108,9 +101,9 @@ def read_timeline(stream: VideoStream, packets: Iterable[Packet[VideoStream]]) -
 
 
 def find_longest_run(ticks: np.ndarray, longest_gap: int) -> np.ndarray:
-    """Finds the most numerous run of times without a gap above ``longest_gap``; of equals, the earliest.
+    """Finds the run with the most times and no gap above ``longest_gap``; of equals, the earliest.
 
-    One damaged timestamp would otherwise stretch a video to years.
+    Otherwise one damaged timestamp would stretch a video to years.
 
     Example:
         >>> find_longest_run(np.array([-500, 0, 1, 2, 900]), 100)
@@ -121,7 +114,7 @@ def find_longest_run(ticks: np.ndarray, longest_gap: int) -> np.ndarray:
 
 
 def _fill_in(times: list[int | None], lengths: list[int]) -> np.ndarray:
-    """Replaces times that are not known by the end of the packet before."""
+    """Replaces unknown times by the end of the packet before."""
     filled = []
     following = 0
     for time, length in zip(times, lengths, strict=True):
@@ -136,18 +129,18 @@ def find_frame_rate(
     """Finds the frame rate behind rounded timestamps.
 
     A rate explains the timestamps if they all lie within one rounding step of its grid. The step is a tick, or a
-    millisecond where the video has passed through a container that rounds to those. The first rate that explains
-    them wins: the guesses, then the whole number and the NTSC rate (n·1000/1001) nearest to the mean, then the
-    simplest fraction near it.
+    millisecond if the video has passed through a container that rounds to those. The first rate that explains them
+    wins: the guesses, then the whole number and the NTSC rate (n·1000/1001) nearest to the mean, then the simplest
+    fraction near it.
 
     Args:
         ticks: int64 ``[n]``, n ≥ 1, ascending, in units of ``time_base``.
         end: The tick at which the last frame ends.
         time_base: Seconds per tick.
-        guesses: Rates that a header or FFmpeg suggests, likeliest first; None and 0 are passed over.
+        guesses: Rates that a header or FFmpeg suggests, likeliest first; None and 0 are ignored.
 
     Returns:
-        Frames per second, and whether the rate is variable; then it is the frame count over the duration.
+        Frames per second, and whether the rate is variable; if so, it is the frame count over the duration.
 
     Example:
         >>> find_frame_rate(np.array([0, 33, 67, 100, 133]), 167, Fraction(1, 1000))
@@ -174,19 +167,20 @@ def find_frame_rate(
 
 
 def _spread(ticks: np.ndarray, interval: Fraction) -> float:
-    """How far the ticks stray from an even grid: 1 at most where each was rounded to the nearest tick."""
+    """How far the ticks stray from an even grid: at most 1 if each was rounded to the nearest tick."""
     distance = (ticks - ticks[0]) - np.arange(len(ticks)) * float(interval)
     return float(distance.max() - distance.min())
 
 
 def _declared_duration(stream: VideoStream, first: int) -> Fraction | None:
+    assert stream.time_base is not None
     tag = stream.metadata.get("DURATION")  # Matroska, where it counts from zero: "00:01:02.345000000"
-    if tag is not None and stream.time_base is not None:
+    if tag is not None:
         try:
             hours, minutes, seconds = tag.split(":")
             return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds.strip("\0 ")) - first * stream.time_base
         except ValueError:
-            return None  # a tag that says something else declares nothing
-    if stream.container.format.flags & _NO_DECLARED_LENGTH or not stream.duration or stream.time_base is None:
+            return None  # not a duration
+    if stream.container.format.flags & _NO_DECLARED_LENGTH or not stream.duration:
         return None
     return stream.duration * stream.time_base

@@ -9,7 +9,8 @@ import pytest
 from support.flashes import see_and_hear, write_flashes
 
 from r2tuning.errors import OutputError, VideoError
-from r2tuning.output.media.cut import join, merge_spans
+from r2tuning.intervals import merge_spans
+from r2tuning.output.media.cut import join
 from r2tuning.video import probe
 
 FPS = 30000 / 1001

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from support.groundings import make_grounding
 
-from r2tuning.datasets.custom import load_own
+from r2tuning.datasets.custom import load_custom
 from r2tuning.errors import OutputError
 from r2tuning.output.registry import WRITERS, find_target, write_format
 from r2tuning.output.text.json import to_json
@@ -151,7 +151,7 @@ def test_csv_is_rfc_4180_and_a_table_to_train_from(tmp_path: Path) -> None:
         },
     ]
     (tmp_path / "moments.csv").write_bytes(text.encode())
-    first, second = load_own(tmp_path / "moments.csv")
+    first, second = load_custom(tmp_path / "moments.csv")
     assert (first.vid, first.query, first.moments) == ("trip.mp4", "a red circle falls", ((2.0, 6.0), (61.5, 64.25)))
     assert (second.query, second.moments) == ('two\nlines, "quoted"', ((1.0, 2.5),))
 

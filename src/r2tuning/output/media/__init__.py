@@ -1,4 +1,4 @@
-"""Parts of a video as files of their own: clips, a reel of several, an animated picture, a sheet of frames."""
+"""Parts of a video as files: clips, a reel of several, an animated GIF, a contact sheet."""
 
 from r2tuning.output.media.cut import cut, join
 from r2tuning.output.media.footage import Footage

@@ -1,11 +1,11 @@
-"""Spans of a video as files: cut out, copied without loss, or joined."""
+"""Cuts spans of a video into MP4 files, encoded again or copied, and joins several into one."""
 
 from __future__ import annotations
 
 import heapq
 import os
 import unicodedata
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from fractions import Fraction
 from itertools import chain
@@ -16,28 +16,21 @@ import av
 from av.packet import Packet
 
 from r2tuning.errors import VideoError
-from r2tuning.files import write_whole
+from r2tuning.files import replace_file
+from r2tuning.intervals import merge_spans
 from r2tuning.output.media.footage import Footage, Stretch
 from r2tuning.output.media.mp4 import write_stretches
-from r2tuning.output.media.sound import Sound, read_all_sound_packets, read_sound_packets
-from r2tuning.video.container import open_video, read_packets
+from r2tuning.output.media.sound import Sound, open_sound
 
 _LONGEST = 120  # bytes of the query's words; the whole name stays below the 255 that file systems allow
 _WORDS = "LMN"  # categories of letters, the marks that belong to them, and digits
 
 
 def name_clip(number: int, count: int, query: str, start: float, end: float) -> str:
-    """Names the clip of a moment after its query and times.
+    """Names the clip of a moment after its query and times in seconds.
 
-    A number comes first: it keeps the clips in order, and names apart that differ in nothing else or would mean a
-    device to Windows. Of the query remain letters and digits of any script.
-
-    Args:
-        number: Number of the clip, from 1.
-        count: How many clips there are.
-        query: Any string.
-        start: Seconds.
-        end: Seconds.
+    The number, from 1 to ``count``, comes first: it keeps clips in order and names distinct, and no name means a device
+    to Windows. Of the query, letters and digits of any script remain.
 
     Returns:
         A file name without folder, NFC, shorter than 255 bytes in UTF-8.
@@ -62,17 +55,12 @@ def _show(seconds: float) -> str:
 
 
 def copy_stretch(footage: Footage, stretch: Stretch, file: Path) -> None:
-    """Copies the packets of pictures and sound into an MP4 file; their timestamps keep them together.
+    """Copies the packets of a stretch, which begins with a key frame, and its sound into an MP4 file.
 
-    Pictures needed by the last one are copied too, so that a few frames after the stretch may be shown.
-
-    Args:
-        footage: The video.
-        stretch: It begins with a key frame.
-        file: The file to write.
+    Pictures that the last one needs are copied too, so that a few frames after the stretch may be shown.
 
     Raises:
-        VideoError: The video is stored in a way that MP4 does not allow, or none of its packets can be read.
+        VideoError: MP4 does not allow the codec, or none of the packets can be read.
         OSError: The file cannot be written; or another of FFmpeg's errors.
     """
     path, begin = footage.info.path, stretch.begin * footage.time_base
@@ -99,46 +87,33 @@ def copy_stretch(footage: Footage, stretch: Stretch, file: Path) -> None:
 
 
 def time_decoding(shown: Sequence[int]) -> list[int]:
-    """Finds times for decoding, which files such as MKV do not store.
+    """Computes when packets are decoded, which files such as MKV do not store.
 
-    Args:
-        shown: When the packets of a stream are shown, in the order of decoding.
-
-    Returns:
-        Ascending times, none after the packet is shown and as late as that allows.
+    Given when each is shown, in decoding order: ascending times, as late as possible, none after its packet is shown.
 
     Example:
         >>> time_decoding([0, 3, 1, 2, 4])
         [-1, 0, 1, 2, 3]
     """
     ascending = sorted(shown)
-    ahead = max((time - own for time, own in zip(ascending, shown, strict=True)), default=0)
+    ahead = max((time - display for time, display in zip(ascending, shown, strict=True)), default=0)
     return [time - ahead for time in ascending]
 
 
 def _read_video(footage: Footage, stretch: Stretch) -> Generator[Packet[Any], None, None]:
-    with open_video(footage.info.path) as stream:
-        packets = footage.seek(stream, stretch.begin)
-        if packets is not None:
-            yield from _select(packets, stretch)
-            return
-    with open_video(footage.info.path) as stream:
-        yield from _select(read_packets(stream), stretch)
-
-
-def _select(packets: Iterator[Packet[Any]], stretch: Stretch) -> Iterator[Packet[Any]]:
     """Yields the packets in file order from the one that begins the stretch to the last that holds a frame of it."""
     missing = set(stretch.ticks.tolist())
     begun = False
-    for packet in packets:
-        begun = begun or (packet.pts == stretch.begin and packet.is_keyframe)
-        # Pictures shown before their key frame need others that are left out.
-        if not begun or packet.pts is None or packet.pts < stretch.begin:
-            continue
-        missing.discard(packet.pts)
-        yield packet
-        if not missing:
-            return
+    with footage.open_at(stretch.begin) as (_, packets):
+        for packet in packets:
+            begun = begun or (packet.pts == stretch.begin and packet.is_keyframe)
+            # Pictures shown before their key frame need others that are left out.
+            if not begun or packet.pts is None or packet.pts < stretch.begin:
+                continue
+            missing.discard(packet.pts)
+            yield packet
+            if not missing:
+                return
 
 
 def _stamp(packets: Iterator[Packet[Any]], decoded: Sequence[int]) -> Generator[Packet[Any], None, None]:
@@ -150,24 +125,15 @@ def _stamp(packets: Iterator[Packet[Any]], decoded: Sequence[int]) -> Generator[
 def _read_sound(path: str, sound: Sound | None, begin: Fraction, end: Fraction) -> Generator[Packet[Any], None, None]:
     if sound is None:
         return
-    with open_video(path) as stream:
-        packets = read_sound_packets(stream, sound, begin)
-        if packets is not None:
-            yield from _between(packets, begin, end)
-            return
-    with open_video(path) as stream:
-        yield from _between(read_all_sound_packets(stream, sound), begin, end)
-
-
-def _between(packets: Iterator[Packet[Any]], begin: Fraction, end: Fraction) -> Iterator[Packet[Any]]:
-    for packet in packets:
-        if packet.pts is None:
-            continue
-        packet.dts = packet.pts
-        if _find_time(packet) >= end:
-            return
-        if _find_time(packet) >= begin:
-            yield packet
+    with open_sound(path, sound, begin) as (_, packets):
+        for packet in packets:
+            if packet.pts is None:
+                continue
+            packet.dts = packet.pts
+            if _find_time(packet) >= end:
+                return
+            if _find_time(packet) >= begin:
+                yield packet
 
 
 def _find_time(packet: Packet[Any]) -> Fraction:
@@ -183,20 +149,20 @@ def cut(
     *,
     force: bool = False,
 ) -> float:
-    """Cuts a span out of a video, with its sound, into an MP4 file; subtitles are left out.
+    """Cuts a span of a video, with its sound, into an MP4 file; subtitles are left out.
 
     Args:
-        video: The file; as :class:`Footage` where more than one span is cut, which spares reading it each time.
+        video: The file; pass :class:`Footage` to cut several spans without reading the file each time.
         start: Seconds on the player's clock.
         end: Seconds on the player's clock.
         target: The file to write.
-        exact: Whether the clip holds the frames that come on in ``[start, end)`` and no other, encoded anew. Otherwise
-            what is stored is copied, which is fast and loses nothing, but begins at the key frame at or before
-            ``start`` and may end a few frames later.
+        exact: Whether the clip holds exactly the frames that appear in ``[start, end)``, encoded again. Otherwise the
+            stored packets are copied, which is fast and lossless, but begins at the key frame at or before ``start``
+            and may end a few frames later.
         force: Whether an existing file may be replaced.
 
     Returns:
-        Where the clip really begins, in seconds on the player's clock of the video.
+        When the clip begins, in seconds on the player's clock of the video.
 
     Raises:
         OutputError: The file may not or cannot be written.
@@ -205,7 +171,7 @@ def cut(
     """
     footage = video if isinstance(video, Footage) else Footage(video)
     stretch = footage.find(start, end)
-    with write_whole(target, force=force) as file:
+    with replace_file(target, force=force, refusals=(av.FFmpegError,)) as file:
         if exact:
             write_stretches(footage, [stretch], file)
         else:
@@ -226,14 +192,14 @@ def join(
     force: bool,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Joins spans of a video in the order of time, frame by frame and with their sound, into one MP4 file.
+    """Joins spans of a video in order of time, frame by frame and with their sound, into one MP4 file.
 
     Args:
         video: The file.
-        spans: Start and end of each, in seconds on the player's clock; what several share is shown once.
+        spans: Start and end of each, in seconds on the player's clock; overlaps are shown once.
         target: The file to write.
         force: Whether an existing file may be replaced.
-        progress: Called after each frame with how many are written and how many there will be.
+        progress: Called after each frame with the numbers of frames written and expected.
 
     Raises:
         OutputError: The file may not or cannot be written.
@@ -242,34 +208,5 @@ def join(
     """
     footage = Footage(video)
     stretches = [footage.find(start, end) for start, end in merge_spans(spans)]
-    with write_whole(target, force=force) as file:
+    with replace_file(target, force=force, refusals=(av.FFmpegError,)) as file:
         write_stretches(footage, stretches, file, progress)
-
-
-def merge_spans(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Brings spans into the order of time, and makes one of those that touch or overlap.
-
-    Args:
-        spans: Start and end of each.
-
-    Returns:
-        Spans with something between them.
-
-    Raises:
-        ValueError: There is no span, or one does not end after it starts.
-
-    Example:
-        >>> merge_spans([(8, 9), (1, 3), (2, 5), (5, 6)])
-        [(1, 6), (8, 9)]
-    """
-    merged: list[tuple[float, float]] = []
-    for start, end in sorted(spans):
-        if not start < end:
-            raise ValueError(f"a span must end after it starts, not run from {start} s to {end} s")
-        if merged and start <= merged[-1][1]:
-            merged[-1] = merged[-1][0], max(end, merged[-1][1])
-        else:
-            merged.append((start, end))
-    if not merged:
-        raise ValueError("there are no spans to join")
-    return merged

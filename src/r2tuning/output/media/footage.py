@@ -1,9 +1,10 @@
-"""A video that is cut: which of its frames are shown in a span, and those frames decoded."""
+"""A video to be cut: finds the frames shown in a span, and decodes them."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -25,17 +26,17 @@ from r2tuning.video.probe import survey
 
 # Seconds. People and JSON write times in milliseconds: 0.292 means the frame shown at 0.29196.
 _TOLERANCE = Fraction(1, 2000)
-# Seconds. Where nothing new is shown for as long, the frame that is on the screen already belongs to the span; and a
-# frame that stays no longer is not shortened at the end of it.
+# Seconds. If nothing new is shown for this long, the frame already on the screen belongs to the span; and the last
+# frame of a span is not cut shorter than this.
 _STILL = Fraction(1, 4)
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """What a video shows in a span, in ticks of its stream.
+    """The frames shown in a span of a video, in ticks of its stream.
 
     Attributes:
-        ticks: int64 ``[n]``, n ≥ 1, when each frame comes on; the first may do so before ``begin``.
+        ticks: int64 ``[n]``, n ≥ 1, when each frame appears; the first may do so before ``begin``.
         begin: When the stretch begins.
         end: When it ends.
     """
@@ -51,7 +52,7 @@ class Footage:
     Attributes:
         info: Facts about the file.
         time_base: Seconds per tick.
-        sound: Its sound; None where it has none that can be decoded.
+        sound: Its sound; None if it has none that can be decoded.
         aspect: Width of a stored pixel over its height.
 
     Args:
@@ -73,7 +74,7 @@ class Footage:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Width and height as a player shows it: upright, with square pixels."""
+        """Width and height as a player shows them: upright, with square pixels."""
         if self.info.rotation in (0, 180):
             return max(1, round(self.info.width * self.aspect)), self.info.height
         return self.info.width, max(1, round(self.info.height * self.aspect))
@@ -84,9 +85,9 @@ class Footage:
         return self._timeline.stamped
 
     def find(self, start: float, end: float) -> Stretch:
-        """Finds the frames that come on in ``[start, end)``.
+        """Finds the frames that appear in ``[start, end)``.
 
-        Where nothing new comes on for a while, as in recorded slides, the frame on the screen at ``start`` counts too.
+        If nothing new appears for a while, as in recorded slides, the frame on the screen at ``start`` counts too.
         The last frame keeps its length, unless it stays on the screen well beyond ``end``.
 
         Args:
@@ -121,7 +122,7 @@ class Footage:
         return Stretch(ticks[first:after], begin, min(following, max(self._find_tick(end, Fraction(0)), whole)))
 
     def find_shown(self, time: float) -> int:
-        """The tick of the frame that is on the screen at a time in seconds, or of the one nearest to it."""
+        """The tick of the frame on the screen at a time in seconds, or of the frame nearest to it."""
         place = int(np.searchsorted(self._timeline.ticks, self._find_tick(time + float(2 * _TOLERANCE)))) - 1
         return int(self._timeline.ticks[max(place, 0)])
 
@@ -130,41 +131,45 @@ class Footage:
         return float(tick * self.time_base - self._origin)
 
     def extend_to_key_frame(self, stretch: Stretch) -> Stretch:
-        """The stretch with what comes before it from the last key frame on."""
+        """Extends a stretch backward to the last key frame."""
         ticks, first, last = self._timeline.ticks, int(stretch.ticks[0]), int(stretch.ticks[-1])
         entries = self._entries[self._entries <= first]
         begin = int(entries[-1]) if len(entries) else int(ticks[0])
         return Stretch(ticks[(ticks >= begin) & (ticks <= last)], begin, stretch.end)
 
     def read_frames(self, ticks: np.ndarray) -> Generator[tuple[int, VideoFrame], None, None]:
-        """Decodes frames, and skips to the key frame before each where something is left out between them.
+        """Decodes frames, and seeks to a key frame where that skips any between them.
 
         Args:
-            ticks: int64 ``[n]``, n ≥ 1, ascending, when the frames come on.
+            ticks: int64 ``[n]``, n ≥ 1, ascending, when the frames appear.
 
         Yields:
             Tick and frame, as stored: not turned. Damaged frames are missing.
 
         Raises:
-            VideoError: The file cannot be read any more.
+            VideoError: The file can no longer be read.
         """
         places = np.searchsorted(self._timeline.ticks, ticks)
         entries = np.searchsorted(self._timeline.ticks, self._entries)
-        own = np.searchsorted(entries, places, side="right") - 1
-        begins = np.where(own >= 0, entries[own] if len(entries) else 0, 0)
+        previous = np.searchsorted(entries, places, side="right") - 1
+        begins = np.where(previous >= 0, entries[previous] if len(entries) else 0, 0)
         for run in np.split(ticks, np.flatnonzero(begins[1:] > places[:-1] + 1) + 1):
-            yield from self._read_run(run)
+            with self.open_at(int(run[0])) as (stream, packets):
+                yield from self._decode(stream, packets, run)
 
-    def seek(self, stream: VideoStream, tick: int) -> Iterator[Packet[VideoStream]] | None:
-        """Goes to a key frame from which the frame at ``tick`` can be decoded.
+    @contextmanager
+    def open_at(self, tick: int) -> Iterator[tuple[VideoStream, Iterator[Packet[VideoStream]]]]:
+        """Opens the video, and yields its stream and the packets from which the frame at ``tick`` can be decoded."""
+        with open_video(self.info.path) as stream:
+            packets = self._seek(stream, tick)
+            if packets is not None:
+                yield stream, packets
+                return
+        with open_video(self.info.path) as stream:  # not every format can be rewound
+            yield stream, read_packets(stream)
 
-        Args:
-            stream: The video's stream, opened anew.
-            tick: When the frame comes on.
-
-        Returns:
-            The packets from that key frame on; None where only reading from the beginning leads there for certain.
-        """
+    def _seek(self, stream: VideoStream, tick: int) -> Iterator[Packet[VideoStream]] | None:
+        """Seeks to a key frame before ``tick``; None if only reading from the beginning is certain to work."""
         entries = self._entries[self._entries <= tick]
         if not self.stamped or tick == self._timeline.ticks[0]:
             return None
@@ -177,7 +182,7 @@ class Footage:
                 return None
             packets = read_packets(stream)
             first = next((packet for packet in packets if packet.is_keyframe and packet.pts is not None), None)
-            # Some formats go to the nearest place that they know, which may be too late.
+            # Some formats seek to the nearest place that they know, which may be too late.
             if first is not None and first.pts is not None and first.pts <= entry:
                 return chain([first], packets)
             back *= 2
@@ -185,7 +190,7 @@ class Footage:
 
     @cached_property
     def _entries(self) -> np.ndarray:
-        """int64 ``[k]``, ascending, when frames come on from which decoding can begin."""
+        """int64 ``[k]``, ascending, when the frames appear at which decoding can begin."""
         if self._index is None:
             return np.sort(self._timeline.key_ticks)
         return np.sort(self._index.ticks[self._index.entries])
@@ -193,25 +198,16 @@ class Footage:
     def _find_tick(self, seconds: float, tolerance: Fraction = _TOLERANCE) -> int:
         return ceil((Fraction(seconds) - tolerance + self._origin) / self.time_base)
 
-    def _read_run(self, ticks: np.ndarray) -> Iterator[tuple[int, VideoFrame]]:
-        with open_video(self.info.path) as stream:
-            packets = self.seek(stream, int(ticks[0]))
-            if packets is not None:
-                yield from self._decode(stream, packets, ticks)
-                return
-        with open_video(self.info.path) as stream:
-            yield from self._decode(stream, read_packets(stream), ticks)
-
     def _decode(
         self, stream: VideoStream, packets: Iterable[Packet[VideoStream]], ticks: np.ndarray
     ) -> Iterator[tuple[int, VideoFrame]]:
         stream.thread_type = "AUTO"
         last: int | None = None
         wanted = set(ticks.tolist())
-        turns = self._timeline.ticks
+        in_turn = self._timeline.ticks
         for number, frame in enumerate(decode_frames(stream, packets)):
-            tick = frame.pts if self.stamped else int(turns[min(number, len(turns) - 1)])
-            # Behind damage, decoders may give frames out of order.
+            tick = frame.pts if self.stamped else int(in_turn[min(number, len(in_turn) - 1)])
+            # After damage, decoders may give frames out of order.
             if tick is not None and tick in wanted and (last is None or tick > last):
                 yield tick, frame
                 last = tick

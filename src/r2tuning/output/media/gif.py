@@ -1,4 +1,4 @@
-"""A moment as an animated picture, which plays wherever pictures are shown."""
+"""Writes a moment as an animated GIF."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TURNS = {0: (), 90: ("clock",), 180: ("clock", "clock"), 270: ("cclock",)}
 
 
 def check_gif_target(path: str | os.PathLike[str], *, force: bool) -> None:
-    """Checks, before a long computation, that an animated picture may be written.
+    """Checks, before a long computation, that a GIF may be written.
 
     Args:
         path: The file to be written.
@@ -58,7 +58,7 @@ def write_gif(
     check_gif_target(target, force=force)
     footage = video if isinstance(video, Footage) else Footage(video)
     stretch = footage.find(start, min(end, start + _LONGEST))
-    # One picture for each tenth of a second: the one on the screen then.
+    # For each tenth of a second, the frame on the screen.
     times = np.arange(stretch.begin, stretch.end, float(1 / (_RATE * footage.time_base)))
     places = np.searchsorted(stretch.ticks, times, side="right") - 1
     needed, repeats = np.unique(stretch.ticks[np.maximum(places, 0)], return_counts=True)
@@ -77,7 +77,7 @@ def write_gif(
 
 
 class _Palette:
-    """Frames of one shape brought to the size and the 256 colours that suit them all."""
+    """Scales frames and reduces them to 256 colors that suit them all."""
 
     def __init__(self, frame: VideoFrame, footage: Footage) -> None:
         self._graph = graph = Graph()
@@ -97,14 +97,14 @@ class _Palette:
         graph.configure()
 
     def add(self, frame: VideoFrame, number: int) -> None:
-        """Adds a frame; those of another size or format, which a recording may change to midway, are adapted."""
+        """Adds a frame; one of another size or format, to which a recording may change midway, is converted."""
         width, height, format_name = self._shape
         frame = frame.reformat(width, height, format_name)
         frame.pts, frame.time_base = number, Fraction(1, _RATE)
         self._graph.push(frame)
 
     def encode(self) -> bytes:
-        """The file's content."""
+        """Returns the file's content."""
         self._graph.push(None)
         buffer = io.BytesIO()
         with av.open(buffer, "w", format="gif") as container:

@@ -1,4 +1,4 @@
-"""Decoded frames brought into the form that H.264 players expect."""
+"""Encodes stretches of a video, pictures and sound, into an MP4 file that plays everywhere."""
 
 from __future__ import annotations
 
@@ -25,24 +25,19 @@ from r2tuning.errors import OutputError, VideoError, VideoWarning
 from r2tuning.output.media.footage import Footage, Stretch
 from r2tuning.output.media.sound import read_samples
 
-_BITS_PER_PIXEL = 0.2  # for encoders that have to be told; x264 is told a quality
+_FORMAT = "yuv420p"  # 8 bits, color in half the lines and columns: the only one that plays everywhere
+_BITS_PER_PIXEL = 0.2  # for encoders that need a bit rate; x264 has a quality
 _SOUND_BITS = 96_000  # per second and channel
-_FADE = 0.005  # seconds in which sound comes and goes, because a jump is heard as a click
+_FADE = 0.005  # seconds in which sound fades in and out, because a jump is heard as a click
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """A video encoder, of those that FFmpeg may have been built with.
-
-    Attributes:
-        name: FFmpeg's name.
-        options: Its own options.
-        finest: Seconds; shorter ticks than these it refuses.
-    """
+    """A video encoder that FFmpeg may have been built with."""
 
     name: str
     options: dict[str, str]
-    finest: Fraction = Fraction(0)
+    shortest_tick: Fraction = Fraction(0)  # seconds; it refuses shorter ones
 
 
 ENCODERS = (
@@ -58,15 +53,10 @@ def write_stretches(
 ) -> None:
     """Encodes stretches one after the other.
 
-    Pictures keep the distances of their timestamps, and sound is placed by the sample beside them: neither drifts,
-    however many stretches there are. A turned picture stays turned by a note in the file. An odd width or height
-    loses its last column or row; pictures of more than 8 bits are rounded to 8.
-
-    Args:
-        footage: The video.
-        stretches: In the order to be shown, at least one.
-        file: The file to write.
-        progress: Called after each frame with how many are written and how many there will be.
+    Pictures keep the distances of their timestamps, and sound is aligned with them to the sample: neither drifts,
+    however many stretches there are. A rotated video stays rotated, by its display matrix. An odd width or height
+    loses its last column or row; pictures of more than 8 bits are rounded to 8. ``progress`` is called after each
+    frame with the numbers of frames written and expected.
 
     Raises:
         OutputError: This FFmpeg has no encoder for MP4.
@@ -89,17 +79,17 @@ def write_stretches(
 
 
 class _Writer:
-    """Encodes into an open container; pictures and sound in turn, as files have them."""
+    """Encodes into an open container, pictures and sound interleaved."""
 
     def __init__(self, container: OutputContainer, footage: Footage, progress: Callable[[int], None]) -> None:
         self.written = 0
         self._container, self._footage, self._progress = container, footage, progress
         self._encoder = _find_encoder()
-        self._time_base = max(footage.time_base, self._encoder.finest)
+        self._time_base = max(footage.time_base, self._encoder.shortest_tick)
         self._length = Fraction(0)  # seconds of the stretches that are done
         self._samples = 0
         self._video: VideoStream | None = None
-        self._fitter: FrameFitter | None = None
+        self._fitter: _FrameFitter | None = None
         self._audio = None
         if footage.sound is not None:
             self._audio = container.add_stream(
@@ -108,7 +98,7 @@ class _Writer:
             self._audio.bit_rate = _SOUND_BITS * footage.sound.channels
 
     def add(self, stretch: Stretch) -> None:
-        """Encodes a stretch after those before it."""
+        """Appends a stretch."""
         base, find_time = self._footage.time_base, self._footage.find_time
         shown = np.maximum(stretch.ticks, stretch.begin)
         lengths = dict(zip(stretch.ticks.tolist(), np.diff([*shown, stretch.end]).tolist(), strict=True))
@@ -117,7 +107,7 @@ class _Writer:
             with closing(self._footage.read_frames(stretch.ticks)) as frames:
                 number = -1
                 for number, (tick, frame) in enumerate(frames):
-                    # Were the first frame damaged, the next would stand in for it, not a hole.
+                    # If the first frame is damaged, the next one stands in for it.
                     since = max(tick, stretch.begin) - stretch.begin if number else 0
                     time = self._length + since * base
                     self._write_frame(frame, time, lengths[tick] * base)
@@ -132,20 +122,19 @@ class _Writer:
         self._length = after
 
     def finish(self) -> None:
-        """Encodes what the encoders still hold back."""
+        """Flushes the encoders."""
         for stream in (self._video, self._audio):
             if stream is not None:
                 self._container.mux(stream.encode(None))
 
     def _write_frame(self, stored: VideoFrame, time: Fraction, length: Fraction) -> None:
-        if self._video is None or self._fitter is None:
-            self._fitter = FrameFitter(stored.width, stored.height)
+        self._fitter = self._fitter or _FrameFitter(stored.width, stored.height)
         frame = self._fitter.fit(stored)
         if self._video is None:
             self._video = self._add_video(stored, frame)
         frame.time_base = self._time_base
         frame.pts, frame.duration = round(time / self._time_base), max(1, round(length / self._time_base))
-        frame.pict_type = 0  # where key frames go is for the encoder to say
+        frame.pict_type = 0  # the encoder decides where key frames go
         self._container.mux(self._video.encode(frame))
         self.written += 1
         self._progress(self.written)
@@ -158,7 +147,7 @@ class _Writer:
         context = stream.codec_context
         context.time_base = self._time_base
         context.flags |= Flags.frame_duration
-        context.max_b_frames = 0  # with frames out of order, MP4 cannot say how long the last one lasts
+        context.max_b_frames = 0  # with frames out of order, MP4 cannot store the length of the last one
         context.sample_aspect_ratio = self._footage.aspect
         context.color_range, context.colorspace = fitted.color_range, fitted.colorspace
         context.color_primaries, context.color_trc = fitted.color_primaries, fitted.color_trc
@@ -203,15 +192,10 @@ def _find_encoder() -> Encoder:
     raise OutputError("this FFmpeg has no video encoder for MP4: install PyAV from PyPI (pip install av)")
 
 
-_FORMAT = "yuv420p"  # 8 bits, colour in half the lines and columns: the only one that plays everywhere
+class _FrameFitter:
+    """Converts frames to one even size and to 8 bits.
 
-
-class FrameFitter:
-    """Brings frames to one even size and to 8 bits.
-
-    Args:
-        width: Pixels of the frames; others, which a recording may change to midway, are scaled to that.
-        height: Pixels.
+    Frames of another size than ``width`` by ``height``, to which a recording may change midway, are scaled.
     """
 
     def __init__(self, width: int, height: int) -> None:
@@ -220,7 +204,7 @@ class FrameFitter:
         self._graph: Graph | None = None
 
     def fit(self, frame: VideoFrame) -> VideoFrame:
-        """Returns the frame with the last column or row of an odd size cut off; itself where nothing is to be done."""
+        """Cuts off the last column or row of an odd size; returns the frame itself if it fits."""
         shape = frame.width, frame.height, frame.format.name
         even = self._width // 2 * 2, self._height // 2 * 2
         if shape == (*even, _FORMAT):

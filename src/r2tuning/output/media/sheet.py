@@ -1,4 +1,4 @@
-"""The moments of answers at a glance: a row of frames for each."""
+"""Draws a contact sheet: a row of frames for each moment."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ def write_sheet(
     """Draws a contact sheet: below each query its moments, best first, each with frames over its length and times.
 
     Args:
-        results: Answers about one video, at least one.
+        results: Results of one video, at least one.
         target: The file to write, ``.png``, ``.svg`` or ``.pdf``.
-        video: The video where it is open already.
+        video: The video, if it is open already.
         force: Whether an existing file may be replaced.
 
     Raises:
@@ -105,7 +105,7 @@ def _make_row(footage: Footage, rank: int, moment: Moment) -> _Row:
             images = {tick: _turn_upright(frame, footage) for tick, frame in found}
     except VideoError:
         images = {}
-    # Of a moment with fewer frames, each is shown once.
+    # In a moment with fewer frames, each is shown once.
     frames = [(footage.find_time(tick), images[tick]) for tick in np.unique(ticks).tolist() if tick in images]
     width, height = (max((image.shape[axis] for _, image in frames), default=1) for axis in (1, 0))
     scale = min((_SLOT - _GAP) / width, _TALLEST / height)

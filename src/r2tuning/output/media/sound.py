@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -23,9 +24,9 @@ from r2tuning.video.container import decode_frames, open_video, read_packets
 # Rates of AAC, hertz. Sound of another rate is resampled.
 _RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 _USUAL_RATE = 48000
-# Seconds. Decoders of sound need a little of what comes before.
+# Seconds. Sound decoders need a little of what comes before.
 _LEAD = 1
-# Seconds by which timestamps, which are rounded, may differ from the count of samples before that is set right.
+# Seconds by which rounded timestamps may differ from the sample count before it is corrected.
 _SLACK = Fraction(1, 50)
 
 
@@ -35,8 +36,8 @@ class Sound:
 
     Attributes:
         index: Number of the stream in the file.
-        rate: Samples per second as they are read; the file's own unless AAC does not have that.
-        channels: 1, or 2 where the file has more than one.
+        rate: Samples per second as they are read; the file's unless AAC does not support it.
+        channels: 1, or 2 if the file has more than one.
     """
 
     index: int
@@ -58,7 +59,7 @@ def find_sound(stream: VideoStream) -> Sound | None:
 
 
 def read_samples(path: str, sound: Sound, begin: Fraction, samples: int) -> Iterator[np.ndarray]:
-    """Decodes sound; where the file has none, there is silence.
+    """Decodes sound, with silence where the file has none.
 
     Args:
         path: The file.
@@ -70,75 +71,68 @@ def read_samples(path: str, sound: Sound, begin: Fraction, samples: int) -> Iter
         float32 ``[channels, n]``, that many samples together.
 
     Raises:
-        VideoError: The file cannot be read any more.
+        VideoError: The file can no longer be read.
     """
     done = 0
     due: int | None = None  # where the next block belongs if it follows the one before
-    for time, block in _read_blocks(path, sound, begin):
-        place = round((time - begin) * sound.rate) if time is not None else due or 0
-        if due is not None and abs(place - due) <= _SLACK * sound.rate:
-            place = due
-        due = place + block.shape[1]
-        while done < min(place, samples):
-            yield _silence(sound, min(place, samples) - done)
-            done = min(place, samples, done + sound.rate)
-        piece = block[:, max(done - place, 0) : max(samples - place, 0)]
-        if piece.shape[1]:
-            yield piece
-            done += piece.shape[1]
-        if done >= samples:
-            return
+    with open_sound(path, sound, begin) as (audio, packets):
+        for time, block in _decode(audio, sound, packets):
+            place = round((time - begin) * sound.rate) if time is not None else due or 0
+            if due is not None and abs(place - due) <= _SLACK * sound.rate:
+                place = due
+            due = place + block.shape[1]
+            while done < min(place, samples):
+                yield _silence(sound, min(place, samples) - done)
+                done = min(place, samples, done + sound.rate)
+            piece = block[:, max(done - place, 0) : max(samples - place, 0)]
+            if piece.shape[1]:
+                yield piece
+                done += piece.shape[1]
+            if done >= samples:
+                return
     while done < samples:
         yield _silence(sound, samples - done)
         done = min(samples, done + sound.rate)
 
 
-def read_sound_packets(stream: VideoStream, sound: Sound, begin: Fraction) -> Iterator[Packet[AudioStream]] | None:
-    """Goes to a place in the sound a little before ``begin``.
-
-    Args:
-        stream: The video's stream, opened anew.
-        sound: Its sound.
-        begin: Stored time in seconds.
-
-    Returns:
-        Packets from there on; None where only reading from the beginning leads there for certain.
-    """
-    audio = _stream_of(stream, sound)
-    start = (audio.start_time or 0) * _time_base(audio)
-    if begin - _LEAD <= start:
-        return read_all_sound_packets(stream, sound)
-    try:
-        target = int((begin - _LEAD) / _time_base(audio))
-        cast(InputContainer, stream.container).seek(target, stream=audio)
-    except av.FFmpegError:
-        return None
-    packets = read_all_sound_packets(stream, sound)
-    first = next(packets, None)
-    if first is None or first.pts is None or first.pts * _time_base(audio) > begin - Fraction(_LEAD, 2):
-        return None
-    return chain([first], packets)
-
-
-def read_all_sound_packets(stream: VideoStream, sound: Sound) -> Iterator[Packet[AudioStream]]:
-    """Reads the packets of the sound from where the file of the open video stream has been read to."""
-    return cast("Iterator[Packet[AudioStream]]", read_packets(cast(Any, _stream_of(stream, sound))))
-
-
-def _read_blocks(path: str, sound: Sound, begin: Fraction) -> Iterator[tuple[Fraction | None, np.ndarray]]:
+@contextmanager
+def open_sound(path: str, sound: Sound, begin: Fraction) -> Iterator[tuple[AudioStream, Iterator[Packet[AudioStream]]]]:
+    """Opens a file, and yields the stream of its sound and its packets from a little before ``begin``, in seconds."""
     with open_video(path) as stream:
-        packets = read_sound_packets(stream, sound, begin)
+        audio = cast(AudioStream, stream.container.streams[sound.index])
+        packets = _seek(audio, begin)
         if packets is not None:
-            yield from _decode(stream, sound, packets)
+            yield audio, packets
             return
-    with open_video(path) as stream:
-        yield from _decode(stream, sound, read_all_sound_packets(stream, sound))
+    with open_video(path) as stream:  # not every format can be rewound
+        audio = cast(AudioStream, stream.container.streams[sound.index])
+        yield audio, _read_packets(audio)
+
+
+def _seek(audio: AudioStream, begin: Fraction) -> Iterator[Packet[AudioStream]] | None:
+    """Seeks to a little before ``begin``; None if only reading from the beginning is certain to work."""
+    time_base = audio.time_base or Fraction(1, audio.rate)
+    if begin - _LEAD > (audio.start_time or 0) * time_base:
+        try:
+            cast(InputContainer, audio.container).seek(int((begin - _LEAD) / time_base), stream=audio)
+        except av.FFmpegError:
+            return None
+        packets = _read_packets(audio)
+        first = next(packets, None)
+        if first is None or first.pts is None or first.pts * time_base > begin - Fraction(_LEAD, 2):
+            return None
+        return chain([first], packets)
+    return _read_packets(audio)
+
+
+def _read_packets(audio: AudioStream) -> Iterator[Packet[AudioStream]]:
+    return cast("Iterator[Packet[AudioStream]]", read_packets(cast(Any, audio)))
 
 
 def _decode(
-    stream: VideoStream, sound: Sound, packets: Iterator[Packet[AudioStream]]
+    audio: AudioStream, sound: Sound, packets: Iterator[Packet[AudioStream]]
 ) -> Iterator[tuple[Fraction | None, np.ndarray]]:
-    audio = _stream_of(stream, sound)
+    """Yields when each block of samples begins, in seconds where that is known, and float32 ``[channels, n]``."""
     shape: tuple[str, str, int] | None = None
     resampler: AudioResampler | None = None
     for frame in chain(cast("Iterator[AudioFrame]", decode_frames(cast(Any, audio), cast(Any, packets))), (None,)):
@@ -146,17 +140,9 @@ def _decode(
             shape = frame.format.name, frame.layout.name, frame.sample_rate
             resampler = AudioResampler("fltp", "mono" if sound.channels == 1 else "stereo", sound.rate)
         for block in resampler.resample(frame) if resampler is not None else ():
-            if block is not None:  # what needs no resampling is handed through, the end too
+            if block is not None:  # without resampling, PyAV passes everything through, even the end
                 time = None if block.pts is None or block.time_base is None else block.pts * block.time_base
                 yield time, cast(np.ndarray, block.to_ndarray())
-
-
-def _stream_of(stream: VideoStream, sound: Sound) -> AudioStream:
-    return cast(AudioStream, stream.container.streams[sound.index])
-
-
-def _time_base(audio: AudioStream) -> Fraction:
-    return audio.time_base or Fraction(1, audio.rate)
 
 
 def _silence(sound: Sound, samples: int) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""What a coded packet says about itself: whether decoding can begin at it, and whether others may need it.
+"""Reads from a coded packet whether decoding can begin at it, and whether other packets may need it.
 
-Containers say less, and sometimes wrongly: their key frames include ones that frames before depend on.
+Containers say less, and are sometimes wrong: they mark frames as key frames after which frames still need earlier ones.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ class PacketFacts(NamedTuple):
     """What a packet says about itself.
 
     Attributes:
-        entry: Whether decoding can begin here. Packets from here on need none before, but for leading ones.
+        entry: Whether decoding can begin here. From here on, only leading packets need earlier ones.
         leading: Whether it follows an entry, but is shown before it and needs packets from before it.
         reference: Whether packets of its temporal layer, or of higher ones, may need it.
         layer: Its temporal layer; packets need none of higher layers.
-        parameters: The parameter sets it carries for packets to come.
+        parameters: The parameter sets it carries for later packets.
     """
 
     entry: bool
@@ -30,18 +30,18 @@ class PacketFacts(NamedTuple):
 
 
 FactsReader = Callable[[memoryview], "PacketFacts | None"]
-"""Reads a packet; None where it is damaged, or holds something rare whose effects are not modelled here."""
+"""Reads a packet; None if it is damaged, or holds something rare whose effects are not modeled here."""
 
 
 def choose_facts_reader(codec: str, extradata: bytes | None) -> FactsReader | None:
-    """Chooses how packets of a stream are read.
+    """Chooses the reader for the packets of a stream.
 
     Args:
         codec: FFmpeg's canonical name.
         extradata: The stream's header, which says how packets are divided.
 
     Returns:
-        The reader, or None for a codec whose packets are not understood here.
+        The reader, or None for a codec that is not supported here.
     """
     header = extradata or b""
     if codec == "h264":
@@ -51,83 +51,13 @@ def choose_facts_reader(codec: str, extradata: bytes | None) -> FactsReader | No
     return {"vp9": _read_vp9, "av1": _read_av1}.get(codec)
 
 
-def codes_in_wavefronts(codec: str, extradata: bytes | None) -> bool:
-    """Whether threads can decode the rows of one picture side by side, which x265 makes so unless told otherwise.
-
-    Args:
-        codec: FFmpeg's canonical name.
-        extradata: The stream's header.
-
-    Returns:
-        ``entropy_coding_sync_enabled_flag`` of HEVC (ITU-T H.265, 7.3.2.3.1); False where the header does not tell.
-
-    Example:
-        >>> codes_in_wavefronts("hevc", None)
-        False
-    """
-    header = memoryview(extradata or b"")
-    if codec != "hevc":
-        return False
-    try:
-        units = _list_parameters(header) if header[0] == 1 else _split_at_start_codes(header)
-        pictures = [unit for unit in units if unit[0] >> 1 & 63 == 34]
-        return bool(pictures) and all(map(_is_in_wavefronts, pictures))
-    except IndexError:
-        return False
-
-
-def _list_parameters(header: memoryview) -> Iterator[memoryview]:
-    """ISO/IEC 14496-15, 8.3.3.1: arrays of units, each with its length."""
-    position = 23
-    for _ in range(header[22]):
-        count = int.from_bytes(header[position + 1 : position + 3], "big")
-        position += 3
-        for _ in range(count):
-            begin = position + 2
-            position = begin + int.from_bytes(header[position:begin], "big")
-            yield header[begin:position]
-
-
-def _is_in_wavefronts(unit: memoryview) -> bool:
-    bits = _Bits(bytes(unit[2:]).replace(b"\0\0\3", b"\0\0"))
-    bits.skip_numbers(2)  # which sets these are
-    bits.take(1 + 1 + 3 + 1 + 1)
-    bits.skip_numbers(3)
-    bits.take(1 + 1)
-    if bits.take(1):
-        bits.skip_numbers(1)
-    bits.skip_numbers(2)
-    bits.take(1 + 1 + 1 + 1)
-    return bool(bits.take(2) & 1)  # behind the flag of tiles
-
-
-class _Bits:
-    def __init__(self, data: bytes) -> None:
-        self._value = int.from_bytes(data, "big")
-        self._left = 8 * len(data)
-
-    def take(self, count: int) -> int:
-        self._left -= count
-        if self._left < 0:
-            raise IndexError
-        return self._value >> self._left & ((1 << count) - 1)
-
-    def skip_numbers(self, count: int) -> None:
-        """Exponential-Golomb codes, signed or not: as many zeros as there are bits behind the first one."""
-        for _ in range(count):
-            zeros = 0
-            while not self.take(1):
-                zeros += 1
-            self.take(zeros)
-
-
 _Split = Callable[[memoryview], Iterator[memoryview]]
 
 
-def _choose_split(header: bytes, place: int) -> _Split:
-    """ISO/IEC 14496-15: a header that begins with 1 says at ``place`` how many bytes the units' lengths have."""
-    if len(header) > place and header[0] == 1:
-        return partial(_split_at_lengths, width=(header[place] & 3) + 1)
+def _choose_split(header: bytes, offset: int) -> _Split:
+    """ISO/IEC 14496-15: a header that begins with 1 says at ``offset`` how many bytes the units' lengths have."""
+    if len(header) > offset and header[0] == 1:
+        return partial(_split_at_lengths, width=(header[offset] & 3) + 1)
     return _split_at_start_codes
 
 
@@ -142,17 +72,17 @@ def _split_at_lengths(data: memoryview, width: int) -> Iterator[memoryview]:
 def _split_at_start_codes(data: memoryview) -> Iterator[memoryview]:
     codes = [match.span() for match in re.finditer(rb"\x00\x00\x01", data)]
     ends = [*(begin for begin, _ in codes[1:]), len(data)]
-    # Not strict: where there is no code, there is no unit.
+    # Not strict: without a code there is no unit.
     for (_, begin), end in zip(codes, ends, strict=False):
         yield data[begin:end]
 
 
 def _without_padding(unit: memoryview) -> bytes:
-    return bytes(unit).rstrip(b"\0")  # of a start code of four bytes, the first belongs to the unit before
+    return bytes(unit).rstrip(b"\0")  # the first byte of a four-byte start code ends the unit before
 
 
 def _read_h264(data: memoryview, split: _Split) -> PacketFacts | None:
-    """ITU-T H.264, 7.3.1 and Table 7-1. Pictures behind an IDR picture neither need nor precede earlier ones."""
+    """ITU-T H.264, 7.3.1 and Table 7-1. Pictures after an IDR picture neither need nor precede earlier ones."""
     entry = reference = sliced = False
     parameters = b""
     for unit in split(data):
@@ -177,7 +107,7 @@ def _read_hevc(data: memoryview, split: _Split) -> PacketFacts | None:
         if len(unit) < 3 or not unit[1] & 7:
             return None
         kind = unit[0] >> 1 & 63
-        if unit[0] & 1 or unit[1] >> 3:  # of another view or quality, which FFmpeg leaves out
+        if unit[0] & 1 or unit[1] >> 3:  # of another view or quality, which FFmpeg ignores
             continue
         if kind <= 9 or 19 <= kind <= 21:
             sliced = True
@@ -185,7 +115,7 @@ def _read_hevc(data: memoryview, split: _Split) -> PacketFacts | None:
             leading |= kind in (8, 9)  # RASL
             reference |= kind > 9 or kind % 2 == 1
             entry |= kind > 9  # IDR and CRA
-            if kind > 9 and unit[2] & 0x40:  # pictures that wait to be shown are to be dropped here
+            if kind > 9 and unit[2] & 0x40:  # tells decoders to drop pictures not shown yet
                 return None
         elif kind in (32, 33, 34):
             parameters += _without_padding(unit)
@@ -195,7 +125,7 @@ def _read_hevc(data: memoryview, split: _Split) -> PacketFacts | None:
 
 
 def _read_vp9(data: memoryview) -> PacketFacts | None:
-    """VP9 bitstream specification, 6.2 and Annex B. A key frame resets all that earlier frames have left."""
+    """VP9 bitstream specification, 6.2 and Annex B. A key frame resets all state."""
     if len(data) < 2 or data[0] >> 6 != 2:
         return None
     profile = data[0] >> 5 & 1 | data[0] >> 3 & 2
@@ -208,7 +138,7 @@ def _read_vp9(data: memoryview) -> PacketFacts | None:
 
 
 def _read_av1(data: memoryview) -> PacketFacts | None:
-    """AV1 bitstream specification, 5.3 and 5.9.2. A shown key frame resets all that earlier frames have left."""
+    """AV1 bitstream specification, 5.3 and 5.9.2. A shown key frame resets all state."""
     entry: bool | None = None
     parameters = b""
     position = 0

@@ -1,4 +1,4 @@
-"""Frames at a fixed rate where the packets tell beforehand which ones these will be."""
+"""Decodes only the packets that the sampled frames need, one group of pictures per thread."""
 
 from __future__ import annotations
 
@@ -21,17 +21,16 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from r2tuning.video.container import open_video, read_packets
-from r2tuning.video.planned.bitstream import codes_in_wavefronts
 from r2tuning.video.planned.index import Group, PacketIndex
 from r2tuning.video.probe import Survey
 from r2tuning.video.selection import count_clips, pick_cheap, pick_last_before
 from r2tuning.video.timeline import Timeline
 
-# How far decoding runs ahead of whoever takes the results: it bounds the memory they wait in.
+# How far decoding runs ahead of the caller: it bounds the memory that results and packets take.
 _GROUPS_AHEAD = 2  # per thread
 _RESULTS_AHEAD = 32  # per group
 
-# Bytes. A group whose packets take more is not collected for a thread: one decodes all as they are read.
+# Bytes. Packets of larger groups are not collected for threads: one thread decodes them as they are read.
 _LARGEST_GROUP = 32 << 20
 
 Result = TypeVar("Result")
@@ -41,6 +40,49 @@ class DecodingError(Exception):
     """The packets do not decode as the index promises: the file is damaged, or was changed meanwhile."""
 
 
+def decode_picks(
+    survey: Survey,
+    fps: Fraction,
+    make_convert: Callable[[], Callable[[VideoFrame], Result]],
+    *,
+    cheap: bool,
+    threads: int | None = None,
+) -> Generator[tuple[Fraction, Result], None, None]:
+    """Decodes the frame that is sampled for each interval, and as few others as possible.
+
+    Args:
+        survey: Facts about the file, with an index of its packets.
+        fps: Intervals per second.
+        make_convert: Makes the function called with each frame picked; every thread has its own.
+        cheap: Whether to pick as `pick_cheap` does, else as `pick_last_before`.
+        threads: Most threads; None for one per core that this process may use.
+
+    Yields:
+        For each interval, when its frame is shown in seconds since the first one, and what it was converted to.
+
+    Raises:
+        DecodingError: At the first sign that decoding all packets in order might give other frames. What was yielded
+            until then stands.
+        VideoError: The file can no longer be opened.
+    """
+    timeline, index = survey.timeline, survey.index
+    assert index is not None
+    ticks = _plan_ticks(timeline, index, fps, cheap=cheap)
+    # The last frame of all shows whether the file is whole.
+    groups = index.group(np.unique(np.append(ticks, timeline.ticks[-1])))
+    counts = dict(zip(*(column.tolist() for column in np.unique(ticks, return_counts=True)), strict=True))
+    first = int(timeline.ticks[0])
+    with closing(decode_groups(survey.info.path, index, groups, make_convert, threads)) as shown:
+        held: tuple[int, Result] | None = None
+        # A result is held back until a later one has been decoded: only then is it certain that the video goes on.
+        for following in chain(shown, (None,)):
+            if held is not None:
+                tick, result = held
+                for _ in range(counts.get(tick, 0)):
+                    yield (tick - first) * timeline.time_base, result
+            held = following
+
+
 def decode_groups(
     path: str | os.PathLike[str],
     index: PacketIndex,
@@ -48,37 +90,27 @@ def decode_groups(
     make_convert: Callable[[], Callable[[VideoFrame], Result]],
     threads: int | None = None,
 ) -> Generator[tuple[int, Result], None, None]:
-    """Decodes groups and converts the frames wanted of them; memory does not grow with the video.
+    """Decodes groups, given in display order, and converts their wanted frames, in constant memory.
 
-    Args:
-        path: The file.
-        index: Its packets.
-        groups: In the order they are shown, at least one.
-        make_convert: Makes what is called with each frame wanted; every thread has its own.
-        threads: Most threads; None for one per core that this process may use.
+    Arguments and errors are those of `decode_picks`. Closing the generator ends the threads.
 
     Yields:
-        When a frame is shown, as in :attr:`Group.ticks`, and what it was converted to. Closing the generator ends
-        the threads.
-
-    Raises:
-        DecodingError: At the first sign that decoding all packets in order might give other frames.
-        VideoError: The file cannot be opened any more.
+        When a frame is shown, as in :attr:`Group.ticks`, and what it was converted to.
     """
     cores = threads or count_cores()
     light = max(int(index.sizes[group.packets].sum()) for group in groups) <= _LARGEST_GROUP
     size = min(cores, len(groups)) if light else 1
     with open_video(path) as stream:
-        crew: _Crew[Result] = _Crew(_Dealer(stream, index, groups), size, share_cores(len(groups), size, cores))
+        crew: _Crew[Result] = _Crew(_deal_packets(stream, index, groups), share_cores(len(groups), size, cores), size)
         members = [Thread(target=crew.work, args=(path, make_convert), daemon=True) for _ in range(size)]
         try:
             for member in members:
                 member.start()
-            yield from crew.take(len(groups))
+            yield from crew.take_results(len(groups))
         finally:
             crew.stop()
             for member in members:
-                if member.ident is not None:  # it could be started
+                if member.ident is not None:  # it was started
                     member.join()
 
 
@@ -90,17 +122,9 @@ def count_cores() -> int:
 
 
 def share_cores(groups: int, size: int, cores: int) -> list[int]:
-    """Finds with how many threads each group's own decoder works.
+    """Finds how many threads each group's decoder may use, if ``size`` groups (at most ``cores``) are decoded at once.
 
-    Where the last round has fewer groups than there are threads, these would leave cores idle.
-
-    Args:
-        groups: How many there are.
-        size: Groups decoded at once, up to ``cores``.
-        cores: Threads in all.
-
-    Returns:
-        As many numbers as groups.
+    When fewer groups are left than are decoded at once, they share the idle cores.
 
     Example:
         >>> share_cores(5, 2, 2), share_cores(1, 1, 4)
@@ -110,169 +134,8 @@ def share_cores(groups: int, size: int, cores: int) -> list[int]:
     return [cores // size] * (groups - last) + [cores // last] * last if last else [cores // size] * groups
 
 
-class _Dealer:
-    """Reads a stream once, and divides its packets among groups in turn."""
-
-    def __init__(self, stream: VideoStream, index: PacketIndex, groups: Sequence[Group]) -> None:
-        self._ticks = index.ticks
-        self._groups = groups
-        self._numbered = enumerate(read_packets(stream))
-        self._shared: list[tuple[int, Packet[VideoStream]]] = []
-
-    def deal(self) -> Iterator[tuple[Group, Iterable[Packet[VideoStream]]]]:
-        """Yields each group with its packets, which must be used up before the next group is asked for."""
-        for group, following in zip(self._groups, [*self._groups[1:], None], strict=True):
-            yield group, self._deal(group, int(following.packets[0]) if following else len(self._ticks))
-
-    def _deal(self, group: Group, following: int) -> Iterator[Packet[VideoStream]]:
-        """Yields the packets of a group, and keeps those from the next group's first on, which both may need."""
-        earlier, self._shared = self._shared, []
-        due = 0
-        for number, packet in chain(earlier, self._numbered):
-            if packet.pts != self._ticks[number]:
-                raise DecodingError
-            if number >= following:
-                self._shared.append((number, packet))
-            if number == group.packets[due]:
-                yield packet
-                due += 1
-                if due == len(group.packets):
-                    return
-
-
-class _Job(NamedTuple):
-    """A group to decode, and with how many threads."""
-
-    number: int
-    group: Group
-    packets: Iterable[Packet[VideoStream]]
-    threads: int
-
-
-class _Crew(Generic[Result]):
-    """What threads that decode share with whoever takes the results."""
-
-    def __init__(self, dealer: _Dealer, size: int, shares: Sequence[int]) -> None:
-        self._size = size
-        self._shares = shares
-        self._jobs = dealer.deal()
-        self._dealing = Lock()
-        self._dealt = 0
-        # All below is guarded by this, and whoever changes it tells.
-        self._changed = Condition()
-        self._results: defaultdict[int, deque[tuple[int, Result]]] = defaultdict(deque)
-        self._done: set[int] = set()
-        self._turn = 0  # the group whose results are being taken
-        self._error: BaseException | None = None
-        self._stopped = False
-
-    def work(self, path: str | os.PathLike[str], make_convert: Callable[[], Callable[[VideoFrame], Result]]) -> None:
-        """Decodes group after group until there are no more; runs in a thread."""
-        try:
-            convert = make_convert()
-            for threads, jobs in groupby(iter(self._next_job, None), key=attrgetter("threads")):
-                # Opened anew, because that is how a decoder learns all that the file's header says.
-                with open_video(path) as stream:
-                    decoder = stream.codec_context
-                    # Pictures of a group are a chain, so that its decoder gains more from rows side by side.
-                    rows = codes_in_wavefronts(decoder.codec.canonical_name, decoder.extradata)
-                    decoder.thread_count, decoder.thread_type = threads, "SLICE" if rows else "AUTO"
-                    for job in jobs:
-                        for result in _decode_group(decoder, job.group, job.packets, convert):
-                            if not self._put(job.number, result):
-                                return
-                        with self._changed:
-                            self._done.add(job.number)
-                            self._changed.notify_all()
-        except BaseException as error:  # nobody sees what a thread raises, so it is raised where results are taken
-            with self._changed:
-                self._error = self._error or error
-                self._changed.notify_all()
-
-    def take(self, groups: int) -> Iterator[tuple[int, Result]]:
-        """Yields the results of as many groups, in order."""
-        while self._turn < groups:
-            with self._changed:
-                self._changed.wait_for(lambda: self._results[self._turn] or self._turn in self._done or self._error)
-                results = self._results[self._turn]
-                result = results.popleft() if results else None
-                if result is None and self._turn in self._done:
-                    del self._results[self._turn]
-                    self._done.remove(self._turn)
-                    self._turn += 1
-                elif result is None and self._error is not None:
-                    raise self._error
-                self._changed.notify_all()
-            if result is not None:
-                yield result
-
-    def stop(self) -> None:
-        """Makes every thread end after the packet that it is decoding."""
-        with self._changed:
-            self._stopped = True
-            self._changed.notify_all()
-
-    def _next_job(self) -> _Job | None:
-        with self._dealing:
-            with self._changed:
-                ahead = _GROUPS_AHEAD * self._size
-                self._changed.wait_for(lambda: self._stopped or self._dealt <= self._turn + ahead)
-                if self._stopped:
-                    return None
-            job = next(self._jobs, None)
-            if job is None:
-                return None
-            group, packets = job
-            number, self._dealt = self._dealt, self._dealt + 1
-            # One thread alone need not collect them.
-            return _Job(number, group, packets if self._size == 1 else list(packets), self._shares[number])
-
-    def _put(self, number: int, result: tuple[int, Result]) -> bool:
-        with self._changed:
-            self._changed.wait_for(lambda: self._stopped or len(self._results[number]) < _RESULTS_AHEAD)
-            if not self._stopped:
-                self._results[number].append(result)
-                self._changed.notify_all()
-            return not self._stopped
-
-
-def _decode_group(
-    decoder: VideoCodecContext,
-    group: Group,
-    packets: Iterable[Packet[VideoStream]],
-    convert: Callable[[VideoFrame], Result],
-) -> Iterator[tuple[int, Result]]:
-    due = 0
-    shown: int | None = None
-    for packet in chain(packets, (None,)):  # None fetches what the decoder still holds back
-        try:
-            frames = decoder.decode(packet)
-        except av.FFmpegError as error:
-            raise DecodingError from error
-        for frame in frames:
-            if frame.pts is None or frame.is_corrupt or (shown is not None and frame.pts <= shown):
-                raise DecodingError
-            shown = frame.pts
-            if due < len(group.ticks) and shown == group.ticks[due]:
-                due += 1
-                yield shown, convert(frame)
-    if due < len(group.ticks):
-        raise DecodingError
-    decoder.flush_buffers()
-
-
-def plan_ticks(timeline: Timeline, index: PacketIndex, fps: Fraction, *, cheap: bool) -> np.ndarray:
-    """Finds which frame stands for each clip, from the timestamps of packets.
-
-    Args:
-        timeline: When frames are shown.
-        index: The packets.
-        fps: Clips per second.
-        cheap: Whether to pick as :func:`pick_cheap` does, else as :func:`pick_last_before`.
-
-    Returns:
-        int64 ``[T]``, the ticks at which they are shown, ascending; one may stand for several clips.
-    """
+def _plan_ticks(timeline: Timeline, index: PacketIndex, fps: Fraction, *, cheap: bool) -> np.ndarray:
+    """Picks a frame for each interval: int64 ``[T]``, when they are shown, ascending, with repeats."""
 
     def timed(ticks: np.ndarray) -> Iterator[tuple[Fraction, int]]:
         first = int(timeline.ticks[0])
@@ -287,45 +150,141 @@ def plan_ticks(timeline: Timeline, index: PacketIndex, fps: Fraction, *, cheap: 
     return np.fromiter((tick for _, tick in islice(picks, count)), dtype=np.int64, count=count)
 
 
-def decode_picks(
-    survey: Survey,
-    index: PacketIndex,
-    fps: Fraction,
-    make_convert: Callable[[], Callable[[VideoFrame], Result]],
-    *,
-    cheap: bool,
-    threads: int | None = None,
-) -> Generator[tuple[Fraction, Result], None, None]:
-    """Decodes the frames that stand for each clip, and as few others as possible.
+def _deal_packets(
+    stream: VideoStream, index: PacketIndex, groups: Sequence[Group]
+) -> Iterator[tuple[Group, Iterable[Packet[VideoStream]]]]:
+    """Reads a stream once; yields each group with its packets, which must be used up before the next group is taken."""
+    numbered = enumerate(read_packets(stream))
+    shared: list[tuple[int, Packet[VideoStream]]] = []  # those that two groups may need
 
-    Args:
-        survey: Facts about the file.
-        index: Its packets.
-        fps: Clips per second.
-        make_convert: Makes what is called with each frame picked; every thread has its own.
-        cheap: As for :func:`plan_ticks`.
-        threads: Most threads; None for one per core that this process may use.
+    def read_group(group: Group, next_begin: int) -> Iterator[Packet[VideoStream]]:
+        earlier = shared.copy()
+        shared.clear()
+        due = 0
+        for number, packet in chain(earlier, numbered):
+            if packet.pts != index.ticks[number]:
+                raise DecodingError
+            if number >= next_begin:
+                shared.append((number, packet))
+            if number == group.packets[due]:
+                yield packet
+                due += 1
+                if due == len(group.packets):
+                    return
 
-    Yields:
-        For each clip, when its frame is shown in seconds since the first one, and what it was converted to.
+    for group, following in zip(groups, [*groups[1:], None], strict=True):
+        yield group, read_group(group, int(following.packets[0]) if following else len(index.ticks))
 
-    Raises:
-        DecodingError: At the first sign that decoding all packets in order might give other frames. What was yielded
-            until then stands.
-        VideoError: The file cannot be opened any more.
-    """
-    timeline = survey.timeline
-    ticks = plan_ticks(timeline, index, fps, cheap=cheap)
-    # The last frame of all shows whether the file is whole.
-    groups = index.group(np.unique(np.append(ticks, timeline.ticks[-1])))
-    counts = dict(zip(*(column.tolist() for column in np.unique(ticks, return_counts=True)), strict=True))
-    first = int(timeline.ticks[0])
-    with closing(decode_groups(survey.info.path, index, groups, make_convert, threads)) as shown:
-        held: tuple[int, Result] | None = None
-        # Each is held back until a later one has been decoded: only then is it certain that the video goes on.
-        for following in chain(shown, (None,)):
-            if held is not None:
-                tick, result = held
-                for _ in range(counts.get(tick, 0)):
-                    yield (tick - first) * timeline.time_base, result
-            held = following
+
+class _Job(NamedTuple):
+    """A group to decode, and with how many threads."""
+
+    number: int
+    group: Group
+    packets: Iterable[Packet[VideoStream]]
+    threads: int
+
+
+class _Crew(Generic[Result]):
+    """``size`` threads that decode groups and the packets dealt to them, and the results that are not taken yet."""
+
+    def __init__(
+        self, dealt: Iterator[tuple[Group, Iterable[Packet[VideoStream]]]], shares: Sequence[int], size: int
+    ) -> None:
+        self._dealt, self._shares, self._size = dealt, shares, size
+        self._dealing = Lock()
+        self._started = 0
+        # Guards all below; every change of it is notified.
+        self._changed = Condition()
+        self._results: defaultdict[int, deque[tuple[int, Result] | None]] = defaultdict(deque)  # None ends a group
+        self._turn = 0  # the group whose results are being taken
+        self._error: BaseException | None = None
+        self._stopped = False
+
+    def work(self, path: str | os.PathLike[str], make_convert: Callable[[], Callable[[VideoFrame], Result]]) -> None:
+        """Decodes group after group until there are no more; runs in a thread."""
+        try:
+            convert = make_convert()
+            for threads, jobs in groupby(iter(self._next_job, None), key=attrgetter("threads")):
+                # Only opening the file gives a decoder all that the file's header says.
+                with open_video(path) as stream:
+                    decoder = stream.codec_context
+                    decoder.thread_count, decoder.thread_type = threads, "AUTO"
+                    for job in jobs:
+                        for result in chain(_decode_group(decoder, job.group, job.packets, convert), (None,)):
+                            if not self._put(job.number, result):
+                                return
+        except BaseException as error:  # nobody sees what a thread raises, so `take_results` raises it
+            with self._changed:
+                self._error = self._error or error
+                self._changed.notify_all()
+
+    def take_results(self, groups: int) -> Iterator[tuple[int, Result]]:
+        """Yields the results of ``groups`` groups, in order."""
+        while self._turn < groups:
+            with self._changed:
+                self._changed.wait_for(lambda: self._results[self._turn] or self._error)
+                if not self._results[self._turn] and self._error is not None:
+                    raise self._error
+                result = self._results[self._turn].popleft()
+                if result is None:
+                    del self._results[self._turn]
+                    self._turn += 1
+                self._changed.notify_all()
+            if result is not None:
+                yield result
+
+    def stop(self) -> None:
+        """Makes every thread end after the packet that it is decoding."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def _next_job(self) -> _Job | None:
+        with self._dealing:
+            with self._changed:
+                ahead = _GROUPS_AHEAD * self._size
+                self._changed.wait_for(lambda: self._stopped or self._started <= self._turn + ahead)
+                if self._stopped:
+                    return None
+            dealt = next(self._dealt, None)
+            if dealt is None:
+                return None
+            group, packets = dealt
+            number, self._started = self._started, self._started + 1
+            # A single thread can decode them as they are read.
+            return _Job(number, group, packets if self._size == 1 else list(packets), self._shares[number])
+
+    def _put(self, number: int, result: tuple[int, Result] | None) -> bool:
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped or len(self._results[number]) < _RESULTS_AHEAD)
+            if not self._stopped:
+                self._results[number].append(result)
+                self._changed.notify_all()
+            return not self._stopped
+
+
+def _decode_group(
+    decoder: VideoCodecContext,
+    group: Group,
+    packets: Iterable[Packet[VideoStream]],
+    convert: Callable[[VideoFrame], Result],
+) -> Iterator[tuple[int, Result]]:
+    """Yields the wanted frames of a group, converted, with the ticks at which they are shown."""
+    due = 0
+    shown: int | None = None
+    for packet in chain(packets, (None,)):  # None flushes the decoder
+        try:
+            frames = decoder.decode(packet)
+        except av.FFmpegError as error:
+            raise DecodingError from error
+        for frame in frames:
+            if frame.pts is None or frame.is_corrupt or (shown is not None and frame.pts <= shown):
+                raise DecodingError
+            shown = frame.pts
+            if due < len(group.ticks) and shown == group.ticks[due]:
+                due += 1
+                yield shown, convert(frame)
+    if due < len(group.ticks):
+        raise DecodingError
+    decoder.flush_buffers()

@@ -1,4 +1,4 @@
-"""Which packets must be decoded to see given frames, known before any is decoded."""
+"""Finds which packets must be decoded for given frames, before any is decoded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from av.video.stream import VideoStream
 from r2tuning.video.planned.bitstream import choose_facts_reader
 from r2tuning.video.timeline import Timeline
 
-# Changes of the stream's header midway, for all packets to come.
+# Changes of the stream's header midway, for all later packets.
 _CHANGES: tuple[PktSideDataT, ...] = ("new_extradata", "param_change", "palette")
 
 _ENTRY, _LEADING, _REFERENCE = 1, 2, 4
@@ -22,11 +22,11 @@ _ENTRY, _LEADING, _REFERENCE = 1, 2, 4
 
 @dataclass(frozen=True)
 class Group:
-    """Packets that one decoder can decode from scratch, and what is wanted of them.
+    """Packets that a fresh decoder can decode, and which of their frames are wanted.
 
     Attributes:
-        packets: int64 ``[n]``, numbers of the packets to decode, ascending; others between them are left out.
-        ticks: int64 ``[m]``, when the frames wanted are shown, ascending.
+        packets: int64 ``[n]``, numbers of the packets to decode, ascending; those between them are skipped.
+        ticks: int64 ``[m]``, when the wanted frames are shown, ascending.
     """
 
     packets: np.ndarray
@@ -35,14 +35,14 @@ class Group:
 
 @dataclass(frozen=True)
 class PacketIndex:
-    """The packets of a stream, of which each holds one frame; in file order, which is that of decoding.
+    """The packets of a stream, one frame each, in file order, which is decoding order.
 
     Attributes:
         ticks: int64 ``[n]``, when each frame is shown, in units of the stream's time base.
         sizes: int64 ``[n]``, bytes.
-        entries: bool ``[n]``, where decoding can begin.
-        leading: bool ``[n]``, those that follow an entry but need packets from before it.
-        droppable: bool ``[n]``, those that no other needs.
+        entries: bool ``[n]``, whether decoding can begin here.
+        leading: bool ``[n]``, whether it follows an entry but needs packets from before it.
+        droppable: bool ``[n]``, whether no other packet needs it.
     """
 
     ticks: np.ndarray
@@ -52,39 +52,32 @@ class PacketIndex:
     droppable: np.ndarray
 
     def group(self, ticks: np.ndarray) -> list[Group]:
-        """Finds what to decode to see the frames shown at ``ticks``.
-
-        Args:
-            ticks: int64 ``[m]``, ascending without repeats; each is one of the index.
+        """Finds what to decode for the frames shown at ``ticks``, ascending without repeats.
 
         Returns:
-            Groups in the order in which they are shown. A packet may be in two that follow each other.
+            Groups in display order. A packet may be in two successive ones.
         """
         order = np.argsort(self.ticks)
         wanted = order[np.searchsorted(self.ticks, ticks, sorter=order)]
         starts = np.flatnonzero(self.entries)
-        own = self._find_groups()
-        owners = own - self.leading
+        owners = self.number_groups() - self.leading
         groups = []
         for number in np.unique(owners[wanted]).tolist():
             numbers = wanted[owners[wanted] == number]
             span = slice(int(starts[number]), int(numbers.max()) + 1)
             kept = ~self.droppable[span]
             kept[numbers - span.start] = True
-            kept &= owners[span] >= number  # what leads its own entry is for the group before
+            kept &= owners[span] >= number  # leading packets belong to the group before
             groups.append(Group(np.flatnonzero(kept) + span.start, self.ticks[numbers]))
         return groups
 
-    def _find_groups(self) -> np.ndarray:
+    def number_groups(self) -> np.ndarray:
+        """int64 ``[n]``, the number of the last entry at or before each packet."""
         return np.cumsum(self.entries) - 1
 
 
 class PacketIndexer:
-    """Notes the packets of a stream as they are read.
-
-    Args:
-        stream: An open stream.
-    """
+    """Records the packets of an open stream as they are read."""
 
     def __init__(self, stream: VideoStream) -> None:
         context = stream.codec_context
@@ -96,20 +89,17 @@ class PacketIndexer:
         self._entry_parameters: set[bytes] = set()
 
     def watch(self, packets: Iterable[Packet[VideoStream]]) -> Iterator[Packet[VideoStream]]:
-        """Passes packets on, and notes them until one is found that is not understood."""
+        """Passes packets on, and records them until one is not understood."""
         for packet in packets:
-            if self._read is not None and not self._note(packet):
+            if self._read is not None and not self._record(packet):
                 self._read = None
             yield packet
 
     def finish(self, timeline: Timeline) -> PacketIndex | None:
-        """Builds the index.
-
-        Args:
-            timeline: The timeline of all packets.
+        """Builds the index from the timeline of all packets.
 
         Returns:
-            The index, or None where packets do not tell for certain which frames they become, or which they need.
+            The index, or None if packets do not tell for certain which frames they become, or which they need.
         """
         if self._read is None or not timeline.stamped or timeline.lost or len(timeline.ticks) != len(self._ticks):
             return None
@@ -129,7 +119,7 @@ class PacketIndexer:
         )
         return index if sound else None
 
-    def _note(self, packet: Packet[VideoStream]) -> bool:
+    def _record(self, packet: Packet[VideoStream]) -> bool:
         if packet.pts is None or packet.is_discard or packet.is_corrupt or _changes_header(packet):
             return False
         facts = self._read(memoryview(packet)) if self._read is not None else None
@@ -137,7 +127,7 @@ class PacketIndexer:
             return False
         if facts.entry:
             self._entry_parameters.add(facts.parameters)
-        elif facts.parameters:  # a decoder that begins behind them would miss them
+        elif facts.parameters:  # a decoder that begins after them would miss them
             return False
         self._ticks.append(packet.pts)
         self._sizes.append(packet.size)
@@ -147,14 +137,14 @@ class PacketIndexer:
 
 
 def _changes_header(packet: Packet[VideoStream]) -> bool:
-    # Most packets have no side data at all, which is quicker to see than that none is of these kinds.
+    # Most packets have no side data at all, which is quicker to check than each kind.
     return any(any(map(packet.has_sidedata, _CHANGES)) for _ in packet.iter_sidedata())
 
 
 def comes_out_in_order(ticks: Iterable[int], depth: int) -> bool:
     """Whether a decoder that holds back ``depth`` frames can show all of them in order.
 
-    One that cannot drops frames, and which ones depends on where it began.
+    Otherwise it drops frames, and which ones depends on where it began.
 
     Example:
         >>> comes_out_in_order([0, 3, 1, 2], 1), comes_out_in_order([0, 3, 1, 2], 0)
@@ -174,10 +164,10 @@ def comes_out_in_order(ticks: Iterable[int], depth: int) -> bool:
 
 def _is_separable(index: PacketIndex) -> bool:
     """Whether groups are shown one after the other, and leading packets need the group before their entry at most."""
-    own = index._find_groups()
-    owners = own - index.leading
+    numbers = index.number_groups()
+    owners = numbers - index.leading
     if (np.diff(owners[np.argsort(index.ticks)]) < 0).any() or owners.min() < 0:
         return False
-    # The first picture behind an entry that is shown after it ends what came before the entry.
-    trailing = ~index.leading & (index.ticks > index.ticks[np.flatnonzero(index.entries)][own])
-    return bool(np.isin(owners[index.leading], own[trailing]).all())
+    # The first picture that follows an entry and is shown after it ends what came before the entry.
+    trailing = ~index.leading & (index.ticks > index.ticks[np.flatnonzero(index.entries)][numbers])
+    return bool(np.isin(owners[index.leading], numbers[trailing]).all())

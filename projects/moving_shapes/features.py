@@ -1,0 +1,107 @@
+"""Features of the train split from drawn frames, as `r2tuning extract` would store those of its videos."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+
+from projects.moving_shapes.frames import SAMPLING, Frames, draw_frames
+from r2tuning.backbones import ClipBackbone
+from r2tuning.cli.progress import show_progress
+from r2tuning.datasets import Annotation
+from r2tuning.features.encoded import EncodingFacts, FeatureWriter
+from r2tuning.features.extraction import QueryTask, extract_queries
+from r2tuning.features.store import FeatureStore
+from r2tuning.files import write_atomically
+from r2tuning.synthetic.queries import describe, to_line
+from r2tuning.synthetic.scenes import Split
+from r2tuning.synthetic.staging import make_video
+from r2tuning.video.preprocess import PREPROCESS_VERSION
+
+BACKBONE, LAYERS = "r2tuning/demo", 4
+
+
+def store_features(frames: Path, split: Split, videos: int, folder: Path, jobs: int) -> None:
+    """Encodes drawn videos and their queries, and writes their annotations; what is there is kept.
+
+    Args:
+        frames: Cache of drawn frames.
+        split: Of the videos.
+        videos: The first so many of seed 0.
+        folder: Of the data; the features go to ``features`` in it.
+        jobs: Processes.
+    """
+    backbone = ClipBackbone.load(BACKBONE, layers=LAYERS)
+    with show_progress("Frames", "videos") as progress:
+        drawn = draw_frames(frames, split, videos, backbone.image_size, jobs, progress)
+    store = FeatureStore.create(folder / "features", backbone)
+    missing = [seed for seed, vid in enumerate(drawn.vids) if not store.has_video(vid)]
+    with (
+        show_progress("Videos", "videos") as progress,
+        multiprocessing.get_context("spawn").Pool(jobs, _start, (frames, split, videos, store.folder)) as pool,
+    ):
+        for done, _ in enumerate(pool.imap_unordered(_encode, missing, chunksize=4), start=1):
+            progress(done, len(missing))
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        described = pool.starmap(_describe, [(seed, split) for seed in range(videos)], chunksize=8)
+    annotations = [annotation for one in described for annotation in one]
+    queries = [QueryTask(str(annotation.qid), annotation.query) for annotation in annotations]
+    with show_progress("Queries", "queries") as progress:
+        extract_queries(queries, store, backbone, progress=progress)
+    write_atomically(folder / f"{split}.jsonl", "".join(map(to_line, annotations)), force=True)
+
+
+def _describe(seed: int, split: Split) -> list[Annotation]:
+    return describe(make_video(seed, split))
+
+
+class _Worker:
+    """What a process of its own needs, loaded once."""
+
+    backbone: ClipBackbone
+    store: FeatureStore
+    frames: Frames
+    split: Split
+
+
+def _start(frames: Path, split: Split, videos: int, store: Path) -> None:
+    torch.set_num_threads(1)
+    _Worker.backbone = ClipBackbone.load(BACKBONE, layers=LAYERS)
+    _Worker.store = FeatureStore.create(store, _Worker.backbone)
+    _Worker.split = split
+    _Worker.frames = draw_frames(frames, split, videos, _Worker.backbone.image_size, 1, lambda _done, _of: None)
+
+
+def _encode(seed: int) -> None:
+    frames, backbone = _Worker.frames, _Worker.backbone
+    writer = FeatureWriter()
+    pixels = torch.from_numpy(frames.pixels[frames.starts[seed] : frames.starts[seed + 1]].copy())
+    for part in torch.split(pixels, 16):
+        writer.append(backbone.encode_frames(part))
+    facts = EncodingFacts(
+        video=f"{frames.vids[seed]}.mp4",
+        duration=make_video(seed, _Worker.split).duration,
+        start=0,
+        fps=float(Fraction(SAMPLING)),
+        sampling="exact",
+        truncated=False,
+        backbone=backbone.name,
+        fingerprint=backbone.fingerprint,
+        preprocess_version=PREPROCESS_VERSION,
+    )
+    _Worker.store.save_video(frames.vids[seed], writer.finish(facts))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("frames", type=Path, help="cache of drawn frames")
+    parser.add_argument("folder", type=Path, help="folder of the data")
+    parser.add_argument("--videos", type=int, default=1200)
+    parser.add_argument("--split", choices=("train", "val", "test"), default="train")
+    parser.add_argument("--jobs", type=int, default=2)
+    arguments = parser.parse_args()
+    store_features(arguments.frames, arguments.split, arguments.videos, arguments.folder, arguments.jobs)

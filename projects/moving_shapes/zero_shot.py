@@ -1,0 +1,227 @@
+"""The zero-shot baseline: ``python -m projects.moving_shapes.zero_shot``.
+
+Nothing is learned but how to cut: the similarity of each frame to the sentence, as CLIP itself measures it, is
+smoothed, and the moments are the runs of frames above a threshold. Both are chosen on the validation split.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import layer_norm, normalize
+
+from r2tuning.backbones import ClipBackbone
+from r2tuning.backbones.loading import load_clip
+from r2tuning.datasets import Annotation, Benchmark, find_benchmark, load_annotations, to_ground_truth
+from r2tuning.errors import BackboneError, FeatureError
+from r2tuning.evaluation.predict import open_query, open_video
+from r2tuning.features.store import FeatureStore
+from r2tuning.files import write_atomically
+from r2tuning.intervals import FloatArray
+from r2tuning.metrics import BRIEF, Prediction, evaluate_grounding
+
+Curve = NDArray[np.float64]
+"""``[T]``, similarity of each frame to a sentence."""
+
+Scale = Literal["cosine", "range", "rank"]
+"""What a threshold is measured on: the similarity; its place between the curve's lowest and highest; its rank."""
+
+THRESHOLDS: dict[Scale, tuple[float, ...]] = {
+    "cosine": tuple(np.linspace(0, 0.9, 10).round(2).tolist()),
+    "range": tuple(np.linspace(0.3, 0.9, 7).round(2).tolist()),
+    "rank": tuple(np.linspace(0.4, 0.9, 6).round(2).tolist()),
+}
+FRAME = "vision_model.post_layernorm.weight", "vision_model.post_layernorm.bias", "visual_projection.weight"
+SENTENCE = "text_model.final_layer_norm.weight", "text_model.final_layer_norm.bias", "text_projection.weight"
+"""What turns the last block's tokens into vectors that CLIP compares: scale and shift of a norm, and a projection."""
+
+WIDTHS = (0.0, 0.5, 1.0, 2.0)
+"""Frames, of the Gaussian that smooths."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How moments are cut out of a curve.
+
+    Attributes:
+        scale: What the threshold is measured on.
+        threshold: Frames at or above it belong to a moment.
+        width: Standard deviation in frames of the Gaussian that smooths; 0 leaves the curve as it is.
+    """
+
+    scale: Scale
+    threshold: float
+    width: float
+
+
+def smooth(curve: Curve, width: float) -> Curve:
+    """A curve under a Gaussian; at the ends, its weights are shared among the frames that are there.
+
+    Example:
+        >>> smooth(np.array([0.0, 1.0, 0.0]), 0).tolist()
+        [0.0, 1.0, 0.0]
+        >>> smooth(np.array([1.0, 1.0, 1.0]), 2).round(6).tolist()
+        [1.0, 1.0, 1.0]
+    """
+    if width == 0:
+        return curve
+    apart = np.arange(len(curve))[:, None] - np.arange(len(curve))
+    weights = np.exp(-0.5 * (apart / width) ** 2)
+    return np.asarray(weights @ curve / weights.sum(axis=1))
+
+
+def measure(curve: Curve, scale: Scale) -> Curve:
+    """A curve as its threshold sees it.
+
+    Example:
+        >>> curve = np.array([0.1, 0.5, 0.3, 0.1])
+        >>> measure(curve, "range").round(2).tolist(), measure(curve, "rank").round(2).tolist()
+        ([0.0, 1.0, 0.5, 0.0], [0.0, 1.0, 0.67, 0.0])
+    """
+    if scale == "cosine":
+        return curve
+    if scale == "range":
+        return np.asarray((curve - curve.min()) / max(np.ptp(curve), 1e-9))
+    return np.asarray(np.searchsorted(np.sort(curve), curve) / max(len(curve) - 1, 1))
+
+
+def cut_moments(curve: Curve, rule: Rule, fps: float) -> FloatArray:
+    """The longest runs of frames above the threshold, scored by their mean similarity.
+
+    Args:
+        curve: Similarities.
+        rule: How to cut.
+        fps: Frames per second.
+
+    Returns:
+        ``[n, 3]``: starts, ends (seconds) and scores, best first.
+
+    Example:
+        >>> cut_moments(np.array([0.1, 0.6, 0.8, 0.1, 0.9]), Rule("cosine", 0.5, 0), fps=0.5).tolist()
+        [[8.0, 10.0, 0.9], [2.0, 6.0, 0.7]]
+    """
+    smoothed = smooth(curve, rule.width)
+    above = measure(smoothed, rule.scale) >= rule.threshold
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], above, [False]]).astype(np.int8))).reshape(-1, 2)
+    runs = [[start / fps, end / fps, float(smoothed[start:end].mean())] for start, end in edges.tolist()]
+    return np.array(sorted(runs, key=lambda run: -run[2]), dtype=np.float64).reshape(-1, 3)
+
+
+def choose_rule(curves: Sequence[Curve], annotations: Sequence[Annotation], fps: float) -> tuple[Rule, float]:
+    """The rule with the best MR mAP, and that mAP in percent; of equally good ones the first.
+
+    Args:
+        curves: One per annotation.
+        annotations: With moments.
+        fps: Frames per second.
+    """
+    # Without ratings only moments are scored: the curves are the same under every rule.
+    unrated = [replace(annotation, saliency=None) for annotation in annotations]
+    rules = [Rule(scale, t, width) for scale, ts in THRESHOLDS.items() for t, width in product(ts, WIDTHS)]
+    scores = [score_rule(rule, curves, unrated, fps)["MR-full-mAP"] for rule in rules]
+    best = int(np.argmax(scores))
+    return rules[best], scores[best]
+
+
+def score_rule(rule: Rule, curves: Sequence[Curve], annotations: Sequence[Annotation], fps: float) -> dict[str, float]:
+    """All metrics of a rule, in percent; highlights are scored on the curves as they are."""
+    predictions = [
+        Prediction(annotation.qid, cut_moments(curve, rule, fps), curve)
+        for curve, annotation in zip(curves, annotations, strict=True)
+    ]
+    return evaluate_grounding(predictions, [to_ground_truth(annotation) for annotation in annotations])
+
+
+class Similarity:
+    """CLIP's own judgement of frames, from features that are stored before its final norms and projections.
+
+    Args:
+        name: Short name, hub name or folder of the CLIP.
+        store: Features of its last layers.
+
+    Raises:
+        BackboneError: If it cannot be loaded, or lacks its projections.
+        FeatureError: If the features are of another CLIP.
+    """
+
+    def __init__(self, name: str, store: FeatureStore) -> None:
+        clip = load_clip(name)
+        # Grounding needs no final norms and projections, so that loading a CLIP is content without them.
+        missing = sorted({*FRAME, *SENTENCE} - clip.weights.keys())
+        if missing:
+            raise BackboneError(f"{name}: has no {missing[0]}; give a whole CLIP")
+        backbone = ClipBackbone(clip, store.layers)
+        if store.facts is None or store.facts.fingerprint != backbone.fingerprint:
+            raise FeatureError(f"{store.folder}: was not made with {name}; name its CLIP with --clip")
+        self._clip = clip
+
+    @torch.inference_mode()
+    def frames(self, tokens: Tensor) -> Tensor:
+        """Unit vectors of frames ``[T, D]``, from the last block's [CLS] tokens ``[T, Dv]``."""
+        return self._project(tokens, FRAME, self._clip.image.layer_norm_eps)
+
+    @torch.inference_mode()
+    def sentence(self, token: Tensor) -> Tensor:
+        """Unit vector of a sentence ``[D]``, from the last block's end token ``[Dq]``."""
+        return self._project(token, SENTENCE, self._clip.text.layer_norm_eps)
+
+    def _project(self, tokens: Tensor, names: tuple[str, str, str], eps: float) -> Tensor:
+        scale, shift, projection = (self._clip.weights[name].float() for name in names)
+        return normalize(layer_norm(tokens, scale.shape, scale, shift, eps) @ projection.T, dim=-1)
+
+
+def draw_curves(
+    similarity: Similarity, annotations: Sequence[Annotation], benchmark: Benchmark, store: FeatureStore
+) -> list[Curve]:
+    """Similarity of every frame to the sentence, a curve for each annotation."""
+    frames: dict[str, Tensor] = {}
+    curves = []
+    for annotation in annotations:
+        if annotation.vid not in frames:
+            encoded = open_video(annotation, benchmark, store, layers=1)
+            frames[annotation.vid] = similarity.frames(encoded.read(0, encoded.frames)[0, :, 0].float())
+        end = open_query(annotation, benchmark, store, layers=1).values[0, -1]
+        curves.append((frames[annotation.vid] @ similarity.sentence(end)).double().numpy())
+    return curves
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Chooses on ``val``, and reports ``test``."""
+    parser = argparse.ArgumentParser(description="The zero-shot baseline on Moving Shapes.")
+    parser.add_argument("folder", type=Path, help="of val.jsonl, test.jsonl and features/")
+    parser.add_argument("--clip", default="r2tuning/demo", help="the CLIP of the features")
+    parser.add_argument("--json", type=Path, help="write the scores to this file")
+    options = parser.parse_args(arguments)
+    benchmark = find_benchmark("moving-shapes")
+    store = FeatureStore.open(options.folder / "features")
+    similarity = Similarity(options.clip, store)
+
+    def read(split: str) -> tuple[list[Curve], list[Annotation]]:
+        annotations = load_annotations(benchmark.find_file(options.folder, split), benchmark)
+        return draw_curves(similarity, annotations, benchmark, store), annotations
+
+    assert benchmark.fps is not None  # it is a constant of this benchmark
+    rule, chosen_with = choose_rule(*read("val"), benchmark.fps)
+    curves, annotations = read("test")
+    metrics = score_rule(rule, curves, annotations, benchmark.fps)
+    if options.json is not None:
+        content = {"split": "test", "queries": len(curves), "rule": asdict(rule), "val_mAP": chosen_with}
+        write_atomically(options.json, json.dumps(content | {"metrics": metrics}, indent=2) + "\n", force=True)
+    print(f"{rule}, chosen with mAP {chosen_with:.2f} on val")
+    for name in BRIEF:
+        if name in metrics:
+            print(f"{name:24}{metrics[name]:6.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""A parallel map over processes that survives the death of a worker, for work in native code such as codecs."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import warnings
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from typing import Any, Generic, TypeVar
+
+from r2tuning.errors import R2TuningError
+
+GRACE = 10.0
+"""Seconds that a worker has to clean up once it must stop; a step in native code may have to end first."""
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Death:
+    """Stands for the result of a task whose process died.
+
+    Attributes:
+        reason: Such as ``the process ended with code -9``.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Message:
+    """What a worker sends when it is ready for a task; ``result`` is that of the task before."""
+
+    result: Any = None
+    warnings: tuple[Warning | str, ...] = ()
+    error: R2TuningError | None = None
+
+
+def map_in_processes(
+    make_worker: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task], jobs: int
+) -> Generator[tuple[Task, Result | Death], None, None]:
+    """Does tasks in several processes, one task per process at a time.
+
+    A process that dies, of a full memory or a fault in native code, costs only its task: another takes its place. In
+    the processes Ctrl-C is ignored, so that the caller decides, and SIGTERM unwinds the stack, so that temporary files
+    are removed. Warnings are issued again in the caller's process.
+
+    Args:
+        make_worker: Called once in each process, where it may load what the tasks need; returns the function that does
+            a task. It, the tasks and the results are pickled.
+        tasks: What to do; none of them None.
+        jobs: Most processes at a time; 1 is the caller's process, where nothing is pickled and no death survived.
+
+    Yields:
+        Task and result, or its `Death`, in the order they end. Closing the generator stops the processes.
+
+    Raises:
+        R2TuningError: If ``make_worker`` or a task raises it, or a process dies before its first task.
+    """
+    if jobs == 1:
+        work = make_worker()
+        yield from ((task, work(task)) for task in tasks)
+        return
+    waiting = deque(tasks)
+    workers: list[_Worker[Task]] = []
+    try:
+        workers += [_Worker(make_worker) for _ in range(min(jobs, len(tasks)))]
+        while busy := {worker.connection: worker for worker in workers if not worker.connection.closed}:
+            for connection in wait(list(busy)):
+                worker = busy[connection]  # type: ignore[index]  # wait returns what it was given
+                task, message = worker.task, worker.receive()
+                if message.error is not None:
+                    raise message.error
+                if waiting and not worker.alive:
+                    workers.append(_Worker(make_worker))
+                elif waiting:
+                    worker.give(waiting.popleft())
+                else:
+                    worker.connection.close()
+                for warning in message.warnings:
+                    warnings.warn(warning, stacklevel=2)
+                if task is not None:
+                    yield task, message.result
+    finally:
+        for worker in workers:
+            worker.process.terminate()
+        for worker in workers:
+            worker.end()
+
+
+class _Worker(Generic[Task]):
+    """A worker process, as the process that started it sees it.
+
+    Attributes:
+        task: What it is doing.
+        alive: Whether it can be given another task.
+    """
+
+    def __init__(self, make_worker: Callable[[], Callable[[Task], Any]]) -> None:
+        context = get_context("spawn")  # a fork of a process with threads, such as PyTorch's, may hang
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, make_worker), daemon=True)
+        self.task: Task | None = None
+        self.alive = True
+        with _ignored_interrupts():
+            self.process.start()
+        theirs.close()
+
+    def give(self, task: Task) -> None:
+        self.task = task
+        with suppress(BrokenPipeError):  # it died after its last message; `receive` will notice
+            self.connection.send(task)
+
+    def receive(self) -> _Message:
+        try:
+            message: _Message = self.connection.recv()
+        except (EOFError, ConnectionResetError):
+            self.process.join()
+            self.connection.close()
+            self.alive = False
+            death = Death(f"the process ended with code {self.process.exitcode}")
+            if self.task is None:
+                raise R2TuningError(f"no worker process could start: {death.reason}; use fewer --jobs") from None
+            return _Message(death)
+        return message
+
+    def end(self) -> None:
+        self.process.join(GRACE)
+        if self.process.exitcode is None:
+            self.process.kill()
+            self.process.join()
+        self.connection.close()
+
+
+def _serve(connection: Connection, make_worker: Callable[[], Callable[[Task], Any]]) -> None:
+    """Runs in a worker: does the tasks it is sent until there are no more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the one that started us decides
+    signal.signal(signal.SIGTERM, _exit)
+    try:
+        work = make_worker()
+        _send(connection, _Message())
+        for task in _receive_all(connection):
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                result = work(task)
+            _send(connection, _Message(result, tuple(warning.message for warning in caught)))
+    except R2TuningError as error:
+        _send(connection, _Message(error=error))
+    finally:  # the process is leaving by itself: an exception among its last steps would be a traceback on the screen
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _receive_all(connection: Connection) -> Iterator[Any]:
+    try:
+        while True:
+            yield connection.recv()
+    except (EOFError, ConnectionResetError):  # no more tasks, or nobody left to do them for
+        return
+
+
+def _send(connection: Connection, message: _Message) -> None:
+    with suppress(BrokenPipeError):  # nobody is left to listen; then receiving ends the work
+        connection.send(message)
+
+
+def _exit(number: int, _: object) -> None:
+    """Ends the process as an exception does, so that temporary files are removed."""
+    sys.exit(128 + number)
+
+
+@contextmanager
+def _ignored_interrupts() -> Iterator[None]:
+    """Processes started in the block ignore Ctrl-C from the beginning: while importing, it would print a traceback."""
+    if threading.current_thread() is not threading.main_thread():  # signals are set in the main thread only
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
