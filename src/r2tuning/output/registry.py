@@ -15,7 +15,7 @@ from r2tuning.results import Grounding, Summary
 
 if TYPE_CHECKING:
     from r2tuning.output.media.footage import Footage
-    from r2tuning.types import VideoInfo
+    from r2tuning.types import Moment, VideoInfo
 
 STDOUT = "-"
 """Stands for standard output, as a file's name."""
@@ -28,12 +28,11 @@ class Writer:
     """How a format is written.
 
     Attributes:
-        function: Module and function below `r2tuning.output`. It takes a list of results, the options, and returns the
-            file's content as text; or, where ``text`` is False, takes the path and ``force`` too and writes the file.
-        options: The options it takes, of those of `save_results`.
-        text: Whether it returns text, so that the format can go to stdout.
-        framed: Whether it counts frames; the second argument is then a `VideoInfo`.
-        per_query: Whether each query has a file of its own.
+        function: Module and function below `r2tuning.output`; it takes a list of results.
+        options: The options of `save_results` that it takes too.
+        text: Whether it returns the content as text; if not, it also takes path and ``force``, and writes the file.
+        framed: Whether it counts frames, and takes a `VideoInfo` as second argument.
+        per_query: Whether each query gets its own file.
         many_videos: Whether a file may hold answers about several videos.
     """
 
@@ -179,7 +178,7 @@ def write_format(results: Results, form: str, video: VideoInfo | None = None, **
         a dog (0.88)
         <BLANKLINE>
     """
-    writer = _find_writer(results, form)
+    writer = (SUMMARY_WRITERS if results and isinstance(results[0], Summary) else WRITERS)[form]
     shown = _prepare(results, form, writer)
     if writer.framed:
         return str(writer.load()(shown, video or _probe(shown[0].video, form)))
@@ -209,28 +208,19 @@ def save_results(results: Results, target: Target, *, force: bool = False, **opt
             single.writer.load()(shown, single.path, force=force, **_choose(single.writer, options))
 
 
-def _find_writer(results: Results, form: str) -> Writer:
-    return (SUMMARY_WRITERS if results and isinstance(results[0], Summary) else WRITERS)[form]
-
-
 def _prepare(results: Results, form: str, writer: Writer) -> list[Any]:
     """Checks the results; summaries become answers if the format cannot hold them."""
     answers = [result.answer if isinstance(result, Summary) else result for result in results]
     if not writer.many_videos and len(videos := {answer.video for answer in answers}) > 1:
         raise ValueError(f"{form} is about one video, not {len(videos)}: write a file for each")
-    moments = [m for r in results for m in (r.shots if isinstance(r, Summary) else r.moments)]
-    for moment in moments:
+    for moment in (m for r in results for m in (r.shots if isinstance(r, Summary) else r.moments)):
         if not all(math.isfinite(value) for value in (moment.start, moment.end, moment.score)):
             raise OutputError(f"result holds {moment}: check the video features and the checkpoint for damage")
     if writer is WRITERS.get(form):
-        return [_to_answer(r, in_time=writer.framed) if isinstance(r, Summary) else r for r in results]
+        # Moments are best first; an edit keeps the order of time.
+        order: Callable[[Moment], float] = (lambda m: m.start) if writer.framed else (lambda m: -m.score)
+        return [replace(r.answer, moments=sorted(r.shots, key=order)) if isinstance(r, Summary) else r for r in results]
     return list(results)
-
-
-def _to_answer(summary: Summary, *, in_time: bool) -> Grounding:
-    """The shots as moments: best first as of any answer, but in the order of time for an edit."""
-    shots = summary.shots if in_time else sorted(summary.shots, key=lambda shot: -shot.score)
-    return replace(summary.answer, moments=shots)
 
 
 def _choose(writer: Writer, options: dict[str, Any]) -> dict[str, Any]:
