@@ -29,7 +29,7 @@ from r2tuning.metrics import Prediction
 from r2tuning.metrics.reliability import auroc
 from r2tuning.synthetic.scenes import SPLITS
 
-_PRESENT, _ABSENT = "#0072B2", "#E69F00"  # Okabe and Ito's blue and orange, told apart with every kind of colour vision
+_PRESENT, _ABSENT = "#0072B2", "#E69F00"  # Okabe and Ito's blue and orange, told apart with every kind of color vision
 _BINS = 30
 
 
@@ -77,10 +77,10 @@ def draw_separation(parts: Sequence[Separation]) -> bytes:
     for axes, part in zip(np.ravel(figure.subplots(1, len(parts))), parts, strict=True):
         both = np.concatenate([part.present, part.absent])
         edges = np.linspace(both.min(), max(both.max(), both.min() + 1e-6), _BINS + 1)
-        for scores, label, colour in ((part.present, "present", _PRESENT), (part.absent, "absent", _ABSENT)):
+        for scores, label, color in ((part.present, "present", _PRESENT), (part.absent, "absent", _ABSENT)):
             share = np.full(len(scores), 100 / len(scores))
-            axes.hist(scores, edges, weights=share, color=colour, alpha=0.35, label=f"{label} ({len(scores)})")
-            axes.hist(scores, edges, weights=share, color=colour, histtype="step", linewidth=1.5)
+            axes.hist(scores, edges, weights=share, color=color, alpha=0.35, label=f"{label} ({len(scores)})")
+            axes.hist(scores, edges, weights=share, color=color, histtype="step", linewidth=1.5)
         axes.set_title(f"{part.name}: AUROC {part.auroc:.3f}", fontsize=11)
         axes.set_xlabel(f"score of {part.name}")
         axes.set_ylabel("queries (%)")

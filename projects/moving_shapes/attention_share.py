@@ -58,12 +58,12 @@ class Share:
 
 
 def names_one_actor(meaning: Meaning) -> bool:
-    """Whether a query is about one actor whose colour or shape it names, and about nothing else."""
+    """Whether a query is about one actor whose color or shape it names, and about nothing else."""
     if meaning.place is not None or len(meaning.clauses) != 1:
         return False
     (clause,) = meaning.clauses
     named = clause.subject != Look(size=clause.subject.size)
-    return named and clause.centre is None and clause.neighbour is None
+    return named and clause.center is None and clause.neighbor is None
 
 
 def find_boxes(script: Script, clause: Clause) -> dict[int, Box]:
@@ -71,7 +71,7 @@ def find_boxes(script: Script, clause: Clause) -> dict[int, Box]:
 
     Args:
         script: The video.
-        clause: With neither centre nor neighbour.
+        clause: With neither center nor neighbor.
 
     Returns:
         By index of the sampled frame; frames where it is true of none or of several, where it could be argued about, or

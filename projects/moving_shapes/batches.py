@@ -12,12 +12,12 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 from projects.moving_shapes.captions import caption_frames
-from projects.moving_shapes.frames import COLOURS, SHAPES, SIZES, Frames
+from projects.moving_shapes.frames import COLORS, SHAPES, SIZES, Frames
 from projects.moving_shapes.tiny_clip import GRID, LONGEST_CAPTION, SIDE
 from projects.moving_shapes.told import FACTS, tell_tokens
 from r2tuning.backbones.loading import CLIP_MEAN, CLIP_STD
 
-NAMED: tuple[Sequence[Enum], ...] = (COLOURS, SHAPES, SIZES)
+NAMED: tuple[Sequence[Enum], ...] = (COLORS, SHAPES, SIZES)
 _KEPT = 28  # patches of a frame that are looked at, but in the last steps, which see all
 _WHOLE_FROM = 0.92  # of the steps
 

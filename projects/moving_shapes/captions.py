@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from projects.moving_shapes.frames import ACTIONS, ATTRIBUTES, COLOURS, CORNERS, PLACES, SHAPES, SIZES, UNKNOWN, Frames
+from projects.moving_shapes.frames import ACTIONS, ATTRIBUTES, COLORS, CORNERS, PLACES, SHAPES, SIZES, UNKNOWN, Frames
 from r2tuning.synthetic.actions import BESIDE_GAP
 from r2tuning.synthetic.language import phrase, say_look
 from r2tuning.synthetic.scenes import Action, Corner
@@ -21,7 +21,7 @@ TRUE, FALSE, OPEN = 1, 0, -1
 """Values of truth; whatever is open trains nothing."""
 
 _COVERED, _TOUCHED = 0.3, 0.02  # share of a patch that an actor's disc covers, to be seen there and to be doubtful
-_COLOUR, _SHAPE, _SIZE, _ACTION, _CORNER = range(len(ATTRIBUTES))
+_COLOR, _SHAPE, _SIZE, _ACTION, _CORNER = range(len(ATTRIBUTES))
 _TELL_ACTION = 0.15
 """How often a clause tells what its actor does: a single frame hardly shows it."""
 
@@ -136,12 +136,12 @@ def _draw_clause(
     related = [other for other in there if other != slot and _gap(geometry, slot, other) < BESIDE]
     if related and action is Action.CIRCLE:
         clause = replace(
-            clause, corner=None, action=action, centre=_draw_look(chance, attributes[chance.choice(related)])
+            clause, corner=None, action=action, center=_draw_look(chance, attributes[chance.choice(related)])
         )
     # Next to somebody who passes by is open to argument, and would train nothing.
     related = [other for other in related if _STAYING[attributes[[slot, other], _ACTION]].all()]
     if related and clause.action is None and clause.corner is None:
-        clause = replace(clause, neighbour=_draw_look(chance, attributes[chance.choice(related)]))
+        clause = replace(clause, neighbor=_draw_look(chance, attributes[chance.choice(related)]))
     return clause, slot
 
 
@@ -154,10 +154,10 @@ def _begin_sentence(chance: Random, attributes: NDArray[np.int8]) -> str:
 
 
 def _draw_look(chance: Random, attributes: NDArray[np.int8]) -> Look:
-    """Some of what an actor looks like, at least colour or shape."""
+    """Some of what an actor looks like, at least color or shape."""
     kept = chance.choice(("c", "s", "cs", "cs", "csz", "csz", "cz", "sz"))
     return Look(
-        COLOURS[attributes[_COLOUR]] if "c" in kept else None,
+        COLORS[attributes[_COLOR]] if "c" in kept else None,
         SHAPES[attributes[_SHAPE]] if "s" in kept else None,
         SIZES[attributes[_SIZE]] if "z" in kept and attributes[_SIZE] >= 0 else None,
     )
@@ -171,27 +171,27 @@ def _change_word(chance: Random, meaning: Meaning) -> Meaning:
     index = chance.randrange(len(clauses))
     clause = clauses[index]
     options = ["subject"] * 2
-    options += [name for name in ("action", "corner", "centre", "neighbour") if getattr(clause, name) is not None]
+    options += [name for name in ("action", "corner", "center", "neighbor") if getattr(clause, name) is not None]
     option = chance.choice(options)
-    if option == "action" and clause.centre is None:
+    if option == "action" and clause.center is None:
         others = [action for action in ACTIONS if action not in (clause.action, Action.CIRCLE)]
         clauses[index] = replace(clause, action=chance.choice(others))
     elif option == "corner":
         clauses[index] = replace(clause, corner=_choose_other(chance, CORNERS, clause.corner))
-    elif option == "centre" and clause.centre is not None:
-        clauses[index] = replace(clause, centre=_change_look(chance, clause.centre))
-    elif option == "neighbour" and clause.neighbour is not None:
-        clauses[index] = replace(clause, neighbour=_change_look(chance, clause.neighbour))
+    elif option == "center" and clause.center is not None:
+        clauses[index] = replace(clause, center=_change_look(chance, clause.center))
+    elif option == "neighbor" and clause.neighbor is not None:
+        clauses[index] = replace(clause, neighbor=_change_look(chance, clause.neighbor))
     else:
         clauses[index] = replace(clause, subject=_change_look(chance, clause.subject))
     return replace(meaning, clauses=tuple(clauses))
 
 
 def _change_look(chance: Random, look: Look) -> Look:
-    names = [name for name in ("colour", "shape", "size") if getattr(look, name) is not None]
+    names = [name for name in ("color", "shape", "size") if getattr(look, name) is not None]
     name = chance.choice(names)
-    if name == "colour":
-        return replace(look, colour=_choose_other(chance, COLOURS, look.colour))
+    if name == "color":
+        return replace(look, color=_choose_other(chance, COLORS, look.color))
     if name == "shape":
         return replace(look, shape=_choose_other(chance, SHAPES, look.shape))
     return replace(look, size=_choose_other(chance, SIZES, look.size))
@@ -221,12 +221,12 @@ def _judge_clause(clause: Clause, attributes: NDArray[np.int8], geometry: NDArra
         inside = attributes[..., _CORNER]
         fits = inside >= 0 if clause.corner is Corner.ANY else inside == CORNERS.index(clause.corner)
         own = _both(own, np.where(inside == UNKNOWN, OPEN, fits).astype(np.int8))
-    related = clause.centre or clause.neighbour
+    related = clause.center or clause.neighbor
     if related is None:
         return _any(own, axis=1)
     other = _judge_look(related, attributes)
     gaps = _gaps(geometry)
-    if clause.centre is not None:
+    if clause.center is not None:
         near = (np.abs(gaps - BESIDE_GAP) < 0.01).astype(np.int8)
     else:
         stay = _STAYING[attributes[..., _ACTION]]
@@ -240,7 +240,7 @@ def _judge_look(look: Look, attributes: NDArray[np.int8]) -> NDArray[np.int8]:
     """Truth for every actor, ``[B, actors]``."""
     truth = (attributes[..., _SHAPE] >= 0).astype(np.int8)
     properties: tuple[tuple[Enum | None, Sequence[Enum], int], ...] = (
-        (look.colour, COLOURS, _COLOUR),
+        (look.color, COLORS, _COLOR),
         (look.shape, SHAPES, _SHAPE),
         (look.size, SIZES, _SIZE),
     )
@@ -280,8 +280,8 @@ def _gap(geometry: NDArray[np.float32], one: int, other: int) -> float:
 
 def _gaps(geometry: NDArray[np.float32]) -> NDArray[np.float32]:
     """Heights between the discs of all pairs, ``[B, actors, actors]``."""
-    centres, radii = geometry[..., :2], geometry[..., 2]
-    apart = np.linalg.norm(centres[:, :, None] - centres[:, None, :], axis=-1)
+    centers, radii = geometry[..., :2], geometry[..., 2]
+    apart = np.linalg.norm(centers[:, :, None] - centers[:, None, :], axis=-1)
     return np.asarray(apart - radii[:, :, None] - radii[:, None, :])
 
 

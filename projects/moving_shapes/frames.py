@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from r2tuning.synthetic.actions import track_script
 from r2tuning.synthetic.render import render
-from r2tuning.synthetic.scenes import FPS, Action, Colour, Corner, Place, Script, Shape, Size, Split
+from r2tuning.synthetic.scenes import FPS, Action, Color, Corner, Place, Script, Shape, Size, Split
 from r2tuning.synthetic.semantics import ARGUABLE_SIZE, IN_CORNER
 from r2tuning.synthetic.staging import make_video
 from r2tuning.video.preprocess import Preprocessor
@@ -28,10 +28,10 @@ MOST_ACTORS = 6
 UNKNOWN = -2
 """An attribute that a person could argue about: captions that name it are neither true nor false."""
 
-COLOURS, SHAPES, SIZES, ACTIONS, PLACES = list(Colour), list(Shape), list(Size), list(Action), list(Place)
+COLORS, SHAPES, SIZES, ACTIONS, PLACES = list(Color), list(Shape), list(Size), list(Action), list(Place)
 CORNERS = [corner for corner in Corner if corner is not Corner.ANY]
 
-ATTRIBUTES = ("colour", "shape", "size", "action", "corner")
+ATTRIBUTES = ("color", "shape", "size", "action", "corner")
 GEOMETRY = ("x", "y", "radius", "cosine", "sine")
 
 _Truth = tuple[NDArray[np.int8], NDArray[np.int8], NDArray[np.float32]]
@@ -47,7 +47,7 @@ class Frames:
         places: ``[N]``, index in `PLACES`.
         attributes: int8 ``[N, MOST_ACTORS, 5]``, an index per `ATTRIBUTES`; -1 for none (no such actor, in no corner),
             `UNKNOWN` where it can be argued about.
-        geometry: fp32 ``[N, MOST_ACTORS, 5]``: centre and radius in heights of the square; cosine and sine of the
+        geometry: fp32 ``[N, MOST_ACTORS, 5]``: center and radius in heights of the square; cosine and sine of the
             rotation times the shape's symmetry, both 0 for round shapes.
         starts: Index of the first frame of each video, and N.
         vids: Names of the videos.
@@ -123,7 +123,7 @@ def _draw_video(task: tuple[str, int, Split, int, int]) -> tuple[int, _Truth]:
     preprocess = Preprocessor(side)
     for index, time in enumerate(times):
         frame = av.VideoFrame.from_ndarray(render(script, time), format="rgb24")
-        # Through the colour model of the video file, as decoded frames come.
+        # Through the color model of the video file, as decoded frames come.
         pixels[start + index] = preprocess(frame.reformat(format="yuv420p"))
     return seed, _note_truth(script, times)
 
@@ -145,7 +145,7 @@ def _note_truth(script: Script, times: list[float]) -> _Truth:
             radius, x, y = float(pose.radius[at]), float(pose.x[at]), float(pose.y[at])
             corner = _find_corner(x, y, radius)
             attributes[index, slot] = (
-                COLOURS.index(track.actor.colour),
+                COLORS.index(track.actor.color),
                 SHAPES.index(track.actor.shape),
                 _find_size(radius),
                 ACTIONS.index(action),

@@ -71,7 +71,7 @@ def find_kind(meaning: Meaning) -> Kind:
     if len(meaning.clauses) > 1:
         return Kind.TOGETHER
     (clause,) = meaning.clauses
-    parts = (clause.centre, Kind.CIRCLE), (clause.neighbour, Kind.BESIDE), (clause.corner, Kind.CORNER)
+    parts = (clause.center, Kind.CIRCLE), (clause.neighbor, Kind.BESIDE), (clause.corner, Kind.CORNER)
     return next(
         (kind for part, kind in (*parts, (clause.action, Kind.ACTION)) if part is not None),
         Kind.LOOK,

@@ -81,7 +81,7 @@ def draw_layers(found: Mapping[str, Floats]) -> Figure:
     for axes in charts.ravel()[len(found) :]:
         axes.axis("off")
     for axes, (title, matrix) in zip(charts.ravel(), found.items(), strict=False):
-        image = axes.imshow(matrix, vmin=-1, vmax=1, cmap="PuOr_r")  # told apart with every kind of colour vision
+        image = axes.imshow(matrix, vmin=-1, vmax=1, cmap="PuOr_r")  # told apart with every kind of color vision
         names = [f"{index - len(matrix)}" for index in range(len(matrix))]
         axes.set_xticks(range(len(matrix)), names)
         axes.set_yticks(range(len(matrix)), names)
@@ -91,8 +91,8 @@ def draw_layers(found: Mapping[str, Floats]) -> Figure:
         axes.tick_params(labelsize=8, length=0)
         for row, column in np.ndindex(*matrix.shape):
             value = matrix[row, column]
-            colour = "white" if abs(value) > 0.6 else "black"
-            axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
+            color = "white" if abs(value) > 0.6 else "black"
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=color)
     bar = figure.colorbar(image, ax=charts, shrink=0.8, pad=0.02)
     bar.set_label("mean cosine", fontsize=9, color=GREY)
     bar.ax.tick_params(labelsize=8)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from projects.moving_shapes.captions import cover, find_owners
-from projects.moving_shapes.frames import COLOURS, PLACES, SHAPES, SIZES, UNKNOWN, Frames
+from projects.moving_shapes.frames import COLORS, PLACES, SHAPES, SIZES, UNKNOWN, Frames
 from projects.moving_shapes.tiny_clip import GRID
 from projects.moving_shapes.told import LOOKS, facts_of, tell_tokens
 from r2tuning.backbones.loading import load_clip
@@ -35,7 +35,7 @@ TOLD = {
 }
 """Numbers of what words are asked: as `FACTS`, but looks are the same whoever has them."""
 
-KINDS: tuple[Sequence[Enum], ...] = (COLOURS, SHAPES, SIZES)
+KINDS: tuple[Sequence[Enum], ...] = (COLORS, SHAPES, SIZES)
 GEOMETRY = 5  # x, y, log radius, cosine, sine
 
 
@@ -105,7 +105,7 @@ def normalize_tokens(features: Tensor) -> Tensor:
 
 
 def locate(geometry: Tensor) -> Tensor:
-    """Centre in [-1, 1], logarithm of the radius, and rotation of actors ``[N, 5]``."""
+    """Center in [-1, 1], logarithm of the radius, and rotation of actors ``[N, 5]``."""
     radius = (geometry[:, 2:3] / Size.MEDIUM.value).log()
     return torch.cat([geometry[:, :2] * 2 - 1, radius, geometry[:, 3:]], dim=1)
 

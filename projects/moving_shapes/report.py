@@ -33,8 +33,8 @@ from r2tuning.synthetic.semantics import BEST, WORST, Meaning
 MAIN = "MR-full-mAP"
 WAYS = ("reversed", "forward", "mean", "single")
 
-# Okabe and Ito's palette, told apart with every kind of colour vision; lines also differ in their markers.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+# Okabe and Ito's palette, told apart with every kind of color vision; lines also differ in their markers.
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 _MARKERS = ("o", "s", "^", "D")
 
 
@@ -236,7 +236,7 @@ def draw_splits(splits: Sequence[SplitFacts]) -> bytes:
             kinds = [find_kind(meaning) for meaning in split.meanings]
             share = [100 * kinds.count(kind) / len(kinds) for kind in Kind]
             places = np.arange(len(Kind)) + 0.4 * (index - (len(known) - 1) / 2)
-            axes[3].bar(places, share, 0.38, color=_COLOURS[splits.index(split)], label=split.name)
+            axes[3].bar(places, share, 0.38, color=_COLORS[splits.index(split)], label=split.name)
         axes[3].set_xticks(range(len(Kind)), [kind.value for kind in Kind], fontsize=9)
         axes[3].set(title="What queries are about", ylabel="queries (%)")
 
@@ -245,11 +245,11 @@ def draw_splits(splits: Sequence[SplitFacts]) -> bytes:
 
 
 def _draw_histogram(axes: Axes, values: Sequence[Sequence[float]], names: Sequence[str], step: int) -> None:
-    """Outlines over each other, a colour for each split."""
+    """Outlines over each other, a color for each split."""
     edges = list(range(0, int(max(map(max, values))) + step + 1, step))
-    for each, name, colour in zip(values, names, _COLOURS, strict=False):
+    for each, name, color in zip(values, names, _COLORS, strict=False):
         share = np.full(len(each), 100 / len(each))
-        axes.hist(each, edges, weights=share, histtype="step", color=colour, linewidth=1.6, label=name)
+        axes.hist(each, edges, weights=share, histtype="step", color=color, linewidth=1.6, label=name)
 
 
 def draw_refinement(cells: Sequence[Measured]) -> bytes:
@@ -257,12 +257,12 @@ def draw_refinement(cells: Sequence[Measured]) -> bytes:
 
     def fill(axes: Sequence[Axes]) -> None:
         alone = [cell for cell in cells if cell.settings["model.layers"] == "1"]
-        for way, colour, marker in zip(WAYS, _COLOURS, _MARKERS, strict=True):
+        for way, color, marker in zip(WAYS, _COLORS, _MARKERS, strict=True):
             mine = [c for c in cells if c.settings["model.refinement"] == way and c not in alone]
             line = [(int(c.settings["model.layers"]), c.spread[MAIN]) for c in (*alone, *mine)]
             means, errors = [s.mean for _, s in line], [s.deviation or 0 for _, s in line]
             layers = [number for number, _ in line]
-            axes[0].errorbar(layers, means, errors, color=colour, marker=marker, capsize=3, label=way)
+            axes[0].errorbar(layers, means, errors, color=color, marker=marker, capsize=3, label=way)
         axes[0].set_xticks(sorted({int(cell.settings["model.layers"]) for cell in cells}))
         axes[0].set(title="Ways to use the last K layers", xlabel="K", ylabel="MR mAP on val (%)")
 
@@ -279,7 +279,7 @@ def draw_calibration(cells: Sequence[Measured]) -> bytes:
             names.append({0: "neither", 1: f"{''.join(on)} only", 2: "both"}[len(on)])
         spreads = [cell.spread[MAIN] for cell in cells]
         errors = [spread.deviation or 0 for spread in spreads]
-        axes[0].bar(names, [spread.mean for spread in spreads], yerr=errors, capsize=4, color=_COLOURS[0])
+        axes[0].bar(names, [spread.mean for spread in spreads], yerr=errors, capsize=4, color=_COLORS[0])
         lowest = min(spread.mean - error for spread, error in zip(spreads, errors, strict=True))
         axes[0].set_ylim(max(0, lowest - 5))
         axes[0].set(title="Calibrating losses (the axis does not start at 0)", ylabel="MR mAP on val (%)")
@@ -293,7 +293,7 @@ def draw_lengths(bins: Sequence[Mapping[str, Any]]) -> bytes:
     def fill(axes: Sequence[Axes]) -> None:
         there = [each for each in bins if each["mAP"] is not None]
         names = [f"{each['words']}\n(n = {each['queries']})" for each in there]
-        axes[0].bar(names, [each["mAP"] for each in there], color=_COLOURS[0])
+        axes[0].bar(names, [each["mAP"] for each in there], color=_COLORS[0])
         axes[0].set(title="Length of the query", xlabel="words (n queries)", ylabel="MR mAP on test (%)", ylim=(0, 100))
 
     return draw(1, 1, fill)

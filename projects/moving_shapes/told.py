@@ -14,11 +14,11 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from projects.moving_shapes.frames import ACTIONS, COLOURS, PLACES, SHAPES, SIZES
+from projects.moving_shapes.frames import ACTIONS, COLORS, PLACES, SHAPES, SIZES
 from r2tuning.synthetic import language as words
-from r2tuning.synthetic.scenes import Action, Colour, Corner, Place, Shape, Size
+from r2tuning.synthetic.scenes import Action, Color, Corner, Place, Shape, Size
 
-LOOKS: tuple[Enum, ...] = (*COLOURS, *SHAPES, *SIZES)
+LOOKS: tuple[Enum, ...] = (*COLORS, *SHAPES, *SIZES)
 CORNERS = tuple(Corner)
 
 
@@ -67,7 +67,7 @@ def facts_of(topic: str) -> range:
 def _collect_words() -> dict[str, Enum]:
     said: dict[str, Enum] = {"something": _Mark.SOMETHING}
     plain: Sequence[tuple[Enum, Iterable[str]]] = (
-        *words.COLOURS.items(),
+        *words.COLORS.items(),
         *words.SHAPES.items(),
         *words.SIZES.items(),
         *words.CORNERS.items(),
@@ -115,7 +115,7 @@ def read(text: str) -> list[tuple[int, tuple[int, ...]]]:
             role_next = Role.RELATED
         elif what is _Mark.MEANWHILE:
             role_next = Role.OTHER
-        elif isinstance(what, (Colour, Shape, Size)) or what is _Mark.ANY_SHAPE:
+        elif isinstance(what, (Color, Shape, Size)) or what is _Mark.ANY_SHAPE:
             look += [] if what is _Mark.ANY_SHAPE else [what]
             if unnamed or isinstance(what, Shape) or what is _Mark.ANY_SHAPE:
                 role = role_next

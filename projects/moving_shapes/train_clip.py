@@ -35,9 +35,9 @@ _LOG_EVERY, _SAVE_EVERY = 50, 200  # steps
 class Trainee(nn.Module):
     """The CLIP, and what is only needed to train it.
 
-    Besides the sentences, the tokens of actors are asked for colour, shape and size, and for the actor's position,
+    Besides the sentences, the tokens of actors are asked for color, shape and size, and for the actor's position,
     radius and rotation: a CLIP of the real world picks these up from its millions of captions, ours has to be
-    asked (from sentences alone it learned colours in half an hour, but no shapes). Words are asked what they tell: no
+    asked (from sentences alone it learned colors in half an hour, but no shapes). Words are asked what they tell: no
     single frame shows that "sinks" and "falls" mean the same. R² reads several layers with one set of weights, so the
     last two are asked alike. The CLIP does not hold these heads.
     """
@@ -136,7 +136,7 @@ def geometry_loss(guess: Tensor, owners: Tensor, geometry: Tensor) -> Tensor:
 
 
 def names_loss(logits: Tensor, truth: Tensor) -> Tensor:
-    """Mean cross-entropy of colour, shape and size, in equal parts; ``logits [B, P, names]``, ``truth [B, P, 3]``."""
+    """Mean cross-entropy of color, shape and size, in equal parts; ``logits [B, P, names]``, ``truth [B, P, 3]``."""
     parts = torch.split(logits, [len(names) for names in NAMED], dim=-1)
     return torch.stack(
         [

@@ -4,7 +4,7 @@ A head from random weights has to find out, from nothing but moments, which word
 moves can be told from two frames. Two cores have no time for that. So it begins as a rough sketch of an answer, of
 which every weight is then trained:
 
-- Its two feature maps begin as linear probes, which say of a patch its colour, shape, size, and where its actor is, and
+- Its two feature maps begin as linear probes, which say of a patch its color, shape, size, and where its actor is, and
   of a word what it tells (`projects.moving_shapes.told`). Each of these has channels of its own.
 - Words look for patches that have what they tell. Of what they see, only the last word of a thing ("a red *star*") is
   let through: other words push these channels down, so that they lose when the most of all words is taken (Eq. 5).

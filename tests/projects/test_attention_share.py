@@ -10,7 +10,7 @@ from projects.moving_shapes.attention_share import cover_patches, find_boxes, me
 from r2tuning.errors import DataError
 from r2tuning.synthetic.queries import choose_queries, describe
 from r2tuning.synthetic.render import render
-from r2tuning.synthetic.scenes import HEIGHT, WIDTH, Act, Action, Actor, Colour, Place, Scene, Script, Shape, Size
+from r2tuning.synthetic.scenes import HEIGHT, WIDTH, Act, Action, Actor, Color, Place, Scene, Script, Shape, Size
 from r2tuning.synthetic.semantics import Clause, Look, Meaning
 from r2tuning.synthetic.staging import make_video
 
@@ -31,9 +31,9 @@ def test_even_attention_is_chance_and_planted_attention_is_all() -> None:
 
 def test_boxes_hold_the_actor_in_the_picture() -> None:
     act = Act(Action.MOVE_RIGHT, 0.0, 6.0, origin=(0.2, 0.5), target=(0.8, 0.5), radii=(Size.LARGE.value,) * 2)
-    scene = Scene(Place.GRASS, 0, 0.0, 6.0, (Actor(Shape.CIRCLE, Colour.RED, (act,)),))
+    scene = Scene(Place.GRASS, 0, 0.0, 6.0, (Actor(Shape.CIRCLE, Color.RED, (act,)),))
     script = Script("val-0000000", "val", 0, (scene,))
-    boxes = find_boxes(script, Clause(Look(Colour.RED)))
+    boxes = find_boxes(script, Clause(Look(Color.RED)))
     assert list(boxes) == [0, 1, 2]
     for index, box in boxes.items():
         picture = render(script, 2 * index + 0.9).astype(int)
@@ -42,18 +42,18 @@ def test_boxes_hold_the_actor_in_the_picture() -> None:
         seen = (columns - (WIDTH - HEIGHT) / 2) / HEIGHT, rows / HEIGHT
         expected = seen[0].min(), seen[1].min(), seen[0].max(), seen[1].max()
         np.testing.assert_allclose(box, expected, atol=0.045)  # outlines are dark, and circles a little smaller
-    assert find_boxes(script, Clause(Look(Colour.BLUE))) == {}
+    assert find_boxes(script, Clause(Look(Color.BLUE))) == {}
     twins = Script("val-0000000", "val", 0, (Scene(Place.GRASS, 0, 0.0, 6.0, scene.actors * 2),))
-    assert find_boxes(twins, Clause(Look(Colour.RED))) == {}
+    assert find_boxes(twins, Clause(Look(Color.RED))) == {}
 
 
 def test_only_queries_about_one_actor_are_clear() -> None:
-    red = Clause(Look(Colour.RED), Action.FALL)
+    red = Clause(Look(Color.RED), Action.FALL)
     assert names_one_actor(Meaning(clauses=(red,)))
     assert not names_one_actor(Meaning(Place.SEA, (red,)))
     assert not names_one_actor(Meaning(clauses=(red, red)))
     assert not names_one_actor(Meaning(clauses=(Clause(Look(size=Size.TINY)),)))
-    assert not names_one_actor(Meaning(clauses=(Clause(Look(Colour.RED), neighbour=Look(Colour.BLUE)),)))
+    assert not names_one_actor(Meaning(clauses=(Clause(Look(Color.RED), neighbor=Look(Color.BLUE)),)))
 
 
 class PlantedStore:

@@ -86,7 +86,7 @@ def test_a_patch_is_owned_by_the_only_actor_on_it(frames: Frames) -> None:
         geometry = frames.geometry[row]
         for patch in np.flatnonzero(owners >= 0):
             x, y, radius = geometry[owners[patch], :3]
-            # The nearest and farthest points of the patch from the centre of its owner.
+            # The nearest and farthest points of the patch from the center of its owner.
             left, top = patch % grid / grid, patch // grid / grid
             apart = np.hypot(x - np.clip(x, left, left + 1 / grid), y - np.clip(y, top, top + 1 / grid))
             assert radius > apart

@@ -15,11 +15,11 @@ from r2tuning.evaluation.score import format_predictions
 from r2tuning.metrics import Prediction, evaluate_grounding
 from r2tuning.synthetic import describe, make_video
 from r2tuning.synthetic.queries import choose_queries, names_held_out, to_line
-from r2tuning.synthetic.scenes import Action, Colour, Corner, Place, Shape
+from r2tuning.synthetic.scenes import Action, Color, Corner, Place, Shape
 from r2tuning.synthetic.semantics import Clause, Look, Meaning
 
 ROOT = Path(__file__).resolve().parents[2]
-STAR = Look(Colour.RED, Shape.STAR)
+STAR = Look(Color.RED, Shape.STAR)
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +44,9 @@ def answer(annotations: list[Annotation]) -> list[Prediction]:
         (Meaning(Place.SEA, (Clause(STAR),)), Kind.LOOK),
         (Meaning(None, (Clause(STAR, Action.FALL),)), Kind.ACTION),
         (Meaning(None, (Clause(STAR, Action.SPIN, corner=Corner.ANY),)), Kind.CORNER),
-        (Meaning(None, (Clause(STAR, Action.REST, neighbour=Look(Colour.BLUE)),)), Kind.BESIDE),
-        (Meaning(None, (Clause(STAR, Action.CIRCLE, centre=Look(Colour.BLUE)),)), Kind.CIRCLE),
-        (Meaning(None, (Clause(STAR, Action.CIRCLE, centre=Look()), Clause(Look(Colour.BLUE)))), Kind.TOGETHER),
+        (Meaning(None, (Clause(STAR, Action.REST, neighbor=Look(Color.BLUE)),)), Kind.BESIDE),
+        (Meaning(None, (Clause(STAR, Action.CIRCLE, center=Look(Color.BLUE)),)), Kind.CIRCLE),
+        (Meaning(None, (Clause(STAR, Action.CIRCLE, center=Look()), Clause(Look(Color.BLUE)))), Kind.TOGETHER),
     ],
 )
 def test_a_query_is_of_its_most_demanding_part(meaning: Meaning, kind: Kind) -> None:

@@ -146,9 +146,9 @@ def test_ratings_and_moments_are_counted() -> None:
     assert tabulate_splits([facts]).count("\n") > 15
 
 
-def test_lines_are_drawn_in_four_colours(tmp_path: Path) -> None:
+def test_lines_are_drawn_in_four_colors(tmp_path: Path) -> None:
     cells = [({"model.refinement": "reversed", "model.layers": "1"}, 20.0)]
     cells += [({"model.refinement": w, "model.layers": "2"}, 25.0) for w in ("reversed", "forward", "mean", "single")]
     chart = draw_refinement(read_table(save_table(tmp_path / "table.json", cells)))
-    colours = {colour for _, colour in Image.open(io.BytesIO(chart)).convert("RGB").getcolors(100_000) or ()}
-    assert {(0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167)} <= colours
+    colors = {color for _, color in Image.open(io.BytesIO(chart)).convert("RGB").getcolors(100_000) or ()}
+    assert {(0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167)} <= colors

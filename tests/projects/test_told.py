@@ -18,15 +18,13 @@ def list_facts(meaning: Meaning) -> Iterator[tuple[str, Enum]]:
         who = "the subject" if number == 0 else "another"
         things = (
             (clause.subject, who, Role.OTHER if number else Role.SUBJECT),
-            (clause.centre, "another", Role.RELATED),
-            (clause.neighbour, "another", Role.RELATED),
+            (clause.center, "another", Role.RELATED),
+            (clause.neighbor, "another", Role.RELATED),
         )
         for look, whose, role in things:
             if look is not None:
                 yield "role", role
-                yield from (
-                    (f"look of {whose}", one) for one in (look.colour, look.shape, look.size) if one is not None
-                )
+                yield from ((f"look of {whose}", one) for one in (look.color, look.shape, look.size) if one is not None)
         if clause.action is not None:
             yield f"action of {who}", clause.action
         if clause.corner is not None:

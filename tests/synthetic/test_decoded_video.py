@@ -1,4 +1,4 @@
-"""What is in the MP4 file is what the annotations say: found again by colour, outline and movement."""
+"""What is in the MP4 file is what the annotations say: found again by color, outline and movement."""
 
 from itertools import pairwise, product
 from pathlib import Path
@@ -7,14 +7,14 @@ from random import Random
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support.pixels import find_centre, find_colour, read_frames, recognize_shape
+from support.pixels import find_center, find_color, read_frames, recognize_shape
 
 from r2tuning.synthetic import Script, make_video, render, write_video
 from r2tuning.synthetic.actions import play, play_circling, track_script
 from r2tuning.synthetic.backdrops import paint_place
 from r2tuning.synthetic.generate import is_written
 from r2tuning.synthetic.queries import choose_queries
-from r2tuning.synthetic.scenes import FPS, HEIGHT, WIDTH, Act, Action, Actor, Colour, Place, Scene, Shape, Size
+from r2tuning.synthetic.scenes import FPS, HEIGHT, WIDTH, Act, Action, Actor, Color, Place, Scene, Shape, Size
 from r2tuning.synthetic.semantics import Clause, Look, Meaning, find_truth
 from r2tuning.video import probe
 
@@ -46,48 +46,48 @@ def test_decoded_frames_are_the_drawn_ones(video: tuple[Script, Path]) -> None:
     decoded = read_frames(path)
     assert decoded.shape == (script.frames, HEIGHT, WIDTH, 3)
     for index in range(0, script.frames, 37):
-        # 6 of 255 levels on average: the loss of the encoder and of colour at half the resolution.
+        # 6 of 255 levels on average: the loss of the encoder and of color at half the resolution.
         assert np.abs(decoded[index].astype(int) - render(script, index / FPS)).mean() < 6
 
 
-def test_every_colour_is_seen_exactly_when_it_is_there(video: tuple[Script, Path]) -> None:
+def test_every_color_is_seen_exactly_when_it_is_there(video: tuple[Script, Path]) -> None:
     """Frame by frame, so also right up to each cut."""
     script, path = video
     decoded, scenes = read_frames(path), track_script(script)
     compared = 0
-    for colour in Colour:
-        true = find_truth(Meaning(clauses=(Clause(Look(colour=colour)),)), scenes).certain
+    for color in Color:
+        true = find_truth(Meaning(clauses=(Clause(Look(color=color)),)), scenes).certain
         for scene in scenes:
-            actors = [track for track in scene.tracks if track.actor.colour is colour]
-            if colour in scene.scene.place.hides:
-                assert not actors  # and the place itself has that colour
+            actors = [track for track in scene.tracks if track.actor.color is color]
+            if color in scene.scene.place.hides:
+                assert not actors  # and the place itself has that color
                 continue
             inner = [round(frame) for frame in np.linspace(scene.span.start, scene.span.stop - 1, 5)]
             for frame in inner:
                 at = frame - scene.span.start
-                found = int(find_colour(decoded[frame], colour).sum())
+                found = int(find_color(decoded[frame], color).sum())
                 if not true[frame] or not any(track.pose.lit[at] for track in actors):
-                    assert found < 12, (colour, frame)
+                    assert found < 12, (color, frame)
                 elif any(track.pose.lit[at] and track.visible[at] > 0.8 for track in actors):
-                    assert found >= 20, (colour, frame)
+                    assert found >= 20, (color, frame)
                 compared += bool(true[frame])
     assert compared >= 20
 
 
 def test_moving_targets_move_as_the_query_says_in_its_moments() -> None:
-    """Where a moving actor's colour is seen once, its centre goes that way, in drawn frames."""
+    """Where a moving actor's color is seen once, its center goes that way, in drawn frames."""
     headings = {Action.MOVE_LEFT: (-1, 0), Action.MOVE_RIGHT: (1, 0), Action.RISE: (0, -1), Action.FALL: (0, 1)}
     seen = set()
     for seed in range(60):
         script = make_video(seed, "train")
         for query in choose_queries(script):
-            moving = [c for c in query.meaning.clauses if c.action in headings and c.subject.colour is not None]
+            moving = [c for c in query.meaning.clauses if c.action in headings and c.subject.color is not None]
             for clause, (start, end) in product(moving, query.windows):
                 scene = next(s for s in script.scenes if s.start <= start < s.end)
-                if end > scene.end or sum(actor.colour is clause.subject.colour for actor in scene.actors) > 1:
+                if end > scene.end or sum(actor.color is clause.subject.color for actor in scene.actors) > 1:
                     continue
                 first, last = (
-                    find_centre(find_colour(render(script, time), clause.subject.colour))
+                    find_center(find_color(render(script, time), clause.subject.color))
                     for time in (start, end - 1 / FPS)
                 )
                 along, across = headings[clause.action], headings[clause.action][::-1]
@@ -99,21 +99,21 @@ def test_moving_targets_move_as_the_query_says_in_its_moments() -> None:
 
 
 @pytest.mark.parametrize("place", Place)
-def test_places_have_no_colour_that_an_actor_may_have_there(place: Place) -> None:
+def test_places_have_no_color_that_an_actor_may_have_there(place: Place) -> None:
     for texture in range(4):
         picture = paint_place(place, texture)
-        for colour in set(Colour) - set(place.hides):
-            assert find_colour(picture, colour).sum() < 12, colour  # of 57344 pixels: a glint of the sea
+        for color in set(Color) - set(place.hides):
+            assert find_color(picture, color).sum() < 12, color  # of 57344 pixels: a glint of the sea
 
 
 def film(
-    tmp_path: Path, acts: tuple[Act, ...], shape: Shape, *others: Actor, colour: Colour = Colour.RED
+    tmp_path: Path, acts: tuple[Act, ...], shape: Shape, *others: Actor, color: Color = Color.RED
 ) -> list[NDArray[np.bool_]]:
-    """Encodes one scene, and finds the colour in every frame of the file."""
-    actors = (*others, Actor(shape, colour, acts, centre=0 if others else None))
+    """Encodes one scene, and finds the color in every frame of the file."""
+    actors = (*others, Actor(shape, color, acts, center=0 if others else None))
     script = Script("film", "train", 0, (Scene(Place.SEA, 5, 0.0, acts[-1].end, actors),))
     write_video(script, tmp_path / "film.mp4")
-    return [find_colour(frame, colour) for frame in read_frames(tmp_path / "film.mp4")]
+    return [find_color(frame, color) for frame in read_frames(tmp_path / "film.mp4")]
 
 
 @pytest.mark.parametrize("shape", Shape)
@@ -144,7 +144,7 @@ def test_actions_are_seen_in_decoded_frames(tmp_path: Path) -> None:
     assert len(set(blinking[10::20])) == 2
 
     heights = [
-        find_centre(mask)[1] / HEIGHT for mask in film(tmp_path, play_one(Action.BOUNCE, (0.5, 0.8)), Shape.HEART)
+        find_center(mask)[1] / HEIGHT for mask in film(tmp_path, play_one(Action.BOUNCE, (0.5, 0.8)), Shape.HEART)
     ]
     assert 0.2 < np.ptp(heights) < 0.36
     assert np.ptp(heights[10::20]) > 0.05
@@ -156,11 +156,11 @@ def test_actions_are_seen_in_decoded_frames(tmp_path: Path) -> None:
 
 
 def test_circling_is_seen_in_decoded_frames(tmp_path: Path) -> None:
-    hub = Actor(Shape.RING, Colour.WHITE, (Act(Action.REST, 0.0, 16.0, (0.5, 0.5), (0.5, 0.5), (0.18, 0.18)),))
+    hub = Actor(Shape.RING, Color.WHITE, (Act(Action.REST, 0.0, 16.0, (0.5, 0.5), (0.5, 0.5), (0.18, 0.18)),))
     acts = play_circling(Random(1), [0.0, 16.0], (0.5, 0.5), 0.27, 0.06, rests_first=False)
     masks = film(tmp_path, acts, Shape.STAR, hub)
-    centres = np.array([find_centre(mask) for mask in masks]) - (WIDTH / 2, HEIGHT / 2)
-    assert np.abs(np.hypot(*centres.T) / HEIGHT - 0.27).max() < 0.01
-    turned = np.unwrap(np.arctan2(centres[:, 1], centres[:, 0]))
+    centers = np.array([find_center(mask) for mask in masks]) - (WIDTH / 2, HEIGHT / 2)
+    assert np.abs(np.hypot(*centers.T) / HEIGHT - 0.27).max() < 0.01
+    turned = np.unwrap(np.arctan2(centers[:, 1], centers[:, 0]))
     assert abs(turned[-1] - turned[0]) > 2 * np.pi
     assert (np.diff(turned) > 0).all() or (np.diff(turned) < 0).all()

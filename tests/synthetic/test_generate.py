@@ -82,7 +82,7 @@ def test_annotations_of_other_videos_are_not_replaced(folder: Path, seed: int) -
 
 def test_what_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "val.jsonl").write_text("no JSON")
-    with pytest.raises(OutputError, match=r"val\.jsonl is no annotation file to add to"):
+    with pytest.raises(OutputError, match=r"val\.jsonl is not an annotation file"):
         synthesize(tmp_path, 1, split="val")
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be created"):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from r2tuning.synthetic.actions import SceneTracks, track_scene
-from r2tuning.synthetic.scenes import Act, Action, Actor, Colour, Corner, Place, Scene, Shape, Size
+from r2tuning.synthetic.scenes import Act, Action, Actor, Color, Corner, Place, Scene, Shape, Size
 from r2tuning.synthetic.semantics import Clause, Look, Meaning, Truth, find_truth, rate_clips, split_atoms
 
 TINY, MEDIUM, LARGE = (size.value for size in Size)
@@ -24,10 +24,10 @@ SNOW = Scene(
     (
         Actor(
             Shape.STAR,
-            Colour.RED,
+            Color.RED,
             (rest(0.0, 6.0, 0.1, 0.1, TINY), rest(6.0, 10.0, 0.1, 0.1, TINY, Action.BLINK)),
         ),
-        Actor(Shape.RING, Colour.BLUE, (rest(0.0, 10.0, 0.1 + TINY + MEDIUM + 0.03, 0.13, MEDIUM),)),
+        Actor(Shape.RING, Color.BLUE, (rest(0.0, 10.0, 0.1 + TINY + MEDIUM + 0.03, 0.13, MEDIUM),)),
     ),
 )
 SEA = Scene(
@@ -38,25 +38,25 @@ SEA = Scene(
     (
         Actor(
             Shape.HEART,
-            Colour.RED,
+            Color.RED,
             (Act(Action.MOVE_LEFT, 10.0, 20.0, (0.9, 0.9), (0.1, 0.9), (TINY, TINY)),),
         ),
         Actor(
             Shape.STAR,
-            Colour.BLUE,
+            Color.BLUE,
             (Act(Action.GROW, 10.0, 15.0, (0.5, 0.4), (0.5, 0.4), (MEDIUM, LARGE)), rest(15.0, 20.0, 0.5, 0.4, LARGE)),
         ),
         Actor(
             Shape.STAR,
-            Colour.RED,
+            Color.RED,
             (Act(Action.CIRCLE, 10.0, 20.0, (0.5, 0.4), (0.5, 0.4), (TINY, TINY), period=7.0, reach=0.3),),
-            centre=1,
+            center=1,
         ),
     ),
 )
 SCENES: tuple[SceneTracks, ...] = (track_scene(SNOW), track_scene(SEA))
 
-RED_STAR, BLUE_STAR = Look(Colour.RED, Shape.STAR), Look(Colour.BLUE, Shape.STAR)
+RED_STAR, BLUE_STAR = Look(Color.RED, Shape.STAR), Look(Color.BLUE, Shape.STAR)
 
 
 def spans(flags: np.ndarray) -> list[tuple[float, float]]:
@@ -69,17 +69,17 @@ CLEAR = {
     "no such place": (Meaning(Place.CITY), []),
     "look": (Meaning(clauses=(Clause(RED_STAR),)), [(0, 20)]),
     "look in a place": (Meaning(Place.SEA, (Clause(RED_STAR),)), [(10, 20)]),
-    "colour and shape of different actors": (Meaning(clauses=(Clause(Look(Colour.BLUE, Shape.HEART)),)), []),
+    "color and shape of different actors": (Meaning(clauses=(Clause(Look(Color.BLUE, Shape.HEART)),)), []),
     "action": (Meaning(clauses=(Clause(RED_STAR, Action.BLINK),)), [(6, 10)]),
     "action of another": (Meaning(clauses=(Clause(Look(shape=Shape.RING), Action.MOVE_LEFT),)), []),
-    "circling": (Meaning(clauses=(Clause(RED_STAR, Action.CIRCLE, centre=BLUE_STAR),)), [(10, 20)]),
-    "circling the wrong way round": (Meaning(clauses=(Clause(BLUE_STAR, Action.CIRCLE, centre=RED_STAR),)), []),
+    "circling": (Meaning(clauses=(Clause(RED_STAR, Action.CIRCLE, center=BLUE_STAR),)), [(10, 20)]),
+    "circling the wrong way round": (Meaning(clauses=(Clause(BLUE_STAR, Action.CIRCLE, center=RED_STAR),)), []),
     "corner": (Meaning(Place.SNOW, (Clause(RED_STAR, corner=Corner.TOP_LEFT),)), [(0, 10)]),
     "other corner": (Meaning(Place.SNOW, (Clause(RED_STAR, corner=Corner.TOP_RIGHT),)), []),
     "any corner": (Meaning(Place.SNOW, (Clause(RED_STAR, corner=Corner.ANY),)), [(0, 10)]),
-    "beside": (Meaning(clauses=(Clause(RED_STAR, neighbour=Look(shape=Shape.RING)),)), [(0, 10)]),
-    "beside, the other way": (Meaning(clauses=(Clause(Look(shape=Shape.RING), neighbour=RED_STAR),)), [(0, 10)]),
-    "not beside": (Meaning(clauses=(Clause(Look(shape=Shape.HEART), neighbour=Look(Colour.WHITE)),)), []),
+    "beside": (Meaning(clauses=(Clause(RED_STAR, neighbor=Look(shape=Shape.RING)),)), [(0, 10)]),
+    "beside, the other way": (Meaning(clauses=(Clause(Look(shape=Shape.RING), neighbor=RED_STAR),)), [(0, 10)]),
+    "not beside": (Meaning(clauses=(Clause(Look(shape=Shape.HEART), neighbor=Look(Color.WHITE)),)), []),
     "at the same time": (
         Meaning(clauses=(Clause(BLUE_STAR, Action.GROW), Clause(Look(shape=Shape.HEART), Action.MOVE_LEFT))),
         [(10, 15)],
@@ -99,13 +99,13 @@ def test_plain_truth(meaning: Meaning, expected: list[tuple[float, float]]) -> N
 
 
 ARGUABLE = {
-    "a growing star is not yet large": (Clause(Look(Colour.BLUE, Shape.STAR, Size.LARGE)), [(15, 20)], [(10, 20)]),
-    "a blinking star rests too": (Clause(Look(Colour.RED, Shape.STAR, Size.TINY), Action.REST), [(0, 6)], [(0, 10)]),
+    "a growing star is not yet large": (Clause(Look(Color.BLUE, Shape.STAR, Size.LARGE)), [(15, 20)], [(10, 20)]),
+    "a blinking star rests too": (Clause(Look(Color.RED, Shape.STAR, Size.TINY), Action.REST), [(0, 6)], [(0, 10)]),
     "a circling star goes left at times": (Clause(RED_STAR, Action.MOVE_LEFT), [], [(10, 20)]),
     "what leaves through a corner is in it": (
         Clause(Look(shape=Shape.HEART), corner=Corner.BOTTOM_RIGHT),
         [],
-        [(10, 13.4)],  # its edge is 0.3 heights from the side when its centre has moved 0.275 of 0.8 in 10 s
+        [(10, 13.4)],  # its edge is 0.3 heights from the side when its center has moved 0.275 of 0.8 in 10 s
     ),
 }
 
@@ -130,13 +130,13 @@ def test_truth_is_combined_in_both_readings() -> None:
 
 
 def test_atoms_are_all_that_is_said() -> None:
-    meaning = Meaning(Place.SEA, (Clause(RED_STAR, Action.CIRCLE, centre=Look(Colour.BLUE, size=Size.LARGE)),))
+    meaning = Meaning(Place.SEA, (Clause(RED_STAR, Action.CIRCLE, center=Look(Color.BLUE, size=Size.LARGE)),))
     assert set(split_atoms(meaning)) == {
         Meaning(Place.SEA),
-        Meaning(clauses=(Clause(Look(colour=Colour.RED)),)),
+        Meaning(clauses=(Clause(Look(color=Color.RED)),)),
         Meaning(clauses=(Clause(Look(shape=Shape.STAR)),)),
         Meaning(clauses=(Clause(Look(), Action.CIRCLE),)),
-        Meaning(clauses=(Clause(Look(colour=Colour.BLUE)),)),
+        Meaning(clauses=(Clause(Look(color=Color.BLUE)),)),
         Meaning(clauses=(Clause(Look(size=Size.LARGE)),)),
     }
 
@@ -154,7 +154,7 @@ def test_raters_see_size_occlusion_and_speed() -> None:
     assert (blinking[3:5] < 4).all()
     assert (blinking[3:5, 1] < blinking[3:5, 0]).all()
     # Where both the resting star and the faster, equally large one that circles count, the raters prefer rest.
-    moving = rate_clips(Meaning(clauses=(Clause(Look(Colour.RED)),)), SCENES)
+    moving = rate_clips(Meaning(clauses=(Clause(Look(Color.RED)),)), SCENES)
     assert moving[0, 2] == 4
     assert moving[7, 2] < 4
 

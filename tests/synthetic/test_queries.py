@@ -10,9 +10,9 @@ from r2tuning.datasets.entries import Entry
 from r2tuning.datasets.qvhighlights import parse_qvhighlights
 from r2tuning.synthetic import describe, describe_absent, make_video
 from r2tuning.synthetic.actions import track_script
-from r2tuning.synthetic.language import ACTIONS, COLOURS, CORNERS, PLACES, SHAPES, SIZES, phrase
+from r2tuning.synthetic.language import ACTIONS, COLORS, CORNERS, PLACES, SHAPES, SIZES, phrase
 from r2tuning.synthetic.queries import choose_absent_queries, choose_queries, names_held_out, to_line
-from r2tuning.synthetic.scenes import FPS, SPLITS, Action, Colour, Corner, Place, Shape, Size
+from r2tuning.synthetic.scenes import FPS, SPLITS, Action, Color, Corner, Place, Shape, Size
 from r2tuning.synthetic.semantics import Clause, Look, Meaning, find_truth, split_atoms, to_windows
 
 SCRIPTS = [make_video(seed, split) for split in SPLITS for seed in range(100, 108)]
@@ -85,12 +85,12 @@ def test_every_video_has_actors_that_share_something_but_not_all() -> None:
     for script in SCRIPTS:
         actors = [actor for scene in script.scenes for actor in scene.actors]
         pairs = [(a, b) for a in actors for b in actors]
-        colour = any(a.colour is b.colour and a.shape is not b.shape for a, b in pairs)
-        shape = any(a.shape is b.shape and a.colour is not b.colour for a, b in pairs)
+        color = any(a.color is b.color and a.shape is not b.shape for a, b in pairs)
+        shape = any(a.shape is b.shape and a.color is not b.color for a, b in pairs)
         acts = [{act.action for act in actor.acts} for actor in actors]
         action = any(one & other for place, one in enumerate(acts) for other in acts[:place])
-        assert colour or shape or action, script.vid
-        shared += colour, shape, action
+        assert color or shape or action, script.vid
+        shared += color, shape, action
     assert (shared / len(SCRIPTS) >= 0.8).all()
 
 
@@ -136,18 +136,18 @@ def test_a_phrase_says_all_of_the_meaning_and_nothing_else(seed: int) -> None:
     chance = Random(seed)
     for action in Action:
         clause = Clause(
-            Look(chance.choice(list(Colour)), chance.choice(list(Shape)), chance.choice(list(Size))),
+            Look(chance.choice(list(Color)), chance.choice(list(Shape)), chance.choice(list(Size))),
             action,
             corner=chance.choice(list(Corner)),
-            centre=Look(Colour.WHITE, Shape.RING) if action is Action.CIRCLE else None,
+            center=Look(Color.WHITE, Shape.RING) if action is Action.CIRCLE else None,
         )
         text = phrase(chance, Meaning(chance.choice(list(Place)), (clause,)))
         look = clause.subject
-        assert look.colour is not None
+        assert look.color is not None
         assert look.shape is not None
         assert look.size is not None
         verbs = [form for verb in ACTIONS[action] for form in (verb.finite, verb.participle)]
-        for ways in (COLOURS[look.colour], SHAPES[look.shape], SIZES[look.size], verbs, CORNERS[clause.corner]):
+        for ways in (COLORS[look.color], SHAPES[look.shape], SIZES[look.size], verbs, CORNERS[clause.corner]):
             assert any(f"{way}" in text for way in ways), (text, ways)
         assert ("ring" in text or "hoop" in text) == (
             action is Action.CIRCLE or look.shape is Shape.RING or "ring " in text
@@ -155,7 +155,7 @@ def test_a_phrase_says_all_of_the_meaning_and_nothing_else(seed: int) -> None:
 
 
 def test_phrases_vary() -> None:
-    meaning = Meaning(Place.SNOW, (Clause(Look(Colour.RED, Shape.STAR), Action.FALL),))
+    meaning = Meaning(Place.SNOW, (Clause(Look(Color.RED, Shape.STAR), Action.FALL),))
     assert len({phrase(Random(seed), meaning) for seed in range(60)}) > 40
     assert all(phrase(Random(seed), Meaning(place)).strip() for seed in range(20) for place in PLACES)
 

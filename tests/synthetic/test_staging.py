@@ -5,15 +5,15 @@ import pytest
 
 from r2tuning.synthetic import Script, Split, make_video, render
 from r2tuning.synthetic.actions import pose_at, track_script
-from r2tuning.synthetic.scenes import FPS, SPLITS, Action, Colour, Shape, is_held_out
+from r2tuning.synthetic.scenes import FPS, SPLITS, Action, Color, Shape, is_held_out
 
 SCRIPTS = {split: [make_video(seed, split) for seed in range(12)] for split in SPLITS}
 ALL = [script for scripts in SCRIPTS.values() for script in scripts]
 
 
-def combinations(script: Script) -> set[tuple[Colour, Shape, Action]]:
+def combinations(script: Script) -> set[tuple[Color, Shape, Action]]:
     return {
-        (actor.colour, actor.shape, act.action)
+        (actor.color, actor.shape, act.action)
         for scene in script.scenes
         for actor in scene.actors
         for act in actor.acts
@@ -40,11 +40,11 @@ def test_only_the_test_split_has_held_out_combinations() -> None:
         assert any(is_held_out(*combination) for combination in combinations(script))
 
 
-def test_a_fifth_of_the_combinations_is_held_out_but_no_colour_shape_or_action() -> None:
-    held_out = [(c, s, a) for c in Colour for s in Shape for a in Action if is_held_out(c, s, a)]
-    assert 0.15 < len(held_out) / (len(Colour) * len(Shape) * len(Action)) < 0.25
+def test_a_fifth_of_the_combinations_is_held_out_but_no_color_shape_or_action() -> None:
+    held_out = [(c, s, a) for c in Color for s in Shape for a in Action if is_held_out(c, s, a)]
+    assert 0.15 < len(held_out) / (len(Color) * len(Shape) * len(Action)) < 0.25
     trained = {combination for split in ("train", "val") for s in SCRIPTS[split] for combination in combinations(s)}
-    assert {colour for colour, _, _ in trained} == set(Colour)
+    assert {color for color, _, _ in trained} == set(Color)
     assert {shape for _, shape, _ in trained} == set(Shape)
     assert {action for _, _, action in trained} == set(Action)
 
@@ -60,7 +60,7 @@ def test_scenes_and_acts_follow_each_other_without_a_gap(script: Script) -> None
     for scene in script.scenes:
         assert 1 <= len(scene.actors) <= 4
         for actor in scene.actors:
-            assert actor.colour not in scene.place.hides
+            assert actor.color not in scene.place.hides
             edges = [scene.start, *(act.end for act in actor.acts)]
             assert [act.start for act in actor.acts] == edges[:-1]
             assert edges[-1] == scene.end
@@ -81,8 +81,8 @@ def test_actors_stay_in_the_square_and_in_sight(script: Script) -> None:
             assert max((pose.x + pose.radius).max(), (pose.y + pose.radius).max()) <= 1
             assert track.visible.min() >= 0.45
             assert track.visible.mean() >= 0.9
-            if track.centre is not None:
-                assert scene.tracks[track.centre].actor is not track.actor
+            if track.actor.center is not None:
+                assert scene.tracks[track.actor.center].actor is not track.actor
 
 
 def test_a_time_outside_the_video_has_no_picture() -> None:

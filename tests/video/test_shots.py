@@ -14,7 +14,7 @@ from support.videos import write_video
 from r2tuning.errors import VideoError
 from r2tuning.synthetic import Script
 from r2tuning.synthetic import write_video as write_script
-from r2tuning.synthetic.scenes import Act, Action, Actor, Colour, Place, Scene, Shape
+from r2tuning.synthetic.scenes import Act, Action, Actor, Color, Place, Scene, Shape
 from r2tuning.video.shots import HEIGHT, LEVELS, RATIO, SHARE, WIDTH, detect_shots, find_cuts
 
 FPS = 10
@@ -121,8 +121,8 @@ def test_cuts_of_moving_shapes_are_found(tmp_path: Path) -> None:
     for number, place in enumerate(places):
         start, end = edges[number], edges[number + 1]
         act = Act(Action.BLINK, start, end, (0.4, 0.5), (0.4, 0.5), (0.19, 0.19), period=0.8)
-        colour = next(colour for colour in Colour if colour not in place.hides)
-        scenes.append(Scene(place, number, start, end, (Actor(Shape.STAR, colour, (act,)),)))
+        color = next(color for color in Color if color not in place.hides)
+        scenes.append(Scene(place, number, start, end, (Actor(Shape.STAR, color, (act,)),)))
     path = tmp_path / "shapes.mp4"
     write_script(Script("shapes", "train", 0, tuple(scenes)), path)
     assert starts(path) == edges[:-1]

@@ -1,4 +1,4 @@
-"""Moving Shapes: videos made by program, of which every moment is known exactly."""
+"""Moving Shapes: synthetic videos whose moments are known exactly."""
 
 from r2tuning.synthetic.generate import synthesize, write_video
 from r2tuning.synthetic.queries import describe, describe_absent

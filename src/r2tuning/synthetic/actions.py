@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from random import Random
 
 import numpy as np
@@ -14,21 +14,12 @@ from r2tuning.synthetic.scenes import FPS, Act, Action, Actor, Scene, Script, Sh
 
 Floats = NDArray[np.float64]
 
-LIT_SHARE = 0.68
-"""Share of its period for which a blinking actor can be seen."""
+LIT_SHARE = 0.68  # share of its period for which a blinking actor can be seen
 
 
 @dataclass(frozen=True)
 class Pose:
-    """State of an actor at several times; every array is ``[n]``.
-
-    Attributes:
-        x: Centre, in heights.
-        y: Centre, in heights, down.
-        radius: Heights.
-        angle: Radians clockwise.
-        lit: Whether it can be seen; False only in the dark half of a blink.
-    """
+    """State of an actor at n times: center and radius in heights (y down), radians clockwise, and whether it is lit."""
 
     x: Floats
     y: Floats
@@ -38,11 +29,7 @@ class Pose:
 
 
 def pose_at(act: Act, times: Floats) -> Pose:
-    """State of an actor during one act.
-
-    Args:
-        act: The act.
-        times: ``[n]`` seconds, within the act.
+    """State of an actor during one act, at ``times [n]`` in seconds.
 
     Example:
         >>> act = Act(Action.MOVE_LEFT, 2.0, 6.0, origin=(0.9, 0.5), target=(0.1, 0.5), radii=(0.1, 0.1))
@@ -52,8 +39,7 @@ def pose_at(act: Act, times: Floats) -> Pose:
     elapsed = times - act.start
     share = elapsed / (act.end - act.start)
     cycles = elapsed / act.period if act.period else np.zeros_like(elapsed)
-    x = act.origin[0] + (act.target[0] - act.origin[0]) * share
-    y = act.origin[1] + (act.target[1] - act.origin[1]) * share
+    x, y = (first + (last - first) * share for first, last in zip(act.origin, act.target, strict=True))
     angle = np.full_like(elapsed, act.angle)
     lit = np.ones(len(elapsed), dtype=bool)
     if act.action is Action.SPIN:
@@ -69,25 +55,18 @@ def pose_at(act: Act, times: Floats) -> Pose:
     return Pose(x, y, act.radii[0] + (act.radii[1] - act.radii[0]) * share, angle, lit)
 
 
-def find_act(actor: Actor, time: float) -> Act:
-    """The act that an actor is in at ``time`` seconds, within its scene."""
-    return next(act for act in reversed(actor.acts) if act.start <= time)
-
-
 @dataclass(frozen=True)
 class Track:
     """An actor in every frame of its scene.
 
     Attributes:
-        actor: Whose track it is.
-        centre: Index in the scene of the actor that it circles, or None.
+        actor: The actor.
         pose: Its state, ``[frames of the scene]``.
-        actions: ``[frames of the scene]``, the value of the `Action` it does.
-        visible: ``[frames of the scene]``, share of it that no other hides, in [0, 1]; actors count as discs.
+        actions: ``[frames of the scene]``, the value of its `Action`.
+        visible: ``[frames of the scene]``, the share that no other actor hides, in [0, 1]; actors count as discs.
     """
 
     actor: Actor
-    centre: int | None
     pose: Pose
     actions: NDArray[np.str_]
     visible: Floats
@@ -95,13 +74,7 @@ class Track:
 
 @dataclass(frozen=True)
 class SceneTracks:
-    """All tracks of a scene.
-
-    Attributes:
-        scene: The scene.
-        span: Its frames in the video.
-        tracks: One per actor, in the scene's order.
-    """
+    """A scene, its frames in the video, and the tracks of its actors in order."""
 
     scene: Scene
     span: slice
@@ -111,20 +84,11 @@ class SceneTracks:
 def track_scene(scene: Scene) -> SceneTracks:
     """Follows the actors of a scene through its frames."""
     poses = [pose_through(actor.acts) for actor in scene.actors]
-    shares = visible_shares(poses)
-    tracks = tuple(
-        Track(
-            actor,
-            actor.centre,
-            pose,
-            np.repeat(
-                [act.action.value for act in actor.acts], [to_frame(a.end) - to_frame(a.start) for a in actor.acts]
-            ),
-            share,
-        )
-        for actor, pose, share in zip(scene.actors, poses, shares, strict=True)
-    )
-    return SceneTracks(scene, slice(to_frame(scene.start), to_frame(scene.end)), tracks)
+    tracks = []
+    for actor, pose, visible in zip(scene.actors, poses, visible_shares(poses), strict=True):
+        lengths = [to_frame(act.end) - to_frame(act.start) for act in actor.acts]
+        tracks.append(Track(actor, pose, np.repeat([act.action.value for act in actor.acts], lengths), visible))
+    return SceneTracks(scene, slice(to_frame(scene.start), to_frame(scene.end)), tuple(tracks))
 
 
 def track_script(script: Script) -> tuple[SceneTracks, ...]:
@@ -135,20 +99,11 @@ def track_script(script: Script) -> tuple[SceneTracks, ...]:
 def pose_through(acts: tuple[Act, ...]) -> Pose:
     """State in every frame of acts that follow each other."""
     parts = [pose_at(act, np.arange(to_frame(act.start), to_frame(act.end)) / FPS) for act in acts]
-    return Pose(
-        x=np.concatenate([part.x for part in parts]),
-        y=np.concatenate([part.y for part in parts]),
-        radius=np.concatenate([part.radius for part in parts]),
-        angle=np.concatenate([part.angle for part in parts]),
-        lit=np.concatenate([part.lit for part in parts]),
-    )
+    return Pose(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Pose)))
 
 
 def visible_shares(poses: list[Pose]) -> list[Floats]:
-    """Share of each actor that smaller ones, which are in front of it, leave visible.
-
-    Actors are taken as discs, and two that hide the same part as hiding two.
-    """
+    """Share of each actor that smaller ones, which are in front, leave visible; a part hidden twice counts twice."""
     shares = []
     for index, pose in enumerate(poses):
         hidden = np.zeros_like(pose.x)
@@ -162,14 +117,14 @@ def visible_shares(poses: list[Pose]) -> list[Floats]:
 
 
 def distance_between(one: Pose, other: Pose) -> Floats:
-    """Heights from centre to centre, ``[n]``."""
+    """Heights from center to center, ``[n]``."""
     return np.asarray(np.hypot(one.x - other.x, one.y - other.y))
 
 
 def _shared_area(one: Pose, other: Pose) -> Floats:
     """Area of the lens that two discs share."""
     a, b, distance = one.radius, other.radius, np.maximum(distance_between(one, other), 1e-9)
-    # Distance from each centre to the chord through both crossings; clipping covers discs apart or inside each other.
+    # Distance from each center to the chord through both crossings; clipping covers discs apart or inside each other.
     to_chord = (distance**2 + a**2 - b**2) / (2 * distance)
     alpha = np.arccos(np.clip(to_chord / a, -1, 1))
     beta = np.arccos(np.clip((distance - to_chord) / b, -1, 1))
@@ -177,23 +132,12 @@ def _shared_area(one: Pose, other: Pose) -> Floats:
 
 
 SHORTEST_ACT, LONGEST_ACT = 9.0, 16.0
-"""Seconds. Shorter acts are seen in too few sampled frames, 2 s apart; longer journeys hardly differ between two."""
+"""Seconds. Models see a frame every 2 s: of shorter acts too few, and longer journeys hardly differ between two."""
 
-MARGIN = 0.02
-"""Heights that always stay free between an actor and the edge of the square."""
-
-SHORTEST_PATH = 0.45
-"""Heights that an actor travels at least in one act."""
-
-BESIDE_GAP = 0.03
-"""Heights between two actors that are next to each other, or of which one circles the other."""
-
-_HEADINGS = {
-    Action.MOVE_LEFT: (-1, 0),
-    Action.MOVE_RIGHT: (1, 0),
-    Action.RISE: (0, -1),
-    Action.FALL: (0, 1),
-}
+MARGIN = 0.02  # least distance between an actor and the edge of the square, in heights
+SHORTEST_PATH = 0.45  # shortest journey in one act, in heights
+BESIDE_GAP = 0.03  # heights between two actors that are next to each other, or one of which circles the other
+_HEADINGS = {Action.MOVE_LEFT: (-1, 0), Action.MOVE_RIGHT: (1, 0), Action.RISE: (0, -1), Action.FALL: (0, 1)}
 _SIZES = tuple(Size)  # in order
 _JUMPS = (0.22, 0.34)
 _BLINKS = (1.47, 1.54)
@@ -201,12 +145,7 @@ _BLINKS = (1.47, 1.54)
 
 
 def divide_time(chance: Random, start: float, end: float, parts: int, shortest: float) -> list[float]:
-    """Times that divide ``[start, end]`` into ``parts`` of at least ``shortest`` seconds, both ends included.
-
-    Example:
-        >>> divide_time(Random(1), 2.0, 7.0, parts=1, shortest=5.0)
-        [2.0, 7.0]
-    """
+    """Times that divide ``[start, end]`` into ``parts`` of at least ``shortest`` seconds, both ends included."""
     spare = round((end - start - parts * shortest) * FPS)
     cuts = sorted(chance.randint(0, spare) for _ in range(parts - 1))
     between = [round(start + (index + 1) * shortest + cut / FPS, 1) for index, cut in enumerate(cuts)]
@@ -214,18 +153,18 @@ def divide_time(chance: Random, start: float, end: float, parts: int, shortest: 
 
 
 def choose_parts(chance: Random, length: float) -> int:
-    """Number of acts for a scene of ``length`` seconds: two or more, or who acts would tell what is done."""
+    """Number of acts in a scene of ``length`` seconds: at least two, or the actor alone would identify the action."""
     fewest = max(2, math.ceil(length / LONGEST_ACT))
     return chance.randint(fewest, max(fewest, min(4, int(length / SHORTEST_ACT))))
 
 
 def fits_shape(action: Action, shape: Shape) -> bool:
-    """Whether the action can be seen: that a round shape spins cannot."""
+    """Whether the action is visible: a round shape that spins is not."""
     return action is not Action.SPIN or shape.symmetry > 0
 
 
 def fits_size(action: Action, size: Size) -> bool:
-    """Whether an actor of that size can do this: it grows to the next size, and shrinks to the one before."""
+    """Whether an actor of that size can do this: it grows or shrinks by one size."""
     return not (action is Action.GROW and size is _SIZES[-1]) and not (action is Action.SHRINK and size is _SIZES[0])
 
 
@@ -237,19 +176,7 @@ def play(
     size: Size,
     shape: Shape,
 ) -> tuple[Act, ...] | None:
-    """Acts one after the other, each beginning as the one before ended.
-
-    Args:
-        chance: Of paths and speeds.
-        actions: What is done; not circling, which needs another actor.
-        times: Seconds, one more than there are actions.
-        start: Where the first begins.
-        size: At first.
-        shape: Of the actor.
-
-    Returns:
-        None where there is no room for one of them.
-    """
+    """Acts that follow each other, between ``times`` (one more than actions); None where there is no room for one."""
     acts: list[Act] = []
     radius, angle, origin = size.value, 0.0, start
     for index, action in enumerate(actions):
@@ -263,24 +190,14 @@ def play(
 
 
 def play_circling(
-    chance: Random, times: Sequence[float], centre: tuple[float, float], reach: float, radius: float, rests_first: bool
+    chance: Random, times: Sequence[float], center: tuple[float, float], reach: float, radius: float, rests_first: bool
 ) -> tuple[Act, ...]:
-    """Acts of an actor that circles a point, resting before (or after) where there are two.
-
-    Args:
-        chance: Of speed and beginning.
-        times: Seconds, of one or two acts.
-        centre: The point.
-        reach: Radius of the circle.
-        radius: Of the actor.
-        rests_first: Whether, of two acts, the rest comes first.
-    """
+    """Acts of an actor that circles a point; of two acts (three times), one is a rest."""
     bearing = chance.uniform(0, 2 * math.pi)
-    turn = chance.choice((-1, 1))
-    period = turn * 2 / chance.uniform(0.22, 0.36)
+    period = chance.choice((-1, 1)) * 2 / chance.uniform(0.22, 0.36)
     circling = len(times) - 2 if rests_first else 0
     act = Act(
-        Action.CIRCLE, times[circling], times[circling + 1], centre, centre, (radius, radius), bearing, period, reach
+        Action.CIRCLE, times[circling], times[circling + 1], center, center, (radius, radius), bearing, period, reach
     )
     if len(times) == 2:
         return (act,)
@@ -299,7 +216,7 @@ def _choose_act(
     angle: float,
     shape: Shape,
 ) -> Act | None:
-    """One act that begins at ``origin``; None where there is no room for it."""
+    """One act that starts at ``origin``; None where there is no room for it."""
     start, end = times
     target, radii, period, reach = origin, (radius, radius), 0.0, 0.0
     if action in _HEADINGS:
@@ -330,23 +247,22 @@ def _choose_act(
 
 
 def _room(position: float, heading: int, radius: float) -> float:
-    """Heights that are free in that direction; all of them where it does not move along this axis."""
+    """Free heights in that direction; 1 where the actor does not move along this axis."""
     if heading == 0:
         return 1.0
     return (1 - position if heading > 0 else position) - radius - MARGIN
 
 
 def _jump_period(length: float) -> float:
-    """Seconds of a jump: a whole number of them fits, so that it ends on the ground.
+    """Seconds of a jump, such that a whole number of natural jumps fits.
 
-    Of the numbers that give natural jumps, the one by which frames 2 s apart differ most: they are near 0.35 of a jump
-    apart, where 0 or a half would show the same height each time.
+    Frames 2 s apart should differ most: near 0.35 of a jump, where 0 or a half shows the same height each time.
     """
     counts = range(math.ceil(length / 1.95), int(length / 1.15) + 1)
     return length / min(counts, key=lambda count: abs(2 * count / length % 1 - 0.35))
 
 
 def _spin_period(chance: Random, shape: Shape) -> float:
-    """Seconds of a turn, such that frames 2 s apart never look the same by symmetry, as a film's wheels do."""
+    """Seconds of a turn, such that frames 2 s apart never look the same by symmetry, as wheels in a film do."""
     share = chance.uniform(0.3, 0.45) + (shape.symmetry > 1)
     return 2 * shape.symmetry / share

@@ -1,4 +1,4 @@
-"""Paints the places: textured backgrounds, each different in its details for every scene."""
+"""Paints the places: textured backgrounds, with different details in every scene."""
 
 from __future__ import annotations
 
@@ -21,15 +21,7 @@ _Y, _X = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32) / HEIGHT
 
 @lru_cache(maxsize=8)
 def paint_place(place: Place, texture: int) -> NDArray[np.uint8]:
-    """The background of a scene.
-
-    Args:
-        place: What it shows.
-        texture: Seed of its details.
-
-    Returns:
-        uint8 ``[HEIGHT, WIDTH, 3]``, not to be written to: it is kept for the next frame.
-    """
+    """The background of a scene, uint8 ``[HEIGHT, WIDTH, 3]``; read-only, as it is cached."""
     picture = _PAINTERS[place](np.random.default_rng(texture))
     done: NDArray[np.uint8] = np.clip(picture + 0.5, 0, 255).astype(np.uint8)
     done.flags.writeable = False
@@ -37,7 +29,7 @@ def paint_place(place: Place, texture: int) -> NDArray[np.uint8]:
 
 
 def _noise(rng: Generator, columns: int, rows: int, octaves: int = 1) -> Plane:
-    """Smooth noise in [0, 1] with cells of that number; each octave adds detail of half the size and strength."""
+    """Smooth noise in [0, 1] on a grid of cells; each octave adds detail of half the size and strength."""
     total, weight = np.zeros((HEIGHT, WIDTH), dtype=np.float32), 0.0
     for octave in range(octaves):
         nx, ny = columns * 2**octave, rows * 2**octave
@@ -56,21 +48,21 @@ def _ease(share: NDArray[np.float64]) -> NDArray[np.float64]:
     return share * share * (3 - 2 * share)
 
 
-def _blend(share: Plane, *colours: Sequence[float]) -> Picture:
-    """Colours one after the other as ``share`` goes from 0 to 1."""
-    stops = np.linspace(0, 1, len(colours))
-    table = np.array(colours, dtype=np.float32)
+def _blend(share: Plane, *colors: Sequence[float]) -> Picture:
+    """A gradient through colors as ``share`` goes from 0 to 1."""
+    stops = np.linspace(0, 1, len(colors))
+    table = np.array(colors, dtype=np.float32)
     return np.stack([np.interp(share, stops, table[:, c]) for c in range(3)], axis=-1).astype(np.float32)
 
 
-def _over(below: Picture, mask: Plane, colour: Sequence[float] | Picture) -> Picture:
-    """``colour`` over a picture, where ``mask`` is 1."""
-    top = np.asarray(colour, dtype=np.float32)
+def _over(below: Picture, mask: Plane, color: Sequence[float] | Picture) -> Picture:
+    """``color`` over a picture, where ``mask`` is 1."""
+    top = np.asarray(color, dtype=np.float32)
     return np.asarray(below + (top - below) * mask[..., None])
 
 
 def _soft(distance: Plane) -> Plane:
-    """Coverage of pixels by what lies at negative distances, in heights."""
+    """Coverage of pixels by negative distances, in heights."""
     return np.asarray(np.clip(0.5 - distance * HEIGHT, 0, 1), dtype=np.float32)
 
 
@@ -152,13 +144,13 @@ def _wood(rng: Generator) -> Picture:
 
 def _city(rng: Generator) -> Picture:
     picture = _blend(_Y * 1.2, (88, 64, 128), (226, 122, 120), (252, 190, 120))
-    for level, colour in ((0.42, (112, 72, 112)), (0.56, (66, 46, 84))):
+    for level, color in ((0.42, (112, 72, 112)), (0.56, (66, 46, 84))):
         x = 0.0
         while x < WIDTH / HEIGHT:
             width = 0.09 + 0.1 * rng.random()
             top = level + 0.3 * (rng.random() - 0.4)
             house = np.maximum(np.abs(_X - np.float32(x + width / 2)) - np.float32(width / 2), np.float32(top) - _Y)
-            picture = _over(picture, _soft(house), colour)
+            picture = _over(picture, _soft(house), color)
             pane = (((_X - np.float32(x)) % 0.03) < 0.014) & (((_Y - np.float32(top)) % 0.045) < 0.02)
             lit = rng.random((64, 64)) < 0.35
             cell = lit[(_Y / 0.045).astype(int) % 64, (_X / 0.03).astype(int) % 64]
@@ -170,13 +162,13 @@ def _city(rng: Generator) -> Picture:
 
 def _forest(rng: Generator) -> Picture:
     picture = _blend(_Y, (186, 214, 196), (136, 178, 150))
-    for level, colour in ((0.1, (98, 142, 112)), (0.3, (60, 106, 76)), (0.52, (30, 70, 48))):
+    for level, color in ((0.1, (98, 142, 112)), (0.3, (60, 106, 76)), (0.52, (30, 70, 48))):
         for x in np.arange(-0.05, WIDTH / HEIGHT + 0.1, 0.12):
             middle = np.float32(x + 0.08 * (rng.random() - 0.5))
             depth = _Y - np.float32(level + 0.12 * (rng.random() - 0.5))
             # Each tier of branches is wider towards its lower end.
             half = np.where(depth > 0, depth * 0.22 + (depth % 0.11) * 0.35, -1)
-            picture = _over(picture, _soft(np.abs(_X - middle) - half), colour)
+            picture = _over(picture, _soft(np.abs(_X - middle) - half), color)
     return picture
 
 

@@ -1,4 +1,4 @@
-"""Makes a folder of videos with their annotations, in several processes."""
+"""Makes a folder of videos with their annotations and a contact sheet."""
 
 from __future__ import annotations
 
@@ -28,16 +28,12 @@ from r2tuning.synthetic.render import render
 from r2tuning.synthetic.scenes import FPS, HEIGHT, WIDTH, WORLD_VERSION, Script, Split
 from r2tuning.synthetic.staging import make_video
 
-_QUALITY = "24"  # x264's constant rate factor: no artefact to be seen, and well under 1 MB
+_QUALITY = "24"  # x264's constant rate factor: no visible artifacts, and well under 1 MB
 _KEY_FRAMES = 5  # seconds between key frames at most; a cut has one too
 
 
 def write_video(script: Script, path: str | os.PathLike[str]) -> None:
-    """Draws and encodes a video as H.264 in an MP4 file, complete or not there; an existing file is replaced.
-
-    Args:
-        script: The video.
-        path: The file, in a folder that exists.
+    """Draws and encodes a video as H.264 in an MP4 file; an existing file is replaced.
 
     Raises:
         OutputError: If the file cannot be written.
@@ -47,10 +43,10 @@ def write_video(script: Script, path: str | os.PathLike[str]) -> None:
 
 
 def is_written(script: Script, path: str | os.PathLike[str]) -> bool:
-    """Whether the file is there, whole, and shows this script, drawn by this version of the world."""
+    """Whether the file is complete and shows this script, drawn by this version of the world."""
     try:
         with av.open(os.fspath(path)) as container:
-            # A file that was cut off still begins as it should.
+            # A truncated file still has the right title.
             frames = sum(packet.size > 0 for packet in container.demux(video=0))
             return container.metadata.get("title") == _title(script) and frames == script.frames
     except (OSError, av.error.FFmpegError):  # missing or damaged
@@ -67,7 +63,7 @@ def _encode(script: Script, path: Path) -> None:
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.time_base = Fraction(1, FPS)
         stream.codec_context.gop_size = _KEY_FRAMES * FPS
-        # Videos are made side by side; threads of one would also make its bytes depend on the machine.
+        # Videos are made side by side, and bytes must not depend on the number of cores.
         stream.codec_context.thread_count = 1
         for index in range(script.frames):
             frame = av.VideoFrame.from_ndarray(render(script, index / FPS), format="rgb24")
@@ -80,23 +76,13 @@ def _title(script: Script) -> str:
     return f"Moving Shapes {WORLD_VERSION} {script.vid}"
 
 
-MOST_VIDEOS = 8
-
-_FRAMES, _DOTS = 8, 100
+_MOST_SHOWN, _FRAMES, _DOTS = 8, 8, 100
 _INSIDE, _OUTSIDE = "#D55E00", "#DDDDDD"
 _WIDTH, _ROW, _TEXT, _MARGIN = 12.0, 1.34, 0.46, 0.15  # inches
 
 
 def draw_preview(videos: Sequence[tuple[Script, Annotation]]) -> bytes:
-    """A picture with a row of frames for each video and query; frames within its moments are framed.
-
-    Args:
-        videos: The first `MOST_VIDEOS` are shown; without any, the sheet is blank.
-
-    Returns:
-        A PNG file.
-    """
-    videos = videos[:MOST_VIDEOS]
+    """A PNG file with a row of frames for each video and query; frames within its moments are highlighted."""
     block = _ROW + _TEXT
     height = len(videos) * block + 2 * _MARGIN
     figure = Figure(figsize=(_WIDTH, height), dpi=_DOTS, facecolor="white")
@@ -123,11 +109,9 @@ def draw_preview(videos: Sequence[tuple[Script, Annotation]]) -> bytes:
 
 
 def choose_times(script: Script, annotation: Annotation) -> list[float]:
-    """Times of eight frames: half within the moments, where they are, and half without."""
+    """Times of eight frames: half inside the moments, half outside."""
     times = np.arange(script.frames) / FPS
-    inside = np.zeros(len(times), dtype=bool)
-    for start, end in annotation.moments:
-        inside |= (times >= start) & (times < end)
+    inside = np.any([(times >= start) & (times < end) for start, end in annotation.moments], axis=0)
     chosen: list[float] = []
     for part in (times[inside], times[~inside]):
         places = (np.arange(_FRAMES // 2) + 0.5) / (_FRAMES // 2) * len(part)
@@ -136,22 +120,12 @@ def choose_times(script: Script, annotation: Annotation) -> list[float]:
 
 
 MOST_PER_SEED = 1_000_000
-"""Videos that one seed can have; the next seed's are others."""
+"""Number of videos of one seed."""
 
 
 @dataclass(frozen=True)
 class Synthesis:
-    """What a folder has got.
-
-    Attributes:
-        annotations: File of the queries, in QVHighlights' format.
-        absent: File of queries that are true of no moment, in the same format.
-        preview: The contact sheet.
-        videos: Number of videos made.
-        kept: Number of videos that were there.
-        queries: Number of queries with moments.
-        absent_queries: Number of queries without.
-    """
+    """The files of a split, and how many videos were made and kept, and how many queries have moments or none."""
 
     annotations: Path
     absent: Path
@@ -160,15 +134,6 @@ class Synthesis:
     kept: int
     queries: int
     absent_queries: int
-
-
-@dataclass(frozen=True)
-class _Made:
-    """A video that is there, and what is known of it."""
-
-    queries: list[Annotation]
-    absent: list[Annotation]
-    kept: bool
 
 
 def synthesize(
@@ -183,16 +148,16 @@ def synthesize(
 ) -> Synthesis:
     """Makes the first videos of a seed and split, with ``{split}.jsonl``, ``{split}_absent.jsonl`` and a contact sheet.
 
-    Videos that are there are kept, so an interrupted run goes on where it stopped, and a larger number adds to what is
-    there. Annotations are written when all videos are.
+    Existing videos are kept, so that an interrupted run continues where it stopped and a larger number adds videos.
+    Annotations are written when all videos are complete.
 
     Args:
-        folder: Where to; it is created, and may hold other splits.
-        videos: How many, from 1 to a million.
-        seed: Of the first video, at least 0; two seeds or two splits share no video.
-        split: Only ``test`` holds the combinations of colour, shape and action that training lacks.
+        folder: Created if necessary; it may hold other splits.
+        videos: Number of videos, from 1 to a million.
+        seed: At least 0; two seeds or two splits share no video.
+        split: Only ``test`` shows the combinations of color, shape and action that training lacks.
         jobs: Processes.
-        force: Whether to make all videos anew, and to replace annotations of other videos.
+        force: Whether to make all videos again, and to replace annotations of other videos.
         progress: Called with the number of videos done and expected.
 
     Raises:
@@ -204,62 +169,55 @@ def synthesize(
             f"videos ({videos}) must be 1 to {MOST_PER_SEED}, seed ({seed}) 0 or more, jobs ({jobs}) 1 or more"
         )
     folder = Path(folder)
-    result = folder / f"{split}.jsonl", folder / f"{split}_absent.jsonl", folder / f"{split}_preview.png"
+    files = folder / f"{split}.jsonl", folder / f"{split}_absent.jsonl", folder / f"{split}_preview.png"
     seeds = range(seed * MOST_PER_SEED, seed * MOST_PER_SEED + videos)
     if not force:
-        _check_annotations(result[0], {f"{split}-{number:07d}" for number in seeds})
+        _check_annotations(files[0], {f"{split}-{number:07d}" for number in seeds})
     try:
         (folder / "videos").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder / 'videos'} cannot be created ({error.strerror}): choose another folder") from None
     made: dict[int, _Made] = {}
-    dead: dict[int, Death] = {}
+    deaths: list[Death] = []
     progress(0, videos)
-    with closing(map_in_processes(partial(_Maker, split, folder / "videos", force), seeds, jobs)) as results:
+    with closing(map_in_processes(partial(partial, _make, split, folder / "videos", force), seeds, jobs)) as results:
         for number, one in results:
             if isinstance(one, Death):
-                dead[number] = one
+                deaths.append(one)
             else:
                 made[number] = one
-            progress(len(made) + len(dead), videos)
-    if dead:
+            progress(len(made) + len(deaths), videos)
+    if deaths:
         raise OutputError(
-            f"{folder}: {len(dead)} of {videos} videos are not made, {next(iter(dead.values())).reason}; if memory was "
-            "short, use fewer --jobs, and run it again to go on"
+            f"{folder}: {len(deaths)} of {videos} videos failed, {deaths[0].reason}; if memory was short, use fewer "
+            "--jobs; run the command again to continue"
         )
-    ordered = [made[number] for number in seeds]
-    queries = [query for one in ordered for query in one.queries]
-    absent = [query for one in ordered for query in one.absent]
-    write_atomically(result[1], "".join(map(to_line, absent)), force=True)
-    # The scripts are made again: they are larger than what they are made of.
-    described = [number for number in seeds if made[number].queries][:MOST_VIDEOS]
-    shown = [(make_video(number, split), _choose_shown(made[number].queries)) for number in described]
-    write_atomically(result[2], draw_preview(shown), force=True)
-    write_atomically(result[0], "".join(map(to_line, queries)), force=True)
-    kept = sum(one.kept for one in ordered)
-    return Synthesis(*result, videos - kept, kept, len(queries), len(absent))
+    queries = [query for number in seeds for query in made[number][0]]
+    absent = [query for number in seeds for query in made[number][1]]
+    write_atomically(files[1], "".join(map(to_line, absent)), force=True)
+    # Of each video, the query that says most.
+    described = [number for number in seeds if made[number][0]][:_MOST_SHOWN]
+    shown = [
+        (make_video(number, split), max(made[number][0], key=lambda query: len(query.query.split())))
+        for number in described
+    ]
+    write_atomically(files[2], draw_preview(shown), force=True)
+    write_atomically(files[0], "".join(map(to_line, queries)), force=True)
+    kept = sum(one[2] for one in made.values())
+    return Synthesis(*files, videos - kept, kept, len(queries), len(absent))
 
 
-@dataclass(frozen=True)
-class _Maker:
-    """Makes the video of a seed, unless it is there."""
-
-    split: Split
-    folder: Path
-    force: bool
-
-    def __call__(self, seed: int) -> _Made:
-        script = make_video(seed, self.split)
-        path = self.folder / f"{script.vid}.mp4"
-        kept = not self.force and is_written(script, path)
-        if not kept:
-            write_video(script, path)
-        return _Made(describe(script), describe_absent(script), kept)
+_Made = tuple[list[Annotation], list[Annotation], bool]
+"""Queries and absent queries of a video, and whether it existed."""
 
 
-def _choose_shown(queries: list[Annotation]) -> Annotation:
-    """The query that says most: it shows best what the world is about."""
-    return max(queries, key=lambda query: len(query.query.split()))
+def _make(split: Split, folder: Path, force: bool, seed: int) -> _Made:
+    script = make_video(seed, split)
+    path = folder / f"{script.vid}.mp4"
+    kept = not force and is_written(script, path)
+    if not kept:
+        write_video(script, path)
+    return describe(script), describe_absent(script), kept
 
 
 def _check_annotations(path: Path, vids: set[str]) -> None:
@@ -271,7 +229,7 @@ def _check_annotations(path: Path, vids: set[str]) -> None:
         return
     except (OSError, ValueError, KeyError, TypeError):
         raise OutputError(
-            f"{path} is no annotation file to add to; choose another folder, or replace it with --force"
+            f"{path} is not an annotation file; choose another folder, or replace it with --force"
         ) from None
     if others:
         raise OutputError(

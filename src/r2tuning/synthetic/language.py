@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from random import Random
 
-from r2tuning.synthetic.scenes import Action, Colour, Corner, Place, Shape, Size
+from r2tuning.synthetic.scenes import Action, Color, Corner, Place, Shape, Size
 from r2tuning.synthetic.semantics import Clause, Look, Meaning
 
-COLOURS: dict[Colour, tuple[str, ...]] = {
-    Colour.RED: ("red", "red", "bright red"),
-    Colour.ORANGE: ("orange",),
-    Colour.YELLOW: ("yellow", "yellow", "bright yellow"),
-    Colour.GREEN: ("green",),
-    Colour.BLUE: ("blue",),
-    Colour.PURPLE: ("purple", "violet"),
-    Colour.PINK: ("pink",),
-    Colour.WHITE: ("white",),
-    Colour.BLACK: ("black",),
+COLORS: dict[Color, tuple[str, ...]] = {
+    Color.RED: ("red", "red", "bright red"),
+    Color.ORANGE: ("orange",),
+    Color.YELLOW: ("yellow", "yellow", "bright yellow"),
+    Color.GREEN: ("green",),
+    Color.BLUE: ("blue",),
+    Color.PURPLE: ("purple", "violet"),
+    Color.PINK: ("pink",),
+    Color.WHITE: ("white",),
+    Color.BLACK: ("black",),
 }
 
 SHAPES: dict[Shape, tuple[str, ...]] = {
@@ -49,72 +50,42 @@ class Verb:
     participle: str
 
 
-ACTIONS: dict[Action, tuple[Verb, ...]] = {
-    Action.REST: (
-        Verb("stays still", "staying still"),
-        Verb("rests", "resting"),
-        Verb("does not move at all", "that does not move at all"),
-        Verb("stays where it is", "staying where it is"),
-    ),
+def _read_verb(text: str) -> Verb:
+    """Both forms of "slowly falls/falling down"; without a participle, it is a clause with "that"."""
+    if "/" not in text:
+        return Verb(text, f"that {text}")
+    return Verb(re.sub("/[a-z]+", "", text), re.sub("[a-z]+/", "", text))
+
+
+_VERBS: dict[Action, tuple[str, ...]] = {
+    Action.REST: ("stays/staying still", "rests/resting", "does not move at all", "stays/staying where it is"),
     Action.MOVE_LEFT: (
-        Verb("moves left", "moving left"),
-        Verb("moves to the left", "moving to the left"),
-        Verb("glides to the left", "gliding to the left"),
-        Verb("travels from right to left", "travelling from right to left"),
+        "moves/moving left",
+        "moves/moving to the left",
+        "glides/gliding to the left",
+        "travels/travelling from right to left",
     ),
     Action.MOVE_RIGHT: (
-        Verb("moves right", "moving right"),
-        Verb("moves to the right", "moving to the right"),
-        Verb("glides to the right", "gliding to the right"),
-        Verb("travels from left to right", "travelling from left to right"),
+        "moves/moving right",
+        "moves/moving to the right",
+        "glides/gliding to the right",
+        "travels/travelling from left to right",
     ),
-    Action.FALL: (
-        Verb("falls", "falling"),
-        Verb("sinks", "sinking"),
-        Verb("moves down", "moving down"),
-        Verb("slowly falls down", "slowly falling down"),
-    ),
-    Action.RISE: (
-        Verb("rises", "rising"),
-        Verb("climbs", "climbing"),
-        Verb("moves up", "moving up"),
-        Verb("slowly floats upwards", "slowly floating upwards"),
-    ),
-    Action.GROW: (
-        Verb("grows", "growing"),
-        Verb("gets bigger", "getting bigger"),
-        Verb("grows larger and larger", "growing larger and larger"),
-    ),
-    Action.SHRINK: (
-        Verb("shrinks", "shrinking"),
-        Verb("gets smaller", "getting smaller"),
-        Verb("becomes smaller and smaller", "becoming smaller and smaller"),
-    ),
-    Action.SPIN: (
-        Verb("spins", "spinning"),
-        Verb("rotates", "rotating"),
-        Verb("turns around itself", "turning around itself"),
-        Verb("spins on the spot", "spinning on the spot"),
-    ),
-    Action.BOUNCE: (
-        Verb("bounces", "bouncing"),
-        Verb("jumps up and down", "jumping up and down"),
-        Verb("hops", "hopping"),
-        Verb("bounces up and down", "bouncing up and down"),
-    ),
+    Action.FALL: ("falls/falling", "sinks/sinking", "moves/moving down", "slowly falls/falling down"),
+    Action.RISE: ("rises/rising", "climbs/climbing", "moves/moving up", "slowly floats/floating upwards"),
+    Action.GROW: ("grows/growing", "gets/getting bigger", "grows/growing larger and larger"),
+    Action.SHRINK: ("shrinks/shrinking", "gets/getting smaller", "becomes/becoming smaller and smaller"),
+    Action.SPIN: ("spins/spinning", "rotates/rotating", "turns/turning around itself", "spins/spinning on the spot"),
+    Action.BOUNCE: ("bounces/bouncing", "jumps/jumping up and down", "hops/hopping", "bounces/bouncing up and down"),
     Action.BLINK: (
-        Verb("blinks", "blinking"),
-        Verb("flashes", "flashing"),
-        Verb("flashes on and off", "flashing on and off"),
-        Verb("keeps appearing and disappearing", "that keeps appearing and disappearing"),
+        "blinks/blinking",
+        "flashes/flashing",
+        "flashes/flashing on and off",
+        "keeps appearing and disappearing",
     ),
-    Action.CIRCLE: (
-        Verb("circles", "circling"),
-        Verb("orbits", "orbiting"),
-        Verb("goes around", "going around"),
-        Verb("travels in circles around", "travelling in circles around"),
-    ),
+    Action.CIRCLE: ("circles/circling", "orbits/orbiting", "goes/going around", "travels/travelling in circles around"),
 }
+ACTIONS = {action: tuple(map(_read_verb, ways)) for action, ways in _VERBS.items()}
 
 CORNERS: dict[Corner, tuple[str, ...]] = {
     Corner.TOP_LEFT: ("in the top left corner", "in the upper left corner", "at the top left"),
@@ -129,14 +100,7 @@ BESIDE = ("next to", "beside", "right beside", "side by side with")
 
 @dataclass(frozen=True)
 class PlaceWords:
-    """Ways to name a place.
-
-    Attributes:
-        noun: What is behind everything.
-        setting: Where something happens.
-        whole: A query that asks for nothing else.
-        plural: Whether the noun takes "are".
-    """
+    """Ways to name a place: behind something, as where something happens, and as a whole query."""
 
     noun: str
     setting: tuple[str, ...]
@@ -181,14 +145,10 @@ PLACES: dict[Place, PlaceWords] = {
 
 FEWEST_WORDS, MOST_WORDS = 2, 45
 
-# Before a thing, as in "show me a red star falling".
-_BEFORE_NOUN = ("", "", "", "", "show me ", "find ", "I am looking for ", "video of ")
-# Before something that happens, as in "the moment when a red star falls".
+# Before a thing, as in "show me a red star falling", and before an event, as in "the moment when a red star falls".
+_BEFORE_NOUN = *[""] * 4, "show me ", "find ", "I am looking for ", "video of "
 _BEFORE_EVENT = (
-    "",
-    "",
-    "",
-    "",
+    *[""] * 4,
     "the moment when ",
     "the part where ",
     "find the part of the video where ",
@@ -197,33 +157,21 @@ _BEFORE_EVENT = (
     "I would like to see the part of this video during which ",
 )
 _MEANWHILE = (" while ", " while ", " as ", " and at the same time ", " while, at the same time, ")
-_BEHIND = (
-    "{} in the background",
-    "a scene in front of {}",
-    "everything that happens in front of {}",
-    "{} behind it all",
-)
+_BEHIND = "{} in the background", "a scene in front of {}", "everything that happens in front of {}", "{} behind it all"
 
 
 def phrase(chance: Random, meaning: Meaning) -> str:
-    """A sentence, or part of one, that says the meaning.
-
-    Args:
-        chance: Of the words.
-        meaning: With a place or a clause.
-
-    Returns:
-        Between 2 and 45 words.
+    """A sentence or phrase of 2 to 45 words that says the meaning.
 
     Example:
-        >>> from r2tuning.synthetic.scenes import Action, Colour, Shape
-        >>> phrase(Random(3), Meaning(clauses=(Clause(Look(Colour.RED, Shape.STAR), Action.FALL),)))
+        >>> from r2tuning.synthetic.scenes import Action, Color, Shape
+        >>> phrase(Random(3), Meaning(clauses=(Clause(Look(Color.RED, Shape.STAR), Action.FALL),)))
         'a red five-pointed star moving down'
     """
     while True:
         text = _compose(chance, meaning)
         if FEWEST_WORDS <= len(text.split()) <= MOST_WORDS:
-            # Some people write whole sentences, some do not.
+            # Some people write whole sentences.
             return text[0].upper() + text[1:] + "." if chance.random() < 0.3 else text
 
 
@@ -238,18 +186,14 @@ def _compose(chance: Random, meaning: Meaning) -> str:
     if meaning.place is None:
         return text
     words = PLACES[meaning.place]
-    several = len(meaning.clauses) > 1 or any(c.centre or c.neighbour for c in meaning.clauses)
+    several = len(meaning.clauses) > 1 or any(c.center or c.neighbor for c in meaning.clauses)
     ending = f"while {words.noun} {'are' if words.plural else 'is'} behind {'them' if several else 'it'}"
-    ways = (
-        f"{text} {chance.choice(words.setting)}",
-        f"{text} {ending}",
-        f"{text}, with {words.noun} in the background",
-    )
-    return chance.choice((ways[0], *ways))
+    setting = f" {chance.choice(words.setting)}"
+    return text + chance.choice((setting, setting, f" {ending}", f", with {words.noun} in the background"))
 
 
 def _say_place(chance: Random, meaning: Meaning) -> str:
-    assert meaning.place is not None  # a meaning without clauses and place says nothing
+    assert meaning.place is not None  # there are no clauses
     words = PLACES[meaning.place]
     if chance.random() < 0.5:
         return chance.choice(_BEFORE_NOUN) + chance.choice(words.whole)
@@ -261,9 +205,8 @@ def _say_event(chance: Random, clause: Clause) -> str:
     subject = say_look(chance, clause.subject)
     where = _say_where(chance, clause)
     if clause.action is None:
-        there = "there is" if chance.random() < 0.5 or not where else ""
-        return f"there is {subject}{where}" if there else f"{subject} is{where}"
-    return f"{subject} {chance.choice(ACTIONS[clause.action]).finite}{_say_centre(chance, clause)}{where}"
+        return f"there is {subject}{where}" if chance.random() < 0.5 or not where else f"{subject} is{where}"
+    return f"{subject} {chance.choice(ACTIONS[clause.action]).finite}{_say_center(chance, clause)}{where}"
 
 
 def _say_thing(chance: Random, clause: Clause) -> str:
@@ -271,45 +214,32 @@ def _say_thing(chance: Random, clause: Clause) -> str:
     where = _say_where(chance, clause)
     if clause.action is None:
         return say_look(chance, clause.subject) + where
-    verb, centre = chance.choice(ACTIONS[clause.action]), _say_centre(chance, clause)
+    verb, center = chance.choice(ACTIONS[clause.action]), _say_center(chance, clause)
     if chance.random() < 0.3:
-        return f"{say_look(chance, clause.subject, article='the')} that {verb.finite}{centre}{where}"
-    return f"{say_look(chance, clause.subject)} {verb.participle}{centre}{where}"
+        return f"{say_look(chance, clause.subject, article='the')} that {verb.finite}{center}{where}"
+    return f"{say_look(chance, clause.subject)} {verb.participle}{center}{where}"
 
 
-def _say_centre(chance: Random, clause: Clause) -> str:
-    return "" if clause.centre is None else " " + say_look(chance, clause.centre, article=chance.choice(("a", "the")))
+def _say_center(chance: Random, clause: Clause) -> str:
+    return "" if clause.center is None else " " + say_look(chance, clause.center, article=chance.choice(("a", "the")))
 
 
 def _say_where(chance: Random, clause: Clause) -> str:
-    parts = []
-    if clause.corner is not None:
-        parts.append(chance.choice(CORNERS[clause.corner]))
-    if clause.neighbour is not None:
-        parts.append(f"{chance.choice(BESIDE)} {say_look(chance, clause.neighbour)}")
-    return "".join(" " + part for part in parts)
+    corner = "" if clause.corner is None else " " + chance.choice(CORNERS[clause.corner])
+    if clause.neighbor is None:
+        return corner
+    return f"{corner} {chance.choice(BESIDE)} {say_look(chance, clause.neighbor)}"
 
 
 def say_look(chance: Random, look: Look, article: str = "a") -> str:
-    """As in "a tiny red star"; "something red" where only the colour is known.
-
-    Example:
-        >>> say_look(Random(0), Look(), article="the")
-        'the object'
-    """
-    if (
-        look.shape is None
-        and look.size is None
-        and look.colour is not None
-        and article == "a"
-        and chance.random() < 0.5
-    ):
-        return f"something {chance.choice(COLOURS[look.colour])}"
+    """As in "a tiny red star"; at times "something red" where only the color is known."""
+    if look.shape is None and look.size is None and look.color is not None and article == "a" and chance.random() < 0.5:
+        return f"something {chance.choice(COLORS[look.color])}"
     words = []
     if look.size is not None:
         words.append(chance.choice(SIZES[look.size]))
-    if look.colour is not None:
-        words.append(chance.choice(COLOURS[look.colour]))
+    if look.color is not None:
+        words.append(chance.choice(COLORS[look.color]))
     words.append(chance.choice(ANY_SHAPE if look.shape is None else SHAPES[look.shape]))
     if article == "a" and words[0][0] in "aeiou":
         article = "an"

@@ -1,4 +1,4 @@
-"""Draws a script."""
+"""Draws the frames of a script."""
 
 from __future__ import annotations
 
@@ -9,25 +9,19 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from r2tuning.synthetic.actions import find_act, pose_at
+from r2tuning.synthetic.actions import pose_at
 from r2tuning.synthetic.backdrops import paint_place
-from r2tuning.synthetic.scenes import HEIGHT, WIDTH, Colour, Script, Shape
+from r2tuning.synthetic.scenes import HEIGHT, WIDTH, Color, Script, Shape
 
 Plane = NDArray[np.float32]
 
-EXTENT = 1.25
-"""Tables of distances cover ``[-EXTENT, EXTENT]`` in both directions, in radii."""
-
+EXTENT = 1.25  # half the side of a distance table, in radii
 _CELLS = 256
 
 
 @cache
 def distance_table(shape: Shape) -> Plane:
-    """Signed distances to the outline of a shape of radius 1, negative inside.
-
-    Returns:
-        ``[256, 256]`` over `EXTENT`, row by row from the top, in radii.
-    """
+    """Signed distances ``[256, 256]`` to the outline of a shape of radius 1, negative inside, over `EXTENT`."""
     axis = np.linspace(-EXTENT, EXTENT, _CELLS)
     x, y = np.meshgrid(axis, axis)
     if shape is Shape.CIRCLE:
@@ -46,15 +40,9 @@ def distance_table(shape: Shape) -> Plane:
 
 
 def distance_at(shape: Shape, x: Plane, y: Plane) -> Plane:
-    """Signed distances of points from a shape of radius 1 around the origin, read from its table.
+    """Signed distances of points from a shape of radius 1 around the origin, exact to about 0.01 on the outline.
 
-    Args:
-        shape: The shape.
-        x: To the right, in radii; any array.
-        y: Down, in radii; the same array shape.
-
-    Returns:
-        In radii, exact to about 0.01 on the outline; points outside the table count as on its edge.
+    Points outside the table count as on its edge. All lengths are in radii, x to the right and y down.
 
     Example:
         >>> point = np.zeros(1, dtype=np.float32)
@@ -76,7 +64,7 @@ def distance_at(shape: Shape, x: Plane, y: Plane) -> Plane:
 def _corners(shape: Shape) -> NDArray[np.float64]:
     """Corners ``[n, 2]`` of a polygon, x right and y down, in order around it."""
     if shape is Shape.SQUARE:
-        return np.array([(-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (-0.8, 0.8)])
+        return 0.8 * np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])
     if shape is Shape.TRIANGLE:
         return _star_corners(points=3, inner=0.5)
     if shape is Shape.STAR:
@@ -84,10 +72,8 @@ def _corners(shape: Shape) -> NDArray[np.float64]:
     if shape is Shape.CROSS:
         arm, width = 0.95, 0.32
         quarter = np.array([(width, -arm), (width, -width), (arm, -width)])
-        turns = [
-            quarter @ np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]]) for a in np.arange(4) * np.pi / 2
-        ]
-        return np.concatenate(turns)
+        turns = np.arange(4) * np.pi / 2
+        return np.concatenate([quarter @ [[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]] for a in turns])
     if shape is Shape.HEART:
         t = np.arange(48) * 2 * np.pi / 48
         across, up = 16 * np.sin(t) ** 3, 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
@@ -95,7 +81,7 @@ def _corners(shape: Shape) -> NDArray[np.float64]:
     if shape is Shape.BOLT:
         half = np.array([(0.36, -1.0), (-0.7, 0.2), (-0.08, 0.2)])
         return np.concatenate([half, -half])
-    raise ValueError(f"{shape} is no polygon")
+    raise ValueError(f"{shape} is not a polygon")
 
 
 def _star_corners(points: int, inner: float) -> NDArray[np.float64]:
@@ -118,58 +104,52 @@ def _to_polygon(x: NDArray[np.float64], y: NDArray[np.float64], corners: NDArray
     return np.where(inside, -nearest, nearest)
 
 
-LEFT = (WIDTH - HEIGHT) // 2
-"""Pixels to the left of the square in which everything happens."""
-
+LEFT = (WIDTH - HEIGHT) // 2  # pixels to the left of the square that holds all actors
 _RIM = 0.09  # radii; at least as wide as `_THINNEST_RIM` pixels
 _THINNEST_RIM = 1.1
 _DARK_RIM, _LIGHT_RIM = 0.5, (168, 168, 176)
 
 
 def render(script: Script, time: float) -> NDArray[np.uint8]:
-    """The picture at a time.
-
-    Args:
-        script: The video.
-        time: Seconds, in [0, duration).
+    """The picture at a time in [0, duration) seconds.
 
     Returns:
-        uint8 RGB ``[224, 256, 3]``, the same for the same arguments.
+        uint8 RGB ``[224, 256, 3]``.
 
     Raises:
         ValueError: If the time lies outside the video.
     """
     if not 0 <= time < script.duration:
-        raise ValueError(f"{script.vid} has no picture at {time} s: it lasts {script.duration} s")
+        raise ValueError(f"{script.vid} has no frame at {time} s; it lasts {script.duration} s")
     scene = script.scenes[bisect_right([scene.start for scene in script.scenes], time) - 1]
     picture = paint_place(scene.place, scene.texture).copy()
-    moment = np.array([time])
-    poses = [pose_at(find_act(actor, time), moment) for actor in scene.actors]
-    # The larger first: the smaller are in front, so that nobody is hidden altogether.
+    acts = [next(act for act in reversed(actor.acts) if act.start <= time) for actor in scene.actors]
+    poses = [pose_at(act, np.array([time])) for act in acts]
+    # Large actors first, so that no actor is hidden completely.
     for index in sorted(range(len(poses)), key=lambda i: -float(poses[i].radius[0])):
         pose, actor = poses[index], scene.actors[index]
         if pose.lit[0]:
-            centre = (float(pose.x[0]) * HEIGHT + LEFT, float(pose.y[0]) * HEIGHT)
-            _draw(picture, actor.shape, actor.colour, centre, float(pose.radius[0]) * HEIGHT, float(pose.angle[0]))
+            center = (float(pose.x[0]) * HEIGHT + LEFT, float(pose.y[0]) * HEIGHT)
+            _draw(picture, actor.shape, actor.color, center, float(pose.radius[0]) * HEIGHT, float(pose.angle[0]))
     return picture
 
 
 def _draw(
-    picture: NDArray[np.uint8], shape: Shape, colour: Colour, centre: tuple[float, float], radius: float, angle: float
+    picture: NDArray[np.uint8], shape: Shape, color: Color, center: tuple[float, float], radius: float, angle: float
 ) -> None:
-    """Draws one actor into the picture; centre and radius are in pixels."""
+    """Draws one actor into the picture; center and radius are in pixels."""
     reach = radius * EXTENT
-    left, right = max(0, math.floor(centre[0] - reach)), min(WIDTH, math.ceil(centre[0] + reach))
-    top, bottom = max(0, math.floor(centre[1] - reach)), min(HEIGHT, math.ceil(centre[1] + reach))
-    x = ((np.arange(left, right, dtype=np.float32) + np.float32(0.5 - centre[0])) / np.float32(radius))[None, :]
-    y = ((np.arange(top, bottom, dtype=np.float32) + np.float32(0.5 - centre[1])) / np.float32(radius))[:, None]
+    left, right = max(0, math.floor(center[0] - reach)), min(WIDTH, math.ceil(center[0] + reach))
+    top, bottom = max(0, math.floor(center[1] - reach)), min(HEIGHT, math.ceil(center[1] + reach))
+    x = ((np.arange(left, right, dtype=np.float32) + np.float32(0.5 - center[0])) / np.float32(radius))[None, :]
+    y = ((np.arange(top, bottom, dtype=np.float32) + np.float32(0.5 - center[1])) / np.float32(radius))[:, None]
     cosine, sine = np.float32(math.cos(angle)), np.float32(math.sin(angle))
     distance = distance_at(shape, x * cosine + y * sine, y * cosine - x * sine)
     cover = np.clip(0.5 - distance * np.float32(radius), 0, 1)[..., None]
     rim_width = max(_RIM, _THINNEST_RIM / radius)
     rim = np.clip(0.5 + (distance + np.float32(rim_width)) * np.float32(radius), 0, 1)[..., None]
-    fill = np.array(colour.value, dtype=np.float32)
-    edge = np.array(_LIGHT_RIM, dtype=np.float32) if colour is Colour.BLACK else fill * np.float32(_DARK_RIM)
+    fill = np.array(color.value, dtype=np.float32)
+    edge = np.array(_LIGHT_RIM, dtype=np.float32) if color is Color.BLACK else fill * np.float32(_DARK_RIM)
     # Light from above: the lower part is a little darker.
     lit = np.clip(fill * (1 - np.float32(0.09) * np.clip(y + 0.4, 0, 1))[..., None], 0, 255)
     part = picture[top:bottom, left:right]

@@ -1,4 +1,4 @@
-"""What a video of Moving Shapes is before it is drawn: the world's vocabulary, scenes, actors and acts."""
+"""The vocabulary of Moving Shapes, and scripts: scenes, actors and acts before anything is drawn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 
 
 class Shape(Enum):
-    """A name, and ``symmetry``: in how many positions of one full turn it looks the same; 0 for round shapes."""
+    """A name, and ``symmetry``: how many positions of a full turn look the same; 0 for round shapes."""
 
     CIRCLE = "circle", 0
     RING = "ring", 0
@@ -26,7 +26,7 @@ class Shape(Enum):
         self.symmetry = symmetry
 
 
-class Colour(Enum):
+class Color(Enum):
     """The value is the fill as sRGB in [0, 255]."""
 
     RED = (222, 40, 46)
@@ -65,7 +65,7 @@ class Action(Enum):
 
     @property
     def stays(self) -> bool:
-        """Whether the actor's centre stays where it is."""
+        """Whether the actor's center stays where it is."""
         return self in (Action.REST, Action.GROW, Action.SHRINK, Action.SPIN, Action.BLINK)
 
 
@@ -80,42 +80,40 @@ class Corner(Enum):
 
 
 class Place(Enum):
-    """A name, and ``hides``: colours that would be hard to see there, so that no actor in this place has them."""
+    """A name, and ``hides``: colors that are hard to see there, which no actor has in this place."""
 
-    NIGHT = "night sky", (Colour.BLACK, Colour.PURPLE)
-    GRASS = "grass", (Colour.GREEN,)
-    SEA = "sea", (Colour.BLUE,)
-    SNOW = "snow", (Colour.WHITE,)
-    BRICK = "brick wall", (Colour.RED,)
-    DESERT = "desert", (Colour.ORANGE, Colour.YELLOW)
-    CLOUDS = "cloudy sky", (Colour.WHITE, Colour.BLUE)
-    WOOD = "wooden floor", (Colour.ORANGE,)
-    CITY = "city at sunset", (Colour.PINK, Colour.PURPLE)
-    FOREST = "forest", (Colour.GREEN, Colour.BLACK)
+    NIGHT = "night sky", (Color.BLACK, Color.PURPLE)
+    GRASS = "grass", (Color.GREEN,)
+    SEA = "sea", (Color.BLUE,)
+    SNOW = "snow", (Color.WHITE,)
+    BRICK = "brick wall", (Color.RED,)
+    DESERT = "desert", (Color.ORANGE, Color.YELLOW)
+    CLOUDS = "cloudy sky", (Color.WHITE, Color.BLUE)
+    WOOD = "wooden floor", (Color.ORANGE,)
+    CITY = "city at sunset", (Color.PINK, Color.PURPLE)
+    FOREST = "forest", (Color.GREEN, Color.BLACK)
 
-    def __init__(self, _: str, hides: tuple[Colour, ...]) -> None:
+    def __init__(self, _: str, hides: tuple[Color, ...]) -> None:
         self.hides = hides
 
 
 HELD_OUT_SHARE = 0.2
-"""Share of the combinations of colour, shape and action that only the test split has."""
+"""Share of the combinations of color, shape and action that only the test split shows."""
 
 
-def is_held_out(colour: Colour, shape: Shape, action: Action) -> bool:
-    """Whether only videos of the test split may hold this combination.
-
-    It depends on the names alone, so it is the same on every machine and for every seed.
+def is_held_out(color: Color, shape: Shape, action: Action) -> bool:
+    """Whether only videos of the test split may show this combination; the same on every machine and for every seed.
 
     Example:
-        >>> is_held_out(Colour.RED, Shape.STAR, Action.FALL), is_held_out(Colour.RED, Shape.STAR, Action.RISE)
+        >>> is_held_out(Color.RED, Shape.STAR, Action.FALL), is_held_out(Color.RED, Shape.STAR, Action.RISE)
         (False, False)
     """
-    digest = hashlib.sha256(f"{colour.name} {shape.name} {action.name}".encode()).digest()
+    digest = hashlib.sha256(f"{color.name} {shape.name} {action.name}".encode()).digest()
     return int.from_bytes(digest[:4], "big") < HELD_OUT_SHARE * 2**32
 
 
 WORLD_VERSION = 4
-"""Raised whenever the same seed would give another video or other annotations."""
+"""Raised whenever a seed gives a different video or different annotations."""
 
 FPS = 10
 WIDTH, HEIGHT = 256, 224
@@ -129,15 +127,15 @@ class Act:
     """One action of one actor.
 
     Attributes:
-        action: What it does.
-        start: Seconds from the beginning of the video.
-        end: Seconds; the act is over then.
-        origin: Where it is at first; of a circling actor, the centre of the circle.
-        target: Where it is at last; the same for actions that do not lead anywhere.
-        radii: Its radius at first and at last.
-        angle: Radians clockwise by which it is turned at first; of a circling actor, where on the circle it begins.
+        action: The action.
+        start: Seconds in the video.
+        end: Seconds in the video, exclusive.
+        origin: First position, in heights; of a circling actor, the center of the circle.
+        target: Last position.
+        radii: First and last radius.
+        angle: First rotation, radians clockwise; of a circling actor, where on the circle it starts.
         period: Seconds of one turn, jump, blink or round; 0 for other actions.
-        reach: Height of a jump, or radius of the circle it travels on; 0 for other actions.
+        reach: Height of a jump, or radius of the circle; 0 for other actions.
     """
 
     action: Action
@@ -153,32 +151,17 @@ class Act:
 
 @dataclass(frozen=True)
 class Actor:
-    """An object in a scene.
-
-    Attributes:
-        shape: Its shape.
-        colour: Its colour.
-        acts: What it does, without a gap from the beginning of the scene to its end.
-        centre: Index in the scene of the actor that it circles; None where it circles none.
-    """
+    """A shape in a scene; its acts fill the scene, and ``center`` is the index of the actor that it circles, if any."""
 
     shape: Shape
-    colour: Colour
+    color: Color
     acts: tuple[Act, ...]
-    centre: int | None = None
+    center: int | None = None
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What is shown between two cuts.
-
-    Attributes:
-        place: The background.
-        texture: Seed of the background's details.
-        start: Seconds.
-        end: Seconds.
-        actors: Everyone in it; the smaller is in front of the larger.
-    """
+    """What is shown between two cuts, in seconds; ``texture`` is the seed of the background's details."""
 
     place: Place
     texture: int
@@ -189,14 +172,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Script:
-    """A whole video.
-
-    Attributes:
-        vid: Its name, unique over splits and seeds.
-        split: The split it belongs to.
-        seed: With the split, all that it depends on.
-        scenes: Without a gap, from 0 to the duration.
-    """
+    """A whole video: its name, what it was made from, and its scenes, from 0 to the duration without a gap."""
 
     vid: str
     split: Split
@@ -215,10 +191,5 @@ class Script:
 
 
 def to_frame(time: float) -> int:
-    """Index of the frame that is shown from ``time`` on, of a time on the frame grid.
-
-    Example:
-        >>> to_frame(12.3)
-        123
-    """
+    """Index of the frame that is shown from ``time`` on; the time lies on the frame grid."""
     return round(time * FPS)

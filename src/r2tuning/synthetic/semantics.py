@@ -1,15 +1,17 @@
-"""What a query says, in which frames it is true, and how well that can be seen."""
+"""What a query says, in which frames it is true, and how clearly they show it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 
 import numpy as np
 from numpy.typing import NDArray
 
 from r2tuning.synthetic.actions import Floats, SceneTracks, Track, distance_between
-from r2tuning.synthetic.scenes import FPS, Action, Colour, Corner, Place, Shape, Size
+from r2tuning.synthetic.scenes import FPS, Action, Color, Corner, Place, Shape, Size
 
 Flags = NDArray[np.bool_]
 
@@ -18,28 +20,20 @@ Flags = NDArray[np.bool_]
 class Look:
     """What an actor looks like; None leaves a property open."""
 
-    colour: Colour | None = None
+    color: Color | None = None
     shape: Shape | None = None
     size: Size | None = None
 
 
 @dataclass(frozen=True)
 class Clause:
-    """One actor, with what it does and where it is; None leaves it open.
-
-    Attributes:
-        subject: The actor.
-        action: What it does.
-        corner: The corner it is in.
-        centre: The actor that it circles; only with `Action.CIRCLE`.
-        neighbour: The actor that it is next to.
-    """
+    """One actor, what it does, its corner, the actor it circles, the actor next to it; None leaves a part open."""
 
     subject: Look
     action: Action | None = None
     corner: Corner | None = None
-    centre: Look | None = None
-    neighbour: Look | None = None
+    center: Look | None = None
+    neighbor: Look | None = None
 
 
 @dataclass(frozen=True)
@@ -52,12 +46,7 @@ class Meaning:
 
 @dataclass(frozen=True)
 class Truth:
-    """Frames in which something holds.
-
-    Attributes:
-        certain: Nobody would deny it.
-        possible: Somebody could say so; true wherever ``certain`` is.
-    """
+    """Frames in which something certainly holds, and those in which somebody could say that it does."""
 
     certain: Flags
     possible: Flags
@@ -76,18 +65,13 @@ class Truth:
 
 @dataclass(frozen=True)
 class Match:
-    """Actors of a scene that a clause can mean.
-
-    Attributes:
-        tracks: The subject, and the actor it is related to where the clause names one.
-        truth: ``[frames of the scene]``.
-    """
+    """Actors of a scene that a clause can mean (the subject first), and in which frames of the scene."""
 
     tracks: tuple[Track, ...]
     truth: Truth
 
 
-# An action that a person could also call by the name of another.
+# Actions that a person could also call by the name of another.
 _ALSO_SEEN_AS = {
     Action.REST: (Action.BLINK, Action.SPIN, Action.GROW, Action.SHRINK),
     Action.RISE: (Action.BOUNCE,),
@@ -102,69 +86,52 @@ BESIDE, NEAR = 0.06, 0.2  # heights between two actors
 
 
 def find_truth(meaning: Meaning, scenes: Sequence[SceneTracks]) -> Truth:
-    """Frames of the video in which a meaning holds.
-
-    Args:
-        meaning: What is said.
-        scenes: The whole video.
-
-    Returns:
-        ``[frames of the video]``.
-    """
+    """Frames of the video in which a meaning holds; ``scenes`` are the whole video."""
     frames = scenes[-1].span.stop
     whole = Truth(np.zeros(frames, dtype=bool), np.zeros(frames, dtype=bool))
     for scene in scenes:
         if meaning.place not in (None, scene.scene.place):
             continue
-        truth = _always(scene)
+        length = scene.span.stop - scene.span.start
+        truth = _constant(length, True)
         for clause in meaning.clauses:
-            nobody = ~_always(scene).certain
-            holds = Truth(nobody, nobody)
-            for match in find_matches(clause, scene):
-                holds = holds | match.truth
-            truth = truth & holds
+            truth &= reduce(or_, (match.truth for match in find_matches(clause, scene)), _constant(length, False))
         whole.certain[scene.span], whole.possible[scene.span] = truth.certain, truth.possible
     return whole
 
 
 def find_matches(clause: Clause, scene: SceneTracks) -> list[Match]:
-    """Whom in a scene a clause can mean, and when."""
+    """The actors of a scene that a clause can mean, and when."""
     matches = []
     for index, track in enumerate(scene.tracks):
         own = _looks_like(clause.subject, track) & _does(clause.action, track) & _is_in(clause.corner, track)
         if not own.possible.any():
             continue
-        if clause.centre is None and clause.neighbour is None:
+        if clause.center is None and clause.neighbor is None:
             matches.append(Match((track,), own))
         for other_index, other in enumerate(scene.tracks):
-            if clause.centre is not None and track.centre == other_index:
-                matches.append(Match((track, other), own & _looks_like(clause.centre, other)))
-            if clause.neighbour is not None and other_index != index:
-                beside = _looks_like(clause.neighbour, other) & _are_beside(track, other)
+            if clause.center is not None and track.actor.center == other_index:
+                matches.append(Match((track, other), own & _looks_like(clause.center, other)))
+            if clause.neighbor is not None and other_index != index:
+                beside = _looks_like(clause.neighbor, other) & _are_beside(track, other)
                 matches.append(Match((track, other), own & beside))
     return matches
 
 
 def split_atoms(meaning: Meaning) -> list[Meaning]:
-    """Everything that a meaning says, one thing at a time.
-
-    Example:
-        >>> [atom.clauses[0].subject for atom in split_atoms(Meaning(clauses=(Clause(Look(Colour.RED, Shape.STAR)),)))]
-        [Look(colour=<Colour.RED: (222, 40, 46)>, shape=None, size=None), \
-Look(colour=None, shape=<Shape.STAR: ('star', 5)>, size=None)]
-    """
+    """Everything that a meaning says, one thing at a time."""
     atoms = [] if meaning.place is None else [Meaning(place=meaning.place)]
     for clause in meaning.clauses:
-        for look in (clause.subject, clause.centre, clause.neighbour):
+        for look in (clause.subject, clause.center, clause.neighbor):
             if look is not None:
-                parts = (Look(colour=look.colour), Look(shape=look.shape), Look(size=look.size))
+                parts = (Look(color=look.color), Look(shape=look.shape), Look(size=look.size))
                 atoms += [Meaning(clauses=(Clause(part),)) for part in parts if part != Look()]
         if clause.action is not None:
             atoms.append(Meaning(clauses=(Clause(Look(), action=clause.action),)))
         if clause.corner is not None:
             atoms.append(Meaning(clauses=(Clause(Look(), corner=clause.corner),)))
-        if clause.neighbour is not None:
-            atoms.append(Meaning(clauses=(Clause(Look(), neighbour=Look()),)))
+        if clause.neighbor is not None:
+            atoms.append(Meaning(clauses=(Clause(Look(), neighbor=Look()),)))
     return list(dict.fromkeys(atoms))
 
 
@@ -179,13 +146,9 @@ def to_windows(flags: Flags) -> tuple[tuple[float, float], ...]:
     return tuple((int(start) / FPS, int(end) / FPS) for start, end in edges.reshape(-1, 2))
 
 
-def _always(scene: SceneTracks) -> Truth:
-    flags = np.ones(scene.span.stop - scene.span.start, dtype=bool)
+def _constant(frames: int, value: bool) -> Truth:
+    flags = np.full(frames, value)
     return Truth(flags, flags)
-
-
-def _flags(track: Track, value: bool) -> Flags:
-    return np.full(len(track.actions), value)
 
 
 def _is_one_of(track: Track, actions: tuple[Action, ...]) -> Flags:
@@ -193,8 +156,8 @@ def _is_one_of(track: Track, actions: tuple[Action, ...]) -> Flags:
 
 
 def _looks_like(look: Look, track: Track) -> Truth:
-    same = look.colour in (None, track.actor.colour) and look.shape in (None, track.actor.shape)
-    truth = Truth(_flags(track, same), _flags(track, same))
+    same = look.color in (None, track.actor.color) and look.shape in (None, track.actor.shape)
+    truth = _constant(len(track.actions), same)
     if look.size is None:
         return truth
     difference = np.abs(track.pose.radius / look.size.value - 1)
@@ -204,16 +167,15 @@ def _looks_like(look: Look, track: Track) -> Truth:
 
 def _does(action: Action | None, track: Track) -> Truth:
     if action is None:
-        return Truth(_flags(track, True), _flags(track, True))
+        return _constant(len(track.actions), True)
     return Truth(_is_one_of(track, (action,)), _is_one_of(track, (action, *_ALSO_SEEN_AS.get(action, ()))))
 
 
 def _is_in(corner: Corner | None, track: Track) -> Truth:
     if corner is None:
-        return Truth(_flags(track, True), _flags(track, True))
+        return _constant(len(track.actions), True)
     if corner is Corner.ANY:
-        four = [_is_in(one, track) for one in Corner if one is not Corner.ANY]
-        return four[0] | four[1] | four[2] | four[3]
+        return reduce(or_, (_is_in(one, track) for one in Corner if one is not Corner.ANY))
     right, bottom = corner.value
     distance = np.maximum(
         np.abs(track.pose.x - right) - track.pose.radius, np.abs(track.pose.y - bottom) - track.pose.radius
@@ -228,24 +190,19 @@ def _are_beside(track: Track, other: Track) -> Truth:
 
 
 CLIP_SECONDS = 2
-BEST, WORST = 4, 1
-"""Ratings of relevant clips; others have 0."""
+BEST, WORST = 4, 1  # highest and lowest rating of a relevant clip; others have 0
 
-# A row for each rater, a column each for size, occlusion and speed: what one looks at first, the others hardly notice.
+# A row for each rater; columns are size, visibility and slowness. Each rater cares about another one.
 _WEIGHTS = np.array([(0.6, 0.2, 0.2), (0.2, 0.6, 0.2), (0.2, 0.2, 0.6)])
-_FAST = 0.4  # heights per second, at which an actor is as hard to follow as it gets
-_STRICTNESS = np.array([6, 8, 10])  # grades between a rater's best clip and one in which nothing can be seen
+_FAST = 0.4  # heights per second, from which an actor is as hard to follow as can be
+_STRICTNESS = np.array([6, 8, 10])  # grades between a rater's best clip and one that shows nothing
 
 
 def rate_clips(meaning: Meaning, scenes: Sequence[SceneTracks]) -> Floats:
     """Ratings of all clips of a video for one query.
 
-    A clip is relevant where the query is true of its middle, which is the frame that models look at. Each rater gives
-    the best relevant clip 4 and grades the others against it.
-
-    Args:
-        meaning: What the query says.
-        scenes: The video.
+    A clip is relevant if the query is true in its middle, which is the frame that models see. Each rater gives the best
+    relevant clip 4 and grades the others against it.
 
     Returns:
         float64 ``[clips, 3]``, whole numbers in [0, 4]; 0 outside the moments.
@@ -261,18 +218,15 @@ def rate_clips(meaning: Meaning, scenes: Sequence[SceneTracks]) -> Floats:
 
 
 def _grade_frames(meaning: Meaning, scene: SceneTracks) -> Floats:
-    """Size, visibility and slowness ``[frames, 3]`` in [0, 1] of whom the query means; of several, the worst."""
+    """Size, visibility and slowness ``[frames, 3]`` in [0, 1] of the actors that the query means, at worst."""
     grades = np.ones((scene.span.stop - scene.span.start, 3))
     for clause in meaning.clauses:
         found = np.zeros_like(grades)
         for match in find_matches(clause, scene):
-            found = np.maximum(found, _grade_match(match) * match.truth.certain[:, None])
+            worst = np.min([_grade_track(track) for track in match.tracks], axis=0)
+            found = np.maximum(found, worst * match.truth.certain[:, None])
         grades = np.minimum(grades, found)
     return grades
-
-
-def _grade_match(match: Match) -> Floats:
-    return np.asarray(np.min([_grade_track(track) for track in match.tracks], axis=0))
 
 
 def _grade_track(track: Track) -> Floats:

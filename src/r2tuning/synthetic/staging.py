@@ -1,14 +1,13 @@
-"""Makes scripts. The actors of a video share few colours, shapes and actions, so that each has a double in part.
+"""Makes scripts. The actors of a video share few colors, shapes and actions, which makes the video hard.
 
-That is what makes a video hard: whoever asks for the red star that falls also finds red rings, other stars, and other
-things that fall, and the red star itself before it falls.
+A video with a falling red star also shows red rings, other stars, other things that fall, and that star at rest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from random import Random
 
 from r2tuning.synthetic.actions import (
@@ -28,7 +27,7 @@ from r2tuning.synthetic.scenes import (
     WORLD_VERSION,
     Action,
     Actor,
-    Colour,
+    Color,
     Place,
     Scene,
     Script,
@@ -38,39 +37,33 @@ from r2tuning.synthetic.scenes import (
     is_held_out,
 )
 
-SHORTEST_SCENE, LONGEST_SCENE = 18.0, 45.0
-"""Seconds."""
-
-LOWEST_VISIBLE, MEAN_VISIBLE = 0.45, 0.9
-"""Share of an actor that others leave visible: in every frame, and on average."""
-
+SHORTEST_SCENE, LONGEST_SCENE = 18.0, 45.0  # seconds
+LOWEST_VISIBLE, MEAN_VISIBLE = 0.45, 0.9  # least visible share of an actor: in every frame, and on average
 _TRIES = 40
-_UNSEEN = 0.6  # how often an actor of the test split plays a combination that training lacks
+_UNSEEN = 0.6  # how often an actor of the test split shows a combination that training lacks
 _STILL = (Action.REST, Action.SPIN, Action.BLINK)
 _LIVELY = tuple(action for action in Action if action not in (*_STILL, Action.CIRCLE))
 
 
 @dataclass(frozen=True)
 class _Cast:
-    """What the actors of one video have in common."""
+    """What the actors of a video are drawn from."""
 
     split: Split
-    colours: tuple[Colour, ...]
+    colors: tuple[Color, ...]
     shapes: tuple[Shape, ...]
     actions: tuple[Action, ...]
 
-    def allows(self, colour: Colour, shape: Shape, action: Action) -> bool:
-        """Whether the combination exists, and this split may hold it."""
-        return fits_shape(action, shape) and (self.split == "test" or not is_held_out(colour, shape, action))
+    def allows(self, color: Color, shape: Shape, action: Action) -> bool:
+        """Whether the combination is possible, and this split may show it."""
+        return fits_shape(action, shape) and (self.split == "test" or not is_held_out(color, shape, action))
 
     @property
     def held_out(self) -> int:
         """Number of combinations that training lacks."""
+        combinations = product(self.colors, self.shapes, self.actions)
         return sum(
-            fits_shape(action, shape) and is_held_out(colour, shape, action)
-            for colour in self.colours
-            for shape in self.shapes
-            for action in self.actions
+            fits_shape(action, shape) and is_held_out(color, shape, action) for color, shape, action in combinations
         )
 
 
@@ -78,8 +71,8 @@ def make_video(seed: int, split: Split) -> Script:
     """Invents a video.
 
     Args:
-        seed: With the split, all that the video depends on; the same seed of two splits gives unrelated videos.
-        split: ``train`` and ``val`` lack the combinations of colour, shape and action that `is_held_out` names.
+        seed: The same seed gives unrelated videos in two splits.
+        split: ``train`` and ``val`` lack the combinations that `is_held_out` names.
 
     Example:
         >>> script = make_video(7, "train")
@@ -87,16 +80,11 @@ def make_video(seed: int, split: Split) -> Script:
         ('train-0000007', True, True)
     """
     chance = Random(f"moving shapes {WORLD_VERSION} {split} {seed}")  # the same on every platform, unlike a hash
-    duration = float(chance.randrange(36, 151, 2))
-    cuts = _choose_cuts(chance, duration)
-    count = len(cuts) - 1
-    places = _choose_places(chance, count)
+    cuts = _choose_cuts(chance, float(chance.randrange(36, 151, 2)))
+    places = _choose_places(chance, len(cuts) - 1)
     cast = _choose_cast(chance, split)
-    scenes = tuple(
-        _stage_scene(chance, cast, place, start, end)
-        for place, (start, end) in zip(places, pairwise(cuts), strict=True)
-    )
-    return Script(f"{split}-{seed:07d}", split, seed, scenes)
+    scenes = [_stage_scene(chance, cast, place, *span) for place, span in zip(places, pairwise(cuts), strict=True)]
+    return Script(f"{split}-{seed:07d}", split, seed, tuple(scenes))
 
 
 def _choose_cuts(chance: Random, duration: float) -> list[float]:
@@ -108,7 +96,7 @@ def _choose_cuts(chance: Random, duration: float) -> list[float]:
 
 
 def _choose_places(chance: Random, count: int) -> list[Place]:
-    """Few places, none twice in a row, so that scenes recur."""
+    """Few places, so that they recur, none twice in a row."""
     choice = chance.sample(list(Place), min(len(Place), max(2, (count + 1) // 2)))
     places: list[Place] = []
     for _ in range(count):
@@ -120,27 +108,22 @@ def _choose_cast(chance: Random, split: Split) -> _Cast:
     while True:
         cast = _Cast(
             split,
-            tuple(chance.sample(list(Colour), 3)),
+            tuple(chance.sample(list(Color), 3)),
             tuple(chance.sample(list(Shape), 3)),
-            # What fits everywhere would be most of what is done, were it not drawn less often; circling, which needs
-            # two actors, is drawn more often.
-            (
-                *chance.sample(_LIVELY, 3),
-                chance.choice(_STILL),
-                *((Action.CIRCLE,) if chance.random() < 0.4 else ()),
-            ),
+            # Still actions fit everywhere and are drawn less often; circling needs two actors and is drawn more often.
+            (*chance.sample(_LIVELY, 3), chance.choice(_STILL), *([Action.CIRCLE] if chance.random() < 0.4 else [])),
         )
         if split != "test" or cast.held_out >= 4:
             return cast
 
 
 def _stage_scene(chance: Random, cast: _Cast, place: Place, start: float, end: float) -> Scene:
-    """Adds actors, singly or in pairs, until enough are there or no room is found."""
-    # The cast's own colours where possible; another where the place would hide all but one of them.
-    colours = [colour for colour in cast.colours if colour not in place.hides]
-    if len(colours) < 2:
-        colours.append(chance.choice([c for c in Colour if c not in (*place.hides, *colours)]))
-    stage = _Stage(chance, cast, tuple(colours), start, end)
+    """Adds actors, singly or in pairs, until there are enough or no room is left."""
+    # One color is added where the place would hide all but one of the cast's.
+    colors = [color for color in cast.colors if color not in place.hides]
+    if len(colors) < 2:
+        colors.append(chance.choice([c for c in Color if c not in (*place.hides, *colors)]))
+    stage = _Stage(chance, cast, tuple(colors), start, end)
     wanted = chance.choice((2, 2, 3, 3))
     if Action.CIRCLE in cast.actions and chance.random() < 0.5:
         stage.add_circling()
@@ -154,13 +137,13 @@ def _stage_scene(chance: Random, cast: _Cast, place: Place, start: float, end: f
 
 
 class _Stage:
-    """A scene that is being filled; what does not fit is left out."""
+    """A scene that is being filled; actors that do not fit are left out."""
 
-    def __init__(self, chance: Random, cast: _Cast, colours: tuple[Colour, ...], start: float, end: float) -> None:
+    def __init__(self, chance: Random, cast: _Cast, colors: tuple[Color, ...], start: float, end: float) -> None:
         self.actors: list[Actor] = []
-        self._chance, self._cast, self._colours = chance, cast, colours
+        self._chance, self._cast, self._colors = chance, cast, colors
         self._start, self._end = start, end
-        self._looks: set[tuple[Colour, Shape, Size]] = set()
+        self._looks: set[tuple[Color, Shape, Size]] = set()
 
     def add_single(self) -> None:
         """An actor on its own, at times in a corner."""
@@ -172,11 +155,11 @@ class _Stage:
         casting = self._choose_look(size, parts, stays=cornered)
         if casting is None:
             return
-        colour, shape, actions = casting
+        color, shape, actions = casting
         for _ in range(_TRIES):
             start = self._choose_corner(size) if cornered else self._choose_spot(size)
             acts = play(chance, actions, times, start, size, shape)
-            if acts is not None and self._add([(Actor(shape, colour, acts), size)]):
+            if acts is not None and self._add([(Actor(shape, color, acts), size)]):
                 return
 
     def add_circling(self) -> None:
@@ -194,15 +177,13 @@ class _Stage:
         reach = hub_size.value + size.value + BESIDE_GAP
         widest = reach + size.value + MARGIN
         for _ in range(_TRIES):
-            centre = (chance.uniform(widest, 1 - widest), chance.uniform(widest, 1 - widest))
-            hub_acts = play(chance, hub[2], (self._start, self._end), centre, hub_size, hub[1])
-            acts = play_circling(chance, times, centre, reach, size.value, casting[2][0] is Action.REST)
-            if hub_acts is not None and self._add(
-                [
-                    (Actor(hub[1], hub[0], hub_acts), hub_size),
-                    (Actor(casting[1], casting[0], acts, centre=len(self.actors)), size),
-                ]
-            ):
+            center = (chance.uniform(widest, 1 - widest), chance.uniform(widest, 1 - widest))
+            hub_acts = play(chance, hub[2], (self._start, self._end), center, hub_size, hub[1])
+            acts = play_circling(chance, times, center, reach, size.value, casting[2][0] is Action.REST)
+            if hub_acts is None:
+                continue
+            circling = Actor(casting[1], casting[0], acts, center=len(self.actors))
+            if self._add([(Actor(hub[1], hub[0], hub_acts), hub_size), (circling, size)]):
                 return
 
     def add_beside(self) -> None:
@@ -225,12 +206,12 @@ class _Stage:
 
     def _choose_look(
         self, size: Size, parts: int, *, stays: bool = False, same_size: bool = False, circles: bool = False
-    ) -> tuple[Colour, Shape, tuple[Action, ...]] | None:
-        """Colour, shape and as many actions as there are acts; None where the cast has none."""
+    ) -> tuple[Color, Shape, tuple[Action, ...]] | None:
+        """Color, shape and an action for each of ``parts`` acts; None where the cast has no such combination."""
         chance, cast = self._chance, self._cast
         if circles:
-            kinds = [(Action.CIRCLE,), (Action.CIRCLE, Action.REST), (Action.REST, Action.CIRCLE)]
-            plans = [plan for plan in kinds if len(plan) == parts]
+            circle, rest = Action.CIRCLE, Action.REST
+            plans: list[tuple[Action, ...]] = [(circle,)] if parts == 1 else [(circle, rest), (rest, circle)]
         else:
             pool = [a for a in cast.actions if a is not Action.CIRCLE and fits_size(a, size)]
             if stays:
@@ -239,11 +220,9 @@ class _Stage:
                 pool = [a for a in pool if a not in (Action.GROW, Action.SHRINK)] or [Action.REST]
             plans = [_draw_actions(chance, pool, parts) for _ in range(4)]
         options = [
-            (colour, shape, plan)
-            for colour in self._colours
-            for shape in cast.shapes
-            for plan in plans
-            if (colour, shape, size) not in self._looks and all(cast.allows(colour, shape, action) for action in plan)
+            (color, shape, plan)
+            for color, shape, plan in product(self._colors, cast.shapes, plans)
+            if (color, shape, size) not in self._looks and all(cast.allows(color, shape, action) for action in plan)
         ]
         if cast.split == "test" and chance.random() < _UNSEEN:
             options = [o for o in options if any(is_held_out(o[0], o[1], action) for action in o[2])] or options
@@ -258,9 +237,9 @@ class _Stage:
         return self._chance.choice((near, far)), self._chance.choice((near, far))
 
     def _add(self, group: list[tuple[Actor, Size]]) -> bool:
-        """Adds the actors, unless somebody would be hidden too much."""
+        """Adds the actors, unless one would be hidden too much."""
         actors = [*self.actors, *(actor for actor, _ in group)]
-        looks = {(actor.colour, actor.shape, size) for actor, size in group}
+        looks = {(actor.color, actor.shape, size) for actor, size in group}
         shares = visible_shares([pose_through(actor.acts) for actor in actors])
         if len(looks) < len(group) or any(s.min() < LOWEST_VISIBLE or s.mean() < MEAN_VISIBLE for s in shares):
             return False
@@ -270,7 +249,7 @@ class _Stage:
 
 
 def _draw_actions(chance: Random, pool: Sequence[Action], parts: int) -> tuple[Action, ...]:
-    """As many actions, no two alike in a row where there is a choice."""
+    """One action for each part, no two alike in a row where there is a choice."""
     actions: list[Action] = []
     for _ in range(parts):
         others = [action for action in pool if actions[-1:] != [action]]
