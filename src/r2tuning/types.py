@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import torch
 
 Sampling = Literal["exact", "fast", "keyframe"]
-"""How frames are picked: ``exact`` at the asked times, ``fast`` in the asked clips but wherever that is cheapest,
-``keyframe`` from key frames only (fastest; far from the asked times where those are rare)."""
+"""How frames are picked: ``exact`` at the sampling times, ``fast`` in the same clips but wherever that is cheapest,
+``keyframe`` from key frames only (fastest; far from the sampling times where those are rare)."""
 
 Engine = Literal["torch", "torch-bf16", "onnx-int8"]
 """What runs CLIP's image tower: ``torch`` as published; ``torch-bf16``, whose blocks multiply in bf16, faster on a CPU
@@ -54,12 +54,7 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class FrameBatch:
-    """Consecutive sampled frames.
-
-    Attributes:
-        pixels: uint8 RGB ``[n, 3, size, size]``.
-        times: float64 ``[n]``, when the picked source frames are shown, in seconds on the player's clock.
-    """
+    """Consecutive sampled frames: uint8 RGB ``[n, 3, size, size]``, shown at float64 ``[n]`` seconds."""
 
     pixels: np.ndarray
     times: np.ndarray
@@ -71,7 +66,7 @@ class SampledVideo:
 
     Attributes:
         frames: Number of sampled frames T.
-        duration: Seconds that could be used; less than the file's own when ``truncated``.
+        duration: Seconds that could be used.
         start: Seconds on the player's clock at which the first frame is shown.
         truncated: Whether the file ended early or was damaged.
         sampling: The strategy that picked the frames.
@@ -86,12 +81,9 @@ class SampledVideo:
 
 @dataclass(frozen=True)
 class QueryFeatures:
-    """A sentence as the frozen text tower sees it.
+    """A sentence as the frozen text tower sees it, ``truncated`` if it had more tokens than the tower takes.
 
-    Attributes:
-        text: The sentence.
-        values: fp32 ``[K, L, Dq]``, outputs of the last K blocks, oldest first, start and end tokens included.
-        truncated: Whether the sentence had more tokens than the text tower takes, and was cut.
+    Its values are fp32 ``[K, L, Dq]``, outputs of the last K blocks, oldest first, start and end tokens included.
     """
 
     text: str
@@ -101,14 +93,13 @@ class QueryFeatures:
 
 @dataclass(frozen=True)
 class ModelOutput:
-    """What the model says of a batch, before decoding.
+    """What the model predicts for a batch, before decoding.
 
     Attributes:
         hidden: ``[B, T, C]``, ReLU of the last hidden state: what pyramid, heads and saliency use.
         query: ``[B, C]``, the pooled query q̃.
         class_logits: ``[B, N]``, foreground logits of every point.
-        offsets: ``[B, N, 2]``, distances to start and end in units of the point's stride, > 0; None for the
-            saliency family.
+        offsets: ``[B, N, 2]``, distances > 0 to start and end in strides of the point; None for the saliency family.
         points: ``[N, 4]``: position, lowest and highest regression range (all in frames) and stride.
         point_mask: ``[B, N]``, True for points that lie on real frames.
         video_mask: ``[B, T]``, True for real frames.
@@ -134,11 +125,10 @@ class PatchAttention:
     Attributes:
         query: The sentence.
         words: Its words, and last what stands for its end token, in which CLIP gathers the whole sentence.
-        times: float64 ``[n]``, centres of the frames' clips, seconds on the player's clock.
-        layers: Of each step, in order, the layer of CLIP that it looks at, counted from the last one, which is 1; 0
-            for the mean of all.
-        weights: fp32 ``[steps, n, words, P+1]``, [CLS] first; 1 in total for each step, frame and word. A word of
-            several tokens has their mean.
+        times: float64 ``[n]``, centers of the frames' clips, seconds on the player's clock.
+        layers: For each step, the layer of CLIP that it looks at, counted from 1, the last; 0 for the mean of all.
+        weights: fp32 ``[steps, n, words, P+1]``, [CLS] first; each step, frame and word sums to 1. A word of several
+            tokens has their mean.
     """
 
     query: str
@@ -166,7 +156,7 @@ class Saliency:
     """The highlight curve.
 
     Attributes:
-        times: float64 ``[T]``, centres of the sampled clips, seconds.
+        times: float64 ``[T]``, centers of the sampled clips, seconds.
         scores: ``[T]``, relevance to the query. Calibrated: float64, the probability that the frame is relevant, if
             anything in the video is. Otherwise float32, and it only ranks; saliency family: in [0, 1]; grounding
             family: that times a cosine, so in [-1, 1], where values below 0 speak against the query.
@@ -178,10 +168,10 @@ class Saliency:
 
 @dataclass(frozen=True)
 class Reliability:
-    """How often scores are right, by how high they are, lowest first.
+    """How often scores are right, in bins by how high they are, lowest first.
 
     Attributes:
-        predicted: float64 ``[b]``, mean probability that was said.
+        predicted: float64 ``[b]``, mean predicted probability.
         observed: float64 ``[b]``, share that came true.
         shares: float64 ``[b]``, share of all scores, above 0; 1 in total.
     """
