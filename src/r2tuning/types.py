@@ -54,12 +54,7 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class FrameBatch:
-    """Consecutive sampled frames.
-
-    Attributes:
-        pixels: uint8 RGB ``[n, 3, size, size]``.
-        times: float64 ``[n]``, when the picked source frames are shown, in seconds on the player's clock.
-    """
+    """Consecutive sampled frames: uint8 RGB ``[n, 3, size, size]``, shown at float64 ``[n]`` seconds."""
 
     pixels: np.ndarray
     times: np.ndarray
@@ -88,10 +83,7 @@ class SampledVideo:
 class QueryFeatures:
     """A sentence, encoded by the frozen text tower.
 
-    Attributes:
-        text: The sentence.
-        values: fp32 ``[K, L, Dq]``, outputs of the last K blocks, oldest first, start and end tokens included.
-        truncated: Whether the sentence had more tokens than the text tower takes, and was cut.
+    ``values`` are fp32 ``[K, L, Dq]``, outputs of the last K blocks, oldest first, start and end tokens included.
     """
 
     text: str
@@ -107,8 +99,7 @@ class ModelOutput:
         hidden: ``[B, T, C]``, ReLU of the last hidden state: what pyramid, heads and saliency use.
         query: ``[B, C]``, the pooled query q̃.
         class_logits: ``[B, N]``, foreground logits of every point.
-        offsets: ``[B, N, 2]``, distances to start and end in units of the point's stride, > 0; None for the
-            saliency family.
+        offsets: ``[B, N, 2]``, distances > 0 to start and end in strides of the point; None for the saliency family.
         points: ``[N, 4]``: position, lowest and highest regression range (all in frames) and stride.
         point_mask: ``[B, N]``, True for points that lie on real frames.
         video_mask: ``[B, T]``, True for real frames.
@@ -134,7 +125,7 @@ class PatchAttention:
     Attributes:
         query: The sentence.
         words: Its words, then a name for its end token, in which CLIP gathers the whole sentence.
-        times: float64 ``[n]``, centres of the frames' clips, seconds on the player's clock.
+        times: float64 ``[n]``, centers of the frames' clips, seconds on the player's clock.
         layers: For each step, the layer of CLIP that it uses, counted from the last one, which is 1; 0 for the mean of
             all.
         weights: fp32 ``[steps, n, words, P+1]``, [CLS] first; each row sums to 1. A word of several tokens has their
@@ -166,7 +157,7 @@ class Saliency:
     """The highlight curve.
 
     Attributes:
-        times: float64 ``[T]``, centres of the sampled clips, seconds.
+        times: float64 ``[T]``, centers of the sampled clips, seconds.
         scores: ``[T]``, relevance to the query. Calibrated: float64, the probability that the frame is relevant, if
             anything in the video is. Otherwise float32, and it only ranks: in [0, 1] for the saliency family; in
             [-1, 1] for the grounding family, where values below 0 speak against the query.

@@ -36,7 +36,7 @@ class Domain:
         mean: fp32 ``[Dv]``.
         whitening: fp32 ``[Dv, Dv]``; centered features times this have unit covariance.
         threshold: fp32 scalar; a frame with a larger squared distance is outside.
-        world: What the frames show, for messages, such as ``videos of moving coloured shapes``.
+        world: What the frames show, for messages.
     """
 
     mean: Tensor
@@ -51,10 +51,7 @@ class Domain:
         Args:
             features: ``[N, Dv]``, of training frames, N ≥ 2.
             held_out: ``[M, Dv]``, of similar frames from other videos, M ≥ 1; `INSIDE` of them will be inside.
-            world: What the frames show.
-
-        Raises:
-            ValueError: If there are too few frames.
+            world: What the frames show, such as ``videos of moving coloured shapes``.
 
         Example:
             >>> frames = torch.tensor([[0.0, 0], [2, 0], [0, 2], [2, 2]])
@@ -78,40 +75,17 @@ class Domain:
         return ((features.double() - self.mean.double()) @ self.whitening.double()).square().sum(dim=1)
 
     def share_outside(self, features: Tensor) -> float:
-        """The share of frames unlike all that the model was trained on.
-
-        Args:
-            features: ``[T, Dv]``, the last layer's [CLS] features of T ≥ 1 frames.
-
-        Returns:
-            In [0, 1].
-        """
+        """The share of the frames with features ``[T, Dv]``, T ≥ 1, that are unlike all training frames."""
         return float((self.measure(features) > self.threshold.double()).double().mean())
 
     def save(self, path: str | Path) -> None:
-        """Writes a file; named `DOMAIN_FILE` in a checkpoint folder, it is loaded with the checkpoint.
-
-        Raises:
-            OutputError: If it cannot be written.
-        """
+        """Writes a file; named `DOMAIN_FILE` in a checkpoint folder, it is loaded with the checkpoint."""
         tensors = {"mean": self.mean, "whitening": self.whitening.contiguous(), "threshold": self.threshold}
-        content = save(tensors, metadata={_WORLD: self.world})
-        write_atomically(path, content, force=True)
+        write_atomically(path, save(tensors, metadata={_WORLD: self.world}), force=True)
 
     @classmethod
     def load(cls, path: str | Path, width: int) -> Domain | None:
-        """Reads a file written by `save`.
-
-        Args:
-            path: The file.
-            width: Dv of the model.
-
-        Returns:
-            None if there is no such file.
-
-        Raises:
-            CheckpointError: If it is damaged or has another width.
-        """
+        """Reads a file written by `save` for a model whose Dv is ``width``; None if there is no such file."""
         path = Path(path)
         if not path.is_file():
             return None
@@ -123,9 +97,8 @@ class Domain:
             raise CheckpointError(f"{path}: truncated or not a safetensors file ({error}); copy it again") from error
         if world is None:
             raise CheckpointError(f"{path}: does not say what its frames show; copy it again, or fit it again")
-        return cls(
-            **take_tensors(found, {"mean": (width,), "whitening": (width, width), "threshold": ()}, path), world=world
-        )
+        shapes = {"mean": (width,), "whitening": (width, width), "threshold": ()}
+        return cls(**take_tensors(found, shapes, path), world=world)
 
 
 def _shrink(centered: Tensor) -> Tensor:

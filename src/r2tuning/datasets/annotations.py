@@ -22,13 +22,13 @@ class Annotation:
     """One query and its labels.
 
     Attributes:
-        qid: The query's id, unique in a file.
+        qid: Unique in a file.
         vid: The video's id; for custom data the file, as written.
         query: The sentence.
         duration: Seconds of video; None for custom data, where only the video file knows.
-        moments: Starts and ends in seconds, start ≤ end; empty without labels of moments.
+        moments: Starts and ends in seconds, start ≤ end.
         saliency: float64 ``[clips, raters]``, the labels as in the benchmark; None without.
-        domain: The part of the benchmark that the video belongs to, such as ``BK`` of TVSum; None without parts.
+        domain: The part of the benchmark that the video belongs to, such as ``BK`` of TVSum.
     """
 
     qid: QueryId
@@ -53,10 +53,8 @@ class Annotation:
 def fit_moments(annotation: Annotation) -> Annotation:
     """Swaps reversed moments and clips those that reach a little beyond the video.
 
-    Published files have both, since times were rounded and videos re-cut.
-
-    Raises:
-        DataError: If a moment reaches further out than `OVERHANG` of the duration and `MIN_OVERHANG` seconds.
+    Published files have both, since times were rounded and videos re-cut. A moment that reaches further out than
+    `OVERHANG` of the duration and `MIN_OVERHANG` seconds is a DataError.
 
     Example:
         >>> fit_moments(Annotation(qid=1, vid="a", query="a dog", duration=30, moments=((31, 25.5),))).moments
@@ -80,13 +78,7 @@ def fit_moments(annotation: Annotation) -> Annotation:
 
 
 def to_ground_truth(annotation: Annotation) -> GroundTruth:
-    """The annotation as `r2tuning.metrics.evaluate_grounding` takes it.
-
-    The metrics of YouTube Highlights and TVSum take ``annotation.saliency`` as it is.
-
-    Raises:
-        DataError: If the duration is unknown.
-        MetricError: If the labels are not three per 2-second clip, as in QVHighlights.
+    """The annotation as `r2tuning.metrics.evaluate_grounding` takes it, with labels as in QVHighlights or none.
 
     Example:
         >>> to_ground_truth(Annotation(qid=1, vid="a", query="a dog", duration=30, moments=((2, 8),))).windows

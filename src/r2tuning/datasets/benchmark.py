@@ -26,19 +26,24 @@ Scorer = Literal["grounding", "youtube", "tvsum"]
 
 @dataclass(frozen=True)
 class Split:
-    """One split of a benchmark.
+    """One split: ``train``, ``val`` or ``test``.
 
     Attributes:
-        name: ``train``, ``val`` or ``test``.
+        name: The split.
         hub_file: The authors' annotation file in the benchmark's folder on the hub.
         files: Possible names in a local folder, the preferred first.
-        elsewhere: URL of a better file than the hub's, which a user may put into the folder; None where there is none.
+        elsewhere: URL of a better file than the hub's, which a user may put into the folder.
     """
 
     name: str
     hub_file: str
     files: tuple[str, ...]
     elsewhere: str | None = None
+
+
+def splits_of_one_file(whole: str, stem: str) -> tuple[Split, ...]:
+    """``train`` and ``val`` of a benchmark whose authors keep all in one file, and others in one file per split."""
+    return tuple(Split(name, whole, (whole, f"{stem}_{name}.jsonl")) for name in ("train", "val"))
 
 
 @dataclass(frozen=True)
@@ -53,12 +58,11 @@ class Benchmark:
         fps: Frames per second of the authors' features; None if each video has a different rate.
         hub_folder: The authors' folder on the hub, below ``datasets/``, and prefix of its archives; empty without.
         parse: From an entry of a file to its annotation; None for custom data, where an annotation is several rows.
-        task: What is scored: ``moments`` needs a model of the grounding family, ``highlights`` one of the saliency
-            family.
-        scorer: The metric that scores it.
+        task: ``moments`` needs a model of the grounding family, ``highlights`` one of the saliency family.
+        scorer: The metric.
         domains: Parts of the benchmark that have a separate model each.
         validation_videos: Ids of the videos in ``val``, where one file may hold all splits; else empty.
-        labels: How saliency labels become a target; None without labels.
+        labels: How saliency labels become a target.
         min_duration: Seconds; shorter videos are left out of training.
         video_suffix: What follows the id in names of videos and their features.
     """
@@ -80,24 +84,17 @@ class Benchmark:
 
     @property
     def is_custom(self) -> bool:
-        """Whether it is the user's data: no splits, no download, durations that only the videos know."""
+        """Whether it is the user's data."""
         return self.parse is None
 
     @property
     def hub_files(self) -> tuple[str, ...]:
-        """Names of the authors' files in their hub folder: annotations, video features, query features.
-
-        Large archives are in parts there, with ``.aa``, ``.ab`` … at the end of their names.
-        """
+        """Names of the authors' files in their hub folder: annotations, video features, query features."""
         annotations = dict.fromkeys(split.hub_file for split in self.splits)
         return (*annotations, *(f"{self.hub_folder}_clip_b32_{what}_k4.tar.gz" for what in ("vid", "txt")))
 
     def find_split(self, name: str) -> Split:
-        """The split called ``name``.
-
-        Raises:
-            DataError: If there is none.
-        """
+        """The split called ``name``."""
         for split in self.splits:
             if split.name == name:
                 return split
@@ -109,11 +106,7 @@ class Benchmark:
         return not self.validation_videos or (vid in self.validation_videos) == (split == "val")
 
     def find_file(self, folder: str | Path, split: str) -> Path:
-        """The split's annotation file in ``folder``.
-
-        Raises:
-            DataError: If there is no such split, or the folder has none of its files.
-        """
+        """The split's annotation file in ``folder``."""
         files = self.find_split(split).files
         for file in files:
             if (Path(folder) / file).is_file():
@@ -129,11 +122,7 @@ class Benchmark:
         return annotation.query if self.is_custom else str(annotation.qid)
 
     def frame_rate(self, annotation: Annotation) -> float:
-        """Frames per second to sample the video at: the benchmark's, or one frame per labeled clip.
-
-        Raises:
-            DataError: If neither is known.
-        """
+        """Frames per second to sample the video at: the benchmark's, or one frame per labeled clip."""
         if self.fps is not None:
             return self.fps
         if annotation.clips is None or annotation.duration is None:
@@ -141,18 +130,9 @@ class Benchmark:
         return annotation.clips / annotation.duration
 
     def saliency_target(self, annotation: Annotation, frames: int, fps: float) -> FloatArray:
-        """The target saliency of every frame, in [0, 1].
+        """The target saliency in [0, 1] of a video's T sampled frames.
 
-        Args:
-            annotation: The query's.
-            frames: T, number of sampled frames.
-            fps: Sampled frames per second.
-
-        Returns:
-            ``[T]``, or shorter by up to the slack of the label rule; then cut the video to the same length.
-
-        Raises:
-            DataError: If labels do not match the frames, or there is nothing to learn from.
+        It is ``[T]``, or shorter by up to the slack of the label rule; then cut the video to the same length.
         """
         try:
             if self.labels is not None and annotation.saliency is not None:
@@ -164,10 +144,11 @@ class Benchmark:
         return mark_moments(annotation.moments, frames, fps)
 
     def positive_frames(self, annotation: Annotation, target: FloatArray) -> NDArray[np.bool_]:
-        """Frames above the benchmark's threshold, ``[T]``; all False if the labels are constant."""
+        """Frames ``[T]`` of a target above the benchmark's threshold; all False if the labels are constant."""
         if self.labels is None or annotation.saliency is None:
             return target > 0
-        return self.labels.find_positives(target)
+        threshold = self.labels.threshold
+        return target > (np.median(target) if threshold is None else threshold)
 
     def keep_trainable(self, annotations: Sequence[Annotation]) -> list[Annotation]:
         """The annotations of videos of at least `min_duration`, with a warning about those left out."""

@@ -22,11 +22,7 @@ class MomentFields(Fields):
 
 
 def parse_moments(entry: Entry) -> Annotation:
-    """The annotation of Charades-STA, TACoS and Ego4D-NLQ.
-
-    Raises:
-        DataError: If a field is missing or wrong.
-    """
+    """The annotation of one line."""
     fields = check(entry, MomentFields)
     return Annotation(
         qid=fields.qid,
@@ -38,21 +34,13 @@ def parse_moments(entry: Entry) -> Annotation:
 
 
 def to_moments(windows: list[list[float]]) -> tuple[tuple[float, float], ...]:
-    """Windows of a file as the moments of an annotation.
-
-    Example:
-        >>> to_moments([[0, 4], [10, 12.5]])
-        ((0, 4), (10, 12.5))
-    """
+    """Windows of a file as the moments of an annotation."""
     return tuple((start, end) for start, end in windows)
 
 
 CHARADES_STA = Benchmark(
     name="charades-sta",
-    splits=(
-        Split("train", "charades_train.jsonl", ("charades_train.jsonl",)),
-        Split("test", "charades_test.jsonl", ("charades_test.jsonl",)),
-    ),
+    splits=tuple(Split(name, f"charades_{name}.jsonl", (f"charades_{name}.jsonl",)) for name in ("train", "test")),
     evaluation_split="test",
     main_metric="MR-full-R1@0.5",
     fps=1,
@@ -81,10 +69,7 @@ TACOS = Benchmark(
 
 EGO4D_NLQ = Benchmark(
     name="ego4d-nlq",
-    splits=(
-        Split("train", "nlq_train.jsonl", ("nlq_train.jsonl",)),
-        Split("val", "nlq_val.jsonl", ("nlq_val.jsonl",)),
-    ),
+    splits=tuple(Split(name, f"nlq_{name}.jsonl", (f"nlq_{name}.jsonl",)) for name in ("train", "val")),
     evaluation_split="val",
     main_metric="MR-full-R1@0.5",
     fps=0.5,

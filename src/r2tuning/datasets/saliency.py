@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from r2tuning.errors import DataError
 from r2tuning.intervals import FloatArray
@@ -17,8 +16,8 @@ class LabelRule:
     """How a benchmark's labels become a saliency target.
 
     Attributes:
-        lowest: Lowest rating, which becomes 0.
-        highest: Highest rating, which becomes 1.
+        lowest: The rating that becomes 0.
+        highest: The rating that becomes 1.
         threshold: Target above which a frame is positive; None for the video's median.
         slack: Frames by which video and labels may differ in length.
         best_only: The target is 1 where any rater gives the highest rating, else 0, instead of the mean rating.
@@ -36,18 +35,7 @@ class LabelRule:
     best_only: bool = False
 
     def make_target(self, labels: FloatArray, frames: int) -> FloatArray:
-        """The saliency target of a video.
-
-        Args:
-            labels: ``[clips, raters]``.
-            frames: T, number of sampled frames.
-
-        Returns:
-            ``[min(T, clips)]``, in [0, 1].
-
-        Raises:
-            DataError: If the two differ by more than the slack, as for frames sampled at another rate.
-        """
+        """The saliency target ``[min(T, clips)]`` in [0, 1] of T frames, from labels ``[clips, raters]``."""
         clips, raters = labels.shape
         if frames < 1 or abs(frames - clips) > self.slack:
             raise DataError(
@@ -59,24 +47,12 @@ class LabelRule:
         total = labels.sum(axis=1)[:frames] - raters * self.lowest
         return np.asarray(total / (raters * (self.highest - self.lowest)))
 
-    def find_positives(self, target: FloatArray) -> NDArray[np.bool_]:
-        """Frames of a target above the threshold, ``[T]``."""
-        return target > (np.median(target) if self.threshold is None else self.threshold)
-
 
 def mark_moments(moments: Sequence[tuple[float, float]], frames: int, fps: float) -> FloatArray:
-    """The saliency target without labels: 1 inside a moment.
+    """The saliency target ``[T]`` without labels: 1 inside a moment, else 0.
 
     Frame ``i`` is inside if its time ``i/fps`` is in ``[start, end)``, the rule that also assigns points to moments. A
     moment between two frames marks the one nearest its middle, so that every moment marks at least one.
-
-    Args:
-        moments: Starts and ends in seconds, clipped to the video.
-        frames: T, number of sampled frames, at least 1.
-        fps: Sampled frames per second.
-
-    Returns:
-        ``[T]``, 0 or 1.
 
     Example:
         >>> mark_moments([(2, 6), (8.9, 9.1)], frames=6, fps=0.5)

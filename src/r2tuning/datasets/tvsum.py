@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from r2tuning.datasets.annotations import Annotation
-from r2tuning.datasets.benchmark import Benchmark, Split
+from r2tuning.datasets.benchmark import Benchmark, splits_of_one_file
 from r2tuning.datasets.entries import Entry, Fields, Qid, Text, check
 from r2tuning.datasets.saliency import LabelRule
 from r2tuning.errors import DataError
@@ -37,7 +37,7 @@ _VIDEOS = {
 _DOMAIN_OF = {vid: domain for domain, vids in _VIDEOS.items() for vid in vids}
 
 
-class TVSumFields(Fields):
+class TVSumLine(Fields):
     """A line of a file per split. Its ``duration`` counts rows of labels, not seconds, so it is not read."""
 
     qid: Qid
@@ -54,13 +54,9 @@ class TVSumVideo(Fields):
 
 
 def parse_tvsum(entry: Entry) -> Annotation:
-    """The annotation of one video, from either layout.
-
-    Raises:
-        DataError: If a field is missing or wrong, or the video is not in the benchmark.
-    """
+    """The annotation of one video, from either layout."""
     if entry.key is None:
-        line = check(entry, TVSumFields)
+        line = check(entry, TVSumLine)
         qid, vid, query, rows = line.qid, line.vid, line.query, line.label
     else:
         video = check(entry, TVSumVideo)
@@ -79,10 +75,7 @@ def parse_tvsum(entry: Entry) -> Annotation:
 
 TVSUM = Benchmark(
     name="tvsum",
-    splits=(
-        Split("train", "tvsum_anno.json", ("tvsum_anno.json", "tvsum_train.jsonl")),
-        Split("val", "tvsum_anno.json", ("tvsum_anno.json", "tvsum_val.jsonl")),
-    ),
+    splits=splits_of_one_file("tvsum_anno.json", "tvsum"),
     evaluation_split="val",
     main_metric="mAP",
     fps=CLIPS_PER_SECOND,
@@ -94,4 +87,4 @@ TVSUM = Benchmark(
     validation_videos=frozenset(vids[0] for vids in _VIDEOS.values()),
     labels=LabelRule(LOWEST, HIGHEST, threshold=None, slack=4),
 )
-"""Ten domains of five videos, each with a model of its own."""
+"""Ten domains of five videos, each with a separate model."""

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from r2tuning.datasets.annotations import Annotation
-from r2tuning.datasets.benchmark import Benchmark, Split
+from r2tuning.datasets.benchmark import Benchmark, splits_of_one_file
 from r2tuning.datasets.entries import Duration, Entry, Fields, Qid, Text, check
 from r2tuning.datasets.saliency import LabelRule
 
@@ -43,7 +43,7 @@ _INFO_DOMAIN = 5
 """Position of the domain in an entry's ``info``."""
 
 
-class YouTubeFields(Fields):
+class YouTubeLine(Fields):
     """A line of a file per split."""
 
     qid: Qid
@@ -71,13 +71,9 @@ class YouTubeVideo(Fields):
 
 
 def parse_youtube(entry: Entry) -> Annotation:
-    """The annotation of one video, from either layout.
-
-    Raises:
-        DataError: If a field is missing or wrong.
-    """
+    """The annotation of one video, from either layout."""
     if entry.key is None:
-        line = check(entry, YouTubeFields)
+        line = check(entry, YouTubeLine)
         qid, vid, query, domain = line.qid, line.vid, line.query, str(line.domain)
         duration, match = line.duration, line.match
     else:
@@ -90,10 +86,7 @@ def parse_youtube(entry: Entry) -> Annotation:
 
 YOUTUBE_HIGHLIGHTS = Benchmark(
     name="youtube-highlights",
-    splits=(
-        Split("train", "youtube_anno.json", ("youtube_anno.json", "youtube_highlight_train.jsonl")),
-        Split("val", "youtube_anno.json", ("youtube_anno.json", "youtube_highlight_val.jsonl")),
-    ),
+    splits=splits_of_one_file("youtube_anno.json", "youtube_highlight"),
     evaluation_split="val",
     main_metric="mAP",
     # Clips are 100 video frames long and overlap by half, so their rate depends on the video's.
@@ -106,4 +99,4 @@ YOUTUBE_HIGHLIGHTS = Benchmark(
     validation_videos=frozenset(_VALIDATION.split()),
     labels=LabelRule(lowest=-1, highest=1, threshold=0.5, slack=0),
 )
-"""Six domains, each with a model of its own."""
+"""Six domains, each with a separate model."""

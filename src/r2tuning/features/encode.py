@@ -37,20 +37,8 @@ def encode_video(
 ) -> EncodedVideo:
     """Samples a video at a fixed rate and runs the frozen image tower over it; memory does not grow with the video.
 
-    Frames are decoded in another thread, so that the image tower does not wait for them.
-
-    Args:
-        path: Video file.
-        backbone: The frozen CLIP.
-        fps: Frames per second to sample.
-        sampling: How frames are picked.
-        batch_size: Frames that go through the tower at once.
-        threads: To decode with; None for one per core.
-        progress: Called after every batch.
-
-    Raises:
-        VideoError: If nothing of the file can be used.
-        FeatureError: If there is no room for the features.
+    Frames are decoded in another thread, so that the image tower does not wait for them. ``threads`` decode, None for
+    one per core; ``batch_size`` frames go through the tower at once.
     """
     writer = FeatureWriter()
     try:
@@ -85,14 +73,9 @@ def encode_video(
 
 
 def read_ahead(items: Iterator[Item], ahead: int) -> Generator[Item, None, None]:
-    """Prepares items in a thread while the caller works on earlier ones.
+    """Prepares up to ``ahead`` items (none of them None) in a thread while the caller works on earlier ones.
 
-    Args:
-        items: None of them None; what they raise is raised here.
-        ahead: Most items that wait, at least 1.
-
-    Yields:
-        The same items in order. Closing the generator ends the thread once it has its current item.
+    Yields the same items in order, and raises what they raise. Closing it ends the thread after its current item.
 
     Example:
         >>> list(read_ahead(iter("abc"), 2))
