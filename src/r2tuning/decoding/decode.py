@@ -21,9 +21,6 @@ class DecodingConfig(BaseModel):
         nms: Kind of suppression: ``normal`` drops, ``linear`` and ``gaussian`` lower the scores of overlapping moments.
         nms_threshold: IoU from which ``normal`` drops the lower-scored moment.
         nms_sigma: Width of ``gaussian``.
-
-    Raises:
-        pydantic.ValidationError: If a field is unknown or out of range.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -34,8 +31,7 @@ class DecodingConfig(BaseModel):
     nms_sigma: float = Field(default=0.5, gt=0)
 
 
-KEPT_MOMENTS = 50
-"""Moments kept for each sample, as in the published models."""
+KEPT_MOMENTS = 50  # for each sample, as in the published models
 
 
 @dataclass(frozen=True)
@@ -61,16 +57,7 @@ def decode(output: ModelOutput, fps: float) -> list[Decoded]:
 
 
 def decode_moments(output: ModelOutput, sample: int, fps: float) -> Tensor:
-    """Moments of one sample: a point at p with stride s predicts ``(p - off₀·s, p + off₁·s) / fps``.
-
-    Args:
-        output: Predictions of `R2Tuning`.
-        sample: Index into the batch.
-        fps: Sampled frames per second.
-
-    Returns:
-        fp32 ``[N, 3]``, see `Decoded`.
-    """
+    """Moments ``[N, 3]`` of one sample: a point at p with stride s predicts ``(p - off₀·s, p + off₁·s) / fps``."""
     if output.offsets is None:
         return output.class_logits.new_zeros(0, 3)
     real = output.point_mask[sample]
@@ -84,16 +71,9 @@ def decode_moments(output: ModelOutput, sample: int, fps: float) -> Tensor:
 
 
 def decode_saliency(output: ModelOutput, sample: int) -> Tensor:
-    """Saliency of one sample: the best score over levels, each stretched to the frames.
+    """Saliency of the T real frames of one sample: the best score over levels, each stretched to the frames.
 
     Grounding models multiply it by the cosine of frame and pooled query (Eq. 14).
-
-    Args:
-        output: Predictions of `R2Tuning`.
-        sample: Index into the batch.
-
-    Returns:
-        fp32 ``[T]`` for the T real frames of the sample.
     """
     real = output.video_mask[sample]
     frames = int(real.sum())

@@ -13,12 +13,11 @@ from torch.nn.functional import normalize
 Highlight = tuple[float, float, float]
 """Start and end in seconds, and height."""
 
-_ROUNDING = 1e-9
-"""Seconds."""
+_ROUNDING = 1e-9  # seconds
 
 
 def score_frames(tokens: Tensor) -> Tensor:
-    """Scores each frame by how typical of the video and how new it is.
+    """Scores frames, fp32 ``[T, D]``, T ≥ 1, by how typical of the video and how new each is.
 
     With unit vectors ``x``, frame t of T scores
 
@@ -26,13 +25,7 @@ def score_frames(tokens: Tensor) -> Tensor:
 
     The first term is high for what the video shows a lot, the second for frames that repeat a neighbor. At a cut, the
     more similar neighbor is the one in the same shot, so cuts alone make nothing new. The lowest frame of a video gets
-    0, the highest 1.
-
-    Args:
-        tokens: fp32 ``[T, D]``, T ≥ 1.
-
-    Returns:
-        fp32 ``[T]`` in [0, 1]; 0.5 if all frames score the same.
+    0, the highest 1; all get 0.5 if they score the same.
 
     Example:
         >>> score_frames(torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [1.0, 0.0]])).round(decimals=2)
@@ -57,29 +50,21 @@ def score_frames(tokens: Tensor) -> Tensor:
 def find_highlights(
     times: ArrayLike, scores: ArrayLike, extent: tuple[float, float], top: int, seconds: float | None = None
 ) -> list[Highlight]:
-    """Picks the highest peaks of a curve, which do not overlap.
+    """Picks the highest peaks of a curve, at most ``top``, highest first; they do not overlap.
 
-    A peak is a frame, or a run of equal ones, higher than its neighbors and above 0. It lasts for as long as
-    the curve stays at or above half its height (its full width at half maximum), but not into a higher peak.
+    A peak is a frame, or a run of equal ones, higher than its neighbors and above 0. It lasts for as long as the curve
+    stays at or above half its height (its full width at half maximum), but not into a higher peak.
 
-    With a given length, each highlight is centered on its peak and holds the highest clip; it is shifted away from the
-    ends of the video and from better highlights. A peak whose highest clip lies in a better highlight, or that has no
-    room beside one, is skipped.
+    With ``seconds``, each highlight is that long, centered on its peak, and holds the highest clip; it is shifted away
+    from the ends of the video and from better highlights. A peak whose highest clip lies in a better highlight, or that
+    has no room beside one, is skipped.
 
-    Args:
-        times: ``[T]``, centers of the frames' clips, seconds.
-        scores: ``[T]``, the curve.
-        extent: Seconds at which the video begins and ends.
-        top: Most highlights to return.
-        seconds: Length of each, at most that of the video; None for that of its peak.
-
-    Returns:
-        At most ``top``, highest first.
+    ``times`` are the centers of the frames' clips, and ``extent`` the seconds at which the video begins and ends.
 
     Raises:
         ValueError: If ``top`` or ``seconds`` is not positive.
 
-    Examples:
+    Example:
         >>> find_highlights([1, 3, 5, 7], [0.1, 0.75, 0.5, 0.125], (0, 8), top=5)
         [(2.0, 6.0, 0.75)]
         >>> find_highlights([1, 3, 5, 7], [0.1, 0.75, 0.5, 0.125], (0, 8), top=5, seconds=7)

@@ -14,11 +14,8 @@ from numpy.typing import NDArray
 from r2tuning.decoding.moments import Moments
 from r2tuning.intervals import elementwise_iou
 
-SEAM = 0.04
-"""Share of a window: a moment that ends this near to its edge counts as cut off by it."""
-
-SAME = 0.5
-"""Lowest IoU at which moments of two windows are one, and lowest ratio of their scores."""
+SEAM = 0.04  # share of a window: a moment that ends this near to its edge counts as cut off by it
+SAME = 0.5  # lowest IoU at which moments of two windows are one, and lowest ratio of their scores
 
 
 @dataclass(frozen=True)
@@ -30,15 +27,9 @@ class Window:
 
 
 def plan_windows(frames: int, length: int, overlap_ratio: float = 0.5) -> list[Window]:
-    """Covers a video with windows of equal length; the last one ends with the video.
+    """Covers ``frames`` with windows of ``length``, or with one if they fit; the last one ends with the video.
 
-    Args:
-        frames: T of the whole video, at least 1.
-        length: Frames of one window, at least 1.
-        overlap_ratio: Share of a window that overlaps the next, in [0, 1).
-
-    Returns:
-        One window if the video fits.
+    ``overlap_ratio``, in [0, 1), is the share of a window that overlaps the next.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -46,8 +37,6 @@ def plan_windows(frames: int, length: int, overlap_ratio: float = 0.5) -> list[W
     Example:
         >>> [(w.start, w.stop) for w in plan_windows(10, 4)]
         [(0, 4), (2, 6), (4, 8), (6, 10)]
-        >>> plan_windows(3, 4)
-        [Window(start=0, stop=3)]
     """
     if frames < 1 or length < 1 or not 0 <= overlap_ratio < 1:
         raise ValueError(f"cannot plan windows of {length} frames over {frames} with overlap {overlap_ratio}")
@@ -59,14 +48,7 @@ def plan_windows(frames: int, length: int, overlap_ratio: float = 0.5) -> list[W
 
 
 def merge_saliency(windows: Sequence[Window], curves: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Merges curves: where windows overlap, the one whose middle is nearer to a frame weighs more.
-
-    Args:
-        windows: From `plan_windows`.
-        curves: ``[stop - start]`` for each window.
-
-    Returns:
-        ``[T]``.
+    """Merges the curves of `plan_windows` into ``[T]``: in overlaps, windows whose middle is nearer weigh more.
 
     Example:
         >>> merge_saliency([Window(0, 2), Window(1, 3)], [np.float32([0, 1]), np.float32([0, 1])]).tolist()
@@ -91,13 +73,8 @@ def merge_moments(windows: Sequence[Window], found: Sequence[Moments], fps: floa
     Goes through the windows from left to right. Two moments are one if they agree in what both windows saw; the part
     that an edge cut off then comes from the other, so a moment may grow over many windows.
 
-    Args:
-        windows: From `plan_windows`.
-        found: Raw moments ``[N, 3]`` of each window, in seconds from the window's first frame.
-        fps: Sampled frames per second.
-
-    Returns:
-        ``[≤ ΣN, 3]``, in seconds from the video's first frame, best first.
+    ``found`` holds raw moments ``[N, 3]`` of each window, in seconds from the window's first frame. The merged ones are
+    in seconds from the video's first frame, best first.
 
     Example:
         >>> windows = plan_windows(12, 8)  # frames 0 to 8 and 4 to 12

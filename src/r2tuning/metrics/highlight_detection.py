@@ -11,8 +11,7 @@ from r2tuning.errors import MetricError
 from r2tuning.intervals import FloatArray
 from r2tuning.metrics.records import WORKERS, GroundTruth, Prediction, to_floats
 
-LEVELS = {"Fair": 2, "Good": 3, "VeryGood": 4}
-"""Lowest label of a positive clip."""
+LEVELS = {"Fair": 2, "Good": 3, "VeryGood": 4}  # lowest label of a positive clip
 CLIP_SECONDS = 2
 
 
@@ -21,12 +20,8 @@ def interpolated_average_precision(scores: FloatArray, positive: NDArray[np.bool
 
     Clips of equal score form one precision/recall point. Precision is made non-increasing from the right.
 
-    Args:
-        scores: ``[..., T]``; -inf marks padding.
-        positive: ``[..., T, W]``, the positive clips of each worker; False in padding.
-
-    Returns:
-        ``[..., W]``, in [0, 1]; 0 for a worker without positives.
+    From ``[..., T]`` scores, -inf in padding, and ``[..., T, W]`` positive clips of each worker, it is ``[..., W]``, in
+    [0, 1]; 0 for a worker without positives.
 
     Example:
         >>> positive = np.array([[True], [True], [False], [False]])
@@ -47,15 +42,12 @@ def interpolated_average_precision(scores: FloatArray, positive: NDArray[np.bool
 
 
 def score_highlights(predictions: Sequence[Prediction], ground_truth: Sequence[GroundTruth]) -> dict[str, float]:
-    """Computes HD mAP and Hit@1 of QVHighlights, at three levels of labels.
+    """Computes HD mAP and Hit@1 of QVHighlights, at three levels of labels: fractions in [0, 1], not rounded.
 
-    For mAP, scores are padded with 0 or cut to the number of clips. For Hit@1 the top clip is the highest
-    score given (the first on ties); beyond the last clip it is a miss. An empty or missing curve counts 0.
+    For mAP, scores are padded with 0 or cut to the number of clips. For Hit@1 the top clip is the highest score given
+    (the first on ties); beyond the last clip it is a miss. An empty or missing curve counts 0.
 
     Both sequences are of the same queries in the same order, each with saliency labels.
-
-    Returns:
-        Fractions in [0, 1], not rounded: ``HL-min-{Fair,Good,VeryGood}-{mAP,Hit1}``.
     """
     clips = [int(annotation.duration / CLIP_SECONDS) for annotation in ground_truth]
     labels = np.zeros((len(ground_truth), max(1, *clips), WORKERS))
@@ -90,13 +82,9 @@ def trapezoid_average_precision(
 ) -> FloatArray:
     """Computes the area under the precision/recall curve by trapezoids, precision starting at 1.
 
-    Args:
-        scores: ``[T]``; equal scores keep their order.
-        positive: ``[T, ...]``, one or more judgments of the same clips.
-        top: Use only this many best clips, with recall over the positives among them; None uses all.
-
-    Returns:
-        ``[...]``, in [0, 1]; 0 without positives.
+    ``positive``, ``[T, ...]``, holds one or more judgments of the clips with ``[T]`` scores; equal scores keep their
+    order. With ``top``, only this many best clips count, with recall over the positives among them. The area is
+    ``[...]``, in [0, 1]; 0 without positives.
 
     Example:
         >>> area = trapezoid_average_precision(np.array([0.9, 0.8, 0.1]), np.array([True, False, True]))

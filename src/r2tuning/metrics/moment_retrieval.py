@@ -11,23 +11,18 @@ from numpy.typing import NDArray
 from r2tuning.intervals import FloatArray, temporal_iou
 from r2tuning.metrics.records import GroundTruth, Prediction
 
+# Lengths of true moments in seconds, (above, up to].
 RANGES = {"full": (-1.0, math.inf), "short": (0.0, 10.0), "middle": (10.0, 30.0), "long": (30.0, math.inf)}
-"""Lengths of true moments in seconds, (above, up to]."""
 RECALL_IOUS = tuple(round(0.3 + 0.05 * step, 2) for step in range(14))
 PRECISION_IOUS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
-MAX_MOMENTS = 10
-"""How many predicted moments per query count: the first ones listed."""
+MAX_MOMENTS = 10  # predicted moments that count for each query: the first ones listed
 
 
 def match_moments(iou: FloatArray, thresholds: FloatArray) -> NDArray[np.bool_]:
     """Tells true from false positives: each prediction, best first, takes the unused true moment of highest IoU.
 
-    Args:
-        iou: ``[Q, N, M]``, predicted moments in score order by true moments, in [0, 1]; padding is 0.
-        thresholds: ``[H]``, the IoU a prediction needs, in (0, 1].
-
-    Returns:
-        ``[Q, H, N]``, whether the prediction found an unused true moment.
+    From IoUs ``[Q, N, M]`` of predicted moments in score order with true moments (padding is 0) and ``[H]`` thresholds
+    above 0, it is ``[Q, H, N]``: whether the prediction found an unused true moment.
 
     Example:
         >>> iou = np.array([[[0.9, 0.6], [0.8, 0.0]]])
@@ -51,12 +46,8 @@ def match_moments(iou: FloatArray, thresholds: FloatArray) -> NDArray[np.bool_]:
 def detection_average_precision(found: NDArray[np.bool_], true: NDArray[np.int64]) -> FloatArray:
     """Computes AP of a ranking: Σ Δrecall · precision, with precision made non-increasing from the right.
 
-    Args:
-        found: ``[..., N]``, true positives in score order.
-        true: Number of true moments, ≥ 1, of a shape that broadcasts with ``[...]``.
-
-    Returns:
-        ``[...]``, in [0, 1].
+    ``found``, ``[..., N]``, are the true positives in score order, and ``true`` is the number of true moments, at least
+    1, of a shape that broadcasts with the result ``[...]``.
 
     Example:
         >>> detection_average_precision(np.array([[False, True, True]]), np.array([2])).round(3)
@@ -68,16 +59,11 @@ def detection_average_precision(found: NDArray[np.bool_], true: NDArray[np.int64
 
 
 def score_moments(predictions: Sequence[Prediction], ground_truth: Sequence[GroundTruth]) -> dict[str, float]:
-    """Computes R1, R5, mAP and mIoU for every range of true lengths.
+    """Computes R1, R5, mAP and mIoU for every range of true lengths: fractions in [0, 1], not rounded.
 
-    A range keeps the true moments of its length and the queries that have any; predictions are not filtered. R@k
-    and mIoU rank predictions as listed, mAP ranks the first ten of the list by score (equal scores: as listed).
-
-    Both sequences are of the same queries in the same order.
-
-    Returns:
-        Fractions in [0, 1], not rounded, under names such as ``MR-full-mAP``, ``MR-short-mAP@0.75``,
-        ``MR-full-R1@0.5`` and ``MR-long-mIoU``. A range without queries has no entries.
+    A range keeps the true moments of its length and the queries that have any; predictions are not filtered. R@k and
+    mIoU rank predictions as listed, mAP ranks the first ten of the list by score (equal scores: as listed). A range
+    without queries has no entries. Both sequences are of the same queries in the same order.
     """
     real, true = _pad([annotation.windows for annotation in ground_truth], 2, None)
     _, predicted = _pad([prediction.windows for prediction in predictions], 3, MAX_MOMENTS)

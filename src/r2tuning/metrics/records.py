@@ -13,8 +13,7 @@ from r2tuning.errors import MetricError
 from r2tuning.intervals import FloatArray
 
 QueryId = int | str
-WORKERS = 3
-"""How many people labeled every clip of QVHighlights."""
+WORKERS = 3  # people who labeled every clip of QVHighlights
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +25,7 @@ class GroundTruth:
         duration: Seconds of video.
         windows: float64 ``[M, 2]``, starts and ends of the true moments in seconds; M may be 0.
         clip_ids: int64 ``[n]``, positions of the labeled 2-second clips; all others have label 0.
-        saliency: float64 ``[n, 3]``, three workers' labels from 0 (very bad) to 4 (very good); None if there
-            are none.
+        saliency: float64 ``[n, 3]``, three workers' labels from 0 (very bad) to 4 (very good); may be None.
         query: The sentence.
 
     Raises:
@@ -69,9 +67,8 @@ class GroundTruth:
     def from_json(cls, line: Mapping[str, Any]) -> GroundTruth:
         """Reads a line of a QVHighlights annotation file.
 
-        Args:
-            line: Keys ``qid`` and ``duration``; optionally ``relevant_windows``, ``relevant_clip_ids``,
-                ``saliency_scores`` and ``query``, which may be null. Other keys are ignored.
+        Keys are ``qid`` and ``duration``; optionally ``relevant_windows``, ``relevant_clip_ids``, ``saliency_scores``
+        and ``query``, which may be null. Others are ignored.
 
         Raises:
             MetricError: If a key is missing or a value is invalid.
@@ -117,9 +114,7 @@ class Prediction:
     def from_json(cls, line: Mapping[str, Any]) -> Prediction:
         """Reads a line of a QVHighlights submission.
 
-        Args:
-            line: Keys ``qid`` and ``pred_relevant_windows``, and optionally ``pred_saliency_scores``.
-                Other keys are ignored.
+        Keys are ``qid`` and ``pred_relevant_windows``, and optionally ``pred_saliency_scores``. Others are ignored.
 
         Raises:
             MetricError: If a key is missing or a value is invalid.

@@ -11,14 +11,9 @@ from r2tuning.intervals import FloatArray
 
 
 def kendall_tau(x: FloatArray, y: FloatArray) -> float:
-    """Computes Kendall's τ-b, which corrects for ties (Kendall, 1945), in O(n log² n).
+    """Computes Kendall's τ-b of ``[n]`` with ``[n]`` values, which corrects for ties (Kendall, 1945), in O(n log² n).
 
-    Args:
-        x: ``[n]``.
-        y: ``[n]``.
-
-    Returns:
-        τ in [-1, 1]; 0 if one side is constant.
+    In [-1, 1]; 0 if one side is constant.
 
     Example:
         >>> round(kendall_tau(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 3.0, 2.0, 4.0])), 4)
@@ -35,14 +30,9 @@ def kendall_tau(x: FloatArray, y: FloatArray) -> float:
 
 
 def spearman_rho(x: FloatArray, y: FloatArray) -> float:
-    """Computes Spearman's ρ: the correlation of ranks, equal values sharing their average rank.
+    """Computes Spearman's ρ of ``[n]`` with ``[n]`` values: the correlation of ranks, equal values sharing their average.
 
-    Args:
-        x: ``[n]``.
-        y: ``[n]``.
-
-    Returns:
-        ρ in [-1, 1]; 0 if one side is constant.
+    In [-1, 1]; 0 if one side is constant.
 
     Example:
         >>> round(spearman_rho(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 3.0, 2.0, 4.0])), 4)

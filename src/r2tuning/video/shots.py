@@ -19,17 +19,14 @@ from r2tuning.video.sequential import Coverage, decode_in_order
 Picture = NDArray[np.float32]
 """``[rows, columns, 3]``, a small copy of a frame; levels 0 to 255."""
 
+# Pixels of the small copies: noise averages out, and cuts still show.
 WIDTH, HEIGHT = 32, 18
-"""Pixels of the small copies: noise averages out, and cuts still show."""
-
+# Seconds on either side of a cut that it is compared with, and for which the new picture must stay.
 REACH = 0.5
-"""Seconds on either side of a cut that it is compared with, and for which the new picture must stay."""
-
+# How many times a cut exceeds the mean change on either side: fast motion changes all the time.
 RATIO = 3.0
-"""How many times a cut exceeds the mean change on either side: fast motion changes all the time."""
-
+# The share of the picture that must change by this many levels: an object that appears is not a cut.
 SHARE, LEVELS = 0.4, 10.0
-"""The share of the picture that must change by this many levels: an object that appears is not a cut."""
 
 _AREA = 0x20  # libswscale's SWS_AREA: every pixel of the frame counts
 _REPORT = 64  # frames between two reports of progress
@@ -41,11 +38,8 @@ def detect_shots(
     """Finds the shots of a video: what lies between its hard cuts.
 
     All frames are decoded, scaled to `WIDTH` × `HEIGHT` pixels and compared (`find_cuts`), in constant memory. Fades
-    and dissolves are not cuts. Shots last at least `REACH`.
-
-    Args:
-        path: Video file.
-        progress: Called with the numbers of frames done and expected.
+    and dissolves are not cuts. Shots last at least `REACH`. ``progress`` is called with the numbers of frames done and
+    expected.
 
     Returns:
         Starts and ends in seconds on the player's clock, without gaps, from the first frame to the end of the last.
@@ -76,7 +70,7 @@ def detect_shots(
 
 
 def find_cuts(pictures: Iterable[Picture], reach: int) -> Iterator[int]:
-    """Finds hard cuts between pictures.
+    """Finds hard cuts between pictures of one size; yields the index of the first picture after each.
 
     With ``d(a, b)`` the mean absolute difference of two pictures, there is a cut before picture i if
 
@@ -86,12 +80,7 @@ def find_cuts(pictures: Iterable[Picture], reach: int) -> Iterator[int]:
     - the new picture stays for ``reach`` pictures: every ``d(i-1, i+k)`` and ``d(i-1-k, i)`` is at least half of the
       change. A flash comes and goes, and is not a cut.
 
-    Args:
-        pictures: In order, at least one; all of one size.
-        reach: Pictures to compare on either side; nearer to the beginning or end no cut is found.
-
-    Yields:
-        The index of the first picture after each cut.
+    Within ``reach`` pictures of the beginning or end, no cut is found.
 
     Example:
         >>> black, white = np.zeros((2, 2, 3), np.float32), np.full((2, 2, 3), 200, np.float32)

@@ -33,15 +33,9 @@ _STILL = Fraction(1, 4)
 
 @dataclass(frozen=True)
 class Stretch:
-    """The frames shown in a span of a video, in ticks of its stream.
+    """The frames shown in a span of a video, in ticks of its stream."""
 
-    Attributes:
-        ticks: int64 ``[n]``, n ≥ 1, when each frame appears; the first may do so before ``begin``.
-        begin: When the stretch begins.
-        end: When it ends.
-    """
-
-    ticks: np.ndarray
+    ticks: np.ndarray  # int64 [n], n ≥ 1, when each frame appears; the first may do so before ``begin``
     begin: int
     end: int
 
@@ -49,14 +43,8 @@ class Stretch:
 class Footage:
     """A video file, read once and then cut as often as needed.
 
-    Attributes:
-        info: Facts about the file.
-        time_base: Seconds per tick.
-        sound: Its sound; None if it has none that can be decoded.
-        aspect: Width of a stored pixel over its height.
-
-    Args:
-        video: The file.
+    Attributes: info: Facts about the file. time_base: Seconds per tick. sound: Its sound; None if it has none that can
+    be decoded. aspect: Width of a stored pixel over its height.
 
     Raises:
         VideoError: The file cannot be read, is not a video, or none of its frames can be decoded.
@@ -85,17 +73,10 @@ class Footage:
         return self._timeline.stamped
 
     def find(self, start: float, end: float) -> Stretch:
-        """Finds the frames that appear in ``[start, end)``.
+        """Finds the frames that appear in ``[start, end)``, in seconds on the player's clock; at least one.
 
-        If nothing new appears for a while, as in recorded slides, the frame on the screen at ``start`` counts too.
-        The last frame keeps its length, unless it stays on the screen well beyond ``end``.
-
-        Args:
-            start: Seconds on the player's clock.
-            end: Seconds on the player's clock.
-
-        Returns:
-            The stretch, at least one frame long.
+        If nothing new appears for a while, as in recorded slides, the frame on the screen at ``start`` counts too. The
+        last frame keeps its length, unless it stays on the screen well beyond ``end``.
 
         Raises:
             ValueError: The span does not end after it starts.
@@ -138,16 +119,10 @@ class Footage:
         return Stretch(ticks[(ticks >= begin) & (ticks <= last)], begin, stretch.end)
 
     def read_frames(self, ticks: np.ndarray) -> Generator[tuple[int, VideoFrame], None, None]:
-        """Decodes frames, and seeks to a key frame where that skips any between them.
+        """Decodes the frames that appear at ``ticks``, int64 ``[n]``, n ≥ 1, ascending.
 
-        Args:
-            ticks: int64 ``[n]``, n ≥ 1, ascending, when the frames appear.
-
-        Yields:
-            Tick and frame, as stored: not turned. Damaged frames are missing.
-
-        Raises:
-            VideoError: The file can no longer be read.
+        Seeks to a key frame where that skips any between them. Yields tick and frame, as stored: not turned. Damaged
+        frames are missing.
         """
         places = np.searchsorted(self._timeline.ticks, ticks)
         entries = np.searchsorted(self._timeline.ticks, self._entries)

@@ -51,19 +51,12 @@ class _Row:
 
 
 def write_sheet(
-    results: Sequence[Grounding],
-    target: str | os.PathLike[str],
-    *,
-    video: Footage | None = None,
-    force: bool = False,
+    results: Sequence[Grounding], target: str | os.PathLike[str], *, video: Footage | None = None, force: bool = False
 ) -> None:
     """Draws a contact sheet: below each query its moments, best first, each with frames over its length and times.
 
-    Args:
-        results: Results of one video, at least one.
-        target: The file to write, ``.png``, ``.svg`` or ``.pdf``.
-        video: The video, if it is open already.
-        force: Whether an existing file may be replaced.
+    ``results``, at least one, are those of one ``video``, which is opened if it is not given. The target is a ``.png``,
+    ``.svg`` or ``.pdf``.
 
     Raises:
         OutputError: If the suffix names no picture format or the file cannot be written.
@@ -75,11 +68,10 @@ def write_sheet(
     for result in results:
         moments = result.moments[:left]
         left -= len(moments)
-        hidden = len(result.moments) - len(moments)
         note = "" if result.moments else " (no moment found)"
         rows.append(_Row(title=_wrap(f"{show_on_one_line(result.query)}{note}")))
         rows += [_make_row(footage, rank, moment) for rank, moment in enumerate(moments, start=1)]
-        if hidden:
+        if hidden := len(result.moments) - len(moments):
             rows.append(_Row(title=f"… and {hidden} more moments"))
     name = _wrap(show_on_one_line(Path(results[0].video).name))
     save_picture(lambda: _draw(name, rows), target, force=force)
@@ -130,11 +122,8 @@ def _draw(name: str, rows: Sequence[_Row]) -> Figure:
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1))  # in inches, from the top
     axes.axis("off")
-    texts: dict[str, Any] = {
-        "parse_math": False,
-        "va": "top",
-        "fontfamily": find_fonts(name + "".join(row.title for row in rows)),
-    }
+    fonts = find_fonts(name + "".join(row.title for row in rows))
+    texts: dict[str, Any] = {"parse_math": False, "va": "top", "fontfamily": fonts}
     axes.text(_MARGIN, _MARGIN, name, fontsize=9, color=GREY, **texts)
     top = _MARGIN + _TITLE_LINE * (name.count("\n") + 1)
     for row in rows:

@@ -23,7 +23,7 @@ from av.video.stream import VideoStream
 from r2tuning.video.container import open_video, read_packets
 from r2tuning.video.planned.index import Group, PacketIndex
 from r2tuning.video.probe import Survey
-from r2tuning.video.selection import count_clips, pick_cheap, pick_last_before
+from r2tuning.video.selection import count_clips, pick_cheap, pick_frames
 from r2tuning.video.timeline import Timeline
 
 # How far decoding runs ahead of the caller: it bounds the memory that results and packets take.
@@ -44,21 +44,14 @@ def decode_picks(
     survey: Survey,
     fps: Fraction,
     make_convert: Callable[[], Callable[[VideoFrame], Result]],
-    *,
     cheap: bool,
     threads: int | None = None,
 ) -> Generator[tuple[Fraction, Result], None, None]:
     """Decodes the frame that is sampled for each interval, and as few others as possible.
 
-    Args:
-        survey: Facts about the file, with an index of its packets.
-        fps: Intervals per second.
-        make_convert: Makes the function called with each frame picked; every thread has its own.
-        cheap: Whether to pick as `pick_cheap` does, else as `pick_last_before`.
-        threads: Most threads; None for one per core that this process may use.
-
-    Yields:
-        For each interval, when its frame is shown in seconds since the first one, and what it was converted to.
+    Yields for each interval of 1/``fps`` seconds when its frame is shown, in seconds since the first one, and what it
+    was converted to. Every thread makes a function for that with ``make_convert``. Frames are picked by `pick_cheap` if
+    ``cheap``, else by `pick_frames`. Without ``threads``, there is one per core that this process may use.
 
     Raises:
         DecodingError: At the first sign that decoding all packets in order might give other frames. What was yielded
@@ -67,7 +60,7 @@ def decode_picks(
     """
     timeline, index = survey.timeline, survey.index
     assert index is not None
-    ticks = _plan_ticks(timeline, index, fps, cheap=cheap)
+    ticks = _plan_ticks(timeline, index, fps, cheap)
     # The last frame of all shows whether the file is whole.
     groups = index.group(np.unique(np.append(ticks, timeline.ticks[-1])))
     counts = dict(zip(*(column.tolist() for column in np.unique(ticks, return_counts=True)), strict=True))
@@ -92,10 +85,8 @@ def decode_groups(
 ) -> Generator[tuple[int, Result], None, None]:
     """Decodes groups, given in display order, and converts their wanted frames, in constant memory.
 
-    Arguments and errors are those of `decode_picks`. Closing the generator ends the threads.
-
-    Yields:
-        When a frame is shown, as in :attr:`Group.ticks`, and what it was converted to.
+    Yields when a frame is shown, as in :attr:`Group.ticks`, and what it was converted to. Arguments and errors are
+    those of `decode_picks`. Closing the generator ends the threads.
     """
     cores = threads or count_cores()
     light = max(int(index.sizes[group.packets].sum()) for group in groups) <= _LARGEST_GROUP
@@ -134,7 +125,7 @@ def share_cores(groups: int, size: int, cores: int) -> list[int]:
     return [cores // size] * (groups - last) + [cores // last] * last if last else [cores // size] * groups
 
 
-def _plan_ticks(timeline: Timeline, index: PacketIndex, fps: Fraction, *, cheap: bool) -> np.ndarray:
+def _plan_ticks(timeline: Timeline, index: PacketIndex, fps: Fraction, cheap: bool) -> np.ndarray:
     """Picks a frame for each interval: int64 ``[T]``, when they are shown, ascending, with repeats."""
 
     def timed(ticks: np.ndarray) -> Iterator[tuple[Fraction, int]]:
@@ -145,7 +136,7 @@ def _plan_ticks(timeline: Timeline, index: PacketIndex, fps: Fraction, *, cheap:
         keys, references = np.sort(index.ticks[index.entries]), np.sort(index.ticks[~index.droppable])
         picks = pick_cheap(timed(keys), timed(references), fps)
     else:
-        picks = pick_last_before(timed(timeline.ticks), fps)
+        picks = pick_frames(timed(timeline.ticks), fps)
     count = count_clips(timeline.duration, fps)
     return np.fromiter((tick for _, tick in islice(picks, count)), dtype=np.int64, count=count)
 
@@ -177,8 +168,6 @@ def _deal_packets(
 
 
 class _Job(NamedTuple):
-    """A group to decode, and with how many threads."""
-
     number: int
     group: Group
     packets: Iterable[Packet[VideoStream]]
