@@ -1,7 +1,5 @@
 """Spans of time: overlap (IoU) and merging, defined once for decoding, metrics and output."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

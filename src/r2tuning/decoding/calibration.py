@@ -3,8 +3,6 @@
 Each is a logistic curve (J. Platt, 1999) of two or three numbers, which a few hundred queries are enough to fit.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -54,20 +52,16 @@ class PresenceMap(BaseModel):
 
 
 class Calibration(BaseModel):
-    """The maps from one model's scores to probabilities.
-
-    Attributes:
-        moments: From the log-odds of a moment's score to the probability that it overlaps a true moment with IoU ≥ 0.5,
-            if the video has one; None for the saliency family, which gives no moments.
-        saliency: From a frame's saliency to the probability that it is relevant, if anything in the video is.
-        presence: None if it was not fitted.
-    """
+    """The maps from one model's scores to probabilities."""
 
     model_config = _CONFIG
 
+    # From the log-odds of a moment's score to the probability that it overlaps a true moment with IoU ≥ 0.5, if the
+    # video has one; None for the saliency family, which gives no moments.
     moments: ScoreMap | None
+    # From a frame's saliency to the probability that it is relevant, if anything in the video is.
     saliency: ScoreMap
-    presence: PresenceMap | None
+    presence: PresenceMap | None  # None if it was not fitted
 
     def calibrate_moments(self, scores: NDArray[Any]) -> FloatArray:
         """Probabilities of moments' scores; 0, the score of suppressed moments, stays 0."""

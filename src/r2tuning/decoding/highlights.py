@@ -1,8 +1,6 @@
 """Highlights: where a curve over a video is highest, and a curve for when there is no query."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -80,9 +78,19 @@ def find_highlights(
     chosen: list[Highlight] = []
     for frame, first, last in _find_peaks(curve):
         low, high = max(centres[first] - clip / 2, start), min(centres[last] + clip / 2, end)
-        room = (low, high) if seconds is None else _place(low, high, centres[frame], clip, seconds, extent, chosen)
-        if room is not None:
-            chosen.append((float(room[0]), float(room[1]), float(curve[frame])))
+        if seconds is not None:
+            peak = centres[frame]  # the center of the highest clip
+            left = max([start, *(after for _, after, _ in chosen if after <= peak)])
+            right = min([end, *(before for before, _, _ in chosen if before >= peak)])
+            length = min(seconds, end - start)
+            taken = any(before < peak < after for before, after, _ in chosen)
+            if taken or right - left < length - _ROUNDING:
+                continue
+            earliest, latest = sorted((peak + clip / 2 - length, peak - clip / 2))
+            begin = min(max((low + high - length) / 2, earliest), latest)
+            low = max(min(begin, right - length), left)
+            high = min(low + length, right)
+        chosen.append((float(low), float(high), float(curve[frame])))
         if len(chosen) == top:
             break
     return chosen
@@ -104,26 +112,3 @@ def _find_peaks(curve: NDArray[np.float64]) -> Iterator[tuple[int, int, int]]:
         last = int(outside[split]) - 1 if split < len(outside) else len(curve) - 1
         free[first : last + 1] = False
         yield frame, first, last
-
-
-def _place(
-    low: float,
-    high: float,
-    top: float,
-    clip: float,
-    seconds: float,
-    extent: tuple[float, float],
-    taken: Sequence[Highlight],
-) -> tuple[float, float] | None:
-    """Start and end of a highlight of that length around a peak whose highest clip is centered at ``top``."""
-    if any(start < top < end for start, end, _ in taken):
-        return None
-    left = max([extent[0], *(end for _, end, _ in taken if end <= top)])
-    right = min([extent[1], *(start for start, _, _ in taken if start >= top)])
-    length = min(seconds, extent[1] - extent[0])
-    if right - left < length - _ROUNDING:
-        return None
-    earliest, latest = sorted((top + clip / 2 - length, top - clip / 2))
-    begin = min(max((low + high - length) / 2, earliest), latest)
-    begin = max(min(begin, right - length), left)
-    return begin, min(begin + length, right)

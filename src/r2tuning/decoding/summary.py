@@ -1,7 +1,5 @@
 """Choosing the shots that sum up a video within a budget: pieces of shots, and the 0/1 knapsack that picks them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 from math import ceil, floor
@@ -89,9 +87,6 @@ def choose_items(values: Sequence[float], sizes: Sequence[int], capacity: int) -
     Returns ascending indices of the items of the greatest total value that fit; of equally good choices one. Values
     that are not positive are never taken; sizes are at least 1. It takes time in proportion to items × capacity, and an
     eighth of that in bytes.
-
-    Raises:
-        ValueError: If a size is below 1 or the capacity below 0.
 
     Example:
         >>> choose_items([6.0, 5.0, 5.0], sizes=[4, 3, 3], capacity=6)

@@ -1,8 +1,7 @@
 """Covers a long video with overlapping windows, and merges their predictions.
 
-The model's position encodings are relative to the length of its input, so a video longer than those it was trained on
-is split. Neighboring windows share half their frames: at least one of them sees all of a moment that is shorter than
-half a window.
+Position encodings are relative to the length of the input, so a video longer than those of the training is split.
+Neighboring windows share half their frames: one of them sees all of a moment that is shorter than half a window.
 """
 
 from collections.abc import Sequence
@@ -30,9 +29,6 @@ def plan_windows(frames: int, length: int, overlap_ratio: float = 0.5) -> list[W
     """Covers ``frames`` with windows of ``length``, or with one if they fit; the last one ends with the video.
 
     ``overlap_ratio``, in [0, 1), is the share of a window that overlaps the next.
-
-    Raises:
-        ValueError: If an argument is out of range.
 
     Example:
         >>> [(w.start, w.stop) for w in plan_windows(10, 4)]
@@ -91,19 +87,13 @@ def merge_moments(windows: Sequence[Window], found: Sequence[Moments], fps: floa
         low = -np.inf if window is windows[0] else window.start / fps
         high = np.inf if window is windows[-1] else window.stop / fps
         shift = window.start / fps
-        seen = _inside(moments + np.array([shift, shift, 0.0]), low, high, seam)
+        moved = moments + np.array([shift, shift, 0.0])
+        kept = moved[(moved[:, 1] > low + seam) & (moved[:, 0] < high - seam)]  # a neighbor sees the others better
+        # Start, end, score, and the end of the window.
+        seen = np.column_stack([kept[:, :2].clip(low, high), kept[:, 2], np.full(len(kept), high)])
         near = merged[:, 3] > low
         merged = np.concatenate([merged[~near], _match(merged[near], seen, low, seam)])
     return merged[(-merged[:, 2]).argsort(kind="stable"), :3]
-
-
-def _inside(moments: Moments, low: float, high: float, seam: float) -> Moments:
-    """Clips moments to a window and drops those within a seam, which a neighbor sees better.
-
-    Returns ``[≤ N, 4]``: start, end, score, and the window's end.
-    """
-    kept = moments[(moments[:, 1] > low + seam) & (moments[:, 0] < high - seam)]
-    return np.column_stack([kept[:, :2].clip(low, high), kept[:, 2], np.full(len(kept), high)])
 
 
 def _match(before: Moments, after: Moments, low: float, seam: float) -> Moments:
@@ -113,8 +103,9 @@ def _match(before: Moments, after: Moments, low: float, seam: float) -> Moments:
     where it only repeats a better moment.
     """
     after = after.copy()
-    cut_end, cut_start = _cut_end(before, seam), _cut_start(after, low, seam)
-    same = _same(before, after, low, seam)
+    cut_end = before[:, 1] >= before[:, 3] - seam  # [M], which run out of the last window that saw them
+    cut_start = after[:, 0] <= low + seam  # [N], which run into the window
+    same = _same(before, after, cut_end, cut_start, low, seam)
     better = before[:, None, 2] >= after[None, :, 2]
     replaced = cut_end & (same & ~better).any(axis=1)
     repeated = cut_start & (same & better).any(axis=0)
@@ -133,7 +124,9 @@ def _match(before: Moments, after: Moments, low: float, seam: float) -> Moments:
     return np.concatenate([before[~replaced], after[~repeated]])
 
 
-def _same(before: Moments, after: Moments, low: float, seam: float) -> NDArray[np.bool_]:
+def _same(
+    before: Moments, after: Moments, cut_end: NDArray[np.bool_], cut_start: NDArray[np.bool_], low: float, seam: float
+) -> NDArray[np.bool_]:
     """Which moments of earlier windows and of the next are one, ``[M, N]``.
 
     They must agree in what both windows saw, and as a whole once each gets the other's end where its own was cut off.
@@ -144,18 +137,8 @@ def _same(before: Moments, after: Moments, low: float, seam: float) -> NDArray[n
     shared = elementwise_iou(m_seen, n_seen)
     # For a sliver seen by both, IoU says little: it is enough that they overlap and their ends are near.
     agree = (shared >= SAME) | ((shared > 0) & (np.abs(m_seen - n_seen) <= seam).all(axis=-1))
-    m_end = np.where(_cut_end(before, seam)[:, None], np.maximum(m[..., 1], n[..., 1]), m[..., 1])
-    n_start = np.where(_cut_start(after, low, seam), np.minimum(m[..., 0], n[..., 0]), n[..., 0])
+    m_end = np.where(cut_end[:, None], np.maximum(m[..., 1], n[..., 1]), m[..., 1])
+    n_start = np.where(cut_start, np.minimum(m[..., 0], n[..., 0]), n[..., 0])
     whole = elementwise_iou(np.stack([m[..., 0], m_end], axis=-1), np.stack([n_start, n[..., 1]], axis=-1))
     same: NDArray[np.bool_] = agree & (whole >= SAME)
     return same
-
-
-def _cut_end(before: Moments, seam: float) -> NDArray[np.bool_]:
-    """Which moments run out of the last window that saw them, ``[M]``."""
-    return before[:, 1] >= before[:, 3] - seam
-
-
-def _cut_start(after: Moments, low: float, seam: float) -> NDArray[np.bool_]:
-    """Which moments run into the window that begins at ``low``, ``[N]``."""
-    return after[:, 0] <= low + seam

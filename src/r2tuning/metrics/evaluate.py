@@ -1,7 +1,5 @@
 """All metrics of QVHighlights in one call, and the matching of predictions to queries."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol

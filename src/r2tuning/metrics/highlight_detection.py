@@ -1,7 +1,5 @@
 """Highlight detection as QVHighlights, YouTube Highlights and TVSum score it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -102,14 +100,11 @@ def trapezoid_average_precision(
 
 
 def youtube_map(saliency: Sequence[ArrayLike], labels: Sequence[ArrayLike]) -> float:
-    """Computes mAP of one YouTube Highlights domain: a clip is positive if its label is above 0.
+    """Computes mAP of one YouTube Highlights domain, in percent: a clip is positive if its label is above 0.
 
     Args:
         saliency: ``[T]`` scores of every video.
         labels: ``[T]`` labels of every video.
-
-    Returns:
-        Percent, rounded to two decimals.
 
     Raises:
         MetricError: If there is no video, lengths differ, or a score is not finite.
@@ -123,17 +118,13 @@ def youtube_map(saliency: Sequence[ArrayLike], labels: Sequence[ArrayLike]) -> f
 
 
 def tvsum_top5_map(saliency: Sequence[ArrayLike], ratings: Sequence[ArrayLike]) -> float:
-    """Computes top-5 mAP of TVSum: a clip is positive for a rater who rates it above their median in the video.
+    """Computes top-5 mAP of TVSum, in percent: the mean over raters, then over videos.
+
+    A clip is positive for a rater who rates it above their median in the video. Raises errors as `youtube_map` does.
 
     Args:
         saliency: ``[T]`` scores of every video.
         ratings: ``[T, R]`` ratings of every video (R = 20 raters, 1 to 5).
-
-    Returns:
-        Percent, rounded to two decimals; the mean over raters, then over videos.
-
-    Raises:
-        MetricError: As `youtube_map`.
 
     Example:
         >>> tvsum_top5_map([[0.9, 0.8, 0.1]], [[[5, 1], [1, 1], [1, 1]]])

@@ -1,7 +1,5 @@
 """Moment retrieval as QVHighlights scores it: R1, R5, mAP and mIoU, in four ranges of true length."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

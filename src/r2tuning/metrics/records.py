@@ -69,9 +69,6 @@ class GroundTruth:
 
         Keys are ``qid`` and ``duration``; optionally ``relevant_windows``, ``relevant_clip_ids``, ``saliency_scores``
         and ``query``, which may be null. Others are ignored.
-
-        Raises:
-            MetricError: If a key is missing or a value is invalid.
         """
         qid = _require(line, "qid", "a ground truth")
         windows = line.get("relevant_windows")
@@ -115,9 +112,6 @@ class Prediction:
         """Reads a line of a QVHighlights submission.
 
         Keys are ``qid`` and ``pred_relevant_windows``, and optionally ``pred_saliency_scores``. Others are ignored.
-
-        Raises:
-            MetricError: If a key is missing or a value is invalid.
         """
         qid = _require(line, "qid", "a prediction")
         windows = _require(line, "pred_relevant_windows", f"prediction for query {qid!r}")

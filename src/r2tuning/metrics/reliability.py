@@ -1,7 +1,5 @@
 """Whether scores are calibrated probabilities, and whether they separate positives from negatives."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -1,7 +1,5 @@
 """Rank correlation of a saliency curve with people's ratings: Kendall's τ and Spearman's ρ."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -30,7 +28,7 @@ def kendall_tau(x: FloatArray, y: FloatArray) -> float:
 
 
 def spearman_rho(x: FloatArray, y: FloatArray) -> float:
-    """Computes Spearman's ρ of ``[n]`` with ``[n]`` values: the correlation of ranks, equal values sharing their average.
+    """Computes Spearman's ρ of ``[n]`` with ``[n]`` values: the correlation of ranks, equal ones sharing their mean.
 
     In [-1, 1]; 0 if one side is constant.
 

@@ -4,8 +4,6 @@ The short side is scaled to the model's size, and the center is cut out. Mean an
 backbone and are applied where it runs (`r2tuning.backbones`).
 """
 
-from __future__ import annotations
-
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter

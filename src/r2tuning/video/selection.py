@@ -1,7 +1,5 @@
 """Which frame is sampled for each interval ``[i/fps, (i+1)/fps)`` of a video, for frames that stream by."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import count

@@ -34,14 +34,15 @@ class Coverage:
 
     def add(self, frame: VideoFrame) -> Fraction:
         """Counts a decoded frame; returns when it is shown, in seconds since the first."""
-        timeline, number = self.timeline, self._decoded
+        timeline, tick = self.timeline, frame.pts
+        if not timeline.stamped:
+            in_turn = timeline.key_ticks if self.keyframes else timeline.ticks
+            tick = int(in_turn[min(self._decoded, len(in_turn) - 1)])
         self._decoded += 1
         self._corrupt += frame.is_corrupt
-        if timeline.stamped and frame.pts is None:
+        if tick is None:
             start, self._end = self._end, self._end + self._interval
             return start
-        in_turn = timeline.key_ticks if self.keyframes else timeline.ticks
-        tick = frame.pts if timeline.stamped else int(in_turn[min(number, len(in_turn) - 1)])
         after = int(np.searchsorted(timeline.ticks, tick, side="right"))
         following = int(timeline.ticks[after]) if after < len(timeline.ticks) else timeline.end
         first = int(timeline.ticks[0])

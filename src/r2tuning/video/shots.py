@@ -35,17 +35,11 @@ _REPORT = 64  # frames between two reports of progress
 def detect_shots(
     path: str | os.PathLike[str], progress: Callable[[int, int], None] | None = None
 ) -> list[tuple[float, float]]:
-    """Finds the shots of a video: what lies between its hard cuts.
+    """Finds the shots of a video: starts and ends in seconds on the player's clock, without gaps.
 
     All frames are decoded, scaled to `WIDTH` × `HEIGHT` pixels and compared (`find_cuts`), in constant memory. Fades
     and dissolves are not cuts. Shots last at least `REACH`. ``progress`` is called with the numbers of frames done and
-    expected.
-
-    Returns:
-        Starts and ends in seconds on the player's clock, without gaps, from the first frame to the end of the last.
-
-    Raises:
-        VideoError: If the file cannot be read, is not a video, or none of its frames can be decoded.
+    expected. Raises `VideoError` if no frame can be decoded.
     """
     found = survey(path)
     info = found.info

@@ -136,16 +136,12 @@ def find_frame_rate(
     simplest = [mean_inside.limit_denominator(limit) for limit in (10, 1001, 1_000_000)]
     candidates = [*known, Fraction(round(mean_inside)), ntsc, *simplest]
     for step in (Fraction(1), Fraction(1, 1000) / time_base):
-        for rate in candidates:
-            if rate and _spread(ticks, 1 / (rate * time_base)) <= max(step, Fraction(1)) + Fraction(1, 1000):
+        for rate in filter(None, candidates):
+            strayed = (ticks - ticks[0]) - np.arange(count) * float(1 / (rate * time_base))
+            # At most 1 if each tick was rounded to the nearest.
+            if float(np.ptp(strayed)) <= max(step, Fraction(1)) + Fraction(1, 1000):
                 return rate, False
     return mean, True
-
-
-def _spread(ticks: np.ndarray, interval: Fraction) -> float:
-    """How far the ticks stray from an even grid: at most 1 if each was rounded to the nearest tick."""
-    distance = (ticks - ticks[0]) - np.arange(len(ticks)) * float(interval)
-    return float(distance.max() - distance.min())
 
 
 def _declared_duration(stream: VideoStream, first: int) -> Fraction | None:

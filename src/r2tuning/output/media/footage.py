@@ -7,7 +7,6 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
 from itertools import chain
 from math import ceil, isfinite
 from typing import cast
@@ -54,7 +53,11 @@ class Footage:
         known = survey(video)
         self.info = known.info
         self.time_base = known.timeline.time_base
+        self.stamped = known.timeline.stamped
         self._timeline, self._index = known.timeline, known.index
+        # int64 [k], ascending, when the frames appear at which decoding can begin.
+        entries = known.timeline.key_ticks if known.index is None else known.index.ticks[known.index.entries]
+        self._entries = np.sort(entries)
         self._origin = int(self._timeline.ticks[0]) * self.time_base - Fraction(self.info.start)
         with open_video(video) as stream:
             self.sound: Sound | None = find_sound(stream)
@@ -67,20 +70,12 @@ class Footage:
             return max(1, round(self.info.width * self.aspect)), self.info.height
         return self.info.width, max(1, round(self.info.height * self.aspect))
 
-    @property
-    def stamped(self) -> bool:
-        """Whether the file says when each frame is shown."""
-        return self._timeline.stamped
-
     def find(self, start: float, end: float) -> Stretch:
         """Finds the frames that appear in ``[start, end)``, in seconds on the player's clock; at least one.
 
         If nothing new appears for a while, as in recorded slides, the frame on the screen at ``start`` counts too. The
-        last frame keeps its length, unless it stays on the screen well beyond ``end``.
-
-        Raises:
-            ValueError: The span does not end after it starts.
-            VideoError: The video shows nothing in the span.
+        last frame keeps its length, unless it stays on the screen well beyond ``end``. Raises `ValueError` if the span
+        does not end after it starts, and `VideoError` if the video shows nothing in it.
         """
         if not (isfinite(start) and isfinite(end) and start < end):
             raise ValueError(f"a span must end after it starts, not run from {start} s to {end} s")
@@ -162,13 +157,6 @@ class Footage:
                 return chain([first], packets)
             back *= 2
         return None
-
-    @cached_property
-    def _entries(self) -> np.ndarray:
-        """int64 ``[k]``, ascending, when the frames appear at which decoding can begin."""
-        if self._index is None:
-            return np.sort(self._timeline.key_ticks)
-        return np.sort(self._index.ticks[self._index.entries])
 
     def _find_tick(self, seconds: float, tolerance: Fraction = _TOLERANCE) -> int:
         return ceil((Fraction(seconds) - tolerance + self._origin) / self.time_base)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections import Counter
 from contextlib import closing
 from fractions import Fraction
 
@@ -29,11 +30,6 @@ def write_gif(
     """Writes a span of a video as a GIF that repeats: 10 frames per second, at most 480 pixels wide and 10 s long.
 
     ``start`` and ``end`` are seconds on the player's clock; what is later than 10 s after ``start`` is left out.
-
-    Raises:
-        OutputError: The suffix is not ``.gif``, or the file may not or cannot be written.
-        ValueError: The span does not end after it starts.
-        VideoError: The video cannot be read, or nothing of the span can be decoded.
     """
     if not os.fspath(target).lower().endswith(".gif"):
         raise OutputError(f"{target} must end in .gif: animated pictures are written as GIF")
@@ -43,11 +39,11 @@ def write_gif(
     # For each tenth of a second, the frame on the screen.
     times = np.arange(stretch.begin, stretch.end, float(1 / (_RATE * footage.time_base)))
     places = np.searchsorted(stretch.ticks, times, side="right") - 1
-    needed, repeats = np.unique(stretch.ticks[np.maximum(places, 0)], return_counts=True)
-    counts = dict(zip(needed.tolist(), repeats.tolist(), strict=True))
+    ticks = stretch.ticks[np.maximum(places, 0)]
+    counts = Counter(ticks.tolist())
     graph: Graph | None = None
     shown = 0
-    with closing(footage.read_frames(needed)) as frames:
+    with closing(footage.read_frames(np.unique(ticks))) as frames:
         for tick, frame in frames:
             if graph is None:
                 graph, shape = _make_palette_graph(frame, footage), (frame.width, frame.height, frame.format.name)

@@ -30,7 +30,7 @@ _MARGIN, _LABEL, _GAP, _TALLEST = 0.2, 1.75, 0.08, 1.3
 _SLOT = (WIDTH - 2 * _MARGIN - _LABEL) / _FRAMES
 _TITLE_LINE, _TIME_LINE, _ROW_GAP = 0.26, 0.2, 0.12
 
-_TITLE_CELLS, _TITLE_LINES = 100, 3
+_TITLE_SIZE = 100, 3  # cells and lines
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,6 @@ def write_sheet(
 
     ``results``, at least one, are those of one ``video``, which is opened if it is not given. The target is a ``.png``,
     ``.svg`` or ``.pdf``.
-
-    Raises:
-        OutputError: If the suffix names no picture format or the file cannot be written.
-        VideoError: The video cannot be read.
     """
     check_plot_target(target, force=force)
     footage = video or Footage(results[0].video)
@@ -69,29 +65,18 @@ def write_sheet(
         moments = result.moments[:left]
         left -= len(moments)
         note = "" if result.moments else " (no moment found)"
-        rows.append(_Row(title=_wrap(f"{show_on_one_line(result.query)}{note}")))
+        rows.append(_Row(title=wrap_text(f"{show_on_one_line(result.query)}{note}", *_TITLE_SIZE)))
         rows += [_make_row(footage, rank, moment) for rank, moment in enumerate(moments, start=1)]
         if hidden := len(result.moments) - len(moments):
             rows.append(_Row(title=f"… and {hidden} more moments"))
-    name = _wrap(show_on_one_line(Path(results[0].video).name))
+    name = wrap_text(show_on_one_line(Path(results[0].video).name), *_TITLE_SIZE)
     save_picture(lambda: _draw(name, rows), target, force=force)
-
-
-def pick_times(moment: Moment) -> list[float]:
-    """Times of frames spread over a moment, each in the middle of its part.
-
-    Example:
-        >>> pick_times(Moment(10.0, 18.0, 0.5))
-        [11.0, 13.0, 15.0, 17.0]
-    """
-    step = (moment.end - moment.start) / _FRAMES
-    return [moment.start + (part + 0.5) * step for part in range(_FRAMES)]
 
 
 def _make_row(footage: Footage, rank: int, moment: Moment) -> _Row:
     start, end = (format_clock(max(time, 0.0)) for time in (moment.start, moment.end))
-    times = pick_times(moment)
-    ticks = np.array([footage.find_shown(time) for time in times], np.int64)
+    step = (moment.end - moment.start) / _FRAMES
+    ticks = np.array([footage.find_shown(moment.start + (part + 0.5) * step) for part in range(_FRAMES)], np.int64)
     try:
         with closing(footage.read_frames(np.unique(ticks))) as found:
             images = {tick: _turn_upright(frame, footage) for tick, frame in found}
@@ -110,10 +95,6 @@ def _turn_upright(frame: VideoFrame, footage: Footage) -> np.ndarray:
     width, height = shown if footage.info.rotation in (0, 180) else shown[::-1]
     image = frame.reformat(width, height, "rgb24").to_ndarray()
     return np.asarray(np.rot90(image, -footage.info.rotation // 90))
-
-
-def _wrap(text: str) -> str:
-    return wrap_text(text, _TITLE_CELLS, _TITLE_LINES)
 
 
 def _draw(name: str, rows: Sequence[_Row]) -> Figure:

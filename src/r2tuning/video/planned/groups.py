@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from fractions import Fraction
@@ -36,6 +36,13 @@ _LARGEST_GROUP = 32 << 20
 Result = TypeVar("Result")
 
 
+class _Job(NamedTuple):
+    number: int
+    group: Group
+    packets: Iterable[Packet[VideoStream]]
+    threads: int  # for its decoder
+
+
 class DecodingError(Exception):
     """The packets do not decode as the index promises: the file is damaged, or was changed meanwhile."""
 
@@ -53,17 +60,15 @@ def decode_picks(
     was converted to. Every thread makes a function for that with ``make_convert``. Frames are picked by `pick_cheap` if
     ``cheap``, else by `pick_frames`. Without ``threads``, there is one per core that this process may use.
 
-    Raises:
-        DecodingError: At the first sign that decoding all packets in order might give other frames. What was yielded
-            until then stands.
-        VideoError: The file can no longer be opened.
+    Raises `DecodingError` at the first sign that decoding all packets in order might give other frames; what was
+    yielded until then stands.
     """
     timeline, index = survey.timeline, survey.index
     assert index is not None
     ticks = _plan_ticks(timeline, index, fps, cheap)
     # The last frame of all shows whether the file is whole.
     groups = index.group(np.unique(np.append(ticks, timeline.ticks[-1])))
-    counts = dict(zip(*(column.tolist() for column in np.unique(ticks, return_counts=True)), strict=True))
+    counts = Counter(ticks.tolist())
     first = int(timeline.ticks[0])
     with closing(decode_groups(survey.info.path, index, groups, make_convert, threads)) as shown:
         held: tuple[int, Result] | None = None
@@ -71,7 +76,7 @@ def decode_picks(
         for following in chain(shown, (None,)):
             if held is not None:
                 tick, result = held
-                for _ in range(counts.get(tick, 0)):
+                for _ in range(counts[tick]):
                     yield (tick - first) * timeline.time_base, result
             held = following
 
@@ -92,17 +97,19 @@ def decode_groups(
     light = max(int(index.sizes[group.packets].sum()) for group in groups) <= _LARGEST_GROUP
     size = min(cores, len(groups)) if light else 1
     with open_video(path) as stream:
-        crew: _Crew[Result] = _Crew(_deal_packets(stream, index, groups), share_cores(len(groups), size, cores), size)
-        members = [Thread(target=crew.work, args=(path, make_convert), daemon=True) for _ in range(size)]
+        jobs = _deal_packets(stream, index, groups, share_cores(len(groups), size, cores))
+        crew: _Crew[Result] = _Crew(jobs, size)
+        members: list[Thread] = []
         try:
-            for member in members:
+            for _ in range(size):
+                member = Thread(target=crew.work, args=(path, make_convert), daemon=True)
                 member.start()
+                members.append(member)
             yield from crew.take_results(len(groups))
         finally:
             crew.stop()
             for member in members:
-                if member.ident is not None:  # it was started
-                    member.join()
+                member.join()
 
 
 def count_cores() -> int:
@@ -142,9 +149,9 @@ def _plan_ticks(timeline: Timeline, index: PacketIndex, fps: Fraction, cheap: bo
 
 
 def _deal_packets(
-    stream: VideoStream, index: PacketIndex, groups: Sequence[Group]
-) -> Iterator[tuple[Group, Iterable[Packet[VideoStream]]]]:
-    """Reads a stream once; yields each group with its packets, which must be used up before the next group is taken."""
+    stream: VideoStream, index: PacketIndex, groups: Sequence[Group], shares: Sequence[int]
+) -> Iterator[_Job]:
+    """Reads a stream once; the packets of each job must be used up before the next job is taken."""
     numbered = enumerate(read_packets(stream))
     shared: list[tuple[int, Packet[VideoStream]]] = []  # those that two groups may need
 
@@ -163,24 +170,16 @@ def _deal_packets(
                 if due == len(group.packets):
                     return
 
-    for group, following in zip(groups, [*groups[1:], None], strict=True):
-        yield group, read_group(group, int(following.packets[0]) if following else len(index.ticks))
-
-
-class _Job(NamedTuple):
-    number: int
-    group: Group
-    packets: Iterable[Packet[VideoStream]]
-    threads: int
+    begins = [*(int(group.packets[0]) for group in groups[1:]), len(index.ticks)]
+    for number, (group, next_begin, threads) in enumerate(zip(groups, begins, shares, strict=True)):
+        yield _Job(number, group, read_group(group, next_begin), threads)
 
 
 class _Crew(Generic[Result]):
-    """``size`` threads that decode groups and the packets dealt to them, and the results that are not taken yet."""
+    """``size`` threads that decode groups, and the results that are not taken yet."""
 
-    def __init__(
-        self, dealt: Iterator[tuple[Group, Iterable[Packet[VideoStream]]]], shares: Sequence[int], size: int
-    ) -> None:
-        self._dealt, self._shares, self._size = dealt, shares, size
+    def __init__(self, jobs: Iterator[_Job], size: int) -> None:
+        self._jobs, self._size = jobs, size
         self._dealing = Lock()
         self._started = 0
         # Guards all below; every change of it is notified.
@@ -236,13 +235,12 @@ class _Crew(Generic[Result]):
                 self._changed.wait_for(lambda: self._stopped or self._started <= self._turn + ahead)
                 if self._stopped:
                     return None
-            dealt = next(self._dealt, None)
-            if dealt is None:
+            job = next(self._jobs, None)
+            if job is None:
                 return None
-            group, packets = dealt
-            number, self._started = self._started, self._started + 1
-            # A single thread can decode them as they are read.
-            return _Job(number, group, packets if self._size == 1 else list(packets), self._shares[number])
+            self._started += 1
+            # A single thread can decode packets as they are read.
+            return job if self._size == 1 else job._replace(packets=list(job.packets))
 
     def _put(self, number: int, result: tuple[int, Result] | None) -> bool:
         with self._changed:
