@@ -11,9 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from r2tuning.intervals import FloatArray
 
-TOP_FRAMES = 2
-"""Frames of highest saliency that are averaged for presence; a single one may be chance."""
-
+TOP_FRAMES = 2  # frames of highest saliency that are averaged for presence; a single one may be chance
 _NEAR = 2.0**-25  # half the distance of 1 to the next fp32 below: a score of 0 or 1 is not certain
 _CONFIG = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

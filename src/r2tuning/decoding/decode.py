@@ -59,8 +59,7 @@ def decode_moments(output: ModelOutput, sample: int, fps: float) -> Tensor:
     start = (position - offsets[:, 0] * stride) / fps
     end = (position + offsets[:, 1] * stride) / fps
     score, order = output.class_logits[sample][real].sigmoid().sort(descending=True, stable=True)
-    moments = torch.stack([start[order], end[order], score], dim=1)
-    return moments[:KEPT_MOMENTS]
+    return torch.stack([start[order], end[order], score], dim=1)[:KEPT_MOMENTS]
 
 
 def decode_saliency(output: ModelOutput, sample: int) -> Tensor:

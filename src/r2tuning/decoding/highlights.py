@@ -8,9 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
-Highlight = tuple[float, float, float]
-"""Start and end in seconds, and height."""
-
+Highlight = tuple[float, float, float]  # start and end in seconds, and height
 _ROUNDING = 1e-9  # seconds
 
 

@@ -59,5 +59,4 @@ def suppress_overlaps(moments: Moments, config: DecodingConfig, top: int | None 
                 rest[:, 2] *= 1 - iou
             else:
                 rest[:, 2] *= np.exp(-(iou**2) / config.nms_sigma)
-    order = (-settled[:, 2]).argsort(kind="stable")
-    return settled[order][:count]
+    return settled[(-settled[:, 2]).argsort(kind="stable")][:count]

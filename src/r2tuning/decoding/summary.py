@@ -12,11 +12,8 @@ PARTS = 4  # at least as many pieces of a long shot fit into a budget
 STEP = 0.1  # seconds in which lengths are counted, rounded up: a choice never exceeds its budget
 _ROUNDING = 1e-6  # seconds
 
-Spans = NDArray[np.float64]
-"""``[n, 2]``, starts and ends in seconds."""
-
-ScoredSpan = tuple[float, float, float]
-"""Start and end in seconds, and mean saliency."""
+Spans = NDArray[np.float64]  # [n, 2], starts and ends in seconds
+ScoredSpan = tuple[float, float, float]  # start and end in seconds, and mean saliency
 
 
 def choose_shots(

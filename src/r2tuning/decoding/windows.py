@@ -59,8 +59,7 @@ def merge_saliency(windows: Sequence[Window], curves: Sequence[NDArray[np.float3
         trust = np.minimum(near, near[::-1])
         total[window.start : window.stop] += trust * curve
         weight[window.start : window.stop] += trust
-    merged: NDArray[np.float32] = (total / weight).astype(np.float32)
-    return merged
+    return np.asarray(total / weight, np.float32)
 
 
 def merge_moments(windows: Sequence[Window], found: Sequence[Moments], fps: float) -> Moments:
@@ -140,5 +139,4 @@ def _same(
     m_end = np.where(cut_end[:, None], np.maximum(m[..., 1], n[..., 1]), m[..., 1])
     n_start = np.where(cut_start, np.minimum(m[..., 0], n[..., 0]), n[..., 0])
     whole = elementwise_iou(np.stack([m[..., 0], m_end], axis=-1), np.stack([n_start, n[..., 1]], axis=-1))
-    same: NDArray[np.bool_] = agree & (whole >= SAME)
-    return same
+    return np.asarray(agree & (whole >= SAME))

@@ -43,9 +43,8 @@ def score_highlights(predictions: Sequence[Prediction], ground_truth: Sequence[G
     """Computes HD mAP and Hit@1 of QVHighlights, at three levels of labels: fractions in [0, 1], not rounded.
 
     For mAP, scores are padded with 0 or cut to the number of clips. For Hit@1 the top clip is the highest score given
-    (the first on ties); beyond the last clip it is a miss. An empty or missing curve counts 0.
-
-    Both sequences are of the same queries in the same order, each with saliency labels.
+    (the first on ties); beyond the last clip it is a miss. An empty or missing curve counts 0. Both sequences are of
+    the same queries in the same order, each with saliency labels.
     """
     clips = [int(annotation.duration / CLIP_SECONDS) for annotation in ground_truth]
     labels = np.zeros((len(ground_truth), max(1, *clips), WORKERS))

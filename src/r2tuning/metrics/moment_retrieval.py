@@ -29,8 +29,6 @@ def match_moments(iou: FloatArray, thresholds: FloatArray) -> NDArray[np.bool_]:
     """
     queries, predicted, true = iou.shape
     found = np.zeros((queries, len(thresholds), predicted), dtype=bool)
-    if true == 0:
-        return found
     unused = np.ones((queries, len(thresholds), true), dtype=bool)
     for rank in range(predicted):
         candidates = np.where(unused, iou[:, rank, None, :], 0.0)
@@ -74,24 +72,18 @@ def score_moments(predictions: Sequence[Prediction], ground_truth: Sequence[Grou
     for name, (above, up_to) in RANGES.items():
         keep = real & (length > above) & (length <= up_to)
         queries = keep.any(axis=1)
-        if queries.any():
-            kept = keep[queries]
-            in_range = _score_range(listed[queries] * kept[:, None], ranked[queries] * kept[:, None], kept.sum(axis=1))
-            metrics |= {f"MR-{name}-{metric}": value for metric, value in in_range.items()}
-    return metrics
-
-
-def _score_range(listed: FloatArray, ranked: FloatArray, true: NDArray[np.int64]) -> dict[str, float]:
-    """Metrics of ``[Q, N, M]`` IoUs, predictions as listed and in score order; ``true [Q]`` moments per query."""
-    metrics: dict[str, float] = {}
-    for top in (1, 5):
-        best = listed[:, :top].max(axis=(1, 2))
-        metrics |= {f"R{top}@{threshold:g}": float((best >= threshold).mean()) for threshold in RECALL_IOUS}
-    found = match_moments(ranked, np.asarray(PRECISION_IOUS))
-    precision = detection_average_precision(found, true[:, None]).mean(axis=0)
-    metrics |= {f"mAP@{threshold:g}": float(at) for threshold, at in zip(PRECISION_IOUS, precision, strict=True)}
-    metrics["mAP"] = float(precision.mean())
-    metrics["mIoU"] = float(listed[:, 0].max(axis=1).mean())
+        if not queries.any():
+            continue
+        kept = keep[queries]
+        in_range = listed[queries] * kept[:, None]
+        for top in (1, 5):
+            best = in_range[:, :top].max(axis=(1, 2))
+            metrics |= {f"MR-{name}-R{top}@{at:g}": float((best >= at).mean()) for at in RECALL_IOUS}
+        found = match_moments(ranked[queries] * kept[:, None], np.asarray(PRECISION_IOUS))
+        precision = detection_average_precision(found, kept.sum(axis=1)[:, None]).mean(axis=0)
+        metrics |= {f"MR-{name}-mAP@{at:g}": float(ap) for at, ap in zip(PRECISION_IOUS, precision, strict=True)}
+        metrics[f"MR-{name}-mAP"] = float(precision.mean())
+        metrics[f"MR-{name}-mIoU"] = float(in_range[:, 0].max(axis=1).mean())
     return metrics
 
 

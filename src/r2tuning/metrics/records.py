@@ -29,8 +29,7 @@ class GroundTruth:
         query: The sentence.
 
     Raises:
-        MetricError: If a value is not finite, a shape is wrong, a moment ends before it starts, or a label
-            belongs to no clip of the video.
+        MetricError: If a value or shape is invalid, or a label belongs to no clip of the video.
     """
 
     qid: QueryId
@@ -104,8 +103,7 @@ class Prediction:
         _check_qid(self.qid, name)
         object.__setattr__(self, "windows", _check_moments(self.windows, 3, name))
         if self.saliency is not None:
-            saliency = to_floats(self.saliency, (None,), f"{name}: saliency scores")
-            object.__setattr__(self, "saliency", saliency)
+            object.__setattr__(self, "saliency", to_floats(self.saliency, (None,), f"{name}: saliency scores"))
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Prediction:

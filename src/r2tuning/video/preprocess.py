@@ -1,7 +1,6 @@
-"""Pixel preprocessing of frames for CLIP: the only copy in the package.
+"""Pixel preprocessing of frames for CLIP, the only copy in the package: scales the short side, cuts out the center.
 
-The short side is scaled to the model's size, and the center is cut out. Mean and standard deviation belong to the
-backbone and are applied where it runs (`r2tuning.backbones`).
+Mean and standard deviation belong to the backbone and are applied where it runs (`r2tuning.backbones`).
 """
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Finds hard cuts: places where a frame differs from the one before far more than the frames around do."""
 
-from __future__ import annotations
-
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -16,8 +14,7 @@ from r2tuning.video.container import open_video
 from r2tuning.video.probe import survey
 from r2tuning.video.sequential import Coverage, decode_in_order
 
-Picture = NDArray[np.float32]
-"""``[rows, columns, 3]``, a small copy of a frame; levels 0 to 255."""
+Picture = NDArray[np.float32]  # [rows, columns, 3], a small copy of a frame; levels 0 to 255
 
 # Pixels of the small copies: noise averages out, and cuts still show.
 WIDTH, HEIGHT = 32, 18

@@ -54,9 +54,7 @@ def _show(seconds: float) -> str:
 def copy_stretch(footage: Footage, stretch: Stretch, file: Path) -> None:
     """Copies the packets of a stretch, which begins with a key frame, and its sound into an MP4 file.
 
-    Pictures that the last one needs are copied too, so that a few frames after the stretch may be shown. Raises
-    `VideoError` if MP4 does not allow the codec or no packet can be read, and FFmpeg's errors if the file cannot be
-    written.
+    Pictures that the last one needs are copied too, so that a few frames after the stretch may be shown.
     """
     path, begin = footage.info.path, stretch.begin * footage.time_base
     with closing(_read_video(footage, stretch)) as video:
@@ -151,9 +149,8 @@ def cut(
         start: Seconds on the player's clock.
         end: Seconds on the player's clock.
         target: The file to write.
-        exact: Whether the clip holds exactly the frames that appear in ``[start, end)``, encoded again. Otherwise the
-            stored packets are copied, which is fast and lossless, but begins at the key frame at or before ``start``
-            and may end a few frames later.
+        exact: Encode exactly the frames that appear in ``[start, end)`` again. Otherwise the stored packets are copied:
+            fast and lossless, but from the key frame at or before ``start``, and maybe to a few frames after ``end``.
         force: Whether an existing file may be replaced.
 
     Returns:

@@ -42,8 +42,12 @@ class Stretch:
 class Footage:
     """A video file, read once and then cut as often as needed.
 
-    Attributes: info: Facts about the file. time_base: Seconds per tick. sound: Its sound; None if it has none that can
-    be decoded. aspect: Width of a stored pixel over its height.
+    Attributes:
+        info: Facts about the file.
+        time_base: Seconds per tick.
+        stamped: Whether the file says when each frame is shown.
+        sound: Its sound; None if it has none that can be decoded.
+        aspect: Width of a stored pixel over its height.
 
     Raises:
         VideoError: The file cannot be read, is not a video, or none of its frames can be decoded.

@@ -1,7 +1,5 @@
 """Writes a moment as an animated GIF."""
 
-from __future__ import annotations
-
 import io
 import os
 from collections import Counter

@@ -1,7 +1,5 @@
 """Encodes stretches of a video, pictures and sound, into an MP4 file that plays everywhere."""
 
-from __future__ import annotations
-
 import struct
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Draws a contact sheet: a row of frames for each moment."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from contextlib import closing

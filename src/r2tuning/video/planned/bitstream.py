@@ -3,8 +3,6 @@
 Containers say less, and are sometimes wrong: they mark frames as key frames after which frames still need earlier ones.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator
 from functools import partial

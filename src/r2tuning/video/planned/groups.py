@@ -34,6 +34,7 @@ _RESULTS_AHEAD = 32  # per group
 _LARGEST_GROUP = 32 << 20
 
 Result = TypeVar("Result")
+MakeConvert = Callable[[], Callable[[VideoFrame], Result]]
 
 
 class _Job(NamedTuple):
@@ -48,11 +49,7 @@ class DecodingError(Exception):
 
 
 def decode_picks(
-    survey: Survey,
-    fps: Fraction,
-    make_convert: Callable[[], Callable[[VideoFrame], Result]],
-    cheap: bool,
-    threads: int | None = None,
+    survey: Survey, fps: Fraction, make_convert: MakeConvert[Result], cheap: bool, threads: int | None = None
 ) -> Generator[tuple[Fraction, Result], None, None]:
     """Decodes the frame that is sampled for each interval, and as few others as possible.
 
@@ -82,10 +79,10 @@ def decode_picks(
 
 
 def decode_groups(
-    path: str | os.PathLike[str],
+    path: str,
     index: PacketIndex,
     groups: Sequence[Group],
-    make_convert: Callable[[], Callable[[VideoFrame], Result]],
+    make_convert: MakeConvert[Result],
     threads: int | None = None,
 ) -> Generator[tuple[int, Result], None, None]:
     """Decodes groups, given in display order, and converts their wanted frames, in constant memory.
@@ -189,7 +186,7 @@ class _Crew(Generic[Result]):
         self._error: BaseException | None = None
         self._stopped = False
 
-    def work(self, path: str | os.PathLike[str], make_convert: Callable[[], Callable[[VideoFrame], Result]]) -> None:
+    def work(self, path: str, make_convert: MakeConvert[Result]) -> None:
         """Decodes group after group until there are no more; runs in a thread."""
         try:
             convert = make_convert()
