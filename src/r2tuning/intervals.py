@@ -9,9 +9,9 @@ FloatArray = NDArray[np.float64]
 
 
 def temporal_iou(predicted: FloatArray, true: FloatArray) -> FloatArray:
-    """IoU of every predicted with every true moment, ``[..., N, M]`` in [0, 1].
+    """Computes the IoU of every predicted with every true moment: ``[..., N, M]``, in [0, 1].
 
-    Takes ``[..., N, ≥ 2]`` and ``[..., M, ≥ 2]``: starts and ends in seconds, end ≥ start; further columns are ignored,
+    Takes ``[..., N, ≥ 2]`` and ``[..., M, ≥ 2]``: starts and ends in seconds, end ≥ start. Further columns are ignored;
     leading dimensions broadcast.
 
     Example:
@@ -23,7 +23,7 @@ def temporal_iou(predicted: FloatArray, true: FloatArray) -> FloatArray:
 
 
 def elementwise_iou(spans: FloatArray, others: FloatArray) -> FloatArray:
-    """IoU of spans and others one by one, ``[...]``; both ``[..., ≥ 2]`` as for `temporal_iou`.
+    """Computes the IoU of spans and others one by one: ``[...]`` of two ``[..., ≥ 2]`` as for `temporal_iou`.
 
     Two spans of no length have IoU 0, even where they coincide, so zeros can pad a batch.
 
@@ -42,8 +42,7 @@ def elementwise_iou(spans: FloatArray, others: FloatArray) -> FloatArray:
 def merge_spans(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
     """Sorts spans by time and merges those that touch or overlap.
 
-    Raises:
-        ValueError: If there is no span, or one does not end after it starts.
+    Raises `ValueError` if there is no span, or one does not end after it starts.
 
     Example:
         >>> merge_spans([(8, 9), (1, 3), (2, 5), (5, 6)])

@@ -109,7 +109,7 @@ def top_saliency(saliency: NDArray[Any]) -> float:
 def find_evidence(moment_scores: NDArray[Any], saliency: NDArray[Any]) -> FloatArray:
     """Computes what presence is estimated from: ``[2]``, log-odds of the best moment's score, and the top saliency.
 
-    From raw scores ``[N]``, N may be 0, and raw saliency ``[T]``, T ≥ 1.
+    Takes raw scores of moments ``[N]``, N may be 0, and the raw saliency ``[T]``, T ≥ 1.
     """
     best = max(float(moment_scores.max(initial=0)), _NEAR)
     return np.array([float(log_odds(np.array(best))), top_saliency(saliency)])

@@ -55,10 +55,7 @@ def find_highlights(
     from the ends of the video and from better highlights. A peak whose highest clip lies in a better highlight, or that
     has no room beside one, is skipped.
 
-    ``times`` are the centers of the frames' clips, and ``extent`` the seconds at which the video begins and ends.
-
-    Raises:
-        ValueError: If ``top`` or ``seconds`` is not positive.
+    ``times`` are the centers of the frames' clips, and ``extent`` is when the video begins and ends, all in seconds.
 
     Example:
         >>> find_highlights([1, 3, 5, 7], [0.1, 0.75, 0.5, 0.125], (0, 8), top=5)

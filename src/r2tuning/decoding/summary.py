@@ -29,9 +29,8 @@ def choose_shots(
     budget (but no less than one sampled frame stands for), is first cut into equal pieces that are not. Where no piece
     fits, or none is worth more than 0, the one of the highest mean is taken, cut to the budget about its middle.
 
-    ``times`` are the centers of the frames' clips, ``extent`` the seconds at which the video begins and ends; parts of
-    ``shots``, in time order, that lie outside it do not count. The chosen shots are in time order, pieces that touch as
-    one; there are none if no shot lies in the extent.
+    ``times`` are the centers of the frames' clips, and ``extent`` is when the video begins and ends; ``shots``, in time
+    order, are cut to it. Returns the chosen shots in time order, with pieces that touch joined.
 
     Example:
         >>> choose_shots([1, 3, 5, 7], [0.25, 0.75, 0.5, 0.0], (0, 8), [(0, 2), (2, 6), (6, 8)], budget=4)
@@ -81,9 +80,9 @@ def cut_shots(shots: Sequence[tuple[float, float]], extent: tuple[float, float],
 def choose_items(values: Sequence[float], sizes: Sequence[int], capacity: int) -> list[int]:
     """Solves the 0/1 knapsack exactly, by dynamic programming over the room that is used.
 
-    Returns ascending indices of the items of the greatest total value that fit; of equally good choices one. Values
-    that are not positive are never taken; sizes are at least 1. It takes time in proportion to items × capacity, and an
-    eighth of that in bytes.
+    Returns ascending indices of the items of the greatest total value that fit, one choice of equally good ones. Values
+    that are not positive are never taken; sizes are at least 1. The time is proportional to items × capacity, and the
+    memory is an eighth of that in bytes.
 
     Example:
         >>> choose_items([6.0, 5.0, 5.0], sizes=[4, 3, 3], capacity=6)

@@ -47,9 +47,9 @@ def evaluate_grounding(
 
     Returns:
         Percent, rounded to two decimals. ``MR-{range}-{metric}`` with range full, short, middle or long and metric
-        ``R1@t``, ``R5@t`` (t = 0.3 … 0.95), ``mAP``, ``mAP@t`` (t = 0.5 … 0.95) or ``mIoU``; omitted for a range without
-        queries. ``HL-min-{Fair,Good,VeryGood}-{mAP,Hit1}`` over the queries with saliency labels; omitted if there are
-        none, or if no prediction has saliency. `BRIEF` lists those that papers print.
+        ``R1@t``, ``R5@t`` (t = 0.3 … 0.95), ``mAP``, ``mAP@t`` (t = 0.5 … 0.95) or ``mIoU``; omitted for a range
+        without queries. ``HL-min-{Fair,Good,VeryGood}-{mAP,Hit1}`` over the queries with saliency labels; omitted if
+        there are none, or if no prediction has saliency. `BRIEF` lists those that papers print.
 
     Raises:
         MetricError: If a record is malformed, `match_predictions` fails, or nothing is annotated.

@@ -16,10 +16,9 @@ CLIP_SECONDS = 2
 def interpolated_average_precision(scores: FloatArray, positive: NDArray[np.bool_]) -> FloatArray:
     """Computes AP as QVHighlights does: the unweighted mean of precision over the distinct non-zero recall levels.
 
-    Clips of equal score form one precision/recall point. Precision is made non-increasing from the right.
-
-    From ``[..., T]`` scores, -inf in padding, and ``[..., T, W]`` positive clips of each worker, it is ``[..., W]``, in
-    [0, 1]; 0 for a worker without positives.
+    Clips of equal score form one precision/recall point. Precision is made non-increasing from the right. Takes scores
+    ``[..., T]``, -inf in padding, and each worker's positive clips ``[..., T, W]``; returns ``[..., W]`` in [0, 1], 0
+    for a worker without positives.
 
     Example:
         >>> positive = np.array([[True], [True], [False], [False]])
@@ -79,9 +78,9 @@ def trapezoid_average_precision(
 ) -> FloatArray:
     """Computes the area under the precision/recall curve by trapezoids, precision starting at 1.
 
-    ``positive``, ``[T, ...]``, holds one or more judgments of the clips with ``[T]`` scores; equal scores keep their
-    order. With ``top``, only this many best clips count, with recall over the positives among them. The area is
-    ``[...]``, in [0, 1]; 0 without positives.
+    Takes ``[T]`` scores, of which equal ones keep their order, and one or more judgments ``[T, ...]`` of the same
+    clips. With ``top``, only that many best clips count, with recall over the positives among them. Returns ``[...]``
+    in [0, 1], 0 without positives.
 
     Example:
         >>> area = trapezoid_average_precision(np.array([0.9, 0.8, 0.1]), np.array([True, False, True]))
@@ -119,7 +118,7 @@ def youtube_map(saliency: Sequence[ArrayLike], labels: Sequence[ArrayLike]) -> f
 def tvsum_top5_map(saliency: Sequence[ArrayLike], ratings: Sequence[ArrayLike]) -> float:
     """Computes top-5 mAP of TVSum, in percent: the mean over raters, then over videos.
 
-    A clip is positive for a rater who rates it above their median in the video. Raises errors as `youtube_map` does.
+    A clip is positive for a rater who rates it above their median in the video. Errors are those of `youtube_map`.
 
     Args:
         saliency: ``[T]`` scores of every video.

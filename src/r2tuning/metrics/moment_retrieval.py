@@ -19,8 +19,8 @@ MAX_MOMENTS = 10  # predicted moments that count for each query: the first ones 
 def match_moments(iou: FloatArray, thresholds: FloatArray) -> NDArray[np.bool_]:
     """Tells true from false positives: each prediction, best first, takes the unused true moment of highest IoU.
 
-    From IoUs ``[Q, N, M]`` of predicted moments in score order with true moments (padding is 0) and ``[H]`` thresholds
-    above 0, it is ``[Q, H, N]``: whether the prediction found an unused true moment.
+    Takes IoUs ``[Q, N, M]`` of predictions in score order with true moments, 0 in padding, and thresholds ``[H]`` above
+    0. Returns ``[Q, H, N]``: whether each prediction found an unused true moment.
 
     Example:
         >>> iou = np.array([[[0.9, 0.6], [0.8, 0.0]]])
@@ -42,8 +42,7 @@ def match_moments(iou: FloatArray, thresholds: FloatArray) -> NDArray[np.bool_]:
 def detection_average_precision(found: NDArray[np.bool_], true: NDArray[np.int64]) -> FloatArray:
     """Computes AP of a ranking: Σ Δrecall · precision, with precision made non-increasing from the right.
 
-    ``found``, ``[..., N]``, are the true positives in score order, and ``true`` is the number of true moments, at least
-    1, of a shape that broadcasts with the result ``[...]``.
+    ``found``, ``[..., N]``, marks the true positives in score order; ``true``, ``[...]``, counts the true moments, ≥ 1.
 
     Example:
         >>> detection_average_precision(np.array([[False, True, True]]), np.array([2])).round(3)

@@ -47,7 +47,7 @@ def find_reliability(
 def expected_calibration_error(points: Reliability) -> float:
     """Computes the expected calibration error (Naeini et al., 2015; Guo et al., 2017), in [0, 1].
 
-    It is |mean probability − share that came true| of each bin of `find_reliability`, weighted by the bin's share.
+    This is the mean of |mean probability − share that came true| over the bins, weighted by the share of each bin.
 
     Example:
         >>> expected_calibration_error(find_reliability(np.array([0.75, 0.75]), np.array([True, False])))
@@ -59,10 +59,7 @@ def expected_calibration_error(points: Reliability) -> float:
 def auroc(positive: FloatArray, negative: FloatArray) -> float:
     """Computes the chance that a positive scores higher than a negative, ties counting half (Mann and Whitney).
 
-    Takes scores ``[n]`` and ``[m]``. The result is in [0, 1]; 0.5 if the scores say nothing.
-
-    Raises:
-        MetricError: If either is empty.
+    Takes scores ``[n]`` and ``[m]``, at least one of each. Scores that say nothing give 0.5.
 
     Example:
         >>> auroc(np.array([0.9, 0.5]), np.array([0.5, 0.1, 0.2]))

@@ -9,9 +9,9 @@ from r2tuning.intervals import FloatArray
 
 
 def kendall_tau(x: FloatArray, y: FloatArray) -> float:
-    """Computes Kendall's τ-b of ``[n]`` with ``[n]`` values, which corrects for ties (Kendall, 1945), in O(n log² n).
+    """Computes Kendall's τ-b, which corrects for ties (Kendall, 1945), in O(n log² n).
 
-    In [-1, 1]; 0 if one side is constant.
+    Takes ``[n]`` values of each side. Returns τ in [-1, 1]; 0 if one side is constant.
 
     Example:
         >>> round(kendall_tau(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 3.0, 2.0, 4.0])), 4)
@@ -28,9 +28,9 @@ def kendall_tau(x: FloatArray, y: FloatArray) -> float:
 
 
 def spearman_rho(x: FloatArray, y: FloatArray) -> float:
-    """Computes Spearman's ρ of ``[n]`` with ``[n]`` values: the correlation of ranks, equal ones sharing their mean.
+    """Computes Spearman's ρ: the correlation of ranks, equal values sharing their average rank.
 
-    In [-1, 1]; 0 if one side is constant.
+    Takes ``[n]`` values of each side. Returns ρ in [-1, 1]; 0 if one side is constant.
 
     Example:
         >>> round(spearman_rho(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 3.0, 2.0, 4.0])), 4)

@@ -24,11 +24,11 @@ def pick_frames(
 ) -> Iterator[tuple[Fraction, Frame]]:
     """Picks for interval i the last frame shown strictly before its center ``(i+1/2)/fps``, else the first frame.
 
-    FFmpeg's ``fps`` filter picks the same frames; the published features were made of them. With ``nearest``, it is the
-    frame shown nearest to the center; of two, the earlier.
+    FFmpeg's ``fps`` filter picks the same frames, and the published features were made from them. With ``nearest``, the
+    frame shown nearest to the center is picked; of two equally near, the earlier.
 
-    ``frames`` are seconds since the first frame, and the frame, in display order. Each pick is yielded as soon as it
-    is certain; after the last frame, that one without end.
+    ``frames`` are pairs of seconds since the first frame and the frame, in display order. Each pick is yielded as soon
+    as it is certain. After the last frame, that one is picked without end.
 
     Example:
         >>> from itertools import islice

@@ -20,7 +20,7 @@ _TOLERATED_SHARE = Fraction(1, 100)
 
 
 class Coverage:
-    """How much of a stream, or with ``keyframes`` of its key frames, could be decoded."""
+    """How much of a stream could be decoded; with ``keyframes``, how much of its key frames."""
 
     def __init__(self, timeline: Timeline, frame_rate: Fraction, *, keyframes: bool = False) -> None:
         self.timeline = timeline
@@ -89,9 +89,9 @@ class Coverage:
 def decode_in_order(
     stream: VideoStream, coverage: Coverage, threads: int | None = None
 ) -> Iterator[tuple[Fraction, VideoFrame]]:
-    """Decodes all frames of an open stream, or all key frames if ``coverage``, which counts them, says so.
+    """Decodes all frames of an open stream, or all key frames if ``coverage`` says so, and counts them there.
 
-    Yields seconds since the first frame, and the frame. Without ``threads``, the decoder may use every core.
+    Yields seconds since the first frame, and the frame. If ``threads`` is None, the decoder may use every core.
     """
     timeline = coverage.timeline
     stream.thread_type = "AUTO"

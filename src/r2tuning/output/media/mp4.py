@@ -199,7 +199,7 @@ def _find_encoder() -> Encoder:
 
 
 def _make_fitter(frame: VideoFrame, width: int, height: int) -> Graph:
-    """Makes a filter for frames like this one: scaled, without the last column or row of an odd size, 8 bits."""
+    """Makes a filter for frames like this one: 8 bits, scaled, without the last column or row of an odd size."""
     graph = Graph()
     time_base = frame.time_base or Fraction(1)
     nodes = [graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=time_base)]

@@ -55,7 +55,7 @@ def find_sound(stream: VideoStream) -> Sound | None:
 def read_samples(path: str, sound: Sound, begin: Fraction, samples: int) -> Iterator[np.ndarray]:
     """Decodes sound from ``begin``, a stored time in seconds, with silence where the file has none.
 
-    Yields float32 ``[channels, n]``, together ``samples`` of each channel.
+    Yields blocks, float32 ``[channels, n]``, which hold ``samples`` of each channel in all.
     """
     done = 0
     due: int | None = None  # where the next block belongs if it follows the one before

@@ -53,11 +53,11 @@ def decode_picks(
 ) -> Generator[tuple[Fraction, Result], None, None]:
     """Decodes the frame that is sampled for each interval, and as few others as possible.
 
-    Yields for each interval of 1/``fps`` seconds when its frame is shown, in seconds since the first one, and what it
-    was converted to. Every thread makes a function for that with ``make_convert``. Frames are picked by `pick_cheap` if
-    ``cheap``, else by `pick_frames`. Without ``threads``, there is one per core that this process may use.
+    For each interval of 1/``fps`` seconds, yields when its frame is shown, in seconds since the first one, and the
+    frame converted. Each thread makes its own converter with ``make_convert``. `pick_cheap` picks the frames if
+    ``cheap``, else `pick_frames`. If ``threads`` is None, there is one for each core that this process may use.
 
-    Raises `DecodingError` at the first sign that decoding all packets in order might give other frames; what was
+    Raises `DecodingError` at the first sign that decoding all packets in order might give other frames. What was
     yielded until then stands.
     """
     timeline, index = survey.timeline, survey.index
@@ -87,8 +87,8 @@ def decode_groups(
 ) -> Generator[tuple[int, Result], None, None]:
     """Decodes groups, given in display order, and converts their wanted frames, in constant memory.
 
-    Yields when a frame is shown, as in :attr:`Group.ticks`, and what it was converted to. Arguments and errors are
-    those of `decode_picks`. Closing the generator ends the threads.
+    Yields when a frame is shown, as in :attr:`Group.ticks`, and the frame converted. Arguments and errors are those of
+    `decode_picks`. Closing the generator ends the threads.
     """
     cores = threads or count_cores()
     light = max(int(index.sizes[group.packets].sum()) for group in groups) <= _LARGEST_GROUP
