@@ -1,4 +1,4 @@
-"""Queries are sorted by what they ask, and the groups' scores add up to those of all."""
+"""Queries are grouped by kind, and the groups' scores add up to those of all."""
 
 import json
 import subprocess
