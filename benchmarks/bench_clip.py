@@ -1,9 +1,9 @@
-"""Frames per second of CLIP's image tower on the CPU: transformers, and every engine, in one process, interleaved.
+"""Speed of CLIP's image tower on the CPU: transformers and every engine, interleaved in one process.
 
-The tower has the shape of ViT-B/32 and random weights: nothing is fetched. Prints a Markdown table: milliseconds for
-each frame (median, lowest to highest), speed as a multiple of transformers' in fp32, and the lowest cosine of any
-token of the last four layers to the same token of transformers. With ``--clip``, the tower of a CLIP that is on this
-machine is measured, such as ``demo``: trained weights round worse than random ones. Images are of noise.
+The tower has the shape of ViT-B/32 and random weights; nothing is downloaded. Prints a Markdown table: milliseconds per
+frame (median, lowest to highest), speed as a multiple of transformers in fp32, and the lowest cosine of any token of
+the last four layers to the same token of transformers. ``--clip`` measures a CLIP on this machine instead, such as
+``demo``: rounding errors are larger with trained weights. Images are noise.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from torch.nn.functional import cosine_similarity
 from transformers.models.clip.configuration_clip import CLIPVisionConfig
 from transformers.models.clip.modeling_clip import CLIPVisionModel
 
-from r2tuning.backbones.int8 import OnnxImageTower, write_graph
+from r2tuning.backbones.int8 import Int8ImageTower, write_int8_model
 from r2tuning.backbones.loading import IMAGE, load_clip
 from r2tuning.backbones.vit import ImageTower, ImageTowerConfig, is_linear
 
@@ -44,7 +44,7 @@ def make_reference(config: ImageTowerConfig, weights: dict[str, Tensor]) -> Call
 
 
 def measure(ways: dict[str, Callable[[Tensor], Tensor]], pixels: Tensor, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each way in each round; all ways take turns, so that a slow minute hits them alike."""
+    """Seconds of each way in each round; the ways take turns, so that a slow minute affects all of them."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, run in ways.items():
@@ -69,14 +69,13 @@ def main() -> None:
     halved = {name: value.bfloat16() if is_linear(name) else value for name, value in weights.items()}
     ways: dict[str, Callable[[Tensor], Tensor]] = {
         "transformers, fp32": make_reference(config, weights),
-        "torch": ImageTower(dict(weights), config, LAYERS),
+        "torch": ImageTower(weights, config, LAYERS),
         "torch-bf16": ImageTower(halved, config, LAYERS),
     }
     with tempfile.TemporaryDirectory() as folder:
-        for name, quantized in (("onnx in fp32", False), ("onnx-int8", True)):
-            path = Path(folder) / f"{name}.onnx"
-            write_graph(path, weights, config, LAYERS, quantized=quantized)
-            ways[name] = OnnxImageTower(path)
+        path = Path(folder) / "int8.onnx"
+        write_int8_model(path, weights, config, LAYERS)
+        ways["onnx-int8"] = Int8ImageTower(path)
     pixels = torch.randn(batch, 3, config.image_size, config.image_size)
     expected, *others = [run(pixels) for run in ways.values()]
     cosines = [1.0, *(cosine_similarity(values, expected, dim=-1).min().item() for values in others)]

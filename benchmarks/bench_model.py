@@ -23,9 +23,9 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from support.dense_transcription import predict_densely
+from support.golden_weights import export_official
 from support.small_models import features, small_model
 
-from r2tuning.checkpoints.official import export_official
 from r2tuning.decoding.windows import plan_windows
 from r2tuning.grounder import PAIRS
 from r2tuning.model import R2Config, R2Tuning

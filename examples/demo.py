@@ -16,16 +16,13 @@ from rich.console import Console
 
 from r2tuning import Grounder, Grounding
 from r2tuning.intervals import temporal_iou
-from r2tuning.output.charts.grounding import plot_grounding
 from r2tuning.output.text.labels import format_clock
 from r2tuning.output.text.terminal import print_grounding
-from r2tuning.video import sample_frames
 
 FOLDER = Path(__file__).resolve().parent
 PLOT = FOLDER.parent / "build" / "demo.png"
 GOOD = 0.7
 """IoU from which an answer is right, as in R1@0.7."""
-THUMBNAILS = 8
 
 
 def main(plot: Path) -> int:
@@ -48,7 +45,8 @@ def main(plot: Path) -> int:
         )
         console.print(f"truth {truth}, best answer IoU {iou:.2f}\n", style="bold red" if iou < GOOD else "bold green")
 
-    draw(results[1], plot)
+    plot.parent.mkdir(exist_ok=True)
+    results[1].save(plot, force=True)
     console.print(f"Plot of the second answer: {os.path.relpath(plot)}")
     if wrong:
         console.print(f"{wrong} of {len(results)} best answers have an IoU below {GOOD}")
@@ -59,16 +57,6 @@ def compare(result: Grounding, truth: list[tuple[float, float]]) -> float:
     """Highest IoU of the best answer with a true moment; 0 without an answer."""
     best = np.array([[moment.start, moment.end] for moment in result.moments[:1]]).reshape(-1, 2)
     return float(temporal_iou(best, np.array(truth, dtype=float)).max(initial=0))
-
-
-def draw(result: Grounding, plot: Path) -> None:
-    """Draws an answer under a strip of frames."""
-    with sample_frames(result.video, THUMBNAILS / result.duration) as frames:
-        batches = list(frames)
-    pixels = [image.transpose(1, 2, 0) for batch in batches for image in batch.pixels]
-    times = [float(time) for batch in batches for time in batch.times]
-    plot.parent.mkdir(exist_ok=True)
-    plot_grounding(result, plot, thumbnails=pixels, thumbnail_times=times, force=True)
 
 
 if __name__ == "__main__":

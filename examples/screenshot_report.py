@@ -1,4 +1,4 @@
-"""Takes ``docs/images/report.png`` and ``report-dark.png``: the page that ``r2tuning ground -o page.html`` writes.
+"""Takes ``docs/images/report.png`` and ``report-dark.png``: the page that ``r2tuning ground -o FILE.html`` writes.
 
 Grounds two queries of ``demo.py`` in the sample video; needs Chromium.
 
@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from r2tuning import Grounder
-from r2tuning.output.page import write_report
+from r2tuning.output.page import write_page
 
 FOLDER = Path(__file__).resolve().parent
 IMAGES = FOLDER.parent / "docs" / "images"
@@ -40,7 +40,7 @@ def main(images: Path) -> None:
     results = Grounder.from_pretrained("demo").ground(video, [json.loads(line)["query"] for line in lines], top_k=3)
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "page.html"
-        write_report(results, page)
+        write_page(results, page)
         for name, scheme in SCHEMES.items():
             photograph(browser, page, scheme).save(images / name, optimize=True)
             print(images / name)

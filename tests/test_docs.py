@@ -67,14 +67,15 @@ def commands_in_sentences(text: str) -> Iterator[list[str]]:
 def parse(words: list[str]) -> None:
     """Parses a whole command as a user's, without running it."""
     name, *rest = words
-    assert name in COMMANDS.commands, f"no command {name}"
-    COMMANDS.commands[name].make_context(name, rest)
+    command = COMMANDS.get_command(None, name)
+    assert command is not None, f"no command {name}"
+    command.make_context(name, rest)
 
 
 def check_options(words: list[str]) -> None:
     """Checks the command and the names of its options; for shortened commands and those with placeholders."""
     names = [word for word in words if not word.startswith("-")][:1]
-    command = COMMANDS.commands.get(names[0]) if names else COMMANDS
+    command = COMMANDS.get_command(None, names[0]) if names else COMMANDS
     assert command is not None, f"no command {names[0]}"
     known = {option for parameter in command.params for option in parameter.opts} | {"--help", "-h"}
     used = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}

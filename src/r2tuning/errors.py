@@ -1,23 +1,5 @@
 """Every error that r2tuning raises on purpose, and the warnings it gives.
 
-    R2TuningError
-    ├── VideoError        a file that cannot be read as video
-    ├── QueryError        a query that cannot be encoded
-    ├── BackboneError     a CLIP folder that is missing, damaged or does not fit the model
-    ├── CheckpointError   a checkpoint that is unknown, damaged or not what it says
-    ├── DownloadError     a file that could not be fetched from the hub
-    ├── FeatureError      a feature file that is damaged or was made for another model
-    ├── DataError         an annotation file that cannot be read, or an entry of it that is wrong
-    ├── MetricError       predictions or annotations that cannot be scored
-    ├── RecipeError       a recipe that does not exist or says what cannot be
-    ├── TrainingError     a training run that cannot start, go on, or has diverged
-    └── OutputError       a result that cannot be written
-
-    R2TuningWarning (a UserWarning)
-    ├── VideoWarning      part of a video could not be used; the result covers the rest
-    ├── QueryWarning      part of a query could not be used
-    └── CheckpointWarning something about a checkpoint had to be assumed
-
 A message is one line: the thing, the value that is wrong, and what to do next. The command line prints it and exits 1.
 """
 
@@ -59,7 +41,7 @@ class MetricError(R2TuningError):
 
 
 class RecipeError(R2TuningError):
-    """A recipe does not exist, or says what cannot be."""
+    """A recipe does not exist, or has a setting that is wrong."""
 
 
 class TrainingError(R2TuningError):
@@ -67,7 +49,7 @@ class TrainingError(R2TuningError):
 
 
 class OutputError(R2TuningError):
-    """A result cannot be written where it was asked for."""
+    """A result cannot be written where it should be."""
 
 
 class R2TuningWarning(UserWarning):

@@ -22,9 +22,6 @@ from r2tuning.errors import OutputError, R2TuningError
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
 
-ABANDONED = 3600.0
-"""Seconds after which a temporary file that nobody writes to counts as left over from a killed run."""
-
 LONGEST = 200
 """Bytes of a file's name without ending; file systems take 255."""
 
@@ -39,19 +36,11 @@ def cache_folder() -> Path:
 
 
 def file_name(name: str, suffix: str) -> str:
-    """The file of a video or query: the benchmarks' ids stay as they are, any other name is made safe.
+    """A file name for any text, different for each: the benchmarks' ids stay as they are, any other text is made safe.
 
-    Args:
-        name: Any text.
-        suffix: The file's ending, with its dot.
-
-    Returns:
-        A name in one folder, different for each text: slashes, control characters and the like become ``%XX``, and a
-        long name is cut and gets a hash.
+    Slashes, control characters and the like become ``%XX``; a long name is cut and gets a hash.
 
     Example:
-        >>> file_name("RoripwjYFp8_60.0_210.0", ".npy")
-        'RoripwjYFp8_60.0_210.0.npy'
         >>> file_name("../trips/a 100%.mp4", ".npy")
         '%2E.%2Ftrips%2Fa 100%25.mp4.npy'
     """
@@ -64,19 +53,9 @@ def file_name(name: str, suffix: str) -> str:
 
 
 def check_target(path: str | os.PathLike[str], *, force: bool, error: type[R2TuningError] = OutputError) -> Path:
-    """Checks that a file may be written; done before a long computation.
+    """Checks that a file may be written, before a long computation; returns it with links followed.
 
-    Args:
-        path: The file; a link stands for the file it leads to.
-        force: Whether an existing file may be replaced.
-        error: Class of the errors.
-
-    Returns:
-        The file with links followed, in a folder that exists.
-
-    Raises:
-        error: If the folder is missing or not writable, if ``path`` is not a regular file, or if it exists and
-            ``force`` is False.
+    An existing file may be replaced only with ``force``.
     """
     target = Path(os.path.realpath(path))
     try:
@@ -107,17 +86,8 @@ def replace_file(
 ) -> Iterator[Path]:
     """Lets a block write a temporary file, which takes the place of ``path`` if the block succeeds.
 
-    Args:
-        path: The file; a link stands for the file it leads to.
-        force: Whether an existing file may be replaced.
-        error: Class of the errors.
-        refusals: What the library that writes raises, beside OSError, when the system refuses.
-
-    Yields:
-        A file in the same folder that does not exist yet.
-
-    Raises:
-        error: If the file may not be written (see `check_target`), or the system refuses (disk full).
+    The temporary file does not exist yet and lies in the same folder. ``refusals`` are what the writing library raises,
+    besides OSError, when the system refuses; they become ``error``, as do the problems of `check_target`.
     """
     target = check_target(path, force=force, error=error)
     temporary = target.parent / _temporary_name()
@@ -142,10 +112,7 @@ def write_atomically(
     force: bool,
     error: type[R2TuningError] = OutputError,
 ) -> None:
-    """Writes a file in one step: a reader sees the old content or all of the new; arguments as for `replace_file`.
-
-    Text is written as UTF-8 with its line breaks as they are.
-    """
+    """Writes bytes, or text as UTF-8, in one step: a reader sees the old content or all of the new."""
     with replace_file(path, force=force, error=error) as temporary, temporary.open("xb") as file:
         file.write(data.encode("utf-8") if isinstance(data, str) else data)
         file.flush()
@@ -154,17 +121,10 @@ def write_atomically(
 
 @contextmanager
 def replace_folder(folder: Path, last: str | None = None) -> Iterator[Path]:
-    """Lets a block fill a temporary folder, which becomes ``folder`` if the block succeeds.
+    """Lets a block fill an empty folder, which becomes ``folder`` if the block succeeds.
 
-    Args:
-        folder: The folder, complete or not there. Where it exists already, its other files stay.
-        last: The file that tells readers that the others are there; it is removed first and comes last.
-
-    Yields:
-        An empty folder beside it.
-
-    Raises:
-        OSError: If the system refuses.
+    Where ``folder`` exists, its other files stay; the file ``last`` is removed first and comes last, so that readers
+    who find it find the others too.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.parent / _temporary_name()
@@ -183,7 +143,7 @@ def replace_folder(folder: Path, last: str | None = None) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def remove_leftovers(folder: Path, age: float = ABANDONED) -> None:
+def remove_leftovers(folder: Path, age: float = 3600) -> None:
     """Removes what killed runs left in a folder: temporary files and folders untouched for ``age`` seconds."""
     for part in folder.glob(".*.part"):
         with suppress(FileNotFoundError):  # finished by another run meanwhile
@@ -201,11 +161,7 @@ def _temporary_name() -> str:
 
 
 def first_problem(error: ValidationError, model: type[BaseModel] | None = None) -> str:
-    """The first wrong field of a validation, in one line.
-
-    Args:
-        error: What pydantic raised.
-        model: What was validated; names the field that an unknown one probably stands for.
+    """The first wrong field of a validation, in one line; with ``model``, an unknown field gets the nearest valid one.
 
     Example:
         >>> from pydantic import BaseModel, ConfigDict, ValidationError

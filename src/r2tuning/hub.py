@@ -18,13 +18,8 @@ from r2tuning.errors import DownloadError, OutputError
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-PIECE = 1 << 20
-"""Bytes read at a time."""
-
-SHA256_DIGITS = 64
-
 Progress: TypeAlias = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
-"""Shows a step of the work while a block runs: from its description to a function of the bytes done and their total."""
+"""Shows a step while a block runs: takes its description, yields a function of the bytes done and their total."""
 
 
 @contextmanager
@@ -42,7 +37,7 @@ def hash_file(path: Path) -> str:
 def _hash(path: Path, digest: _Hash, report: Callable[[int, int], None]) -> str:
     size, done = path.stat().st_size, 0
     with path.open("rb") as stream:
-        while piece := stream.read(PIECE):
+        while piece := stream.read(1 << 20):
             digest.update(piece)
             done += len(piece)
             report(done, size)
@@ -53,12 +48,7 @@ def _hash(path: Path, digest: _Hash, report: Callable[[int, int], None]) -> str:
 class HubFile:
     """A file of a model repository at one commit.
 
-    Attributes:
-        repository: ``owner/name``.
-        commit: Git's id of the commit.
-        path: In the repository.
-        size: Bytes.
-        digest: SHA-256 (64 hex digits) of a large file; Git's blob id (40 hex digits) of a small one.
+    Its digest is the SHA-256 (64 hex digits) of a large file, or Git's blob id (40 hex digits) of a small one.
     """
 
     repository: str
@@ -74,7 +64,7 @@ class HubFile:
 
     def hash_copy(self, copy: Path, progress: Progress) -> str:
         """The hash of a local copy, of the kind that the hub lists for this file."""
-        if len(self.digest) == SHA256_DIGITS:
+        if len(self.digest) == 64:
             digest = hashlib.sha256()
         else:  # Git's object format: a header with the size, then the content
             digest = hashlib.sha1(b"blob %d\0" % copy.stat().st_size, usedforsecurity=False)
@@ -83,11 +73,7 @@ class HubFile:
 
 
 def list_files(repository: str) -> tuple[HubFile, ...]:
-    """All files of a model repository at its latest commit, with one request.
-
-    Raises:
-        DownloadError: If the hub cannot be reached or has no such repository.
-    """
+    """All files of a model repository at its latest commit, with one request."""
     from huggingface_hub import HfApi, constants
 
     with _explained(f"{repository}: cannot be listed", "connect and try again"):
@@ -103,17 +89,7 @@ def list_files(repository: str) -> tuple[HubFile, ...]:
 def fetch_cached(repository: str, path: str, *, name: str, advice: str) -> Path:
     """A file of a model repository in the hub client's cache, fetched into it unless it is there.
 
-    A cached file costs no request. A bar is shown on stderr.
-
-    Args:
-        repository: ``owner/name``.
-        path: In the repository.
-        name: What an error calls it.
-        advice: How an error ends: what the user can do.
-
-    Raises:
-        DownloadError: If the file is not cached and cannot be fetched.
-        OutputError: If the cache cannot be written or the disk is full.
+    A cached file costs no request. A bar is shown on stderr. An error calls the file ``name`` and ends with ``advice``.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError
@@ -148,19 +124,8 @@ def fetch_file(file: HubFile, folder: Path, progress: Progress = no_progress) ->
     """Fetches a file into a folder, unless it is there already, and checks its hash.
 
     What was received stays in the folder, and the next call resumes it, even in another process. (The hub's client only
-    resumes a cut connection, and discards what it has when it ends.) A bar is shown on stderr.
-
-    Args:
-        file: As listed by the hub.
-        folder: Created if needed. One process at a time may fetch into it.
-        progress: Shows the hash being computed.
-
-    Returns:
-        ``folder`` / name of the file.
-
-    Raises:
-        DownloadError: If the hub does not deliver the file, or something else than it listed, which is then removed.
-        OutputError: If the folder cannot be written or the disk is full.
+    resumes a cut connection, and discards what it has when it ends.) A bar is shown on stderr. One process at a time
+    may fetch into a folder. A file that is not what the hub listed is removed.
     """
     whole, part = folder / file.name, _part(file, folder)
     try:

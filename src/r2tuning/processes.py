@@ -25,11 +25,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Death:
-    """Stands for the result of a task whose process died.
-
-    Attributes:
-        reason: Such as ``the process ended with code -9``.
-    """
+    """Stands for the result of a task whose process died."""
 
     reason: str
 
@@ -55,14 +51,11 @@ def map_in_processes(
     Args:
         make_worker: Called once in each process, where it may load what the tasks need; returns the function that does
             a task. It, the tasks and the results are pickled.
-        tasks: What to do; none of them None.
+        tasks: None of them None.
         jobs: Most processes at a time; 1 is the caller's process, where nothing is pickled and no death survived.
 
     Yields:
         Task and result, or its `Death`, in the order they end. Closing the generator stops the processes.
-
-    Raises:
-        R2TuningError: If ``make_worker`` or a task raises it, or a process dies before its first task.
     """
     if jobs == 1:
         work = make_worker()
@@ -96,12 +89,7 @@ def map_in_processes(
 
 
 class _Worker(Generic[Task]):
-    """A worker process, as the process that started it sees it.
-
-    Attributes:
-        task: What it is doing.
-        alive: Whether it can be given another task.
-    """
+    """A worker process and its task, as the process that started it sees it."""
 
     def __init__(self, make_worker: Callable[[], Callable[[Task], Any]]) -> None:
         context = get_context("spawn")  # a fork of a process with threads, such as PyTorch's, may hang
@@ -121,6 +109,7 @@ class _Worker(Generic[Task]):
     def receive(self) -> _Message:
         try:
             message: _Message = self.connection.recv()
+            return message
         except (EOFError, ConnectionResetError):
             self.process.join()
             self.connection.close()
@@ -129,7 +118,6 @@ class _Worker(Generic[Task]):
             if self.task is None:
                 raise R2TuningError(f"no worker process could start: {death.reason}; use fewer --jobs") from None
             return _Message(death)
-        return message
 
     def end(self) -> None:
         self.process.join(GRACE)

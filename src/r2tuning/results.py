@@ -15,15 +15,13 @@ from r2tuning.errors import DataError, VideoError
 from r2tuning.types import Moment, Saliency, Sampling
 from r2tuning.video.shots import detect_shots
 
+RATIO = 0.15
+"""Share of a video that a summary of it may last, as in TVSum and SumMe."""
+
 
 @dataclass(frozen=True)
 class Note:
-    """What a reader should know about an answer.
-
-    Attributes:
-        kind: What it is about, for programs.
-        text: One sentence, for people.
-    """
+    """What a reader should know about an answer: what it is about, for programs, and one sentence, for people."""
 
     kind: Literal["domain", "present", "absent", "sampling", "video", "query", "windows"]
     text: str
@@ -110,13 +108,10 @@ class Grounding:
 
         Args:
             top: Most highlights to return.
-            seconds: Length of each, see `r2tuning.decoding.highlights.find_highlights`; None for that of its peak.
+            seconds: Length of each; None for that of its peak.
 
         Returns:
-            At most ``top``, highest first; seconds on the player's clock, score = height of the curve.
-
-        Raises:
-            ValueError: If ``top`` or ``seconds`` is not positive.
+            Highest first; seconds on the player's clock, score = height of the curve.
 
         Examples:
             >>> curve = Saliency(np.array([1.0, 3.0, 5.0, 7.0]), np.array([0.1, 0.75, 0.5, 0.125], np.float32))
@@ -175,11 +170,7 @@ class Grounding:
 
     @classmethod
     def from_dict(cls, answer: Mapping[str, Any]) -> Grounding:
-        """Reads what `to_dict` returns; other keys are ignored, and those that 0.1 did not write may be missing.
-
-        Raises:
-            DataError: If a key is missing or its value makes no sense.
-        """
+        """Reads what `to_dict` returns; other keys are ignored, and those that 0.1 did not write may be missing."""
         try:
             saliency = Saliency(*(np.array(answer["saliency"][key], np.float64) for key in ("times", "scores")))
             if saliency.times.shape != saliency.scores.shape or saliency.times.ndim != 1:
@@ -254,11 +245,7 @@ class Summary:
 
     @classmethod
     def from_dict(cls, summary: Mapping[str, Any]) -> Summary:
-        """Reads what `to_dict` returns.
-
-        Raises:
-            DataError: If a key is missing or its value makes no sense.
-        """
+        """Reads what `to_dict` returns."""
         answer = Grounding.from_dict(summary)
         try:
             return cls(answer, float(summary["budget"]), _from_dicts(summary["shots"]))
@@ -266,12 +253,7 @@ class Summary:
             raise DataError(f"not a summary ({error!r:.80}); give one of r2tuning summarize") from None
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
-        """Writes the summary: .mp4 joins the shots; any other format is as of `Grounding.save`, of the shots.
-
-        Raises:
-            OutputError: If the suffix names no format, the file cannot be written, or a score is not finite.
-            VideoError: If the format shows frames and the video cannot be read.
-        """
+        """Writes the shots: .mp4 joins them, other formats and errors are those of `Grounding.save`."""
         _save(self, path, force)
 
 
@@ -279,7 +261,8 @@ def _save(result: Grounding | Summary, path: str | os.PathLike[str], force: bool
     # The only import from a higher tier: `result.save` needs the writers, and they need the results.
     from r2tuning.output.registry import find_target, save_results
 
-    save_results([result], find_target(os.fspath(path), type(result)), force=force)
+    target = find_target(os.fspath(path), summary=isinstance(result, Summary))
+    save_results([result], target, force=force)
 
 
 def _to_dicts(moments: list[Moment]) -> list[dict[str, float]]:
@@ -295,10 +278,6 @@ def _round(value: float, decimals: int) -> float:
     return round(float(value), decimals) + 0.0
 
 
-RATIO = 0.15
-"""Share of a video that a summary of it may last, as the benchmarks TVSum and SumMe have it."""
-
-
 def summarize(
     answer: Grounding,
     *,
@@ -308,21 +287,17 @@ def summarize(
 ) -> Summary:
     """Chooses the shots of a video that sum it up within a budget.
 
-    The video is read again to find its cuts; `r2tuning.decoding.summary.choose_shots` then chooses.
+    The video is read again to find its cuts; `r2tuning.decoding.summary.choose_shots` then chooses at least one shot.
 
     Args:
-        answer: What a model says of a query, or `r2tuning.grounder.outline_video` without one; its saliency decides.
-        ratio: Share of the video that the summary may last, above 0 and at most 1; None for 0.15 where ``seconds`` is
-            not given either.
+        answer: The answer to a query, or that of `r2tuning.outline_video`, which needs no query.
+        ratio: Share of the video that the summary may last, in (0, 1]; by default 0.15 as in TVSum and SumMe.
         seconds: How long it may last instead.
         progress: Called with the number of frames read and expected.
 
-    Returns:
-        The summary, at least one shot.
-
     Raises:
         VideoError: If the video cannot be read, or has nothing at the answer's times.
-        ValueError: If ``ratio`` is not in (0, 1], ``seconds`` is not positive, or both are given.
+        ValueError: If ``ratio`` or ``seconds`` is out of range, or both are given.
     """
     if ratio is not None and seconds is not None:
         raise ValueError(f"give ratio ({ratio}) or seconds ({seconds}), not both")

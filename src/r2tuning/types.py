@@ -1,4 +1,4 @@
-"""What one stage hands to the next, in the order of the flow: video → frames → features → output → answer.
+"""What one stage hands to the next, in order: video → frames → features → output → answer.
 
 Letters in shapes: B batch, K layers, T frames, P patches per frame, L query tokens, C hidden, N points.
 Masks are bool, True = real. Times are seconds on the clock a player shows; frame indices stay inside the package.
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import torch
 
 Sampling = Literal["exact", "fast", "keyframe"]
-"""How frames are picked: ``exact`` at the asked times, ``fast`` in the asked clips but wherever that is cheapest,
-``keyframe`` from key frames only (fastest; far from the asked times where those are rare)."""
+"""How frames are picked: ``exact`` at the sampling times, ``fast`` near them, wherever decoding is cheapest,
+``keyframe`` from key frames only (fastest; far from the sampling times where key frames are rare)."""
 
 Engine = Literal["torch", "torch-bf16", "onnx-int8"]
 """What runs CLIP's image tower: ``torch`` as published; ``torch-bf16``, whose blocks multiply in bf16, faster on a CPU
@@ -54,12 +54,7 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class FrameBatch:
-    """Consecutive sampled frames.
-
-    Attributes:
-        pixels: uint8 RGB ``[n, 3, size, size]``.
-        times: float64 ``[n]``, when the picked source frames are shown, in seconds on the player's clock.
-    """
+    """Consecutive sampled frames: uint8 RGB ``[n, 3, size, size]``, shown at float64 ``[n]`` seconds."""
 
     pixels: np.ndarray
     times: np.ndarray
@@ -67,14 +62,10 @@ class FrameBatch:
 
 @dataclass(frozen=True)
 class SampledVideo:
-    """What is known once all frames of a video have been sampled.
+    """What is known once all T frames of a video have been sampled.
 
-    Attributes:
-        frames: Number of sampled frames T.
-        duration: Seconds that could be used; less than the file's own when ``truncated``.
-        start: Seconds on the player's clock at which the first frame is shown.
-        truncated: Whether the file ended early or was damaged.
-        sampling: The strategy that picked the frames.
+    The duration is that of the usable part: ``truncated`` videos ended early or were damaged. The start is the time of
+    the first frame on the player's clock. Both are in seconds.
     """
 
     frames: int
@@ -86,12 +77,9 @@ class SampledVideo:
 
 @dataclass(frozen=True)
 class QueryFeatures:
-    """A sentence as the frozen text tower sees it.
+    """A sentence, encoded by the frozen text tower.
 
-    Attributes:
-        text: The sentence.
-        values: fp32 ``[K, L, Dq]``, outputs of the last K blocks, oldest first, start and end tokens included.
-        truncated: Whether the sentence had more tokens than the text tower takes, and was cut.
+    ``values`` are fp32 ``[K, L, Dq]``, outputs of the last K blocks, oldest first, start and end tokens included.
     """
 
     text: str
@@ -101,14 +89,13 @@ class QueryFeatures:
 
 @dataclass(frozen=True)
 class ModelOutput:
-    """What the model says of a batch, before decoding.
+    """The model's output for a batch, before decoding.
 
     Attributes:
         hidden: ``[B, T, C]``, ReLU of the last hidden state: what pyramid, heads and saliency use.
         query: ``[B, C]``, the pooled query q̃.
         class_logits: ``[B, N]``, foreground logits of every point.
-        offsets: ``[B, N, 2]``, distances to start and end in units of the point's stride, > 0; None for the
-            saliency family.
+        offsets: ``[B, N, 2]``, distances > 0 to start and end in strides of the point; None for the saliency family.
         points: ``[N, 4]``: position, lowest and highest regression range (all in frames) and stride.
         point_mask: ``[B, N]``, True for points that lie on real frames.
         video_mask: ``[B, T]``, True for real frames.
@@ -129,16 +116,16 @@ class ModelOutput:
 
 @dataclass(frozen=True)
 class PatchAttention:
-    """Where the words of a query look in some frames of a video (Eq. 4).
+    """Attention of the words of a query to some frames of a video (Eq. 4).
 
     Attributes:
         query: The sentence.
-        words: Its words, and last what stands for its end token, in which CLIP gathers the whole sentence.
-        times: float64 ``[n]``, centres of the frames' clips, seconds on the player's clock.
-        layers: Of each step, in order, the layer of CLIP that it looks at, counted from the last one, which is 1; 0
-            for the mean of all.
-        weights: fp32 ``[steps, n, words, P+1]``, [CLS] first; 1 in total for each step, frame and word. A word of
-            several tokens has their mean.
+        words: Its words, then a name for its end token, in which CLIP gathers the whole sentence.
+        times: float64 ``[n]``, centers of the frames' clips, seconds on the player's clock.
+        layers: For each step, the layer of CLIP that it uses, counted from the last one, which is 1; 0 for the mean of
+            all.
+        weights: fp32 ``[steps, n, words, P+1]``, [CLS] first; each row sums to 1. A word of several tokens has their
+            mean.
     """
 
     query: str
@@ -150,9 +137,9 @@ class PatchAttention:
 
 @dataclass(frozen=True)
 class Moment:
-    """One answer: ``start`` and ``end`` in seconds, ``score`` in [0, 1].
+    """A piece of a video: ``start`` and ``end`` in seconds, ``score`` in [0, 1].
 
-    Of a calibrated answer (`Grounding.calibrated`), the score is the probability that the moment overlaps a true one
+    In a calibrated answer (`Grounding.calibrated`), the score is the probability that the moment overlaps a true one
     with IoU ≥ 0.5, if the video has one; otherwise it only ranks.
     """
 
@@ -166,10 +153,10 @@ class Saliency:
     """The highlight curve.
 
     Attributes:
-        times: float64 ``[T]``, centres of the sampled clips, seconds.
+        times: float64 ``[T]``, centers of the sampled clips, seconds.
         scores: ``[T]``, relevance to the query. Calibrated: float64, the probability that the frame is relevant, if
-            anything in the video is. Otherwise float32, and it only ranks; saliency family: in [0, 1]; grounding
-            family: that times a cosine, so in [-1, 1], where values below 0 speak against the query.
+            anything in the video is. Otherwise float32, and it only ranks: in [0, 1] for the saliency family; in
+            [-1, 1] for the grounding family, where values below 0 speak against the query.
     """
 
     times: np.ndarray
@@ -178,12 +165,12 @@ class Saliency:
 
 @dataclass(frozen=True)
 class Reliability:
-    """How often scores are right, by how high they are, lowest first.
+    """How often predictions are right, in bins of increasing score.
 
     Attributes:
-        predicted: float64 ``[b]``, mean probability that was said.
-        observed: float64 ``[b]``, share that came true.
-        shares: float64 ``[b]``, share of all scores, above 0; 1 in total.
+        predicted: float64 ``[b]``, mean predicted probability.
+        observed: float64 ``[b]``, share of predictions that are right.
+        shares: float64 ``[b]``, share of all predictions, above 0; they sum to 1.
     """
 
     predicted: np.ndarray

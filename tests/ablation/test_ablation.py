@@ -183,7 +183,7 @@ def test_a_cell_that_fails_does_not_stop_the_others(data: Path, tmp_path: Path) 
     grid = load_grid(data, cross([Cell()], [Axis("model.layers", ("3", "1"))]))  # the features have two
     done = run_ablation(grid, tmp_path, range(1))
     assert [failed.cell.title for failed in done.failed] == ["model.layers=3"]
-    assert "features have 2 layers, the recipe wants 3" in done.failed[0].reason
+    assert "features have 2 layers, the recipe needs 3" in done.failed[0].reason
     assert [result.cell.title for result in done.results] == ["model.layers=1"]
     assert done.left == 0
 

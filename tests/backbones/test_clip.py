@@ -12,8 +12,7 @@ from transformers import CLIPModel
 
 from r2tuning.backbones import ClipBackbone
 from r2tuning.backbones.clip import choose_engine
-from r2tuning.backbones.loading import CLIP_MEAN, CLIP_STD, IMAGE, load_clip
-from r2tuning.backbones.vit import ImageTower, is_merged
+from r2tuning.backbones.loading import CLIP_MEAN, CLIP_STD
 from r2tuning.errors import BackboneError, QueryError
 
 
@@ -80,7 +79,7 @@ def test_bf16_is_chosen_where_it_is_faster(
     assert choose_engine(torch.device("cpu"), width) == "torch"
 
 
-def test_who_chooses_nothing_gets_the_engine_that_fits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_engine_is_chosen_if_none_is_given(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("r2tuning.backbones.clip.choose_engine", lambda device, width: "torch-bf16")
     assert ClipBackbone.load(folder).engine == "torch"
     assert ClipBackbone.load(folder, engine=None).engine == "torch-bf16"
@@ -93,15 +92,6 @@ def test_towers_that_are_released_are_read_again(folder: Path, frames: np.ndarra
     backbone.release()
     assert torch.equal(backbone.encode_frames(frames), seen)
     assert torch.equal(backbone.encode_queries(["a dog"])[0].values, said.values)
-
-
-def test_weights_that_a_tower_merges_are_kept_once(folder: Path) -> None:
-    clip = load_clip(str(folder))
-    weights = clip.tower(IMAGE, "cpu", torch.float32)
-    merged = [name for name in weights if is_merged(name)]
-    assert len(merged) == 6 * clip.image.num_hidden_layers  # weights and biases of queries, keys and values
-    ImageTower(weights, clip.image, 4)
-    assert not any(name.startswith("encoder.") for name in weights)
 
 
 def test_batches_do_not_matter(folder: Path, frames: np.ndarray) -> None:

@@ -70,7 +70,7 @@ def test_what_was_fetched_once_is_used_without_any_request(tmp_path: Path) -> No
         assert hub.requests == []
 
 
-def test_an_unreachable_hub_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_hub_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     use_hub(monkeypatch, "http://127.0.0.1:9")
     with pytest.raises(DownloadError) as caught:
         load_clip("someone/not-cached")
@@ -83,7 +83,7 @@ def test_an_unreachable_hub_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> 
         load_clip("someone/not-cached")
 
 
-def test_what_the_hub_has_not() -> None:
+def test_what_the_hub_does_not_have() -> None:
     with serve_hub({}) as hub, pytest.MonkeyPatch.context() as patch:
         use_hub(patch, hub.url)
         with pytest.raises(DownloadError, match=rf"cannot be downloaded: {hub.url} answered 404;"):
@@ -112,7 +112,7 @@ def test_weights_in_other_files(kind: str, tmp_path: Path) -> None:
     found = load_clip(str(folder)).tower(IMAGE, "cpu", torch.float32)
     assert all(torch.equal(found[name], value) for name, value in expected.items())
     (folder / ("pytorch_model.bin" if kind == "bin" else names[0])).unlink()
-    with pytest.raises(BackboneError, match=r"has no whole weights; add model\.safetensors"):
+    with pytest.raises(BackboneError, match=r"has no complete weights; add model\.safetensors"):
         load_clip(str(folder))
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.golden_weights import official_shapes, official_state_dict
+from support.golden_weights import export_official, official_shapes, official_state_dict
 
-from r2tuning.checkpoints.official import export_official, read_official
+from r2tuning.checkpoints.official import read_official
 from r2tuning.errors import CheckpointError
 from r2tuning.model import R2Config, R2Tuning
 

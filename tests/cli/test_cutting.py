@@ -9,9 +9,11 @@ from support.groundings import make_grounding
 from typer.testing import CliRunner
 
 import r2tuning.output.media
-from r2tuning.cli.cutting import Cutting
 from r2tuning.cli.main import app
+from r2tuning.cli.outputs import check_clips, cut_clips, write_outputs
 from r2tuning.errors import OutputError, VideoError
+from r2tuning.output.media import Footage
+from r2tuning.output.registry import find_target
 from r2tuning.results import Grounding
 
 
@@ -34,14 +36,13 @@ def answers(video: Path) -> list[Grounding]:
 NAMES = ["01-a-dog-0m01.0s-0m02.0s.mp4", "02-a-dog-0m00.0s-0m00.4s.mp4", "03-a-cat-0m03.0s-0m03.4s.mp4"]
 
 
-def make(clips: Path | None = None, *, fast: bool = False, force: bool = False, **others: object) -> Cutting:
-    return Cutting(clips, fast, others.get("gifs", []), others.get("sheet"), force)
+def cut(answers: list[Grounding], folder: Path, *, fast: bool = False, force: bool = False) -> None:
+    cut_clips(answers, Footage(answers[0].video), folder, fast=fast, force=force)
 
 
 def test_a_clip_for_every_moment(answers: list[Grounding], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    cutting = make(tmp_path / "clips")
-    cutting.check()
-    cutting.cut(answers)
+    check_clips(tmp_path / "clips", fast=False)
+    cut(answers, tmp_path / "clips")
     files = sorted((tmp_path / "clips").iterdir())
     assert [file.name for file in files] == NAMES
     spans = [(clip.frames[0], clip.frames[-1]) for clip in map(see_and_hear, files)]
@@ -52,7 +53,7 @@ def test_a_clip_for_every_moment(answers: list[Grounding], tmp_path: Path, capsy
 
 
 def test_fast_clips(answers: list[Grounding], tmp_path: Path) -> None:
-    make(tmp_path / "clips", fast=True).cut(answers)
+    cut(answers, tmp_path / "clips", fast=True)
     clip = see_and_hear(tmp_path / "clips" / NAMES[0])
     assert clip.frames[0] == 24  # a key frame
 
@@ -62,11 +63,11 @@ def test_nothing_is_overwritten_and_the_others_are_cut(
 ) -> None:
     (tmp_path / NAMES[0]).write_text("mine")
     with pytest.raises(OutputError, match="1 of 3 clips could not be cut"):
-        make(tmp_path).cut(answers)
+        cut(answers, tmp_path)
     assert (tmp_path / NAMES[0]).read_text() == "mine"
     assert sorted(file.name for file in tmp_path.iterdir()) == NAMES
     assert f"not cut: {tmp_path / NAMES[0]} exists" in capsys.readouterr().err
-    make(tmp_path, force=True).cut(answers)
+    cut(answers, tmp_path, force=True)
     assert see_and_hear(tmp_path / NAMES[0]).frames == list(range(25, 50))
 
 
@@ -82,39 +83,35 @@ def test_ctrl_c_leaves_whole_clips_only(
 
     monkeypatch.setattr(r2tuning.output.media, "cut", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        make(tmp_path).cut(answers)
+        cut(answers, tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == NAMES[:1]
 
 
 def test_a_video_that_is_gone_is_one_error(tmp_path: Path) -> None:
     with pytest.raises(VideoError, match="does not exist"):
-        make(tmp_path / "clips").cut([make_grounding(video=str(tmp_path / "none.mp4"))])
+        cut([make_grounding(video=str(tmp_path / "none.mp4"))], tmp_path / "clips")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_refused_before_anything_is_computed(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    for cutting, message in [
-        (make(tmp_path / "file"), "is a file: give a folder"),
-        (make(tmp_path / "none" / "clips"), "there is no folder"),
-        (make(gifs=[tmp_path / "a.png"]), r"must end in \.gif"),
-        (make(sheet=tmp_path / "a.txt"), "names no picture format"),
-        (make(sheet=tmp_path / "none" / "a.png"), "there is no folder"),
-    ]:
+    for folder, message in [("file", "is a file: give a folder"), ("none/clips", "there is no folder")]:
         with pytest.raises(OutputError, match=message):
-            cutting.check()
+            check_clips(tmp_path / folder, fast=False)
 
 
 def test_a_gif_for_each_query_with_a_moment_and_one_sheet(
     answers: list[Grounding], video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     nothing = make_grounding(query="nothing", video=str(video), moments=())
-    gifs = [tmp_path / f"{number}.gif" for number in (1, 2, 3)]
-    make(gifs=gifs, sheet=tmp_path / "s.png").cut([*answers, nothing])
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["1.gif", "2.gif", "s.png"]
-    with Image.open(gifs[0]) as picture:
+    targets = [find_target(str(tmp_path / "a.gif")), find_target(f"sheet:{tmp_path / 's.png'}")]
+    write_outputs([*answers, nothing], targets, force=False)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a-1.gif", "a-2.gif", "s.png"]
+    with Image.open(tmp_path / "a-1.gif") as picture:
         assert picture.n_frames == 10
-    assert f"No {gifs[2]}: there is no moment to show" in capsys.readouterr().err
+    assert f"No {tmp_path / 'a-3.gif'}: there is no moment to show" in capsys.readouterr().err
+    with pytest.raises(OutputError, match="no moment to show"):
+        nothing.save(tmp_path / "b.gif")
 
 
 def test_the_command_takes_the_options(tmp_path: Path) -> None:
@@ -123,7 +120,7 @@ def test_the_command_takes_the_options(tmp_path: Path) -> None:
     model = save_tiny_model(tmp_path)
     write_flashes(tmp_path / "a.mp4", frames=100)
     options = ["--model", str(model), "--top-k", "2", "--clips", str(tmp_path / "clips"), "--fast"]
-    options += ["--gif", str(tmp_path / "a.gif"), "--contact-sheet", str(tmp_path / "a.png")]
+    options += ["-o", str(tmp_path / "a.gif"), "-o", f"sheet:{tmp_path / 'a.png'}"]
     result = CliRunner().invoke(app, ["ground", str(tmp_path / "a.mp4"), "a dog", "a cat", *options])
     assert result.exit_code == 0, result.output
     assert len(list((tmp_path / "clips").iterdir())) == 4

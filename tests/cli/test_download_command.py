@@ -35,7 +35,7 @@ def test_what_will_be_fetched_is_listed_and_the_folder_printed(hub: Hub, tmp_pat
     assert not (tmp_path / "data" / "archives").exists()
     again = download("charades-sta", "--to", tmp_path / "data")
     assert (again.exit_code, again.stdout) == (0, result.stdout)
-    assert again.stderr == "Nothing to download: all of it is there.\n"
+    assert again.stderr == "Nothing to download: all files exist.\n"
 
 
 def test_options(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +75,7 @@ def test_what_is_made_by_program_is_not_asked_of_the_hub(hub: Hub, tmp_path: Pat
     result = download("moving-shapes", "--to", tmp_path / "shapes")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
-        "error: moving-shapes is made by program, not downloaded; run r2tuning synthesize "
+        "error: moving-shapes is synthetic, not downloaded; run r2tuning synthesize "
         f"{tmp_path / 'shapes'} --split train, then val and test\n"
     )
     assert hub.requests == []

@@ -55,7 +55,7 @@ def extract(*arguments: object) -> Result:
 
 def test_a_benchmark_in_the_authors_layout(tmp_path: Path, clip: Path, videos: Path) -> None:
     annotations = write_moments(tmp_path / "a.jsonl", "trip", "s1")
-    options = ["--benchmark", "charades-sta", "--backbone", clip, "--layers", 3, "--format", "npy"]
+    options = ["--benchmark", "charades-sta", "--backbone", clip, "--layers", 3, "--layout", "npy"]
     result = extract(annotations, videos, tmp_path / "s", *options)
     assert (result.exit_code, result.stderr) == (0, "")
     counts = "videos: 2 extracted, 0 skipped, 0 failed; queries: 4 extracted, 0 skipped"
@@ -151,7 +151,7 @@ def test_what_cannot_work_is_refused_in_one_line(tmp_path: Path, clip: Path, vid
         assert (result.exit_code, result.stdout) == (1, ""), result.output
         assert message in result.stderr
         assert len(result.stderr.splitlines()) == 1
-    for option, value in (("--fps", 0), ("--fps", "nan"), ("--jobs", 0), ("--format", "h5"), ("--limit", 0)):
+    for option, value in (("--fps", 0), ("--fps", "nan"), ("--jobs", 0), ("--layout", "h5"), ("--limit", 0)):
         assert extract(annotations, videos, tmp_path / "s", *charades, option, value).exit_code == 2
     own = extract(annotations, videos, tmp_path / "s")
     assert own.exit_code == 2
@@ -186,7 +186,7 @@ def test_interrupted_work_stops_at_once_and_goes_on_later(tmp_path: Path, clip: 
     # Returns once no process holds the pipes any more, the workers included.
     stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stdout) == (130, ""), stderr
-    assert stderr == f"stopped; what is complete is in {tmp_path / 's'}: run the same command again to go on\n"
+    assert stderr == f"stopped; what is complete is in {tmp_path / 's'}; run the same command again to continue\n"
     complete = sorted((tmp_path / "s" / "videos").iterdir())
     assert 0 < len(complete) < len(names)
     assert all(EncodedVideo.load(path).frames == 200 for path in complete)

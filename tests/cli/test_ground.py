@@ -63,7 +63,7 @@ def test_json_on_stdout_and_nothing_else(model: Path, video: Path) -> None:
 
 def test_files(model: Path, video: Path, tmp_path: Path) -> None:
     out = [tmp_path / name for name in ("a.json", "a.png", "a.safetensors")]
-    options = ["--model", model, "--json", out[0], "--plot", out[1], "--save-features", out[2]]
+    options = ["--model", model, "-o", out[0], "-o", out[1], "--save-features", out[2]]
     result = ground(video, "a dog", *options)
     assert result.exit_code == 0, result.output
     assert "Query: a dog" in result.stdout
@@ -78,7 +78,7 @@ def test_files(model: Path, video: Path, tmp_path: Path) -> None:
 
 
 def test_one_plot_for_each_query(model: Path, video: Path, tmp_path: Path) -> None:
-    result = ground(video, "a dog", "a cat", "--model", model, "--plot", tmp_path / "p.svg")
+    result = ground(video, "a dog", "a cat", "--model", model, "-o", tmp_path / "p.svg")
     assert result.exit_code == 0, result.output
     assert sorted(path.name for path in tmp_path.iterdir()) == ["p-1.svg", "p-2.svg"]
 
@@ -121,7 +121,7 @@ def test_what_cannot_work_is_refused_in_one_line(model: Path, video: Path, tmp_p
     refused(ground(video, "a dog", "--model", model, "--device", "gpu"), 1, "gpu: not a device")
     refused(ground(video, "a dog", "--model", model, "--device", "cuda:99"), 1, "cuda:99: PyTorch sees")
     refused(ground(video, "a dog", "--model", model, "--json", tmp_path / "no" / "a.json"), 1, "no folder")
-    refused(ground(video, "a dog", "--model", model, "--plot", tmp_path / "a.bmp"), 1, "a.bmp", ".png")
+    refused(ground(video, "a dog", "--model", model, "-o", tmp_path / "a.bmp"), 1, "a.bmp", ".png")
     refused(ground(text.with_suffix(".safetensors"), "a dog", "--model", model), 1, "text.safetensors")
 
 

@@ -16,7 +16,7 @@ from support.videos import write_video
 from typer.testing import CliRunner, Result
 
 from r2tuning.cli.main import app
-from r2tuning.output.registry import SUFFIXES
+from r2tuning.output.registry import WRITERS
 
 
 @pytest.fixture(scope="module")
@@ -46,15 +46,25 @@ def refused(result: Result, code: int, *parts: str) -> None:
 
 
 def test_every_format_at_once(model: Path, video: Path, tmp_path: Path) -> None:
-    files = [tmp_path / f"answers{suffix.upper()}" for suffix in SUFFIXES]
-    options = [word for file in files for word in ("--output", file)]
-    result = ground(video, "a dog", "a cat", "--model", model, *options, "--json", tmp_path / "more.json")
+    files = {form: tmp_path / f"answers.{form.upper()}" for form in WRITERS if form != "sheet"}
+    options = [word for file in files.values() for word in ("--output", file)]
+    options += ["-o", f"sheet:{tmp_path / 'sheet.png'}", "--json", tmp_path / "more.json"]
+    result = ground(video, "a dog", "a cat", "--model", model, *options)
     assert result.exit_code == 0, result.output
     assert "Query: a dog" in result.stdout
-    assert sorted(tmp_path.iterdir()) == sorted([*files, tmp_path / "more.json"])
-    answers = json.loads(files[0].read_text())
-    assert files[0].read_bytes() == (tmp_path / "more.json").read_bytes()
-    timeline = otio.adapters.read_from_file(str(files[[*SUFFIXES].index(".otio")]), "otio_json")
+    single = [file for form, file in files.items() if not WRITERS[form].per_query]
+    numbered = [file.with_stem(f"answers-{i}") for file in files.values() if file not in single for i in (1, 2)]
+    written = [*single, *numbered, tmp_path / "sheet.png", tmp_path / "more.json"]
+    assert sorted(tmp_path.iterdir()) == sorted(written)
+    assert sorted(result.stderr.splitlines()) == sorted(f"Wrote {file}" for file in written)
+    answers = json.loads(files["json"].read_text())
+    assert files["json"].read_bytes() == (tmp_path / "more.json").read_bytes()
+    tables = [
+        [line.split() for line in text.splitlines() if line.strip()[:1].isdigit()]
+        for text in (files["txt"].read_text(), result.stdout)
+    ]
+    assert tables[0] == tables[1]
+    timeline = otio.adapters.read_from_file(str(files["otio"]), "otio_json")
     # 10 frames per second are counted at 30
     moments = [moment for answer in answers for moment in answer["moments"]]
     for clip, moment in zip(timeline.find_clips(), moments, strict=True):
@@ -63,23 +73,22 @@ def test_every_format_at_once(model: Path, video: Path, tmp_path: Path) -> None:
 
 
 def test_stdout_in_any_format_and_nothing_else(model: Path, video: Path, tmp_path: Path) -> None:
-    result = ground(video, "a dog", "--model", model, "-o", "-", "-o", tmp_path / "a.txt", "--format", "csv", "-k", 2)
+    result = ground(video, "a dog", "--model", model, "-o", "csv:-", "-o", f"csv:{tmp_path / 'a.dat'}", "-k", 2)
     assert result.exit_code == 0, result.output
     rows = list(csv.DictReader(io.StringIO(result.stdout_bytes.decode(), newline="")))
     assert [row["rank"] for row in rows] == ["1", "2"]
-    assert (tmp_path / "a.txt").read_bytes() == result.stdout_bytes
+    assert (tmp_path / "a.dat").read_bytes() == result.stdout_bytes
 
 
 def test_what_cannot_be_written_is_refused_before_the_work(model: Path, video: Path, tmp_path: Path) -> None:
     (tmp_path / "a.srt").write_text("old")
     ask = (video, "a dog", "--model", tmp_path / "no-model")
-    refused(ground(*ask, "-o", tmp_path / "a.txt"), 1, "a.txt ends in .txt, which names no format", ".srt", ".edl")
+    refused(ground(*ask, "-o", tmp_path / "a.avi"), 1, "a.avi ends in .avi, which names no format", ".srt", ".edl")
     refused(ground(*ask, "-o", tmp_path / "a.srt"), 1, "a.srt exists", "--force")
     refused(ground(*ask, "-o", tmp_path / "no" / "a.srt"), 1, "no folder")
-    refused(ground(*ask, "-o", "-"), 2, "--format")
-    refused(ground(*ask, "--format", "srt"), 2, "--output")
-    refused(ground(*ask, "--format", "avi", "-o", "-"), 2, "--format", "srt")
-    refused(ground(*ask, "-o", "-", "--format", "srt", "--json", "-"), 2, "- is to be written twice")
+    refused(ground(*ask, "-o", "-"), 1, "json:-")
+    refused(ground(*ask, "-o", "srt:-", "--json", "-"), 2, "- would be written twice")
+    refused(ground(*ask, "a cat", "-o", tmp_path / "b.png", "-o", tmp_path / "b.png"), 2, "twice")
     refused(ground(*ask, "-o", tmp_path / "b.json", "--json", tmp_path / "x" / ".." / "b.json"), 2, "twice")
     assert (tmp_path / "a.srt").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.srt"]

@@ -54,7 +54,7 @@ def test_highlights_last_as_long_as_asked(model: Path, video: Path, query: list[
 
 
 def test_highlights_as_a_table(model: Path, video: Path, tmp_path: Path) -> None:
-    result = run("highlights", video, "--model", model, "--top", 2, "--json", tmp_path / "a.json")
+    result = run("highlights", video, "--model", model, "--top", 2, "-o", tmp_path / "a.json")
     assert result.exit_code == 0, result.output
     assert "No query: frames are scored by how typical and new they are" in result.stdout
     assert "1.000" in result.stdout
@@ -64,7 +64,18 @@ def test_highlights_as_a_table(model: Path, video: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("query", [["a dog"], []])
 def test_a_summary_is_joined_within_its_budget(model: Path, video: Path, tmp_path: Path, query: list[str]) -> None:
-    options = ["--model", model, "--seconds", 5, "-o", tmp_path / "s.mp4", "--json", tmp_path / "s.json"]
+    options = [
+        "--model",
+        model,
+        "--seconds",
+        5,
+        "-o",
+        tmp_path / "s.mp4",
+        "-o",
+        tmp_path / "s.json",
+        "-o",
+        tmp_path / "s.csv",
+    ]
     result = run("summarize", video, *query, *options)
     assert result.exit_code == 0, result.output
     summary = json.loads((tmp_path / "s.json").read_text())
@@ -79,6 +90,8 @@ def test_a_summary_is_joined_within_its_budget(model: Path, video: Path, tmp_pat
     assert [row.split()[0] for row in result.stdout.splitlines() if row.strip()[:1].isdigit()] == [
         str(number + 1) for number in range(len(starts))
     ]
+    rows = (tmp_path / "s.csv").read_text(encoding="utf-8").splitlines()[1:]
+    assert sorted(float(row.split(",")[1]) for row in rows) == starts
     refused(run("summarize", video, *query, *options), 1, "s.mp4 exists", "--force")
 
 
@@ -99,6 +112,7 @@ def test_usage_errors(model: Path, video: Path, tmp_path: Path) -> None:
     refused(run("summarize", video, "--seconds", 5, "--ratio", 0.1), 2, "not both")
     refused(run("summarize", video, "--ratio", 1.2), 2, "--ratio")
     refused(run("summarize", video, "--seconds", "nan"), 2, "--seconds")
-    refused(run("summarize", video, "-o", tmp_path / "s.gif"), 2, ".mp4")
+    refused(run("summarize", video, "-o", tmp_path / "s.avi"), 1, ".mp4")
+    refused(run("highlights", video, "-o", tmp_path / "s.mp4"), 1, "names no format")
     refused(run("summarize", tmp_path / "no.mp4", "--model", model), 1, "no.mp4")
     assert list(tmp_path.iterdir()) == []

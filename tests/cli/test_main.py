@@ -1,5 +1,6 @@
 """The command line as a whole: help without weight, every command documented."""
 
+import json
 import os
 import subprocess
 import sys
@@ -13,10 +14,10 @@ from typer.testing import CliRunner
 import r2tuning
 from r2tuning.checkpoints import load_checkpoint
 from r2tuning.checkpoints.published import PUBLISHED
-from r2tuning.cli.main import app
+from r2tuning.cli import main
+from r2tuning.cli.main import COMMANDS, app
 
 README = Path(__file__).parents[2] / "README.md"
-COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]
 
 
 def test_help_and_version_do_not_import_torch() -> None:
@@ -64,6 +65,30 @@ def test_waiting_threads_leave_their_cores_unless_told_otherwise(given: dict[str
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, env={**kept, **given}
     )
     assert done.stdout.splitlines()[-1] == str(spins)
+
+
+def test_a_command_imports_what_it_needs() -> None:
+    script = (
+        "import sys; sys.argv = ['r2tuning', 'ground', '--help']\n"
+        "from r2tuning.cli.main import run\n"
+        "try: run()\n"
+        "except SystemExit: pass\n"
+        "print([name for name in sys.modules if name.startswith(('r2tuning.cli.', 'r2tuning.output.'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    names = set(json.loads(done.stdout.splitlines()[-1].replace("'", '"')))
+    commands = {"r2tuning.cli.main", "r2tuning.cli.ground", "r2tuning.cli.options", "r2tuning.cli.outputs"}
+    assert names == commands | {"r2tuning.cli.progress", "r2tuning.output.registry"}
+
+
+def test_commands_are_listed_in_order_and_an_unknown_one_is_refused() -> None:
+    shown = CliRunner().invoke(app, ["--help"]).stdout.splitlines()
+    rows = [line.split()[1] for line in shown if line.startswith("│ ") and line[2:3].isalpha()]
+    assert rows == list(COMMANDS)
+    assert {path.stem for path in Path(main.__file__).parent.glob("*.py")} >= set(COMMANDS)
+    result = CliRunner().invoke(app, ["grund"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "No such command 'grund'" in result.stderr
 
 
 def test_version() -> None:

@@ -1,4 +1,4 @@
-"""``r2tuning ground --report``: the page beside the table."""
+"""``r2tuning ground -o FILE.html``: the page beside the table."""
 
 import json
 import re
@@ -38,15 +38,15 @@ def read_answers(page: Path) -> list[dict[str, object]]:
 
 def test_the_page_holds_the_answers_of_the_json(model: Path, video: Path, tmp_path: Path) -> None:
     page, saved = tmp_path / "page.html", tmp_path / "video.safetensors"
-    options = ["--model", model, "--report", page, "--json", tmp_path / "a.json", "--save-features", saved]
+    options = ["--model", model, "-o", page, "-o", tmp_path / "a.json", "--save-features", saved]
     result = ground(video, "a dog", "<b>a cat</b>", "-k", 2, *options)
     assert result.exit_code == 0, result.output
-    assert result.stderr.splitlines()[-1] == f"Report: {page}"
+    assert result.stderr.splitlines()[-2] == f"Wrote {page}"
     assert "Query: a dog" in result.stdout
     assert read_answers(page) == json.loads((tmp_path / "a.json").read_text())
     assert f'src="../{video.parent.name}/my%20video.mp4"' in page.read_text(encoding="utf-8")
     # Features know their video, so a page can show it; an old page is kept unless told otherwise.
-    again = [saved, "a dog", "--model", model, "--report", page, "--embed"]
+    again = [saved, "a dog", "--model", model, "-o", page, "--embed"]
     refused = ground(*again)
     assert (refused.exit_code, refused.stdout) == (1, "")
     assert refused.stderr == f"error: {page} exists: choose another name, or replace it with --force\n"
@@ -56,9 +56,9 @@ def test_the_page_holds_the_answers_of_the_json(model: Path, video: Path, tmp_pa
 
 def test_what_cannot_be_written_is_refused_before_the_model_is_loaded(video: Path, tmp_path: Path) -> None:
     for options, code, words in [
-        (("--report", tmp_path / "page.png"), 1, ".html"),
-        (("--report", tmp_path / "no" / "page.html"), 1, "no folder"),
-        (("--embed",), 2, "--report"),
+        (("-o", f"html:{tmp_path / 'page.png'}"), 1, ".html"),
+        (("-o", tmp_path / "no" / "page.html"), 1, "no folder"),
+        (("--embed",), 2, ".html"),
     ]:
         result = ground(video, "a dog", "--model", tmp_path / "no-model", *options)
         assert (result.exit_code, result.stdout) == (code, "")

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import constants
+from support.golden_weights import export_official
 from support.hub import Hub, serve_hub, use_hub
 from support.hub_benchmark import FOLDER, QUERY_ARCHIVE, VIDEO_ARCHIVE, cut, make_archive, to_npy
 from support.small_benchmarks import charades_lines, draw_query, draw_video, make_model
 from typer.testing import CliRunner, Result
 
 from r2tuning.checkpoints import published as registry
-from r2tuning.checkpoints.official import export_official
 from r2tuning.cli.main import app
 
 ENTRY = registry.find_published("charades-sta")

@@ -131,10 +131,11 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path, workers: int) 
 
     refused = invoke(*arguments("charades-sta", settings, run))
     assert refused.exit_code == 1
-    assert refused.stderr == f"error: {run}: holds a run already; go on with --resume, or choose another --run folder\n"
+    message = "already holds a run; continue it with --resume, or choose another --run folder"
+    assert refused.stderr == f"error: {run}: {message}\n"
     other = invoke(*arguments("charades-sta", [*settings, "optimizer.lr=1e-5"], run, "--resume"))
     assert other.exit_code == 1
-    assert "was run with another recipe (optimizer.lr was 0.00025, is 1e-05)" in other.stderr
+    assert "belongs to another recipe (optimizer.lr was 0.00025, is 1e-05)" in other.stderr
 
     resumed = invoke(*arguments("charades-sta", settings, run, "--resume"))
     assert resumed.exit_code == 0, resumed.output
@@ -171,7 +172,7 @@ def test_ctrl_c_saves_the_state_and_says_how_to_go_on(tmp_path: Path) -> None:
     thread.join()
     assert (result.exit_code, result.stdout) == (130, "")
     lines = [line for line in result.stderr.splitlines() if not line.startswith("epoch ")]
-    assert lines == [f"stopped; the state is saved, go on with: r2tuning train charades-sta … --run {run} --resume"]
+    assert lines == [f"stopped; the state is saved, continue with: r2tuning train charades-sta … --run {run} --resume"]
     steps = [int(row["step"]) for row in read_csv(run / "log.csv")]
     assert torch.load(run / "state.pt", weights_only=True)["step"] == steps[-1]
     shorter = [*settings, f"training.epochs={steps[-1] // 3 + 2}"]
@@ -211,7 +212,7 @@ def test_ctrl_c_while_features_are_made_keeps_those_that_are(own: Path, tmp_path
     result = invoke(*arguments("custom", settings, tmp_path / "run"))
     thread.join()
     assert (result.exit_code, result.stdout) == (130, "")
-    message = "stopped; the features made so far are kept: run the same command again to go on\n"
+    message = "stopped; the features made so far are kept; run the same command again to continue\n"
     assert result.stderr == message
     made = {path: path.stat().st_mtime_ns for path in (store / "videos").iterdir()}
     assert 1 < len(made) < 10
@@ -233,7 +234,7 @@ def test_ctrl_c_while_features_are_made_keeps_those_that_are(own: Path, tmp_path
         ("data.annotations=none.csv", "error: none.csv: "),
         ("data.videos=none", "error: none: no such folder; give the folder of the videos"),
         ("backbone=./none", "error: ./none: no such folder, and no backbone of that name"),
-        ("optimizer.lrate=1", "error: own: unknown key optimizer.lrate; did you mean optimizer.lr?"),
+        ("optimizer.lrate=1", "error: custom: unknown key optimizer.lrate; did you mean optimizer.lr?"),
         ("training.start_from=qvhighlight", "error: qvhighlight: neither a file, a folder nor a published model; did "),
     ],
 )
@@ -271,7 +272,7 @@ def test_own_data_that_cannot_be_used_is_named(own: Path, tmp_path: Path) -> Non
     there = [*own_settings(own), features, "data.videos=null"]
     result = invoke(*arguments("custom", [*there, "fps=2"], tmp_path / "run"))
     assert result.stderr.count("\n") == 1
-    assert "has features of 1 frames per second; set fps=1, or name the folder of the videos" in result.stderr
+    assert "has features of 1 frames per second; set fps=1, or set data.videos to the folder" in result.stderr
     result = invoke(*arguments("custom", [*there, "backbone=ViT-B/16"], tmp_path / "run"))
-    assert f"has features of {own / 'clip'}, but the model would say that it reads those of ViT-B/16" in result.stderr
+    assert f"has features of {own / 'clip'}, but the recipe names ViT-B/16" in result.stderr
     assert not (tmp_path / "run").exists()

@@ -24,7 +24,7 @@ from support.hub_benchmark import (
     to_npy,
 )
 
-from r2tuning.datasets import find_benchmark, load_annotations
+from r2tuning.datasets import download, find_benchmark, load_annotations
 from r2tuning.datasets.download import UNPACKED_RATIO, dataset_folder, download_benchmark
 from r2tuning.errors import DataError, DownloadError, OutputError, R2TuningWarning
 from r2tuning.hub import fetch_file, list_files
@@ -202,15 +202,22 @@ def test_two_at_once_share_the_work(hub, folder):
     check_features(folder)
 
 
-def test_too_little_disk_is_said_before_anything_is_written(hub, folder):
+@pytest.fixture
+def disk(monkeypatch):
+    """Sets the bytes that are free."""
+    return lambda free: monkeypatch.setattr(download, "free_space", lambda place: free)
+
+
+def test_too_little_disk_is_said_before_anything_is_written(hub, folder, disk):
     size = {name: len(hub.files[FOLDER + name]) for name in ALL}
     videos, queries = sum(size[part] for part in PARTS), size[QUERY_ARCHIVE]
     annotations = size["charades_train.jsonl"] + size["charades_test.jsonl"]
     unpacked = round(UNPACKED_RATIO * videos)
     # The videos are unpacked first, and their archive is gone when the queries come.
     peak = annotations + max(videos + unpacked, unpacked + queries + round(UNPACKED_RATIO * queries))
+    disk(peak - 1)
     with pytest.raises(OutputError) as caught:
-        download_benchmark(CHARADES, folder, measure_free=lambda place: peak - 1)
+        download_benchmark(CHARADES, folder)
     assert re.fullmatch(
         rf"{folder}: charades-sta needs about \S+ GB of disk, \S+ GB are free; "
         "free the rest or choose a folder on another disk",
@@ -218,13 +225,14 @@ def test_too_little_disk_is_said_before_anything_is_written(hub, folder):
     )
     assert not folder.parent.exists()
     assert fetched(hub) == []
+    disk(peak)
     with pytest.raises(OutputError, match="needs about"):
-        download_benchmark(CHARADES, folder, keep_archives=True, measure_free=lambda place: peak)
-    download_benchmark(CHARADES, folder, measure_free=lambda place: peak)
+        download_benchmark(CHARADES, folder, keep_archives=True)
+    download_benchmark(CHARADES, folder)
     check_features(folder)
 
 
-def test_what_is_there_already_needs_no_more_disk(hub, folder):
+def test_what_is_there_already_needs_no_more_disk(hub, folder, disk):
     for file in list_files("yeliudev/R2-Tuning"):
         if file.name in PARTS:
             fetch_file(file, folder / "archives")
@@ -233,9 +241,11 @@ def test_what_is_there_already_needs_no_more_disk(hub, folder):
     annotations = size["charades_train.jsonl"] + size["charades_test.jsonl"]
     unpacked = round(UNPACKED_RATIO * videos)
     peak = annotations + max(unpacked, unpacked - videos + queries + round(UNPACKED_RATIO * queries))
+    disk(peak - 1)
     with pytest.raises(OutputError, match="needs about"):
-        download_benchmark(CHARADES, folder, measure_free=lambda place: peak - 1)
-    download_benchmark(CHARADES, folder, measure_free=lambda place: peak)
+        download_benchmark(CHARADES, folder)
+    disk(peak)
+    download_benchmark(CHARADES, folder)
     check_features(folder)
 
 

@@ -210,7 +210,7 @@ def test_a_repeated_id_and_a_file_labelled_in_part_are_refused(tmp_path: Path) -
         ("tvsum", TVSUM_LINE | {"label": [[1.0] * 19]}, "label[0]: is [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, ...]; list"),
         ("tvsum", TVSUM_LINE | {"label": [[0.0] * 20]}, "label[0][0]: is 0.0; input should be greater than or equal"),
         ("tvsum", TVSUM_LINE | {"label": []}, "label: is []; list should have at least 1 item"),
-        ("tvsum", TVSUM_LINE | {"vid": "zzz"}, "vid: 'zzz' is none of TVSum's 50 videos; remove the entry"),
+        ("tvsum", TVSUM_LINE | {"vid": "zzz"}, "vid: 'zzz' is not one of TVSum's 50 videos; remove the entry"),
         ("youtube-highlights", YOUTUBE_LINE | {"match": [2]}, "match[0]: is 2; input should be less than or equal"),
         ("youtube-highlights", YOUTUBE_LINE | {"match": [0.5]}, "match[0]: is 0.5; input should be a valid integer"),
         ("youtube-highlights", YOUTUBE_LINE | {"domain": "cat"}, "domain: is 'cat'; input should be 'dog', 'gymn"),
@@ -227,9 +227,7 @@ def test_label_refusals(tmp_path: Path, benchmark: str, line: dict[str, Any], me
 def test_youtube_entries_without_a_domain_are_refused(tmp_path: Path, info: list[Any]) -> None:
     path = tmp_path / "youtube_anno.json"
     path.write_text(json.dumps({"x": YOUTUBE_VIDEO | {"info": info}}), encoding="utf-8")
-    with pytest.raises(
-        DataError, match=r"anno\.json:x: info: is .*; item 5 \(from 0\) is to be one of dog, gymnastics"
-    ):
+    with pytest.raises(DataError, match=r"anno\.json:x: info: is .*; item 5 \(from 0\) must be one of dog, gymnastics"):
         load(path, "youtube-highlights")
 
 

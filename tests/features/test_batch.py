@@ -17,6 +17,7 @@ from r2tuning.backbones import ClipBackbone
 from r2tuning.errors import FeatureError, QueryWarning, VideoError, VideoWarning
 from r2tuning.features import encode_video
 from r2tuning.features.extraction import Extraction, QueryTask, VideoFolder, VideoTask, extract_queries, extract_videos
+from r2tuning.features.layouts import QUERY
 from r2tuning.features.store import FeatureStore, Layout
 
 NAMES = ("a", "b", "c")
@@ -98,7 +99,7 @@ def test_queries(layout: Layout, tmp_path: Path, clip: ClipBackbone) -> None:
     assert outcome(extract_queries(tasks, store, clip)) == (0, 100, [])
     changed = [*tasks[:-1], QueryTask("99", "a cat")]
     assert outcome(extract_queries(changed, store, clip)) == (1, 99, [])
-    facts = store.query_facts("99")
+    facts = store.files.facts(QUERY, "99")
     assert facts is not None
     assert facts.text == "a cat"
     with pytest.warns(QueryWarning, match="1 queries were cut to the 77 tokens"):

@@ -19,7 +19,7 @@ from support.videos import write_video
 from r2tuning.backbones import ClipBackbone
 from r2tuning.errors import FeatureError
 from r2tuning.features import EncodedVideo, encode_video
-from r2tuning.features.layouts import find_npy_folders
+from r2tuning.features.layouts import QUERY, find_npy_folders
 from r2tuning.features.store import FeatureStore, Layout
 from r2tuning.files import LONGEST, file_name
 
@@ -77,7 +77,7 @@ def test_what_is_read_is_what_was_encoded(
         assert (store.frames("a"), store.has_video("a"), store.has_query("a")) == (70, True, True)
         assert (store.has_video("b"), store.has_query("b")) == (False, False)
         assert store.video_facts("a") == encoded.facts
-        facts = store.query_facts("a")
+        facts = store.files.facts(QUERY, "a")
         assert facts is not None
         assert (facts.text, facts.truncated, facts.fingerprint) == ("a dog runs", False, clip.fingerprint)
         assert store.facts is not None

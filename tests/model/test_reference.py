@@ -5,10 +5,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.golden_weights import export_official
 from support.small_models import configs, features, float64, small_model
 from support.transcription import transcribe
 
-from r2tuning.checkpoints.official import export_official
 from r2tuning.decoding import decode
 from r2tuning.model import R2Config
 

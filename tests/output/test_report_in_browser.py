@@ -15,7 +15,7 @@ from support.browser import Browser, start_browser
 from support.groundings import make_grounding
 from support.videos import read_index, write_video
 
-from r2tuning.output.page import write_report
+from r2tuning.output.page import write_page
 from r2tuning.output.registry import write_format
 from r2tuning.output.text.labels import format_clock
 
@@ -57,7 +57,7 @@ def show(browser: Browser, video: Path, tmp_path: Path) -> Open:
     def show(*changes: dict[str, Any], embed: bool = False) -> Browser:
         common = {"video": str(video), "duration": 12.0, "moments": MOMENTS}
         results = [make_grounding(**(common | change)) for change in changes or ({},)]
-        write_report(results, tmp_path / "a page #1.html", embed=embed)
+        write_page(results, tmp_path / "a page #1.html", embed=embed)
         browser.open((tmp_path / "a page #1.html").as_uri())
         return browser
 
@@ -264,7 +264,7 @@ def shown_frame(browser: Browser) -> int:
 
 def test_a_video_that_does_not_play_leaves_the_timeline(show: Open, tmp_path: Path) -> None:
     hevc = write_video(tmp_path / "a.mp4", frames=2 * FPS, fps=FPS, codec="libx265")
-    for video, words in ((hevc, "codec"), (tmp_path / "gone.mp4", "not at gone.mp4 any more")):
+    for video, words in ((hevc, "codec"), (tmp_path / "gone.mp4", "no longer at gone.mp4")):
         (tmp_path / "a page #1.html").unlink(missing_ok=True)
         browser = show({"video": str(video)})
         browser.run('while (!document.querySelector("video").error) await new Promise((done) => setTimeout(done, 20))')

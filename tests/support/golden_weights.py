@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
+
+from r2tuning.checkpoints.official import list_parameters
+from r2tuning.model import R2Config
 
 _PARAMETERS = Path(__file__).parents[1] / "golden" / "parameters.json"
 _SEED = 1000
@@ -26,6 +30,15 @@ def official_state_dict(arch: str) -> dict[str, torch.Tensor]:
     ``grounding`` is the QVHighlights model, ``saliency`` the TVSum model.
     """
     return {name: torch.from_numpy(values.copy()) for name, values in _values(arch).items()}
+
+
+def export_official(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights of a model under the authors' names: the inverse of `read_official`."""
+    config = R2Config(family="grounding" if "offset_head.0.weight" in state else "saliency")
+    if config.family == "grounding":
+        levels = max((int(name.split(".")[2]) + 2 for name in state if name.startswith("pyramid.levels.")), default=1)
+        config = R2Config(strides=tuple(2**level for level in range(levels)))
+    return {official: state[ours] for official, ours, _ in list_parameters(config)}
 
 
 @cache

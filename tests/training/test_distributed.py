@@ -74,7 +74,7 @@ def test_highlights_of_two_processes_that_are_interrupted(tmp_path: Path) -> Non
     process.send_signal(signal.SIGINT)  # which tells the other process
     stdout, stderr = process.communicate(timeout=120)
     assert (process.returncode, stdout) == (130, ""), stderr
-    assert stderr.count("stopped; the state is saved, go on with: ") == 1
+    assert stderr.count("stopped; the state is saved, continue with: ") == 1
 
     steps = len(read_totals(tmp_path / "two"))
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from support.golden_cases import CASES, expected, inputs, names
-from support.golden_weights import official_state_dict
+from support.golden_weights import export_official, official_state_dict
 from torch import Tensor
 
-from r2tuning.checkpoints.official import export_official, read_official
+from r2tuning.checkpoints.official import read_official
 from r2tuning.model import R2Tuning
 from r2tuning.training.losses import LossWeights, compute_losses
 from r2tuning.training.targets import PointTargets, Targets, assign_targets

@@ -34,7 +34,7 @@ def test_a_run_begins_once(tmp_path: Path) -> None:
     assert load_recipe(folder.path / "recipe.yaml") == RECIPE
     assert sorted(path.name for path in folder.path.iterdir()) == ["environment.json", "recipe.yaml"]
     for begin in (folder.require_new, lambda: folder.begin(RECIPE)):
-        with pytest.raises(TrainingError, match=r"run: holds a run already; go on with --resume, or choose another"):
+        with pytest.raises(TrainingError, match=r"run: already holds a run; continue it with --resume, or "):
             begin()
 
 
@@ -68,7 +68,7 @@ def test_another_recipe_does_not_go_on(tmp_path: Path, setting: str, difference:
     RunFolder(tmp_path).begin(RECIPE)
     with pytest.raises(TrainingError) as caught:
         RunFolder(tmp_path).resume(change(setting))
-    assert str(caught.value) == f"{tmp_path}: was run with another recipe ({difference}); choose another --run folder"
+    assert str(caught.value) == f"{tmp_path}: belongs to another recipe ({difference}); choose another --run folder"
     assert load_recipe(tmp_path / "recipe.yaml") == RECIPE
 
 
@@ -84,7 +84,7 @@ def test_what_changes_no_number_may_change(tmp_path: Path) -> None:
 
 def test_a_state_comes_back_and_a_damaged_one_is_named(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    with pytest.raises(TrainingError, match=r": holds no run to go on with; leave out --resume"):
+    with pytest.raises(TrainingError, match=r": holds no run to resume; leave out --resume"):
         folder.resume(RECIPE)
     folder.begin(RECIPE)
     folder.save_state({"step": 3, "model": {"a": torch.arange(4.0)}})
@@ -107,7 +107,9 @@ def test_a_state_that_cannot_be_written_leaves_the_one_before(tmp_path: Path, mo
         raise RuntimeError("PytorchStreamWriter failed writing file data/0\nframe #0")  # as torch says it
 
     monkeypatch.setattr(torch, "save", run_out_of_space)
-    with pytest.raises(TrainingError, match=r"state\.pt cannot be written \(.*\): .*; then go on with --resume") as e:
+    with pytest.raises(
+        TrainingError, match=r"state\.pt cannot be written \(.*\): .*; then continue with --resume"
+    ) as e:
         folder.save_state({"step": 4})
     assert "\n" not in str(e.value)
     assert folder.resume(RECIPE) == {"step": 3}

@@ -1,4 +1,4 @@
-"""The frozen CLIP whose last K layers the model reads."""
+"""Frozen backbones, whose last K layers the model reads."""
 
 from r2tuning.backbones.clip import ClipBackbone, choose_device
 

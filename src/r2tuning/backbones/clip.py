@@ -1,4 +1,4 @@
-"""Frozen CLIP towers that hand out the outputs of their last K transformer blocks."""
+"""The frozen CLIP: frames and sentences in, the outputs of its last K transformer blocks out."""
 
 from __future__ import annotations
 
@@ -21,35 +21,25 @@ from r2tuning.types import Engine, QueryFeatures
 if TYPE_CHECKING:
     import numpy as np
 
-_WORTH = 512
-"""Width from which a CLIP is slow enough to matter; the results of smaller ones are the same on every machine."""
+_MIN_BF16_WIDTH = 512
+"""Narrower towers are fast enough in fp32, which gives the same results on every machine."""
 
 
 class ClipBackbone:
-    """A frozen CLIP; use `load` to make one. A tower is read when it is first used.
-
-    Args:
-        clip: What to run.
-        layers: K, how many of the last blocks to read.
-        device: Where to run.
-        dtype: Precision of the towers.
-        engine: What runs the image tower.
+    """A frozen CLIP, made by `load`. The weights of a tower are read when it is first used.
 
     Attributes:
         name: Hub name or folder.
-        layers: K.
+        layers: K, how many of the last blocks are read.
+        device: Where the towers run.
+        dtype: Their precision.
+        engine: What runs the image tower.
+        fingerprint: Hash of the weights; folder, precision and engine do not change it.
         image_size: Side of the square image that the image tower takes, pixels.
         video_width: Dv.
         query_width: Dq.
         tokens_per_frame: P + 1.
-        max_query_tokens: Most tokens the text tower takes, start and end included.
-        fingerprint: Tells whether features come from the same weights (not from the same folder or engine).
-        device: Where the towers are.
-        dtype: Their precision.
-        engine: What runs the image tower.
-
-    Raises:
-        BackboneError: If K exceeds the depth of a tower, or the engine cannot run here.
+        max_query_tokens: Most tokens that the text tower takes, including the start and end tokens.
     """
 
     def __init__(
@@ -68,20 +58,20 @@ class ClipBackbone:
                 )
         self.name = clip.name
         self.layers = layers
+        self.device = torch.device(device)
+        self.dtype = dtype
+        self.engine: Engine = engine
+        self.fingerprint = _fingerprint(clip)
         self.image_size: int = clip.image.image_size
         self.video_width: int = clip.image.hidden_size
         self.query_width: int = clip.text.hidden_size
         self.tokens_per_frame: int = clip.image.tokens
         self.max_query_tokens: int = clip.text.max_position_embeddings
-        self.device = torch.device(device)
-        self.dtype = dtype
-        self.engine: Engine = engine
-        self.fingerprint = _fingerprint(clip)
         self._clip = clip
         self._mean = torch.tensor(clip.mean, device=self.device).view(3, 1, 1)
         self._std = torch.tensor(clip.std, device=self.device).view(3, 1, 1)
         if engine != "torch":
-            _ = self._image_tower  # what it lacks is said now, not after a video has been decoded
+            _ = self._image_tower  # a missing package is reported now, not after a video has been decoded
 
     @classmethod
     def load(
@@ -98,14 +88,15 @@ class ClipBackbone:
         Args:
             name: What to load.
             layers: K, how many of the last blocks to read.
-            device: Where to put it.
+            device: Where to run.
             dtype: Precision; None for fp32 on CPU and fp16 elsewhere.
-            engine: What runs the image tower: ``torch``, ``torch-bf16``, or ``onnx-int8``, which is made and cached on
-                first use; None for what `choose_engine` chooses, or ``torch`` where a ``dtype`` is given.
+            engine: What runs the image tower: ``torch``, ``torch-bf16``, or ``onnx-int8``, whose model is made and
+                cached on first use. None for the choice of `choose_engine`, or ``torch`` if ``dtype`` is given.
 
         Raises:
-            BackboneError: If it cannot be found, is damaged, is no CLIP, or is shallower than K, or if the engine is
-                not installed or not for this device.
+            BackboneError: If the CLIP is not found, is damaged, is no CLIP, or has fewer than K layers, or if the
+                engine is not installed or does not run on this device.
+            DownloadError: If the CLIP is not cached and the hub cannot be reached.
         """
         device = torch.device(device)
         clip = load_clip(str(name))
@@ -120,21 +111,21 @@ class ClipBackbone:
         if self.engine != "torch" and self.device.type != "cpu":
             raise BackboneError(f"{self.engine}: runs on the CPU only, not on {self.device}; give --device cpu")
         if self.engine != "onnx-int8":
-            products = torch.bfloat16 if self.engine == "torch-bf16" else self.dtype
-            weights = self._clip.tower(IMAGE, self.device, self.dtype, products)
+            linear_dtype = torch.bfloat16 if self.engine == "torch-bf16" else None
+            weights = self._clip.tower(IMAGE, self.device, self.dtype, linear_dtype)
             return ImageTower(weights, self._clip.image, self.layers)
         if not all(map(find_spec, ("onnx", "onnxruntime"))):
             raise BackboneError("onnx-int8: ONNX Runtime is not installed; pip install 'r2tuning[onnx]'")
-        from r2tuning.backbones.int8 import load_onnx_tower
+        from r2tuning.backbones.int8 import load_int8_tower
 
-        return load_onnx_tower(self._clip, self.layers, self.fingerprint)
+        return load_int8_tower(self._clip, self.layers, self.fingerprint)
 
     @cached_property
     def _text_tower(self) -> TextTower:
         return TextTower(self._clip.tower(TEXT, self.device, self.dtype), self._clip.text, self.layers)
 
     def release(self) -> None:
-        """Gives back the memory of the towers; frames or sentences that come later read them again."""
+        """Frees the memory of the towers; they are loaded again when needed."""
         for tower in ("_image_tower", "_text_tower"):
             self.__dict__.pop(tower, None)
 
@@ -146,7 +137,7 @@ class ClipBackbone:
             pixels: uint8 RGB ``[n, 3, image_size, image_size]``.
 
         Returns:
-            ``[n, K, P+1, Dv]`` in the backbone's precision, oldest layer first, [CLS] token first; no final norm.
+            ``[n, K, P+1, Dv]`` in ``dtype``, oldest layer first, [CLS] token first, without the final norm.
 
         Raises:
             ValueError: If the frames have another shape or type.
@@ -160,13 +151,13 @@ class ClipBackbone:
 
     @torch.inference_mode()
     def encode_queries(self, queries: Sequence[str]) -> list[QueryFeatures]:
-        """Runs the text tower on a batch of sentences; a sentence's result does not depend on the others.
+        """Runs the text tower on a batch of sentences; the result of one does not depend on the others.
 
         Args:
-            queries: Sentences; one with more tokens than the tower takes is cut, and its result says so.
+            queries: Sentences. One with too many tokens is truncated, and its result says so.
 
         Returns:
-            One result for each sentence, fp32 ``[K, L, Dq]`` on the backbone's device.
+            One result per sentence, fp32 ``[K, L, Dq]`` on the backbone's device.
 
         Raises:
             QueryError: If a sentence is empty.
@@ -175,7 +166,6 @@ class ClipBackbone:
             return []
         tokens = [self._tokenize(query) for query in queries]
         longest = max(len(ids) for ids, _ in tokens)
-        # The mask is causal, so what fills the end of a shorter sentence cannot reach its tokens.
         batch = torch.zeros(len(tokens), longest, dtype=torch.long)
         for row, (ids, _) in zip(batch, tokens, strict=True):
             row[: len(ids)] = torch.tensor(ids)
@@ -186,27 +176,23 @@ class ClipBackbone:
         ]
 
     def split_words(self, query: str) -> list[tuple[str, slice]]:
-        """Splits a sentence as the tokenizer does.
+        """Returns each word of a sentence and the slice of its tokens in `encode_queries`.
 
-        Args:
-            query: A sentence.
-
-        Returns:
-            Each word as it is written, and which tokens of `encode_queries` are its. The first and the last token,
-            start and end, belong to no word; words that are cut off are left out.
+        The start and end tokens belong to no word. Words beyond the last token that fits are left out.
         """
         text = _clean(query)
         encoding = self._clip.tokenizer.encode(text)
         kept = enumerate(encoding.word_ids[: self.max_query_tokens - 1])
         words = []
         for word, group in groupby(kept, key=lambda token: token[1]):
-            places = [place for place, _ in group]
-            written = None if word is None else encoding.word_to_chars(word)
-            if written is not None:
-                words.append((text[written[0] : written[1]], slice(places[0], places[-1] + 1)))
+            positions = [position for position, _ in group]
+            characters = None if word is None else encoding.word_to_chars(word)
+            if characters is not None:
+                words.append((text[slice(*characters)], slice(positions[0], positions[-1] + 1)))
         return words
 
     def _tokenize(self, query: str) -> tuple[list[int], bool]:
+        """Returns the token ids, and whether some were cut off."""
         if not query.strip():
             raise QueryError("the query is empty; describe what to look for, such as 'the dog catches the frisbee'")
         ids: list[int] = self._clip.tokenizer.encode(_clean(query)).ids
@@ -215,25 +201,11 @@ class ClipBackbone:
         return [*ids[: self.max_query_tokens - 1], ids[-1]], True
 
 
-def _clean(query: str) -> str:
-    """What the tokenizer is given: half of a surrogate pair, which is no text, becomes a question mark."""
-    return query.strip().encode(errors="replace").decode()
-
-
-def _fingerprint(clip: LoadedClip) -> str:
-    """A hash of the image tower's first and last weights, the same in every precision down to fp16."""
-    last = f"encoder.layers.{clip.image.num_hidden_layers - 1}.mlp.fc2"
-    digest = hashlib.sha256()
-    for name in ("embeddings.patch_embedding.weight", f"{last}.weight", f"{last}.bias"):
-        digest.update(clip.weights[IMAGE + name].half().numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
 def choose_device(device: str | torch.device | None) -> torch.device:
-    """The device to run on.
+    """Returns the device to run on.
 
     Args:
-        device: ``cpu``, ``cuda``, ``cuda:1`` …; None for the GPU where there is one.
+        device: ``cpu``, ``cuda``, ``cuda:1`` …; None for the GPU if there is one.
 
     Raises:
         BackboneError: If there is no such device.
@@ -254,19 +226,33 @@ def choose_device(device: str | torch.device | None) -> torch.device:
 
 
 def choose_engine(device: torch.device, width: int) -> Engine:
-    """What runs CLIP's image tower fastest, of what keeps its features within a cosine of 0.999 of fp32.
+    """Returns the fastest engine whose features keep a cosine of 0.999 to fp32.
 
-    That is bf16 on processors that have units for it (AMX), and else what was published: without them bf16 is slower,
-    and 8 bits are not near enough on every CLIP (docs/benchmarks.md).
+    That is bf16 on processors with AMX units, and the published precision otherwise: without AMX bf16 is slower, and
+    int8 is not close enough on every CLIP (docs/benchmarks.md).
 
     Args:
-        device: Where it runs.
-        width: Of the tower.
+        device: Where the image tower runs.
+        width: Width of the image tower.
 
     Example:
         >>> choose_engine(torch.device("cuda"), 768), choose_engine(torch.device("cpu"), 160)
         ('torch', 'torch')
     """
-    # PyTorch has no public name for this question, and old versions have none at all.
-    find_units = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    return "torch-bf16" if device.type == "cpu" and width >= _WORTH and find_units() else "torch"
+    # PyTorch has no public function for this, and old versions have none at all.
+    has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    return "torch-bf16" if device.type == "cpu" and width >= _MIN_BF16_WIDTH and has_amx() else "torch"
+
+
+def _clean(query: str) -> str:
+    """Strips spaces and replaces lone surrogates, which are no text, by question marks."""
+    return query.strip().encode(errors="replace").decode()
+
+
+def _fingerprint(clip: LoadedClip) -> str:
+    """Hashes the image tower's first and last weights in fp16, so that it does not depend on the stored precision."""
+    last = f"encoder.layers.{clip.image.num_hidden_layers - 1}.mlp.fc2"
+    digest = hashlib.sha256()
+    for name in ("embeddings.patch_embedding.weight", f"{last}.weight", f"{last}.bias"):
+        digest.update(clip.weights[IMAGE + name].half().numpy().tobytes())
+    return digest.hexdigest()[:16]

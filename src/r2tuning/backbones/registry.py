@@ -1,4 +1,4 @@
-"""The known CLIP models by their short names; any folder in Hugging Face layout works as well."""
+"""The CLIP models with short names; any folder in Hugging Face layout works as well."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class KnownBackbone:
-    """A CLIP with a short name; its shape is in its own configuration.
+    """A CLIP with a short name; its shape is in its configuration file.
 
     Attributes:
         name: Short name.
-        repository: Its place on the Hugging Face hub, or for one that comes with this package, what features and
-            checkpoints call it wherever the package is installed.
-        folder: Where this package has it; None for one on the hub.
+        repository: Name on the Hugging Face hub. For a CLIP in this package, the name that features and checkpoints
+            store, which does not depend on where the package is installed.
+        folder: Its folder in this package; None for a CLIP on the hub.
     """
 
     name: str
@@ -32,13 +32,11 @@ KNOWN_BACKBONES = (
 
 
 def hub_name(name: str) -> str:
-    """The hub repository of a short name; other names (folders, repositories) are returned as they are.
+    """Returns the hub repository of a short name; returns folders and repositories unchanged.
 
     Example:
-        >>> hub_name("vit-b/32"), hub_name("demo")
-        ('openai/clip-vit-base-patch32', 'r2tuning/demo')
-        >>> hub_name("./my-clip")
-        './my-clip'
+        >>> hub_name("vit-b/32"), hub_name("demo"), hub_name("./my-clip")
+        ('openai/clip-vit-base-patch32', 'r2tuning/demo', './my-clip')
     """
     for known in KNOWN_BACKBONES:
         if name.lower() == known.name.lower():
@@ -47,18 +45,13 @@ def hub_name(name: str) -> str:
 
 
 def find_folder(name: str) -> Path | None:
-    """The folder of a CLIP on this machine: one that comes with this package, or the folder ``name``.
+    """Returns the folder of a CLIP on this machine, outside the hub's cache: in this package, or the folder ``name``.
 
-    A known name wins over a folder of that name; write ``./demo`` for the folder.
-
-    Returns:
-        None for what only the hub can have.
+    A known name takes precedence over a folder; write ``./demo`` for the folder.
 
     Example:
-        >>> find_folder("r2tuning/demo").parts[-3:]
-        ('assets', 'demo', 'clip')
-        >>> find_folder("ViT-B/32") is None
-        True
+        >>> find_folder("r2tuning/demo").parts[-3:], find_folder("ViT-B/32")
+        (('assets', 'demo', 'clip'), None)
     """
     repository = hub_name(name)
     for known in KNOWN_BACKBONES:

@@ -12,20 +12,6 @@ if TYPE_CHECKING:
     from r2tuning.checkpoints.published import PUBLISHED, find_published
     from r2tuning.checkpoints.resolve import convert, find_checkpoint, load_checkpoint, read_checkpoint
 
-_HOMES = {
-    "DOMAIN_FILE": "domain",
-    "PUBLISHED": "published",
-    "CheckpointConfig": "folder",
-    "Domain": "domain",
-    "convert": "resolve",
-    "find_checkpoint": "resolve",
-    "find_published": "published",
-    "load_checkpoint": "resolve",
-    "load_config": "folder",
-    "load_state": "folder",
-    "read_checkpoint": "resolve",
-    "save_checkpoint": "folder",
-}
 __all__ = [
     "DOMAIN_FILE",
     "PUBLISHED",
@@ -43,6 +29,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    if name in __all__:
+        for home in ("published", "folder", "domain", "resolve"):  # the first imports no PyTorch
+            module = import_module(f"{__name__}.{home}")
+            if hasattr(module, name):
+                return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,8 +1,8 @@
-"""What a model was trained on, as the distribution of its frames' features: tells videos that are nothing like it.
+"""The distribution of the frames that a model was trained on, to recognize videos that look unlike all of them.
 
-A frame is as far from the training frames as its Mahalanobis distance says: that from their mean, in units of their
-spread in that direction (P. C. Mahalanobis, 1936). The covariance is shrunk to a multiple of the identity by the share
-that Ledoit and Wolf (2004) show to be best, so that few frames suffice and no direction has no spread.
+The distance of a frame is its Mahalanobis distance (P. C. Mahalanobis, 1936) to the training frames. The covariance is
+shrunk towards a multiple of the identity as Ledoit and Wolf (2004) show to be optimal, so that few frames suffice and
+it is never singular.
 """
 
 from __future__ import annotations
@@ -20,23 +20,21 @@ from r2tuning.errors import CheckpointError
 from r2tuning.files import write_atomically
 
 DOMAIN_FILE = "domain.safetensors"
-"""Its name in a checkpoint folder, where it may be."""
+"""Optional file of a checkpoint folder."""
 
 INSIDE = 0.95
-"""Share of frames of the world that count as inside. What tells another world is that most of a video's are outside."""
-
-_WORLD = "world"
+"""Share of frames like the training frames that count as inside; of an unrelated video most are outside."""
 
 
 @dataclass(frozen=True, eq=False)
 class Domain:
-    """The frames that a model knows, by the last layer's [CLS] feature.
+    """The distribution of a model's training frames, by the last layer's [CLS] feature.
 
     Attributes:
         mean: fp32 ``[Dv]``.
-        whitening: fp32 ``[Dv, Dv]``; centred features times this have a unit covariance.
-        threshold: fp32 scalar; a frame whose squared distance exceeds it is outside.
-        world: What the frames show, for messages, such as ``videos of moving coloured shapes``.
+        whitening: fp32 ``[Dv, Dv]``; centered features times this have unit covariance.
+        threshold: fp32 scalar; a frame with a larger squared distance is outside.
+        world: What the frames show, for messages.
     """
 
     mean: Tensor
@@ -46,15 +44,12 @@ class Domain:
 
     @classmethod
     def fit(cls, features: Tensor, held_out: Tensor, world: str) -> Domain:
-        """Describes frames by examples.
+        """Fits the distribution to examples.
 
         Args:
-            features: ``[N, Dv]``, of frames that the model was trained on, N ≥ 2.
-            held_out: ``[M, Dv]``, of frames of the same world from other videos, M ≥ 1; `INSIDE` of them are inside.
-            world: What the frames show.
-
-        Raises:
-            ValueError: If there are too few frames.
+            features: ``[N, Dv]``, of training frames, N ≥ 2.
+            held_out: ``[M, Dv]``, of similar frames from other videos, M ≥ 1; `INSIDE` of them will be inside.
+            world: What the frames show, such as ``videos of moving coloured shapes``.
 
         Example:
             >>> frames = torch.tensor([[0.0, 0], [2, 0], [0, 2], [2, 2]])
@@ -78,64 +73,40 @@ class Domain:
         return ((features.double() - self.mean.double()) @ self.whitening.double()).square().sum(dim=1)
 
     def share_outside(self, features: Tensor) -> float:
-        """The share of frames that are unlike all the model was trained on.
-
-        Args:
-            features: ``[T, Dv]``, the last layer's [CLS] features of T ≥ 1 frames.
-
-        Returns:
-            In [0, 1].
-        """
+        """The share of the frames with features ``[T, Dv]``, T ≥ 1, that are unlike all training frames."""
         return float((self.measure(features) > self.threshold.double()).double().mean())
 
     def save(self, path: str | Path) -> None:
-        """Writes a file; beside a checkpoint, under the name of `DOMAIN_FILE`, it is used by whoever loads that.
-
-        Raises:
-            OutputError: If it cannot be written.
-        """
+        """Writes a file; named `DOMAIN_FILE` in a checkpoint folder, it is loaded with the checkpoint."""
         tensors = {"mean": self.mean, "whitening": self.whitening.contiguous(), "threshold": self.threshold}
-        content = save(tensors, metadata={_WORLD: self.world})
-        write_atomically(path, content, force=True)
+        write_atomically(path, save(tensors, metadata={"world": self.world}), force=True)
 
     @classmethod
     def load(cls, path: str | Path, width: int) -> Domain | None:
-        """Reads a file written by `save`.
-
-        Args:
-            path: The file.
-            width: Dv of the model that it belongs to.
-
-        Returns:
-            None where there is no such file.
-
-        Raises:
-            CheckpointError: If it is damaged, or made for features of another width.
-        """
+        """Reads a file written by `save` for a model whose Dv is ``width``; None if there is no such file."""
         path = Path(path)
         if not path.is_file():
             return None
         try:
             with safe_open(path, "pt") as file:
                 found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
-                world = (file.metadata() or {}).get(_WORLD)
+                world = (file.metadata() or {}).get("world")
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"{path}: truncated or not a safetensors file ({error}); copy it again") from error
         if world is None:
             raise CheckpointError(f"{path}: does not say what its frames show; copy it again, or fit it again")
-        return cls(
-            **take_tensors(found, {"mean": (width,), "whitening": (width, width), "threshold": ()}, path), world=world
-        )
+        shapes = {"mean": (width,), "whitening": (width, width), "threshold": ()}
+        return cls(**take_tensors(found, shapes, path), world=world)
 
 
-def _shrink(centred: Tensor) -> Tensor:
-    """Covariance ``[D, D]`` of centred samples ``[N, D]``, shrunk as Ledoit and Wolf do (Lemma 3.2 to 3.4)."""
-    samples, width = centred.shape
-    covariance = centred.T @ centred / samples
+def _shrink(centered: Tensor) -> Tensor:
+    """Covariance ``[D, D]`` of centered samples ``[N, D]``, shrunk as Ledoit and Wolf do (Lemma 3.2 to 3.4)."""
+    samples, width = centered.shape
+    covariance = centered.T @ centered / samples
     scale = covariance.diagonal().mean()
     target = scale * torch.eye(width, dtype=covariance.dtype)
     distance = (covariance - target).square().sum()
     # Mean over the samples of ‖x xᵀ - S‖², where ‖x xᵀ‖² = (xᵀx)² and the mean of x xᵀ is S.
-    noise = (centred.square().sum(dim=1).square().mean() - covariance.square().sum()) / samples
+    noise = (centered.square().sum(dim=1).square().mean() - covariance.square().sum()) / samples
     share = float((noise / distance).clamp(0, 1)) if distance > 0 else 1.0
     return share * target + (1 - share) * covariance

@@ -6,7 +6,6 @@ import json
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TypeGuard
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -31,13 +30,7 @@ _NAMED = 3  # keys that a message names before it only counts
 
 
 class Provenance(BaseModel):
-    """Where the weights come from.
-
-    Attributes:
-        source: File or URL that the weights were converted from, or the recipe that trained them.
-        sha256: Hash of that file, if there is one.
-        created_with: The r2tuning version that wrote the folder.
-    """
+    """Where the weights come from: a file or URL and its hash, or a recipe; and the r2tuning that wrote the folder."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -57,10 +50,6 @@ class CheckpointConfig(BaseModel):
         fps: Frames per second in training.
         window: Seconds; longer videos are covered by overlapping windows of this length.
         decoding: Rounding and suppression of moments.
-        provenance: Where the weights come from.
-
-    Raises:
-        pydantic.ValidationError: If a field is unknown or out of range.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -79,12 +68,9 @@ def save_checkpoint(folder: str | Path, state: Mapping[str, torch.Tensor], confi
     """Writes a checkpoint folder atomically, replacing an older checkpoint.
 
     Args:
-        folder: Created if needed. Other files in a checkpoint folder are left alone.
+        folder: New, empty or a checkpoint, whose other files are left alone.
         state: ``R2Tuning.state_dict()``, on any device.
         config: Everything else in a checkpoint.
-
-    Raises:
-        OutputError: If ``folder`` is a file, holds files but no checkpoint, or cannot be written.
     """
     folder = Path(folder)
     weights = {
@@ -93,7 +79,8 @@ def save_checkpoint(folder: str | Path, state: Mapping[str, torch.Tensor], confi
     try:
         if folder.exists() and not folder.is_dir():
             raise OutputError(f"{folder}: is a file; name a folder for the checkpoint")
-        if folder.is_dir() and any(folder.iterdir()) and not _has_checkpoint_files(folder):
+        is_checkpoint = (folder / CONFIG_FILE).is_file() or (folder / WEIGHTS_FILE).is_file()
+        if folder.is_dir() and any(folder.iterdir()) and not is_checkpoint:
             raise OutputError(f"{folder}: has files but no checkpoint; choose an empty or new folder")
         with replace_folder(folder, last=CONFIG_FILE) as new:
             save_file(weights, new / WEIGHTS_FILE, metadata={"format": "pt"})
@@ -103,11 +90,7 @@ def save_checkpoint(folder: str | Path, state: Mapping[str, torch.Tensor], confi
 
 
 def load_config(folder: str | Path) -> CheckpointConfig:
-    """Reads and checks a folder's ``config.json``.
-
-    Raises:
-        CheckpointError: If it is missing, not JSON, of a newer format, or has an unknown or wrong field.
-    """
+    """Reads and checks a folder's ``config.json``."""
     path = Path(folder) / CONFIG_FILE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -134,11 +117,7 @@ def load_config(folder: str | Path) -> CheckpointConfig:
 
 
 def load_state(folder: str | Path) -> dict[str, torch.Tensor]:
-    """Reads a folder's ``model.safetensors`` unchecked; `load_checkpoint` also checks that it fits the model.
-
-    Raises:
-        CheckpointError: If it is missing, truncated or not in the safetensors format.
-    """
+    """Reads a folder's ``model.safetensors``; `load_checkpoint` also checks that it fits the model."""
     path = Path(folder) / WEIGHTS_FILE
     try:
         return load_file(path)
@@ -151,32 +130,22 @@ def load_state(folder: str | Path) -> dict[str, torch.Tensor]:
         raise CheckpointError(f"{path}: truncated or not a safetensors file ({error}); copy it again") from error
 
 
-def _has_checkpoint_files(folder: Path) -> bool:
-    return (folder / CONFIG_FILE).is_file() or (folder / WEIGHTS_FILE).is_file()
-
-
 def take_tensors(
     found: Mapping[str, object], expected: Mapping[str, tuple[int, ...]], source: Path
 ) -> dict[str, torch.Tensor]:
-    """Exactly the expected tensors, copied as fp32 on the CPU.
-
-    Args:
-        found: Names and values as read from the file.
-        expected: Names and shapes of a fitting model; the result has their order.
-        source: The file or folder, for messages.
-
-    Raises:
-        CheckpointError: If a key is missing, left over, of another shape, not a plain float tensor, or not finite. The
-            message names the first three keys of each kind and counts the rest.
+    """Exactly the expected tensors, checked and copied as fp32 on the CPU; ``source`` is named in errors.
 
     Example:
-        >>> take_tensors({"gate": torch.zeros(3, dtype=torch.float16)}, {"gate": (3,)}, Path("a.pth"))
-        {'gate': tensor([0., 0., 0.])}
         >>> take_tensors({"gate": torch.zeros(4)}, {"gate": (3,)}, Path("a.pth"))  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         r2tuning.errors.CheckpointError: a.pth: wrong shape: 'gate' is [4], expected [3]; ...
     """
-    tensors = {name: value for name, value in found.items() if _is_plain(value)}
+    tensors = {
+        name: value
+        for name, value in found.items()
+        if isinstance(value, torch.Tensor) and value.is_floating_point() and value.layout is torch.strided
+        if value.device.type == "cpu"
+    }
     problems = [
         _list_problem("missing", (repr(name) for name in expected if name not in found)),
         _list_problem("unexpected", (repr(name) for name in found if name not in expected)),
@@ -190,24 +159,14 @@ def take_tensors(
             ),
         ),
     ]
-    if any(problems):
-        text = "; ".join(problem for problem in problems if problem)
+    if text := "; ".join(filter(None, problems)):
         raise CheckpointError(f"{source}: {text}; these are not the weights of an R²-Tuning model of this shape")
     # Shapes are checked before values are copied: a tensor with stride 0 may claim any size.
     taken = {name: tensors[name].detach().to(torch.float32, copy=True).contiguous() for name in expected}
-    infinite = _list_problem("NaN or infinite values in", (repr(n) for n, t in taken.items() if not t.isfinite().all()))
-    if infinite:
-        raise CheckpointError(f"{source}: {infinite}; use a checkpoint from before training diverged")
+    infinite = (repr(name) for name, tensor in taken.items() if not tensor.isfinite().all())
+    if problem := _list_problem("NaN or infinite values in", infinite):
+        raise CheckpointError(f"{source}: {problem}; use a checkpoint from before training diverged")
     return taken
-
-
-def _is_plain(value: object) -> TypeGuard[torch.Tensor]:
-    return (
-        isinstance(value, torch.Tensor)
-        and value.is_floating_point()
-        and value.layout is torch.strided
-        and value.device.type == "cpu"
-    )
 
 
 def _list_problem(what: str, keys: Iterable[str]) -> str:
@@ -220,16 +179,7 @@ def _list_problem(what: str, keys: Iterable[str]) -> str:
 
 
 class CalibrationRecord(BaseModel):
-    """The content of ``calibration.json``.
-
-    Attributes:
-        weights_sha256: Hash of the weights that it was fitted to.
-        fitted_on: The data, in words.
-        calibration: The fitted maps.
-
-    Raises:
-        pydantic.ValidationError: If a field is unknown or out of range.
-    """
+    """The content of ``calibration.json``: the calibration, the weights and, in words, the data it was fitted to."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -239,33 +189,16 @@ class CalibrationRecord(BaseModel):
 
 
 def save_calibration(folder: str | Path, calibration: Calibration, fitted_on: str, *, force: bool) -> None:
-    """Writes ``calibration.json`` beside the weights that it was fitted to.
-
-    Args:
-        folder: A checkpoint folder.
-        calibration: The fitted maps.
-        fitted_on: The data, in words.
-        force: Whether an older one may be replaced.
-
-    Raises:
-        OutputError: If there is one already and ``force`` is False, or it cannot be written.
-    """
+    """Writes ``calibration.json`` beside the weights that it was fitted to; ``force`` replaces an older one."""
     weights = hash_file(Path(folder) / WEIGHTS_FILE)
     record = CalibrationRecord(weights_sha256=weights, fitted_on=fitted_on, calibration=calibration)
     write_atomically(Path(folder) / CALIBRATION_FILE, record.model_dump_json(indent=2) + "\n", force=force)
 
 
 def load_calibration(folder: str | Path) -> Calibration | None:
-    """Reads the ``calibration.json`` of a checkpoint folder.
+    """The calibration of a checkpoint folder; None without one or, with a warning, if the weights have changed since.
 
-    Args:
-        folder: A checkpoint folder; or an authors' ``.pth``, which has none.
-
-    Returns:
-        None if there is none, or, with a warning, if the weights have changed since.
-
-    Raises:
-        CheckpointError: If it is damaged.
+    An authors' ``.pth`` has none.
     """
     path = Path(folder) / CALIBRATION_FILE
     if not path.is_file():

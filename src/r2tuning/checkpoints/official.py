@@ -1,4 +1,4 @@
-"""The authors' ``.pth`` files: their parameter names, and what their shapes say about the model."""
+"""The authors' ``.pth`` files: their parameter names, and the model shape inferred from them."""
 
 from __future__ import annotations
 
@@ -23,25 +23,15 @@ _ATTENTION = {"q": "query", "k": "key", "v": "value", "m": "output"}
 
 
 def read_official(path: str | Path) -> tuple[R2Config, dict[str, torch.Tensor]]:
-    """Reads an authors' checkpoint under our parameter names.
+    """Reads the shape of a model and its fp32 weights, under our parameter names, from an authors' ``.pth``.
 
-    The family and all widths come from names and shapes; heads and dropout are not in the file and are the defaults of
-    `R2Config`.
-
-    Args:
-        path: The ``.pth`` file; a bare state dict in it is read as well.
-
-    Returns:
-        The shape of the model, and its fp32 weights.
-
-    Raises:
-        CheckpointError: If the file is missing, truncated, not PyTorch's, would run code, or holds anything but the
-            finite weights of one R²-Tuning model.
+    Family and widths are inferred from names and shapes; heads and dropout are the defaults of `R2Config`. A file that
+    would run code is refused.
     """
     path = Path(path)
-    found = _state_dict(_load(path), path)
+    found = _load_state_dict(path)
     config = _infer_config(found, path)
-    parameters = list(_parameters(config))
+    parameters = list(list_parameters(config))
     expected = {official: shape for official, _, shape in parameters}
     if _IGNORED in found:
         expected[_IGNORED] = (1,)
@@ -49,32 +39,7 @@ def read_official(path: str | Path) -> tuple[R2Config, dict[str, torch.Tensor]]:
     return config, {ours: weights[official] for official, ours, _ in parameters}
 
 
-def export_official(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The inverse of `read_official`: our weights under the authors' names.
-
-    Only weights are renamed: the constant ``loss._loss_sal.scale`` of the authors' training code is not made up.
-
-    Args:
-        state: ``R2Tuning.state_dict()``.
-
-    Raises:
-        CheckpointError: If names are missing or unexpected.
-    """
-    if "offset_head.0.weight" in state:
-        levels = 1
-        while f"pyramid.levels.{levels - 1}.0.conv.weight" in state:
-            levels += 1
-        config = R2Config(strides=tuple(2**level for level in range(levels)))
-    else:
-        config = R2Config(family="saliency")
-    renames = {ours: official for official, ours, _ in _parameters(config)}
-    odd = sorted(renames.keys() ^ state.keys())
-    if odd:
-        raise CheckpointError(f"state dict: {odd[0]!r} is missing or unexpected ({len(odd)} such keys in all)")
-    return {official: state[ours] for ours, official in renames.items()}
-
-
-def _parameters(config: R2Config) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+def list_parameters(config: R2Config) -> Iterator[tuple[str, str, tuple[int, ...]]]:
     """Every parameter of a model: the authors' name, ours, its shape."""
     for official, ours, shape in _layers(config):
         yield f"{official}.weight", f"{ours}.weight", shape
@@ -108,16 +73,14 @@ def _layers(config: R2Config) -> Iterator[tuple[str, str, tuple[int, ...]]]:
             official, ours = f"pyramid.blocks.{level}", f"pyramid.levels.{level - 1}.{step}"
             yield f"{official}.{5 * step + 1}", f"{ours}.conv", (width, width, 2)
             yield f"{official}.{5 * step + 3}", f"{ours}.norm", (width,)
-    heads = [("class_head", "class_head", 1)]
-    if config.family == "grounding":
-        heads.append(("coord_head", "offset_head", 2))
-    for official, ours, outputs in heads:
+    heads = [("class_head", "class_head", 1), ("coord_head", "offset_head", 2)]
+    for official, ours, outputs in heads if config.family == "grounding" else heads[:1]:
         yield f"{official}.module.1", f"{ours}.0", (width, width, 3)
         yield f"{official}.module.3", f"{ours}.2", (outputs, width, 3)
 
 
 def _infer_config(found: Mapping[str, object], path: Path) -> R2Config:
-    """The model that most names and shapes speak for; a damaged one is then refused by its own name."""
+    """The shape by majority vote of the tensors, so that a damaged tensor is the one that an error names."""
 
     def size(usual: int, *places: tuple[str, int, int]) -> int:
         """Most frequent ``shape[dimension] + offset`` over (name, dimension, offset); ties go to the usual size."""
@@ -158,19 +121,7 @@ def _infer_config(found: Mapping[str, object], path: Path) -> R2Config:
         raise CheckpointError(f"{path}: no R²-Tuning model has weights of these shapes: {reason}") from error
 
 
-def _state_dict(content: object, path: Path) -> dict[str, object]:
-    if isinstance(content, dict) and "state_dict" in content:
-        content = content["state_dict"]
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: holds a {type(content).__name__} where a state dict belongs")
-    for name in content:
-        if not isinstance(name, str):
-            raise CheckpointError(f"{path}: the state dict has the key {name!r}, which is no parameter name")
-    return dict(content)
-
-
-def _load(path: Path) -> object:
-    """``torch.load`` of tensors and plain values, with one-line errors."""
+def _load_state_dict(path: Path) -> dict[str, object]:
     try:
         with path.open("rb") as file:
             start = file.read(4)
@@ -186,6 +137,13 @@ def _load(path: Path) -> object:
             content: object = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files fail wherever the unpickler happens to be: no common base
         raise CheckpointError(f"{path}: {_explain(error)}") from error
+    if isinstance(content, dict) and "state_dict" in content:
+        content = content["state_dict"]
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__} where a state dict belongs")
+    for name in content:
+        if not isinstance(name, str):
+            raise CheckpointError(f"{path}: the state dict has the key {name!r}, which is no parameter name")
     return content
 
 

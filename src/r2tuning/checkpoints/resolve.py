@@ -42,10 +42,6 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
     Args:
         name_or_path: ``demo``, a published name, a checkpoint folder or an authors' ``.pth``. A name wins over a folder
             of that name; write ``./qvhighlights`` for the folder.
-
-    Raises:
-        CheckpointError: If it is none of these; the message has the nearest names.
-        DownloadError: If a published checkpoint is not cached and cannot be fetched.
     """
     if isinstance(name_or_path, str):
         if name_or_path.lower() == DEMO:
@@ -62,8 +58,7 @@ def load_checkpoint(path: str | Path) -> R2Tuning:
     """The model of a checkpoint folder or an authors' ``.pth``, in eval mode on the CPU.
 
     Raises:
-        CheckpointError: If the file or folder is missing, damaged, or its weights do not fit the model in every name
-            and shape.
+        CheckpointError: If it is missing or damaged, or its weights do not fit the model in every name and shape.
     """
     path = Path(path)
     if path.is_dir():
@@ -78,13 +73,6 @@ def read_checkpoint(name_or_path: str | Path) -> tuple[CheckpointConfig, R2Tunin
 
     An authors' ``.pth`` does not say how it was trained. A published one is recognized by its file name; for any other
     the settings of QVHighlights (grounding) or TVSum (saliency) are assumed, with a warning.
-
-    Args:
-        name_or_path: As for `find_checkpoint`.
-
-    Raises:
-        CheckpointError: As from `find_checkpoint` and `load_checkpoint`.
-        DownloadError: If a published checkpoint is not cached and cannot be fetched.
     """
     path = find_checkpoint(name_or_path)
     if path.is_dir() or path.suffix == ".safetensors":
@@ -95,19 +83,12 @@ def read_checkpoint(name_or_path: str | Path) -> tuple[CheckpointConfig, R2Tunin
 
 
 def convert(pth: str | Path, folder: str | Path, entry: PublishedCheckpoint | None = None) -> CheckpointConfig:
-    """Writes an authors' ``.pth`` as a checkpoint folder.
+    """Writes an authors' ``.pth`` as a checkpoint folder, and returns what ``config.json`` then says.
 
     Args:
         pth: The file.
         folder: New, empty, or an older checkpoint, which is replaced.
         entry: The published checkpoint that the file is; by default found by the file's name.
-
-    Returns:
-        What was written to ``config.json``.
-
-    Raises:
-        CheckpointError: If the file cannot be read as `read_checkpoint` would.
-        OutputError: If the folder cannot be written or holds something else.
     """
     config, state = _describe_official(Path(pth), entry)
     save_checkpoint(folder, state, config)
@@ -115,16 +96,7 @@ def convert(pth: str | Path, folder: str | Path, entry: PublishedCheckpoint | No
 
 
 def fetch_published(entry: PublishedCheckpoint) -> Path:
-    """The checkpoint folder of a published model: downloaded, checked and converted on first use.
-
-    Returns:
-        A folder in the cache (``R2TUNING_CACHE``, or the user's cache folder).
-
-    Raises:
-        DownloadError: If the file is not cached and cannot be downloaded.
-        CheckpointError: If what was downloaded does not have the published hash; it is removed again.
-        OutputError: If the cache cannot be written.
-    """
+    """The cached checkpoint folder of a published model: downloaded, checked and converted on first use."""
     folder = entry.cached_folder
     if not entry.is_cached:
         advice = f"connect and try again, or fetch {entry.url} by other means and pass its path with --model"

@@ -34,7 +34,7 @@ def extract(
     device: DeviceOption = None,
     engine: EngineOption = "torch",
     layout: Annotated[
-        Literal["safetensors", "npy"], typer.Option("--format", help="safetensors; or npy, the arrays of the authors.")
+        Literal["safetensors", "npy"], typer.Option(help="safetensors; or npy, the layout of the authors.")
     ] = "safetensors",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first videos and their queries.")] = None,
 ) -> None:

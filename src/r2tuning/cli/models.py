@@ -7,11 +7,11 @@ from rich.table import Table
 from r2tuning.checkpoints.published import DEMO, DEMO_FPS, DEMO_WORLD, PUBLISHED, demo_size
 
 HEADLINES = ("mAP", "R1@0.5")
-"""The published score to show: the first of these that there is."""
+"""The published score to show: the first of these that exists."""
 
 
 def models() -> None:
-    """List the checkpoints that have a name: what for, how good, how large, and whether they are on this machine."""
+    """List the named checkpoints: task, frame rate, score, size, and whether they are cached."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("name", no_wrap=True)
     table.add_column("task")
@@ -32,5 +32,5 @@ def models() -> None:
         f"{DEMO} comes with r2tuning, needs no network, and knows only {DEMO_WORLD}.", style="dim", highlight=False
     )
     console.print(
-        "Scores are the authors', on validation. Ask with: r2tuning ground VIDEO QUERY --model NAME", style="dim"
+        "Scores are the authors', on validation. Use one with: r2tuning ground VIDEO QUERY --model NAME", style="dim"
     )

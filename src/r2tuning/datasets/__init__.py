@@ -1,6 +1,6 @@
-"""Annotations of the benchmarks and of your own videos, read and checked.
+"""Annotations of the benchmarks and of custom data, read and checked.
 
-Every benchmark has a file of its own that says only what is particular to it.
+One file per benchmark says what is special to it.
 """
 
 from r2tuning.datasets.annotations import Annotation, fit_moments, to_ground_truth

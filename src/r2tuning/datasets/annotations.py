@@ -1,4 +1,4 @@
-"""What people annotated for one query on one video, the same for every benchmark and for own data."""
+"""The annotation of one query on one video, the same for every benchmark and for custom data."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from r2tuning.intervals import FloatArray
 from r2tuning.metrics.records import GroundTruth, QueryId
 
 OVERHANG = 0.1
-"""Share of a video's duration by which a moment may lie outside the video and is still cut to fit."""
+"""Share of the duration by which a moment may reach beyond its video and is still clipped to it."""
 MIN_OVERHANG = 2.0
-"""Seconds by which it may in any video: one frame at 0.5 fps."""
+"""Seconds that are always allowed: one frame at 0.5 fps."""
 
 
 @dataclass(frozen=True, eq=False)
 class Annotation:
-    """One query and what is true of it.
+    """One query and its labels.
 
     Attributes:
-        qid: The query's id, unique in a file.
-        vid: The video's id; for own data the file, as written.
-        query: The sentence.
-        duration: Seconds of video; None for own data, where only the video file knows.
-        moments: Starts and ends in seconds, start ≤ end; empty where there are only labels, or none at all.
-        saliency: float64 ``[clips, raters]``, the labels as the benchmark gives them; None where there are none.
-        domain: The part of the benchmark the video belongs to, such as ``BK`` of TVSum; None where there are no parts.
+        qid: Unique in a file.
+        vid: The video's id; for custom data the file, as written.
+
+        duration: Seconds of video; None for custom data, where only the video file knows.
+        moments: Starts and ends in seconds, start ≤ end.
+        saliency: float64 ``[clips, raters]``, the labels as in the benchmark; None without.
+        domain: The part of the benchmark that the video belongs to, such as ``BK`` of TVSum.
     """
 
     qid: QueryId
@@ -46,25 +46,19 @@ class Annotation:
 
     @property
     def labelled(self) -> bool:
-        """Whether anything is known to be true, unlike in a withheld test split."""
+        """Whether there are labels, which some test splits withhold."""
         return bool(self.moments) or self.saliency is not None
 
 
 def fit_moments(annotation: Annotation) -> Annotation:
-    """Puts reversed moments the right way round and cuts to the video what lies a little outside.
+    """Swaps reversed moments and clips those that reach a little beyond the video.
 
-    Published files have both: times were rounded, and videos cut anew. A moment that lies further out than
-    `OVERHANG` of the duration (at least `MIN_OVERHANG` seconds) belongs to something else and is refused.
-
-    Raises:
-        DataError: ``field: what`` for a moment too far outside the video.
+    Published files have both, since times were rounded and videos re-cut. A moment that reaches further out than
+    `OVERHANG` of the duration and `MIN_OVERHANG` seconds is a DataError.
 
     Example:
         >>> fit_moments(Annotation(qid=1, vid="a", query="a dog", duration=30, moments=((31, 25.5),))).moments
         ((25.5, 30),)
-        >>> fit_moments(Annotation(qid=1, vid="a", query="a dog", duration=30, moments=((25, 90),)))
-        Traceback (most recent call last):
-        r2tuning.errors.DataError: moment 1: [25, 90] s lies outside a video of 30 s; correct the moment or the duration
     """
     end = math.inf if annotation.duration is None else annotation.duration
     margin = max(MIN_OVERHANG, OVERHANG * end)
@@ -81,18 +75,7 @@ def fit_moments(annotation: Annotation) -> Annotation:
 
 
 def to_ground_truth(annotation: Annotation) -> GroundTruth:
-    """What `r2tuning.metrics.evaluate_grounding` scores answers against.
-
-    YouTube Highlights and TVSum have metrics of their own, which take ``annotation.saliency`` as it is.
-
-    Raises:
-        DataError: If the duration is unknown.
-        MetricError: If there are labels, but not QVHighlights' three per 2-second clip.
-
-    Example:
-        >>> to_ground_truth(Annotation(qid=1, vid="a", query="a dog", duration=30, moments=((2, 8),))).windows
-        array([[2., 8.]])
-    """
+    """The annotation as `r2tuning.metrics.evaluate_grounding` takes it, with labels as in QVHighlights or none."""
     if annotation.duration is None:
         raise DataError(
             f"duration of {annotation.vid} is unknown; read it from the video and set it with "

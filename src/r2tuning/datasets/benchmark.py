@@ -1,4 +1,4 @@
-"""What the benchmarks have in common, as data."""
+"""A benchmark as data: no other code asks for its name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from r2tuning.datasets.annotations import Annotation
 from r2tuning.datasets.entries import Entry
-from r2tuning.datasets.saliency import LabelRule, fit_labels, mark_moments
+from r2tuning.datasets.saliency import LabelRule, mark_moments
 from r2tuning.errors import DataError, R2TuningWarning
 from r2tuning.intervals import FloatArray
 
@@ -26,13 +26,12 @@ Scorer = Literal["grounding", "youtube", "tvsum"]
 
 @dataclass(frozen=True)
 class Split:
-    """One split of a benchmark.
+    """One split: ``train``, ``val`` or ``test``.
 
     Attributes:
-        name: ``train``, ``val`` or ``test``.
-        hub_file: The authors' annotation file, in the benchmark's folder on the hub.
-        files: Names it may have in a local folder, the preferred first.
-        elsewhere: URL of a better file than the hub's, which a user may put into the folder; None where there is none.
+        hub_file: The authors' annotation file in the benchmark's folder on the hub.
+        files: Possible names in a local folder, the preferred first.
+        elsewhere: URL of a better file than the hub's, which a user may put into the folder.
     """
 
     name: str
@@ -41,26 +40,30 @@ class Split:
     elsewhere: str | None = None
 
 
+def splits_of_one_file(whole: str, stem: str) -> tuple[Split, ...]:
+    """``train`` and ``val`` of a benchmark whose authors keep all in one file, and others in one file per split."""
+    return tuple(Split(name, whole, (whole, f"{stem}_{name}.jsonl")) for name in ("train", "val"))
+
+
 @dataclass(frozen=True)
 class Benchmark:
-    """A benchmark as data. What a model was trained with is in `r2tuning.checkpoints.published`.
+    """A benchmark, or custom data. Settings of the published models are in `r2tuning.checkpoints.published`.
 
     Attributes:
-        name: As in the names of checkpoints, such as ``charades-sta``.
+        name: As in names of checkpoints, such as ``charades-sta``.
         splits: The splits that have annotations; none for custom data, which is one file anywhere.
         evaluation_split: The split that papers report.
-        main_metric: The metric by which checkpoints are chosen.
-        fps: Frames per second of the authors' features; None where each video has its own.
-        hub_folder: The authors' folder on the hub, below ``datasets/``; archives begin with its name.
+        main_metric: The metric that selects the best checkpoint.
+        fps: Frames per second of the authors' features; None if each video has a different rate.
+        hub_folder: The authors' folder on the hub, below ``datasets/``, and prefix of its archives; empty without.
         parse: From an entry of a file to its annotation; None for custom data, where an annotation is several rows.
-        task: What is scored: ``moments`` needs a model of the grounding family, ``highlights`` one of the saliency
-            family.
-        scorer: The metric that scores it.
-        domains: Parts of the benchmark, each with a model of its own.
-        split_of: The split a video is in, where one file may hold all; None where every split has its file.
-        labels: How saliency labels become a target; None where there are none.
-        min_duration: Seconds below which a video is left out of training.
-        video_suffix: What the names of videos and their features have after the id.
+        task: ``moments`` needs a model of the grounding family, ``highlights`` one of the saliency family.
+
+        domains: Parts of the benchmark that have a separate model each.
+        validation_videos: Ids of the videos in ``val``, where one file may hold all splits; else empty.
+        labels: How saliency labels become a target.
+        min_duration: Seconds; shorter videos are left out of training.
+        video_suffix: What follows the id in names of videos and their features.
     """
 
     name: str
@@ -73,43 +76,36 @@ class Benchmark:
     task: Task = "moments"
     scorer: Scorer = "grounding"
     domains: tuple[str, ...] = ()
-    split_of: Callable[[str], str] | None = None
+    validation_videos: frozenset[str] = frozenset()
     labels: LabelRule | None = None
     min_duration: float = 0
     video_suffix: str = ""
 
     @property
     def is_custom(self) -> bool:
-        """Whether it stands for the user's data: no splits, no download, durations that only the videos know."""
+        """Whether it is the user's data."""
         return self.parse is None
 
     @property
     def hub_files(self) -> tuple[str, ...]:
-        """Names of the authors' files in their hub folder: annotations, video features, query features.
-
-        Large archives are cut into parts there, named with ``.aa``, ``.ab`` … at the end.
-        """
+        """Names of the authors' files in their hub folder: annotations, video features, query features."""
         annotations = dict.fromkeys(split.hub_file for split in self.splits)
         return (*annotations, *(f"{self.hub_folder}_clip_b32_{what}_k4.tar.gz" for what in ("vid", "txt")))
 
     def find_split(self, name: str) -> Split:
-        """The split called ``name``.
-
-        Raises:
-            DataError: If there is none.
-        """
+        """The split called ``name``."""
         for split in self.splits:
             if split.name == name:
                 return split
         names = " or ".join(split.name for split in self.splits)
         raise DataError(f"{self.name} has no split {name!r}; choose {names}")
 
-    def find_file(self, folder: str | Path, split: str) -> Path:
-        """The split's annotation file in ``folder``.
+    def is_in_split(self, vid: str, split: str) -> bool:
+        """Whether a video belongs to a split; always True where every split has a file."""
+        return not self.validation_videos or (vid in self.validation_videos) == (split == "val")
 
-        Raises:
-            DataError: If there is no such split, or the folder has none of its files.
-        """
+    def find_file(self, folder: str | Path, split: str) -> Path:
+        """The split's annotation file in ``folder``."""
         files = self.find_split(split).files
         for file in files:
             if (Path(folder) / file).is_file():
@@ -125,11 +121,7 @@ class Benchmark:
         return annotation.query if self.is_custom else str(annotation.qid)
 
     def frame_rate(self, annotation: Annotation) -> float:
-        """Frames per second to sample the video at: the benchmark's, or one frame per label row.
-
-        Raises:
-            DataError: If neither is known.
-        """
+        """Frames per second to sample the video at: the benchmark's, or one frame per labeled clip."""
         if self.fps is not None:
             return self.fps
         if annotation.clips is None or annotation.duration is None:
@@ -137,22 +129,13 @@ class Benchmark:
         return annotation.clips / annotation.duration
 
     def saliency_target(self, annotation: Annotation, frames: int, fps: float) -> FloatArray:
-        """What a model should answer for every frame, in [0, 1].
+        """The target saliency in [0, 1] of a video's T sampled frames.
 
-        Args:
-            annotation: Of one query.
-            frames: T, number of sampled frames.
-            fps: Sampled frames per second.
-
-        Returns:
-            ``[T]``, or shorter by up to the slack of the label rule: cut the video to as many frames.
-
-        Raises:
-            DataError: If there are labels, but not about one per frame; or there is nothing to learn from.
+        It is ``[T]``, or shorter by up to the slack of the label rule; then cut the video to the same length.
         """
         try:
             if self.labels is not None and annotation.saliency is not None:
-                return fit_labels(annotation.saliency, frames, self.labels)
+                return self.labels.make_target(annotation.saliency, frames)
         except DataError as error:
             raise DataError(f"{annotation.vid}: {error}") from None
         if not annotation.moments:
@@ -160,15 +143,14 @@ class Benchmark:
         return mark_moments(annotation.moments, frames, fps)
 
     def positive_frames(self, annotation: Annotation, target: FloatArray) -> NDArray[np.bool_]:
-        """Frames that a positive may be drawn from: ``[T]``, those above the benchmark's threshold.
-
-        All False where the labels do not tell frames apart.
-        """
-        rule = self.labels if annotation.saliency is not None else None
-        return target > (rule.threshold(target) if rule is not None else 0)
+        """Frames ``[T]`` of a target above the benchmark's threshold; all False if the labels are constant."""
+        if self.labels is None or annotation.saliency is None:
+            return target > 0
+        threshold = self.labels.threshold
+        return target > (np.median(target) if threshold is None else threshold)
 
     def keep_trainable(self, annotations: Sequence[Annotation]) -> list[Annotation]:
-        """The annotations of videos that last at least `min_duration`; warns of how many are left out."""
+        """The annotations of videos of at least `min_duration`, with a warning about those left out."""
         kept = [a for a in annotations if a.duration is None or a.duration >= self.min_duration]
         if left_out := len(annotations) - len(kept):
             warnings.warn(

@@ -1,4 +1,4 @@
-"""Your own annotations: a JSONL or CSV file of ``video, start, end, query``, one moment per row."""
+"""Custom data: a JSONL or CSV file of ``video, start, end, query``, one moment per row."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pydantic import Field
 
 from r2tuning.datasets.annotations import Annotation
 from r2tuning.datasets.benchmark import Benchmark
-from r2tuning.datasets.entries import Entry, Fields, Text, check, read_csv, read_json
+from r2tuning.datasets.entries import Fields, Text, check, read_csv, read_json
 from r2tuning.errors import DataError
 
 Time = Annotated[float, Field(ge=0, le=1e6)]
 
 
 class CustomFields(Fields):
-    """One moment: where (``video``, a file), when (``start`` and ``end``, seconds) and what (``query``)."""
+    """One moment, in seconds."""
 
     video: Text
     start: Time
@@ -27,20 +27,10 @@ class CustomFields(Fields):
 
 
 def load_custom(path: str | Path) -> list[Annotation]:
-    """Reads and checks your own annotations.
+    """Reads a ``.csv`` file with a header, or a ``.jsonl`` or ``.json`` file with an object per moment.
 
-    Several rows of the same video and query are the moments of one annotation.
-
-    Args:
-        path: A ``.csv`` file with a header, or a ``.jsonl`` or ``.json`` file with an object per moment. Other columns
-            are ignored.
-
-    Returns:
-        In order of first appearance, numbered from 0; ``vid`` is the video as written, ``duration`` is None. Moments
-        are sorted by start.
-
-    Raises:
-        DataError: If the file cannot be read; at the first row that is wrong, as ``file:line: field: what``.
+    Rows of one video and query become one annotation, in order of first appearance and numbered from 0, with moments
+    sorted by start. The first wrong row is a DataError, as ``file:line: field: what``.
     """
     path = Path(path)
     is_csv = path.suffix.lower() == ".csv"
@@ -48,17 +38,13 @@ def load_custom(path: str | Path) -> list[Annotation]:
     for entry in read_csv(path) if is_csv else read_json(path):
         # CSV has numbers as text.
         row = check(entry, CustomFields, strict=not is_csv)
-        moments.setdefault((row.video.strip(), row.query.strip()), []).append(_to_moment(entry, row))
+        if row.end <= row.start:
+            raise DataError(f"{entry.place}: end: {row.end:g} s is not after the start, {row.start:g} s; correct one")
+        moments.setdefault((row.video.strip(), row.query.strip()), []).append((row.start, row.end))
     return [
         Annotation(qid=qid, vid=video, query=query, duration=None, moments=tuple(sorted(set(windows))))
         for qid, ((video, query), windows) in enumerate(moments.items())
     ]
-
-
-def _to_moment(entry: Entry, row: CustomFields) -> tuple[float, float]:
-    if row.end <= row.start:
-        raise DataError(f"{entry.place}: end: {row.end:g} s is not after the start, {row.start:g} s; correct one")
-    return row.start, row.end
 
 
 CUSTOM = Benchmark(
@@ -70,24 +56,11 @@ CUSTOM = Benchmark(
     hub_folder="",
     parse=None,
 )
-"""The user's videos; ``dataclasses.replace(CUSTOM, fps=1.0)`` has the rate that a recipe chooses."""
+"""The user's videos. The frame rate is a choice: ``dataclasses.replace(CUSTOM, fps=1.0)``."""
 
 
-def hold_out(
-    annotations: Sequence[Annotation], seed: int, share: float = 0.2
-) -> tuple[list[Annotation], list[Annotation]]:
-    """Sets some videos aside for validation, at least one; a video is never on both sides.
-
-    Args:
-        annotations: Of at least two videos.
-        seed: Of the choice.
-        share: Of the videos to set aside.
-
-    Returns:
-        For training, and for validation.
-
-    Raises:
-        DataError: If there is only one video.
+def hold_out(annotations: Sequence[Annotation], seed: int) -> tuple[list[Annotation], list[Annotation]]:
+    """Splits annotations of two or more videos into a training part and, with a fifth of the videos, a validation part.
 
     Example:
         >>> rows = [Annotation(qid=i, vid=f"{i % 3}.mp4", query="a dog", duration=9) for i in range(6)]
@@ -97,8 +70,8 @@ def hold_out(
     videos = sorted({annotation.vid for annotation in annotations})
     if len(videos) < 2:
         raise DataError(
-            f"one video ({videos[0]}) is not enough to train and validate on; annotate another, or give a file of "
-            "other annotations with data.validation"
+            f"one video ({videos[0]}) is not enough to train and validate on; annotate another, or give a validation "
+            "file with data.validation"
         )
-    aside = set(Random(seed).sample(videos, max(1, round(share * len(videos)))))
+    aside = set(Random(seed).sample(videos, max(1, round(0.2 * len(videos)))))
     return [a for a in annotations if a.vid not in aside], [a for a in annotations if a.vid in aside]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import reprlib
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -17,18 +18,10 @@ from r2tuning.errors import DataError
 from r2tuning.files import first_problem
 from r2tuning.metrics.records import QueryId
 
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-
 
 @dataclass(frozen=True)
 class Entry:
-    """One unchecked entry of a file.
-
-    Attributes:
-        place: ``file:line``, or ``file:key`` in a file that is one JSON object.
-        values: The entry's fields.
-        key: The entry's name in such a file; None elsewhere.
-    """
+    """One unchecked entry of a file, at ``file:line``, or at ``file:key`` in a file that is one JSON object."""
 
     place: str
     values: Mapping[str, Any]
@@ -36,14 +29,7 @@ class Entry:
 
 
 def read_json(path: Path) -> list[Entry]:
-    """Entries of a ``.jsonl`` (an object per line) or ``.json`` file (objects by name, or an array of them).
-
-    A byte order mark and blank lines are skipped.
-
-    Raises:
-        DataError: If the file cannot be read, has another ending or no entries, is not UTF-8 or not JSON, or an
-            entry is no object.
-    """
+    """Entries of a ``.jsonl`` (an object per line) or ``.json`` file (objects by name, or an array of them)."""
     ending = path.suffix.lower()
     if ending == ".jsonl":
         entries = [_to_entry(f"{path}:{line}", _parse(f"{path}:{line}", text)) for line, text in _read_lines(path)]
@@ -62,12 +48,7 @@ def read_json(path: Path) -> list[Entry]:
 
 
 def read_csv(path: Path) -> list[Entry]:
-    """Entries of a CSV file with a header; the values are text. A byte order mark and blank lines are skipped.
-
-    Raises:
-        DataError: If the file cannot be read, is not UTF-8 or no CSV, has no rows, or a row has more or fewer values
-            than the header names columns.
-    """
+    """Entries of a CSV file with a header; the values are text."""
     # A quoted value may span lines, so the reader counts them itself.
     # It gets every line, blank ones too, for its count to be the file's.
     rows = csv.reader((text + "\n" for _, text in _read_lines(path, blank=True)), strict=True)
@@ -95,13 +76,13 @@ def read_csv(path: Path) -> list[Entry]:
 
 
 def _read_lines(path: Path, *, blank: bool = False) -> Iterator[tuple[int, str]]:
-    """Numbers (from 1) and texts of the lines, blank ones only where asked for."""
+    """Numbers (from 1) and texts of the lines, with or without blank ones."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}; check the path") from error
     # Only \n ends a line: str.splitlines would also split at U+2028 and others, which JSON allows within a string.
-    for number, line in enumerate(content.removeprefix(BYTE_ORDER_MARK).split(b"\n"), start=1):
+    for number, line in enumerate(content.removeprefix(BOM_UTF8).split(b"\n"), start=1):
         try:
             text = line.decode().removesuffix("\r")
         except UnicodeDecodeError as error:
@@ -133,7 +114,7 @@ def _require_some(path: Path, entries: list[Entry]) -> list[Entry]:
 
 
 class Fields(BaseModel):
-    """Fields of an entry; others that a file has are ignored."""
+    """The fields that an entry must have; others are ignored."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
@@ -162,23 +143,16 @@ Checked = TypeVar("Checked", bound=Fields)
 
 
 def check(entry: Entry, fields: type[Checked], *, strict: bool = True) -> Checked:
-    """The entry's values as ``fields``.
+    """The entry's values as ``fields``, or a DataError ``file:line: field: what is wrong``.
 
-    Args:
-        entry: What a file holds.
-        fields: What it must hold.
-        strict: Whether numbers must be numbers; False reads them from text, as CSV needs it.
-
-    Raises:
-        DataError: ``file:line: field: what is wrong``, for a field that is missing or has a wrong value. A missing
-            optional field counts as misspelt where an unknown key is near.
+    A missing optional field counts as misspelled where an unknown key is near. Without ``strict``, numbers are also
+    read from text, as CSV needs it.
     """
     unknown = [key for key in entry.values if key not in fields.model_fields]
     for name, field in fields.model_fields.items():
         if name in entry.values:
             continue
-        near = get_close_matches(name, unknown, n=1, cutoff=0.75)
-        if near:
+        if near := get_close_matches(name, unknown, n=1, cutoff=0.75):
             raise DataError(f"{entry.place}: {name}: is missing; rename {near[0]!r}?")
         if field.is_required():
             raise DataError(f"{entry.place}: {name}: is missing; the keys are {reprlib.repr(list(entry.values))}")

@@ -1,4 +1,4 @@
-"""Charades-STA, TACoS and Ego4D-NLQ: benchmarks with moments and nothing else."""
+"""Charades-STA, TACoS and Ego4D-NLQ: benchmarks with moments only."""
 
 from __future__ import annotations
 
@@ -22,11 +22,7 @@ class MomentFields(Fields):
 
 
 def parse_moments(entry: Entry) -> Annotation:
-    """The annotation of Charades-STA, TACoS and Ego4D-NLQ.
-
-    Raises:
-        DataError: If a field is missing or wrong.
-    """
+    """The annotation of one line."""
     fields = check(entry, MomentFields)
     return Annotation(
         qid=fields.qid,
@@ -38,21 +34,13 @@ def parse_moments(entry: Entry) -> Annotation:
 
 
 def to_moments(windows: list[list[float]]) -> tuple[tuple[float, float], ...]:
-    """Checked windows as an annotation keeps them.
-
-    Example:
-        >>> to_moments([[0, 4], [10, 12.5]])
-        ((0, 4), (10, 12.5))
-    """
+    """Windows of a file as the moments of an annotation."""
     return tuple((start, end) for start, end in windows)
 
 
 CHARADES_STA = Benchmark(
     name="charades-sta",
-    splits=(
-        Split("train", "charades_train.jsonl", ("charades_train.jsonl",)),
-        Split("test", "charades_test.jsonl", ("charades_test.jsonl",)),
-    ),
+    splits=tuple(Split(name, f"charades_{name}.jsonl", (f"charades_{name}.jsonl",)) for name in ("train", "test")),
     evaluation_split="test",
     main_metric="MR-full-R1@0.5",
     fps=1,
@@ -73,18 +61,15 @@ TACOS = Benchmark(
     fps=0.5,
     hub_folder="tacos",
     parse=parse_moments,
-    # Annotations name the recording, files also the camera.
+    # Annotations name the recording; file names add the camera.
     video_suffix="-cam-002",
 )
-"""127 recordings; several people described the same one, so a sentence may occur more than once."""
+"""127 recordings, described by several people each, so that sentences may repeat."""
 
 
 EGO4D_NLQ = Benchmark(
     name="ego4d-nlq",
-    splits=(
-        Split("train", "nlq_train.jsonl", ("nlq_train.jsonl",)),
-        Split("val", "nlq_val.jsonl", ("nlq_val.jsonl",)),
-    ),
+    splits=tuple(Split(name, f"nlq_{name}.jsonl", (f"nlq_{name}.jsonl",)) for name in ("train", "val")),
     evaluation_split="val",
     main_metric="MR-full-R1@0.5",
     fps=0.5,

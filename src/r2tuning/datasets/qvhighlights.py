@@ -1,4 +1,7 @@
-"""QVHighlights (Lei et al., NeurIPS 2021): moments, and every 2-second clip rated by three workers."""
+"""QVHighlights (Lei et al., NeurIPS 2021): moments, and every 2-second clip rated by three workers.
+
+Moving Shapes is annotated in the same way.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,7 @@ from r2tuning.datasets.annotations import Annotation
 from r2tuning.datasets.benchmark import Benchmark, Split
 from r2tuning.datasets.entries import Duration, Entry, Fields, Qid, Text, Window, check
 from r2tuning.datasets.moment_retrieval import to_moments
-from r2tuning.datasets.saliency import LabelRule, above_zero
-from r2tuning.intervals import FloatArray
+from r2tuning.datasets.saliency import LabelRule
 from r2tuning.metrics.records import WORKERS
 
 CLIPS_PER_SECOND = 0.5
@@ -24,7 +26,7 @@ Row = Annotated[list[Rating], Field(min_length=WORKERS, max_length=WORKERS)]
 
 
 class QVHighlightsFields(Fields):
-    """A query with its moments and the ratings of the clips in them; both are withheld in the test split."""
+    """A query with its moments and the ratings of their clips; the test split withholds both."""
 
     qid: Qid
     vid: Text
@@ -37,7 +39,7 @@ class QVHighlightsFields(Fields):
     @field_validator("relevant_clip_ids")
     @classmethod
     def _check_clip_ids(cls, clip_ids: list[int] | None, info: ValidationInfo) -> list[int] | None:
-        # The duration is not there where it was refused itself.
+        # Without a duration in it, the duration itself was refused.
         if clip_ids and "duration" in info.data:
             clips = int(info.data["duration"] * CLIPS_PER_SECOND)
             if max(clip_ids) >= clips:
@@ -60,11 +62,7 @@ class QVHighlightsFields(Fields):
 
 
 def parse_qvhighlights(entry: Entry) -> Annotation:
-    """The annotation of one line; clips that it does not list are rated 0.
-
-    Raises:
-        DataError: If a field is missing or wrong.
-    """
+    """The annotation of one line; clips that are not listed are rated 0."""
     fields = check(entry, QVHighlightsFields)
     saliency = None
     if fields.saliency_scores is not None and fields.relevant_clip_ids is not None:
@@ -79,16 +77,6 @@ def parse_qvhighlights(entry: Entry) -> Annotation:
         moments=to_moments(fields.relevant_windows or []),
         saliency=saliency,
     )
-
-
-def scale_ratings(labels: FloatArray) -> FloatArray:
-    """Share of the highest sum of ratings, ``[clips, 3]`` to ``[clips]`` in [0, 1].
-
-    Example:
-        >>> scale_ratings(np.array([[4, 4, 4], [1, 2, 0]]))
-        array([1.  , 0.25])
-    """
-    return np.asarray(labels.sum(axis=1) / (WORKERS * HIGHEST))
 
 
 QVHIGHLIGHTS = Benchmark(
@@ -109,7 +97,23 @@ QVHIGHLIGHTS = Benchmark(
     fps=CLIPS_PER_SECOND,
     hub_folder="qvhighlights",
     parse=parse_qvhighlights,
-    labels=LabelRule(scale=scale_ratings, threshold=above_zero, slack=4),
+    labels=LabelRule(lowest=0, highest=HIGHEST, threshold=0, slack=4),
     min_duration=5,
 )
 """150-second YouTube videos of vlogs and news."""
+
+
+MOVING_SHAPES = Benchmark(
+    name="moving-shapes",
+    splits=tuple(Split(name, f"{name}.jsonl", (f"{name}.jsonl",)) for name in ("train", "val", "test")),
+    # Unlike the validation split, it has combinations of color, shape and action that training lacks.
+    evaluation_split="test",
+    main_metric="MR-full-mAP",
+    fps=CLIPS_PER_SECOND,
+    hub_folder="",
+    parse=parse_qvhighlights,
+    # Lower ratings say how large, occluded or fast an actor is. Training to rank those too lowers the score.
+    # Videos last a whole number of clips, so a frame more or less would be an error.
+    labels=LabelRule(lowest=0, highest=HIGHEST, threshold=0, slack=0, best_only=True),
+)
+"""Synthetic videos with exactly known moments, made by ``r2tuning synthesize``, not downloaded."""

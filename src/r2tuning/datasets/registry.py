@@ -11,23 +11,14 @@ from r2tuning.datasets.benchmark import Benchmark
 from r2tuning.datasets.custom import CUSTOM, load_custom
 from r2tuning.datasets.entries import read_json
 from r2tuning.datasets.moment_retrieval import CHARADES_STA, EGO4D_NLQ, TACOS
-from r2tuning.datasets.moving_shapes import MOVING_SHAPES
-from r2tuning.datasets.qvhighlights import QVHIGHLIGHTS
+from r2tuning.datasets.qvhighlights import MOVING_SHAPES, QVHIGHLIGHTS
 from r2tuning.datasets.tvsum import TVSUM
 from r2tuning.datasets.youtube_highlights import YOUTUBE_HIGHLIGHTS
 from r2tuning.errors import DataError, R2TuningWarning
 from r2tuning.metrics.records import QueryId
 
-BENCHMARKS: tuple[Benchmark, ...] = (
-    QVHIGHLIGHTS,
-    EGO4D_NLQ,
-    CHARADES_STA,
-    TACOS,
-    YOUTUBE_HIGHLIGHTS,
-    TVSUM,
-    MOVING_SHAPES,
-)
-"""The paper's six in the order of its tables, then the one that is made by program."""
+BENCHMARKS = (QVHIGHLIGHTS, EGO4D_NLQ, CHARADES_STA, TACOS, YOUTUBE_HIGHLIGHTS, TVSUM, MOVING_SHAPES)
+"""The paper's six in the order of its tables, then the synthetic one."""
 
 _BY_NAME = {benchmark.name: benchmark for benchmark in (*BENCHMARKS, CUSTOM)}
 
@@ -35,12 +26,7 @@ _BY_NAME = {benchmark.name: benchmark for benchmark in (*BENCHMARKS, CUSTOM)}
 def find_benchmark(name: str) -> Benchmark:
     """The benchmark called ``name``, in upper or lower case; ``custom`` stands for the user's data.
 
-    Raises:
-        DataError: If there is none; the message has the nearest name, or all.
-
     Example:
-        >>> find_benchmark("TVSum").fps
-        0.5
         >>> find_benchmark("charades")
         Traceback (most recent call last):
         r2tuning.errors.DataError: no benchmark 'charades'; did you mean charades-sta?
@@ -55,24 +41,16 @@ def find_benchmark(name: str) -> Benchmark:
 def load_annotations(
     path: str | Path, benchmark: Benchmark, *, split: str | None = None, domain: str | None = None
 ) -> list[Annotation]:
-    """Reads and checks an annotation file, the authors' or the one commonly passed around.
+    """Reads and checks an annotation file, the authors' or one of the public re-releases.
 
-    Reversed moments are swapped and those reaching a little beyond the video are cut (see `fit_moments`), with one
-    warning of how many.
+    Moments are fitted to their video (see `fit_moments`), and one warning counts those that changed. The first wrong
+    entry is a DataError, as ``file:line: field: what``.
 
     Args:
-        path: A ``.jsonl`` or ``.json`` file.
-        benchmark: Which one it belongs to.
-        split: Keeps the videos of this split where one file may hold all (YouTube Highlights, TVSum); elsewhere a
-            file is one split.
+        path: A ``.jsonl`` or ``.json`` file; for custom data, what `load_custom` reads.
+        benchmark: The benchmark of the file.
+        split: Keeps the videos of this split if one file may hold all (YouTube Highlights, TVSum).
         domain: Keeps the videos of this domain.
-
-    Returns:
-        In the order of the file.
-
-    Raises:
-        DataError: If the file cannot be read; at the first entry that is wrong, as ``file:line: field: what``; if an
-            id occurs twice or only some entries have labels; if split or domain are unknown, or nothing is left.
     """
     path = Path(path)
     if benchmark.parse is None:
@@ -97,8 +75,7 @@ def load_annotations(
             annotation = fit_moments(parsed)
         except DataError as error:
             raise DataError(f"{entry.place}: relevant_windows: {error}") from None
-        reversed_ = [start > end for start, end in parsed.moments]
-        swapped += sum(reversed_)
+        swapped += sum(start > end for start, end in parsed.moments)
         cut += sum(sorted(was) != list(now) for was, now in zip(parsed.moments, annotation.moments, strict=True))
         annotations.append(annotation)
     if swapped or cut:
@@ -109,12 +86,8 @@ def load_annotations(
             stacklevel=2,
         )
 
-    split_of = benchmark.split_of
     chosen = [
-        annotation
-        for annotation in annotations
-        if (domain is None or annotation.domain == domain)
-        and (split is None or split_of is None or split_of(annotation.vid) == split)
+        a for a in annotations if domain in (None, a.domain) and (not split or benchmark.is_in_split(a.vid, split))
     ]
     if not chosen:
         raise DataError(f"{path}: has no video of {benchmark.name} in split {split}, domain {domain}; check the file")

@@ -8,11 +8,10 @@ import numpy as np
 from pydantic import Field
 
 from r2tuning.datasets.annotations import Annotation
-from r2tuning.datasets.benchmark import Benchmark, Split
+from r2tuning.datasets.benchmark import Benchmark, splits_of_one_file
 from r2tuning.datasets.entries import Entry, Fields, Qid, Text, check
-from r2tuning.datasets.saliency import LabelRule, above_median
+from r2tuning.datasets.saliency import LabelRule
 from r2tuning.errors import DataError
-from r2tuning.intervals import FloatArray
 
 RATERS = 20
 LOWEST, HIGHEST = 1, 5
@@ -36,11 +35,10 @@ _VIDEOS = {
     "VU": ("sTEELN-vY30", "HT5vyqe0Xaw", "akI8YFjEmUw", "vdmoEJ5YbrQ", "xwqBXPGE9pQ"),
 }
 _DOMAIN_OF = {vid: domain for domain, vids in _VIDEOS.items() for vid in vids}
-_VALIDATION = {vids[0] for vids in _VIDEOS.values()}
 
 
-class TVSumFields(Fields):
-    """A line of the files per split. Their ``duration`` counts label rows, not seconds, so it is not read."""
+class TVSumLine(Fields):
+    """A line of a file per split. Its ``duration`` counts rows of labels, not seconds, so it is not read."""
 
     qid: Qid
     vid: Text
@@ -49,26 +47,22 @@ class TVSumFields(Fields):
 
 
 class TVSumVideo(Fields):
-    """An entry of the authors' one file, by video."""
+    """An entry of the authors' single file, keyed by video."""
 
     title: Text
     anno: Rows
 
 
 def parse_tvsum(entry: Entry) -> Annotation:
-    """The annotation of one video, from either layout.
-
-    Raises:
-        DataError: If a field is missing or wrong, or the video is none of the benchmark's.
-    """
+    """The annotation of one video, from either layout."""
     if entry.key is None:
-        line = check(entry, TVSumFields)
+        line = check(entry, TVSumLine)
         qid, vid, query, rows = line.qid, line.vid, line.query, line.label
     else:
         video = check(entry, TVSumVideo)
         qid, vid, query, rows = entry.key, entry.key, video.title, video.anno
     if vid not in _DOMAIN_OF:
-        raise DataError(f"{entry.place}: vid: {vid!r} is none of TVSum's 50 videos; remove the entry")
+        raise DataError(f"{entry.place}: vid: {vid!r} is not one of TVSum's 50 videos; remove the entry")
     return Annotation(
         qid=qid,
         vid=vid,
@@ -79,32 +73,9 @@ def parse_tvsum(entry: Entry) -> Annotation:
     )
 
 
-def split_of(vid: str) -> str:
-    """The split of one of the 50 videos.
-
-    Example:
-        >>> split_of("sTEELN-vY30"), split_of("akI8YFjEmUw")
-        ('val', 'train')
-    """
-    return "val" if vid in _VALIDATION else "train"
-
-
-def scale_ratings(labels: FloatArray) -> FloatArray:
-    """Mean rating with 1 as 0 and 5 as 1, ``[clips, 20]`` to ``[clips]`` in [0, 1].
-
-    Example:
-        >>> scale_ratings(np.array([[1] * 20, [3] * 20, [5] * 20]))
-        array([0. , 0.5, 1. ])
-    """
-    return np.asarray((labels.sum(axis=1) - RATERS * LOWEST) / (RATERS * (HIGHEST - LOWEST)))
-
-
 TVSUM = Benchmark(
     name="tvsum",
-    splits=(
-        Split("train", "tvsum_anno.json", ("tvsum_anno.json", "tvsum_train.jsonl")),
-        Split("val", "tvsum_anno.json", ("tvsum_anno.json", "tvsum_val.jsonl")),
-    ),
+    splits=splits_of_one_file("tvsum_anno.json", "tvsum"),
     evaluation_split="val",
     main_metric="mAP",
     fps=CLIPS_PER_SECOND,
@@ -113,7 +84,7 @@ TVSUM = Benchmark(
     task="highlights",
     scorer="tvsum",
     domains=tuple(_VIDEOS),
-    split_of=split_of,
-    labels=LabelRule(scale=scale_ratings, threshold=above_median, slack=4),
+    validation_videos=frozenset(vids[0] for vids in _VIDEOS.values()),
+    labels=LabelRule(LOWEST, HIGHEST, threshold=None, slack=4),
 )
-"""Ten domains of five videos, each with a model of its own."""
+"""Ten domains of five videos, each with a separate model."""

@@ -8,10 +8,9 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from r2tuning.datasets.annotations import Annotation
-from r2tuning.datasets.benchmark import Benchmark, Split
+from r2tuning.datasets.benchmark import Benchmark, splits_of_one_file
 from r2tuning.datasets.entries import Duration, Entry, Fields, Qid, Text, check
-from r2tuning.datasets.saliency import LabelRule, above_half
-from r2tuning.intervals import FloatArray
+from r2tuning.datasets.saliency import LabelRule
 
 Domain = Literal["dog", "gymnastics", "parkour", "skating", "skiing", "surfing"]
 Match = Annotated[list[Annotated[int, Field(ge=-1, le=1)]], Field(min_length=1)]
@@ -40,13 +39,12 @@ _VALIDATION = """
     w7fzLVRPSUc wf_qlAizlSM wvQ0h5Nwsxc x-G4r153n6o xZIN_s-qhbU yN7h90Y-04g yUjJq0kvxcw z3cNtOMKK7A zqXd4EgUFhE
     zr5LSPMBpiI
 """
-_VALIDATION_IDS = frozenset(_VALIDATION.split())
 _INFO_DOMAIN = 5
 """Position of the domain in an entry's ``info``."""
 
 
-class YouTubeFields(Fields):
-    """A line of the files per split."""
+class YouTubeLine(Fields):
+    """A line of a file per split."""
 
     qid: Qid
     vid: Text
@@ -57,7 +55,7 @@ class YouTubeFields(Fields):
 
 
 class YouTubeVideo(Fields):
-    """An entry of the authors' one file, by video."""
+    """An entry of the authors' single file, keyed by video."""
 
     frames: Annotated[float, Field(ge=1, le=1e9)]
     fps: Annotated[float, Field(gt=0, le=1e4)]
@@ -68,18 +66,14 @@ class YouTubeVideo(Fields):
     @classmethod
     def _check_domain(cls, info: list[Any]) -> list[Any]:
         if len(info) <= _INFO_DOMAIN or info[_INFO_DOMAIN] not in get_args(Domain):
-            raise ValueError(f"item {_INFO_DOMAIN} (from 0) is to be one of {', '.join(get_args(Domain))}")
+            raise ValueError(f"item {_INFO_DOMAIN} (from 0) must be one of {', '.join(get_args(Domain))}")
         return info
 
 
 def parse_youtube(entry: Entry) -> Annotation:
-    """The annotation of one video, from either layout.
-
-    Raises:
-        DataError: If a field is missing or wrong.
-    """
+    """The annotation of one video, from either layout."""
     if entry.key is None:
-        line = check(entry, YouTubeFields)
+        line = check(entry, YouTubeLine)
         qid, vid, query, domain = line.qid, line.vid, line.query, str(line.domain)
         duration, match = line.duration, line.match
     else:
@@ -90,42 +84,19 @@ def parse_youtube(entry: Entry) -> Annotation:
     return Annotation(qid=qid, vid=vid, query=query, duration=duration, saliency=saliency, domain=domain)
 
 
-def split_of(vid: str) -> str:
-    """The split of a video.
-
-    Example:
-        >>> split_of("fXx44D1sqUw"), split_of("6bS6-GVLBeM")
-        ('val', 'train')
-    """
-    return "val" if vid in _VALIDATION_IDS else "train"
-
-
-def scale_match(labels: FloatArray) -> FloatArray:
-    """-1, 0, 1 as 0, ½, 1: ``[clips, 1]`` to ``[clips]``.
-
-    Example:
-        >>> scale_match(np.array([[-1], [0], [1]]))
-        array([0. , 0.5, 1. ])
-    """
-    return np.asarray((labels[:, 0] + 1) / 2)
-
-
 YOUTUBE_HIGHLIGHTS = Benchmark(
     name="youtube-highlights",
-    splits=(
-        Split("train", "youtube_anno.json", ("youtube_anno.json", "youtube_highlight_train.jsonl")),
-        Split("val", "youtube_anno.json", ("youtube_anno.json", "youtube_highlight_val.jsonl")),
-    ),
+    splits=splits_of_one_file("youtube_anno.json", "youtube_highlight"),
     evaluation_split="val",
     main_metric="mAP",
-    # Clips are a hundred video frames long and half overlap, so their rate is the video's own.
+    # Clips are 100 video frames long and overlap by half, so their rate depends on the video's.
     fps=None,
     hub_folder="youtube",
     parse=parse_youtube,
     task="highlights",
     scorer="youtube",
     domains=get_args(Domain),
-    split_of=split_of,
-    labels=LabelRule(scale=scale_match, threshold=above_half, slack=0),
+    validation_videos=frozenset(_VALIDATION.split()),
+    labels=LabelRule(lowest=-1, highest=1, threshold=0.5, slack=0),
 )
-"""Six domains, each with a model of its own."""
+"""Six domains, each with a separate model."""

@@ -16,7 +16,7 @@ def finish_moments(moments: Moments, duration: float, config: DecodingConfig, to
     """Clamps and rounds (`clamp_moments`), suppresses and sorts (`suppress_overlaps`) raw moments ``[N, 3]``.
 
     Returns:
-        ``[≤ N, 3]``, best first, at most ``top``. Moments that ``normal`` suppression dropped have score 0 and come last.
+        ``[≤ N, 3]``, best first, at most ``top``; moments that ``normal`` suppression dropped have score 0.
     """
     return suppress_overlaps(clamp_moments(moments, duration, config.unit), config, top)
 

@@ -135,7 +135,12 @@ def open_split(data: DataConfig, name: str | None = None, *, fps: float, seed: i
     name = name or data.validation_split or benchmark.evaluation_split
     annotations = read_annotations(data, name, seed=seed)
     file = None if benchmark.is_custom else benchmark.find_file(data.annotation_place, name)
-    store = FeatureStore.open(data.feature_folder)
+    try:
+        store = FeatureStore.open(data.feature_folder)
+    except FeatureError as error:
+        if not benchmark.hub_folder:
+            raise
+        raise FeatureError(f"{error}; r2tuning download {benchmark.name} fetches the authors'") from error
     require_features(annotations, benchmark, store)
     fitted = [a if a.duration is not None else _fit_to_video(a, benchmark, store) for a in annotations]
     return OpenSplit(name, benchmark, fitted, store, file)

@@ -16,9 +16,6 @@ from r2tuning.types import Sampling
 from r2tuning.video import sample_frames
 from r2tuning.video.preprocess import PREPROCESS_VERSION
 
-BATCHES_AHEAD = 2
-"""Batches of frames that are decoded while CLIP has another: they take 5 MB each."""
-
 Item = TypeVar("Item")
 
 Progress = Callable[[int, int], None]
@@ -37,27 +34,15 @@ def encode_video(
 ) -> EncodedVideo:
     """Samples a video at a fixed rate and runs the frozen image tower over it; memory does not grow with the video.
 
-    Frames are decoded in another thread, so that the image tower does not wait for them.
-
-    Args:
-        path: Video file.
-        backbone: The frozen CLIP.
-        fps: Frames per second to sample.
-        sampling: How frames are picked.
-        batch_size: Frames that go through the tower at once.
-        threads: To decode with; None for one per core.
-        progress: Called after every batch.
-
-    Raises:
-        VideoError: If nothing of the file can be used.
-        FeatureError: If there is no room for the features.
+    Frames are decoded in another thread, so that the image tower does not wait for them. ``threads`` decode, None for
+    one per core; ``batch_size`` frames go through the tower at once.
     """
     writer = FeatureWriter()
     try:
         stream = sample_frames(
             path, fps, backbone.image_size, batch_size=batch_size, sampling=sampling, threads=threads
         )
-        with stream as frames, closing(read_ahead(frames, BATCHES_AHEAD)) as batches:
+        with stream as frames, closing(read_ahead(frames, 2)) as batches:  # a batch takes 5 MB
             done = 0
             for batch in batches:
                 writer.append(backbone.encode_frames(batch.pixels))
@@ -85,14 +70,9 @@ def encode_video(
 
 
 def read_ahead(items: Iterator[Item], ahead: int) -> Generator[Item, None, None]:
-    """Prepares items in a thread while the caller works on earlier ones.
+    """Prepares up to ``ahead`` items (none of them None) in a thread while the caller works on earlier ones.
 
-    Args:
-        items: None of them None; what they raise is raised here.
-        ahead: Most items that wait, at least 1.
-
-    Yields:
-        The same items in order. Closing the generator ends the thread once it has its current item.
+    Yields the same items in order, and raises what they raise. Closing it ends the thread after its current item.
 
     Example:
         >>> list(read_ahead(iter("abc"), 2))

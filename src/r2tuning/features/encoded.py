@@ -31,20 +31,7 @@ Facts = TypeVar("Facts", bound=BaseModel)
 
 
 class EncodingFacts(BaseModel):
-    """How the features of a video were made.
-
-    Attributes:
-        video: The file they were made from.
-        duration: Seconds of video that could be used.
-        start: Seconds on the player's clock at which the video begins.
-        fps: Sampled frames per second.
-        sampling: How frames were picked.
-        truncated: Whether the file ended early or was damaged.
-        backbone: Hub name or folder of the CLIP.
-        fingerprint: Of the CLIP's weights.
-        preprocess_version: Of the preparation of frames.
-        engine: What ran the CLIP.
-    """
+    """How the features of a video were made: the facts of its `SampledVideo` and of the CLIP."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -61,14 +48,13 @@ class EncodingFacts(BaseModel):
 
 
 class EncodedVideo:
-    """Features of one video; made by `r2tuning.Grounder.encode`.
+    """Features of one video, fp16 ``[T, K, P+1, Dv]``; made by `r2tuning.Grounder.encode`.
 
     Args:
         facts: How the features were made.
-        values: fp16 ``[T, K, P+1, Dv]`` in memory, or the safetensors file that holds them.
+        values: The features in memory, or the safetensors file that holds them.
 
     Attributes:
-        facts: How the features were made.
         frames: T.
         layers: K.
         tokens: P + 1.
@@ -86,15 +72,7 @@ class EncodedVideo:
         self.frames, self.layers, self.tokens, self.width = shape
 
     def read(self, start: int, stop: int) -> Tensor:
-        """The features of some frames.
-
-        Args:
-            start: First frame.
-            stop: Frame after the last.
-
-        Returns:
-            fp16 ``[K, stop - start, P+1, Dv]`` on the CPU.
-        """
+        """The features of frames ``start`` to ``stop`` (excluded), fp16 ``[K, stop - start, P+1, Dv]`` on the CPU."""
         if isinstance(self._values, Tensor):
             return self._values[start:stop].transpose(0, 1)
         # Opened again for each piece: a mapping that stays open keeps every page it has touched.
@@ -125,29 +103,17 @@ class EncodedVideo:
 
 
 def read_header(path: Path, tensor: str, axes: int, facts: type[Facts]) -> tuple[tuple[int, ...], Facts]:
-    """Shape and facts of the features in a safetensors file, without reading these.
+    """Shape and facts of the features in a safetensors file, without reading the features.
 
-    Args:
-        path: The file.
-        tensor: Name of the features in it.
-        axes: Their number of axes.
-        facts: How they were made.
-
-    Raises:
-        FeatureError: If the file is missing, damaged, or holds something else.
+    A file whose ``tensor`` does not have that many axes, or none at all, is a FeatureError.
     """
     if not path.is_file():
         raise FeatureError(f"{path}: no such file; make it with --save-features")
     try:
         with safe_open(path, "pt") as file:
             metadata, names = file.metadata() or {}, file.keys()
-            piece = file.get_slice(tensor) if tensor in names else None
-            if (
-                piece is None
-                or METADATA not in metadata
-                or piece.get_dtype() != "F16"
-                or len(piece.get_shape()) != axes
-            ):
+            piece = file.get_slice(tensor) if tensor in names and METADATA in metadata else None
+            if piece is None or piece.get_dtype() != "F16" or len(piece.get_shape()) != axes:
                 raise FeatureError(f"{path}: not features of a {tensor} written by r2tuning; encode it again")
             return tuple(piece.get_shape()), facts.model_validate_json(metadata[METADATA])
     except (SafetensorError, OSError) as error:
@@ -157,11 +123,7 @@ def read_header(path: Path, tensor: str, axes: int, facts: type[Facts]) -> tuple
 
 
 class FeatureWriter:
-    """Collects features in memory, and in a temporary file once they outgrow it.
-
-    Args:
-        memory_limit: Bytes to keep in memory.
-    """
+    """Collects features in memory, and in a temporary file once they outgrow ``memory_limit`` bytes."""
 
     HEADER = 32 * 1024
     """Bytes reserved at the head of the file, where the shape is written once it is known."""
@@ -174,11 +136,7 @@ class FeatureWriter:
         self._path: Path | None = None
 
     def append(self, values: Tensor) -> None:
-        """Adds frames.
-
-        Args:
-            values: ``[n, K, P+1, Dv]``, any precision and device.
-        """
+        """Adds frames, ``[n, K, P+1, Dv]`` in any precision and on any device."""
         # CLIP has a few outlying channels; in fp16 they may be clamped, but must not become infinite.
         limit = torch.finfo(torch.float16).max
         part = values.clamp(-limit, limit).half().cpu().contiguous()
@@ -189,11 +147,7 @@ class FeatureWriter:
             self._spill()
 
     def finish(self, facts: EncodingFacts) -> EncodedVideo:
-        """Ends the collection, which must hold a frame.
-
-        Returns:
-            The encoded video; its temporary file is removed with it.
-        """
+        """The collected frames, at least one; their temporary file lives as long as the result."""
         if self._path is None:
             return EncodedVideo(facts, torch.cat(self._parts))
         header = {

@@ -21,6 +21,7 @@ from r2tuning.processes import Death, map_in_processes
 from r2tuning.types import Sampling
 from r2tuning.video.planned.groups import count_cores
 
+QUERY_BATCH = 64
 VIDEO_SUFFIXES = frozenset(
     (".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
 )
@@ -28,11 +29,7 @@ VIDEO_SUFFIXES = frozenset(
 
 
 class VideoFolder:
-    """The videos in a folder and its subfolders.
-
-    Raises:
-        VideoError: If there is no such folder.
-    """
+    """The videos in a folder and its subfolders."""
 
     def __init__(self, folder: str | Path) -> None:
         self._folder = Path(folder)
@@ -44,11 +41,7 @@ class VideoFolder:
                 self._by_stem[path.stem].append(path)
 
     def find(self, name: str) -> Path:
-        """The file of a video, by its name without ending in any subfolder, or by its path in this folder.
-
-        Raises:
-            VideoError: If there is none, or more than one.
-        """
+        """The file of a video, by its name without ending in any subfolder, or by its path in this folder."""
         if "\0" not in name and (self._folder / name).is_file():
             return self._folder / name
         found = self._by_stem.get(name, [])
@@ -85,10 +78,6 @@ class Failure:
     reason: str
 
 
-QUERY_BATCH = 64
-"""Sentences in one batch of the text tower."""
-
-
 @dataclass(frozen=True)
 class Extraction:
     """How an extraction went: items encoded, items that were up to date, and the others."""
@@ -109,36 +98,24 @@ def extract_videos(
 ) -> Extraction:
     """Encodes videos into a store. A video that cannot be read does not stop the others.
 
-    After an interruption all features there are complete, and another call continues.
-
-    Args:
-        tasks: Videos, each name once.
-        store: Made by `FeatureStore.create` for the backbone.
-        backbone: The frozen CLIP.
-        sampling: How frames are picked.
-        jobs: Processes; 1 is this one. Each other one loads the backbone by its name.
-        progress: Called after every video that was not up to date.
-
-    Raises:
-        FeatureError: If features cannot be written, or no process can start.
+    After an interruption all features there are complete, and another call continues. Each of several ``jobs`` is a
+    process that loads the backbone by its name; one job runs in this process.
     """
     due = [task for task in tasks if not store.is_current(task.name, task.path, task.fps, sampling)]
-    make_encoder: Callable[[], Callable[[VideoTask], Failure | None]]
-    if jobs == 1:
-        make_encoder = lambda: partial(_encode, store=store, backbone=backbone, sampling=sampling)  # noqa: E731
-    else:
-        make_encoder = partial(
-            _load_encoder,
-            store,
-            sampling,
-            threads=max(1, count_cores() // max(1, min(jobs, len(due)))),
-            name=backbone.name,
-            layers=backbone.layers,
-            device=backbone.device,
-            dtype=backbone.dtype,
-            engine=backbone.engine,
-        )
+    load_encoder = partial(
+        _load_encoder,
+        store,
+        sampling,
+        threads=max(1, count_cores() // max(1, min(jobs, len(due)))),
+        name=backbone.name,
+        layers=backbone.layers,
+        device=backbone.device,
+        dtype=backbone.dtype,
+        engine=backbone.engine,
+    )
+    here = partial(_encode, store=store, backbone=backbone, sampling=sampling)
     failures = []
+    make_encoder = load_encoder if jobs > 1 else lambda: here
     with closing(map_in_processes(make_encoder, due, jobs)) as results:  # an interruption must stop them at once
         for done, (task, result) in enumerate(results, start=1):
             if isinstance(result, Death):
@@ -173,18 +150,7 @@ def _encode(
 def extract_queries(
     tasks: Sequence[QueryTask], store: FeatureStore, backbone: ClipBackbone, *, progress: Progress | None = None
 ) -> Extraction:
-    """Encodes queries into a store, in batches; a result does not depend on its batch.
-
-    Args:
-        tasks: Queries, each name once.
-        store: Made by `FeatureStore.create` for the backbone.
-        backbone: The frozen CLIP.
-        progress: Called after every batch of queries that were not up to date.
-
-    Raises:
-        QueryError: If a sentence is empty.
-        FeatureError: If features cannot be written.
-    """
+    """Encodes queries into a store, in batches; a result does not depend on its batch."""
     due = [task for task in tasks if not store.has_text(task.name, task.text)]
     truncated = 0
     for first in range(0, len(due), QUERY_BATCH):

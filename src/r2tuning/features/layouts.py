@@ -22,19 +22,11 @@ from r2tuning.errors import FeatureError
 from r2tuning.features.encoded import METADATA, TENSOR, EncodedVideo, EncodingFacts, Facts, read_header
 from r2tuning.files import file_name, replace_file
 
-PIECE = 64
-"""Frames written at a time."""
+PIECE = 64  # frames written at a time
 
 
 class QueryFacts(BaseModel):
-    """How the features of a query were made.
-
-    Attributes:
-        text: The sentence.
-        truncated: Whether it was cut to what the text tower takes.
-        backbone: Hub name or folder of the CLIP.
-        fingerprint: Of the CLIP's weights.
-    """
+    """How the features of a query were made."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,7 +38,7 @@ class QueryFacts(BaseModel):
 
 @dataclass(frozen=True)
 class Kind(Generic[Facts]):
-    """Videos or queries: the names of their tensor, our and the authors' folder, and the facts and axes of their features."""
+    """Videos or queries: names of their tensor, our folder and the authors', and their facts and axes."""
 
     tensor: str
     folder: str
@@ -96,13 +88,7 @@ class SafetensorsFiles:
 
 
 class NpyFiles:
-    """``{tag}_vid_k{K}/{name}.npy`` and ``{tag}_txt_k{K}/{name}.npy``, with what r2tuning knows of them in ``facts/``.
-
-    Args:
-        folder: That of the store.
-        tag: Of the backbone, such as ``clip_b32``.
-        layers: K.
-    """
+    """``{tag}_vid_k{K}/{name}.npy`` and ``{tag}_txt_k{K}/{name}.npy``, with their facts in ``facts/``."""
 
     def __init__(self, folder: Path, tag: str, layers: int) -> None:
         self._facts = folder / "facts"
@@ -129,7 +115,11 @@ class NpyFiles:
 
     def read(self, kind: Kind[Any], name: str) -> Tensor:
         """The features as fp16, memory-mapped unless they are stored as fp32."""
-        return _to_tensor(map_array(self.path(kind, name)))
+        array = map_array(self.path(kind, name))
+        if array.dtype != np.dtype("=f2"):  # fp32, or of a machine with another byte order
+            limit = np.finfo(np.float16).max
+            array = np.asarray(array).clip(-limit, limit).astype(np.float16)
+        return torch.from_numpy(array)
 
     def save_video(self, name: str, encoded: EncodedVideo) -> None:
         """Writes a video's features."""
@@ -162,11 +152,7 @@ class NpyFiles:
 
 
 def map_array(path: Path) -> NDArray[Any]:
-    """Maps a file's array into memory without reading it; writes to it stay in this process.
-
-    Raises:
-        FeatureError: If the file is damaged, or holds something other than an fp16 or fp32 array.
-    """
+    """Maps a file's fp16 or fp32 array into memory without reading it; writes to it stay in this process."""
     try:
         # Unlike np.load, this reads arrays only: no archives, and never a pickle.
         array = np.lib.format.open_memmap(path, mode="c")
@@ -199,10 +185,3 @@ def find_npy_folders(folder: Path) -> list[tuple[str, int]]:
         if found and (folder / f"{found[1]}_txt_k{found[2]}").is_dir():
             pairs.append((found[1], int(found[2])))
     return pairs
-
-
-def _to_tensor(array: NDArray[Any]) -> Tensor:
-    if array.dtype != np.dtype("=f2"):  # fp32, or of a machine with another byte order
-        limit = np.finfo(np.float16).max
-        array = np.asarray(array).clip(-limit, limit).astype(np.float16)
-    return torch.from_numpy(array)

@@ -34,25 +34,11 @@ STORE_FILE = "store.json"
 Layout = Literal["safetensors", "npy"]
 """``safetensors``: files with their facts inside; ``npy``: the authors' arrays."""
 
-OLD_NAMES = {"own": "safetensors"}
-"""Of layouts, in stores made before version 0.2."""
+OLD_NAMES = {"own": "safetensors"}  # of layouts, in stores made before version 0.2
 
 
 class StoreFacts(BaseModel):
-    """What all features that r2tuning put into a store share.
-
-    Attributes:
-        layout: How files are laid out.
-        backbone: Hub name or folder of the CLIP.
-        fingerprint: Of the CLIP's weights.
-        layers: K.
-        tokens: P + 1.
-        video_width: Dv.
-        query_width: Dq.
-        preprocess_version: Of the preparation of frames.
-        created_with: Version of r2tuning.
-        engine: What ran the CLIP over videos.
-    """
+    """What all features that r2tuning put into a store share: K layers, P + 1 tokens, widths Dv and Dq, and a CLIP."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -85,11 +71,7 @@ class StoreFacts(BaseModel):
 
     @classmethod
     def read(cls, folder: Path) -> StoreFacts:
-        """Reads the facts of a store.
-
-        Raises:
-            FeatureError: If they are damaged or of a newer r2tuning.
-        """
+        """Reads the facts of a store."""
         path = folder / STORE_FILE
         try:
             return cls.model_validate_json(path.read_bytes())
@@ -101,18 +83,10 @@ class StoreFacts(BaseModel):
                 "or extract into a new folder"
             ) from error
 
-    def write(self, folder: Path) -> None:
-        """Writes the facts of a store, whose folder must exist."""
-        content = self.model_dump_json(indent=2) + "\n"
-        write_atomically(folder / STORE_FILE, content, force=True, error=FeatureError)
-
     def check_continues(self, old: StoreFacts, folder: Path) -> None:
-        """Checks that features with these facts may join those of a store.
+        """Checks that features with these facts may join those of a store: the same layout and CLIP.
 
         The preprocessing version may differ: older features are then out of date, one by one.
-
-        Raises:
-            FeatureError: If the store has another layout or another CLIP.
         """
         ways_out = "choose a new folder, or give the same --backbone, --layers, --engine and --format"
         if self.fingerprint != old.fingerprint:
@@ -132,16 +106,8 @@ class FeatureStore:
     """Features by name; use `open` to read a folder and `create` to fill one.
 
     What it returns is memory-mapped: pages are read when they are used, and processes that read the same file share
-    them. The store itself holds no features, so it can be sent to worker processes.
-
-    Attributes:
-        folder: Where the features are.
-        files: Its files.
-        layers: K.
-        tokens: P + 1.
-        video_width: Dv.
-        query_width: Dq.
-        facts: How they were made; None for the authors'.
+    them. The store itself holds no features, so it can be sent to worker processes. Its ``facts`` are None for the
+    authors' features.
     """
 
     folder: Path
@@ -154,11 +120,7 @@ class FeatureStore:
 
     @classmethod
     def open(cls, folder: str | Path) -> FeatureStore:
-        """Opens a folder that `r2tuning extract` made, or one with the authors' ``*_vid_k4`` and ``*_txt_k4``.
-
-        Raises:
-            FeatureError: If it holds no features, those of several backbones, or damaged ones.
-        """
+        """Opens a folder that `r2tuning extract` made, or one with the authors' ``*_vid_k4`` and ``*_txt_k4``."""
         folder = Path(folder)
         if (folder / STORE_FILE).is_file():
             return cls._from_facts(folder, StoreFacts.read(folder))
@@ -180,17 +142,7 @@ class FeatureStore:
 
     @classmethod
     def create(cls, folder: str | Path, backbone: ClipBackbone, layout: Layout = "safetensors") -> FeatureStore:
-        """Makes a store for the features of a backbone, or opens one to add to it.
-
-        Args:
-            folder: Where to; created if needed.
-            backbone: The CLIP that the features will come from.
-            layout: How files are laid out.
-
-        Raises:
-            FeatureError: If the folder holds something else, or features of another backbone or layout, or cannot be
-                written.
-        """
+        """Makes a store for the features of a backbone, or opens one to add to it."""
         folder = Path(folder)
         facts = StoreFacts.of(backbone, layout)
         try:
@@ -206,7 +158,8 @@ class FeatureStore:
                 remove_leftovers(place)
         except OSError as error:
             raise FeatureError(f"{folder}: cannot be written ({error}); choose another folder") from error
-        facts.write(folder)
+        content = facts.model_dump_json(indent=2) + "\n"
+        write_atomically(folder / STORE_FILE, content, force=True, error=FeatureError)
         return store
 
     @classmethod
@@ -224,90 +177,47 @@ class FeatureStore:
         return self.files.path(QUERY, name).is_file()
 
     def video(self, name: str) -> Tensor:
-        """Features of a video.
-
-        Returns:
-            fp16 ``[T, K, P+1, Dv]``, memory-mapped; an fp32 array is converted, which copies it.
-
-        Raises:
-            FeatureError: If there are none, or they are damaged, of another shape, or do not belong to the store.
-        """
+        """Features of a video, fp16 ``[T, K, P+1, Dv]``, memory-mapped; an fp32 array is converted, which copies it."""
         return self._read(VIDEO, name)
 
     def query(self, name: str) -> Tensor:
-        """Features of a query.
-
-        Returns:
-            fp16 ``[L, K, Dq]``, memory-mapped; an fp32 array is converted, which copies it.
-
-        Raises:
-            FeatureError: As `video`.
-        """
+        """Features of a query, fp16 ``[L, K, Dq]``, as `video`."""
         return self._read(QUERY, name)
 
     def frames(self, name: str) -> int:
-        """Number of frames T of a video, without reading its features.
-
-        Raises:
-            FeatureError: As `video`.
-        """
+        """Number of frames T of a video, without reading its features."""
         self._require(VIDEO, name)
         return self._check_shape(VIDEO, name, self.files.shape(VIDEO, name))[0]
 
     def video_facts(self, name: str) -> EncodingFacts | None:
-        """How a video's features were made; None for the authors'.
-
-        Raises:
-            FeatureError: If there are no features, or they were not made the way the store says.
-        """
+        """How a video's features were made; None for the authors'."""
         return self._read_facts(VIDEO, name)
-
-    def query_facts(self, name: str) -> QueryFacts | None:
-        """How a query's features were made; None for the authors'.
-
-        Raises:
-            FeatureError: As `video_facts`.
-        """
-        return self._read_facts(QUERY, name)
 
     def is_current(self, name: str, source: Path, fps: float, sampling: Sampling) -> bool:
         """Whether the store has features of a video, sampled this way and neither damaged nor older than the file."""
-        path = self.files.path(VIDEO, name)
-        if not path.is_file():
-            return False
         try:
             facts = self.video_facts(name)
             self.frames(name)
-            newer = source.stat().st_mtime_ns > path.stat().st_mtime_ns
+            newer = source.stat().st_mtime_ns > self.files.path(VIDEO, name).stat().st_mtime_ns
         except (FeatureError, OSError):  # a missing file is reported when it is encoded
             return False
         return facts is not None and (facts.fps, facts.sampling) == (fps, sampling) and not newer
 
     def has_text(self, name: str, text: str) -> bool:
         """Whether the store has a query's features, made from this text."""
-        if not self.has_query(name):
-            return False
         try:
-            facts = self.query_facts(name)
+            facts = self._read_facts(QUERY, name)
             self._check_shape(QUERY, name, self.files.shape(QUERY, name))
         except FeatureError:
             return False
         return facts is not None and facts.text == text
 
     def save_video(self, name: str, encoded: EncodedVideo) -> None:
-        """Puts a video into the store, in place of an older one of that name.
-
-        Raises:
-            FeatureError: If it cannot be written.
-        """
+        """Puts a video into the store, in place of an older one of that name."""
         self.files.save_video(name, encoded)
 
     def save_query(self, name: str, query: QueryFeatures, backbone: ClipBackbone) -> None:
-        """Puts a query into the store; ``backbone`` is the CLIP that its features come from.
-
-        Raises:
-            FeatureError: If it cannot be written.
-        """
+        """Puts a query into the store; ``backbone`` is the CLIP that its features come from."""
         facts = QueryFacts(
             text=query.text, truncated=query.truncated, backbone=backbone.name, fingerprint=backbone.fingerprint
         )

@@ -8,8 +8,7 @@ import pytest
 from PIL import Image
 from support.groundings import make_grounding
 
-from r2tuning.output.charts.comparison import MOST_ANSWERS, plot_comparison
-from r2tuning.output.charts.grounding import plot_grounding
+from r2tuning.output.charts.grounding import MOST_ANSWERS, plot_comparison, plot_grounding
 
 FIRST, SECOND = (0xD5, 0x5E, 0x00), (0x00, 0x72, 0xB2)
 

@@ -14,6 +14,7 @@ from support.groundings import make_grounding
 
 from r2tuning.errors import OutputError
 from r2tuning.output.charts.grounding import plot_grounding
+from r2tuning.output.charts.timeline import Thumbnails
 from r2tuning.results import Grounding
 
 BEST = (0xD5, 0x5E, 0x00)
@@ -71,15 +72,15 @@ def test_thumbnails_are_placed_in_time_and_labelled(tmp_path: Path) -> None:
     red[..., 0] = blue[..., 2] = 255
     result = make_grounding(moments=(), duration=100.0)
     # not in order, and the red one comes twice at nearly the same time
-    options = {"thumbnails": [blue, red, red], "thumbnail_times": [75.0, 25.0, 25.5]}
-    plot_grounding(result, tmp_path / "plot.png", **options)
+    thumbnails = Thumbnails([blue, red, red], [75.0, 25.0, 25.5])
+    plot_grounding(result, tmp_path / "plot.png", thumbnails=thumbnails)
     picture = pixels(tmp_path / "plot.png")
     # 0.85 inches high, so 151 px and 48 px wide; 2 px for antialiasing
     for colour, time, width in (((255, 0, 0), 25, 151), ((0, 0, 255), 75, 48)):
         columns = columns_of(picture, colour)
         assert (columns.min() + columns.max()) / 2 == pytest.approx(95 + 8.7 * time, abs=2)
         assert np.ptp(columns) == pytest.approx(width, abs=2)
-    plot_grounding(result, tmp_path / "plot.svg", **options)
+    plot_grounding(result, tmp_path / "plot.svg", thumbnails=thumbnails)
     assert texts(tmp_path / "plot.svg").count("0:25") == 1
     assert texts(tmp_path / "plot.svg").count("1:15") == 1
 
@@ -87,7 +88,8 @@ def test_thumbnails_are_placed_in_time_and_labelled(tmp_path: Path) -> None:
 def test_many_thumbnails_do_not_cover_each_other(tmp_path: Path) -> None:
     shades = [np.full((50, 50, 3), (0, 255, i), np.uint8) for i in range(100)]
     result = make_grounding([0.0], (), duration=100.0)
-    plot_grounding(result, tmp_path / "p.png", thumbnails=shades, thumbnail_times=[i + 0.5 for i in range(100)])
+    thumbnails = Thumbnails(shades, [i + 0.5 for i in range(100)])
+    plot_grounding(result, tmp_path / "p.png", thumbnails=thumbnails)
     picture = pixels(tmp_path / "p.png").astype(int)
     widths = [np.ptp(c) + 1 for i in range(100) if len(c := columns_of(picture, (0, 255, i)))]
     # slots of 0.6 inches fit 14 times into 8.7; all that are drawn have their full 56 px
@@ -112,8 +114,8 @@ ODD = {
 
 @pytest.mark.parametrize("result", ODD.values(), ids=ODD.keys())
 def test_odd_results_are_drawn(tmp_path: Path, result: Grounding) -> None:
-    frame = np.zeros((8, 8, 3), np.uint8)
-    plot_grounding(result, tmp_path / "p.png", top=50, thumbnails=[frame], thumbnail_times=[result.duration / 2])
+    frames = Thumbnails([np.zeros((8, 8, 3), np.uint8)], [result.duration / 2])
+    plot_grounding(result, tmp_path / "p.png", top=50, thumbnails=frames)
     picture = pixels(tmp_path / "p.png")
     assert picture.shape[1] == 1000
     assert 300 < picture.shape[0] < 1800
@@ -193,12 +195,12 @@ def test_no_output_loads_pyplot_and_only_plots_load_matplotlib(tmp_path: Path) -
     code = (
         "import sys, r2tuning.files, r2tuning.output.text.json, r2tuning.output.text.terminal\n"
         "assert 'matplotlib' not in sys.modules\n"
-        "from groundings import make_grounding\n"
+        "from support.groundings import make_grounding\n"
         "from r2tuning.output.charts.grounding import plot_grounding\n"
         "plot_grounding(make_grounding(), sys.argv[1])\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
-    helpers = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    helpers = {"PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", code, str(tmp_path / "p.png")]
     subprocess.run(command, check=True, env=os.environ | helpers)
     assert (tmp_path / "p.png").exists()
@@ -206,6 +208,6 @@ def test_no_output_loads_pyplot_and_only_plots_load_matplotlib(tmp_path: Path) -
 
 def test_wrong_calls_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="1 thumbnails need as many times, not 0"):
-        plot_grounding(make_grounding(), tmp_path / "p.png", thumbnails=[np.zeros((8, 8, 3), np.uint8)])
+        Thumbnails([np.zeros((8, 8, 3), np.uint8)])
     with pytest.raises(ValueError, match="at least 1 moment, not 0"):
         plot_grounding(make_grounding(), tmp_path / "p.png", top=0)

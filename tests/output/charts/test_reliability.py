@@ -44,7 +44,7 @@ def test_points_lie_where_they_say(tmp_path: Path) -> None:
 def test_everything_is_named(tmp_path: Path) -> None:
     file = tmp_path / "a.svg"
     plot_reliability([DIAGRAM], file)
-    for text in ("Moments: <5 %", "right (IoU ≥ 0.5)", "raw", "calibrated", "means what it says", "score", "100%"):
+    for text in ("Moments: <5 %", "right (IoU ≥ 0.5)", "raw", "calibrated", "perfectly calibrated", "score", "100%"):
         assert text in texts(file)
 
 

@@ -13,7 +13,7 @@ import pytest
 from markdown_it import MarkdownIt
 from support.groundings import make_grounding
 
-from r2tuning.output.registry import FRAMED, TIMED, write_format
+from r2tuning.output.registry import WRITERS, write_format
 from r2tuning.output.text.labels import show_on_one_line
 from r2tuning.types import VideoInfo
 
@@ -32,7 +32,7 @@ QUERIES = {
     "long": "long " * 400,
 }
 NAMES = ['a b\'s "x".mp4', "🎬 50% #1?.mp4", "x" * 251 + ".mp4", "caf\udce9\n|<b>.mp4", "-o=;,.mp4"]
-FORMS: list[Any] = [*TIMED, *FRAMED]
+FORMS = [form for form, writer in WRITERS.items() if writer.text]
 
 
 def write(form: Any, query: str = "a dog", name: str = "trip.mp4") -> str:
@@ -66,7 +66,7 @@ def test_srt_shows_the_query_and_styles_nothing(query: str) -> None:
 
 @pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
 def test_chapters(query: str) -> None:
-    with av.open(io.BytesIO(write("chapters", query).encode()), format="ffmetadata") as container:
+    with av.open(io.BytesIO(write("ffmetadata", query).encode()), format="ffmetadata") as container:
         titles = [chapter["metadata"]["title"] for chapter in container.chapters()]
         assert container.metadata == {}
     # the plain query asks for the same moments, which are taken
@@ -96,7 +96,7 @@ def test_json_and_its_lines(query: str) -> None:
 
 @pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
 def test_markdown(query: str) -> None:
-    text = write("markdown", query)
+    text = write("md", query)
     tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(text)
     assert [token.type for token in tokens].count("td_open") == 4 * 6
     cells = [token for token in tokens if token.type == "inline"]
@@ -148,9 +148,12 @@ def test_names_of_files(form: Any, name: str) -> None:
     elif form == "csv":
         rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
         assert rows[1][0] == f"films/{name}".replace("\udce9", "\N{REPLACEMENT CHARACTER}")
-    elif form == "markdown":
+    elif form == "md":
         (heading,) = (t for t in MarkdownIt().parse(text) if t.type == "inline" and t.level == 1 and t.map == [0, 1])
         assert "".join(child.content for child in heading.children) == shown
+    elif form == "txt":
+        assert shown in " ".join(text.split()) or len(shown) > 120  # long names are wrapped
+        assert not any(ord(c) < 32 or c == "\udce9" for c in text.replace("\n", ""))
     elif form == "edl":
         (title,) = (line for line in text.splitlines() if line.startswith("TITLE: "))
         assert len(title) <= 80

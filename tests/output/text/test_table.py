@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 from support.groundings import make_grounding
 
-from r2tuning.output.text.terminal import print_grounding, print_summary
+from r2tuning.output.text.terminal import print_grounding, print_summary, to_table
 from r2tuning.results import Grounding, Summary
 from r2tuning.types import Moment
 
@@ -37,12 +37,12 @@ def test_rows_left_out_are_counted() -> None:
 
 
 def test_everything_that_limits_the_answer_is_noted_on_a_line() -> None:
-    limited = make_grounding(sampling="keyframe", video_truncated=True, query_truncated=True, windows=3)
-    lines = printed(limited).splitlines()[2:6]
-    for line, words in zip(
-        lines, ("key frames", "first 1:10.0", "query is too long", "3 overlapping windows"), strict=True
-    ):
-        assert words in line
+    limits = {"sampling": "keyframe", "video_truncated": True, "query_truncated": True, "windows": 3}
+    limited = make_grounding(**limits, domain_warning="unlike the training videos")
+    lines = printed(limited).splitlines()[2:7]
+    words = ("unlike the training", "key frames", "first 70.0 seconds", "query is too long", "3 overlapping windows")
+    for line, word in zip(lines, words, strict=True):
+        assert word in line
     assert not printed(make_grounding()).splitlines()[2].strip()
 
 
@@ -110,7 +110,7 @@ def test_a_summary_lists_its_shots_and_what_they_take_of_the_budget() -> None:
         ["2", "1:01.0", "1:05.0", "0:04.0", "0.750"],
     ]
     assert " ".join(lines[6]) == "Summary: 0:08.5 of at most 0:10.5."
-    assert "Nothing of the video scores above 0" in " ".join(lines[9])
+    assert "Nothing in the video scores above 0" in " ".join(lines[9])
 
 
 def test_what_is_probably_absent_is_said_above_dimmed_guesses() -> None:
@@ -123,3 +123,12 @@ def test_what_is_probably_absent_is_said_above_dimmed_guesses() -> None:
     present = printed(make_grounding(presence=0.9, presence_threshold=0.4), force_terminal=True)
     assert "Probably in this video (presence 0.90, threshold 0.40)." in present
     assert "\x1b[2m" not in present.splitlines()[6]
+
+
+def test_a_text_file_holds_what_a_terminal_shows() -> None:
+    results = [make_grounding(query="切 \u2028 \x1b[31m"), make_grounding(moments=())]
+    shown = "".join(printed(result, width=120) for result in results)
+    assert to_table(results).splitlines() == [line.rstrip() for line in shown.splitlines()]
+    assert "\x1b" not in to_table(results)
+    summary = Summary(make_grounding(), 10.5, [Moment(4.0, 8.5, 0.5)])
+    assert to_table([summary]).splitlines()[-1] == "Summary: 0:04.5 of at most 0:10.5."

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from support.groundings import make_grounding
 
 from r2tuning.datasets.custom import load_custom
 from r2tuning.errors import OutputError
-from r2tuning.output.registry import FRAMED, TIMED, find_format, write_format
+from r2tuning.output.registry import WRITERS, find_target, write_format
 from r2tuning.output.text.json import to_json
 from r2tuning.results import Grounding
 
@@ -70,7 +71,7 @@ def test_chapters_give_overlaps_to_the_better_moment() -> None:
         make_grounding(moments=((10.0, 20.0, 0.9), (14.0, 26.0, 0.6), (30.0, 31.0, 0.2)), query="a dog"),
         make_grounding(moments=((8.0, 22.0, 0.5), (3590.0, 3599.5, 0.8)), query="a cat"),  # 2 of 14 s are free
     ]
-    assert read_chapters(write_format(results, "chapters")) == [
+    assert read_chapters(write_format(results, "ffmetadata")) == [
         (0.0, 10.0, "…"),
         (10.0, 20.0, "a dog (0.90)"),
         (20.0, 26.0, "a dog (0.60)"),
@@ -84,7 +85,7 @@ def test_chapters_give_overlaps_to_the_better_moment() -> None:
 @given(st.lists(st.tuples(st.integers(0, 200), st.integers(0, 60), st.integers(1, 9)), max_size=12))
 def test_chapters_follow_each_other_and_the_best_is_whole(spans: list[tuple[int, int, int]]) -> None:
     moments = [(start / 4, (start + length) / 4, score / 10) for start, length, score in spans]
-    chapters = read_chapters(write_format([make_grounding(moments=moments)], "chapters"))
+    chapters = read_chapters(write_format([make_grounding(moments=moments)], "ffmetadata"))
     assert all(end == start for (_, end, _), (start, _, _) in pairwise(chapters))
     assert all(start < end for start, end, _ in chapters)
     named = [chapter for chapter in chapters if chapter[2] != "…"]
@@ -107,7 +108,7 @@ def test_chapters_follow_each_other_and_the_best_is_whole(spans: list[tuple[int,
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_chapters_live_in_a_video(tmp_path: Path, suffix: str) -> None:
     moments = ((0.5, 1.25, 0.9), (1.5, 1.9, 0.8))
-    text = write_format([make_grounding(moments=moments, query="a=b; #1 \\ 🎬")], "chapters")
+    text = write_format([make_grounding(moments=moments, query="a=b; #1 \\ 🎬")], "ffmetadata")
     with (
         av.open(io.BytesIO(text.encode()), format="ffmetadata") as source,
         av.open(str(tmp_path / f"a{suffix}"), "w") as target,
@@ -182,7 +183,7 @@ def read_tables(text: str) -> list[tuple[str, list[list[str]]]]:
 
 def test_markdown_has_a_table_for_each_video() -> None:
     results = [make_grounding(), make_grounding(moments=HOUR[2:], query="a | b"), make_grounding(video="other/b.mp4")]
-    first, second = read_tables(write_format(results, "markdown"))
+    first, second = read_tables(write_format(results, "md"))
     assert first == (
         "trip.mp4",
         [
@@ -193,11 +194,11 @@ def test_markdown_has_a_table_for_each_video() -> None:
         ],
     )
     assert second[0] == "b.mp4"
-    assert write_format([make_grounding(moments=())], "markdown") == "# trip.mp4\n\nNo moments.\n"
+    assert write_format([make_grounding(moments=())], "md") == "# trip.mp4\n\nNo moments.\n"
 
 
-@pytest.mark.parametrize("form", [*TIMED, *FRAMED])
-def test_numbers_that_are_none_are_an_error(form: Any) -> None:
+@pytest.mark.parametrize("form", [form for form, writer in WRITERS.items() if writer.text])
+def test_numbers_that_are_none_are_an_error(form: str) -> None:
     for moment in ((float("nan"), 1.0, 0.5), (0.0, float("inf"), 0.5), (0.0, 1.0, float("nan"))):
         with pytest.raises(OutputError) as caught:
             write_format([make_grounding(moments=(moment,))], form)
@@ -208,10 +209,38 @@ def test_what_formats_ask_for() -> None:
     two: list[Grounding] = [make_grounding(), make_grounding(video="other.mp4")]
     with pytest.raises(ValueError, match="srt is about one video, not 2"):
         write_format(two, "srt")
-    with pytest.raises(ValueError, match="edl counts frames"):
+    with pytest.raises(OutputError, match=r"trip\.mp4 does not exist.*edl counts frames"):
         write_format(two[:1], "edl")
-    assert find_format("A.B.VTT") == "vtt"
-    with pytest.raises(OutputError, match=r"a.txt ends in .txt, which names no format: use .json, .jsonl"):
-        find_format("a.txt")
-    with pytest.raises(OutputError, match="answers has no suffix"):
-        find_format("answers")
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "path"),
+    [
+        ("A.B.VTT", "vtt", "A.B.VTT"),
+        ("json:-", "json", "-"),
+        ("csv:a.dat", "csv", "a.dat"),
+        ("sheet:a.PNG", "sheet", "a.PNG"),
+        ("C:a.srt", "srt", "C:a.srt"),
+        ("at 10:30.md", "md", "at 10:30.md"),
+    ],
+)
+def test_the_format_is_that_of_the_suffix_or_the_prefix(text: str, form: str, path: str) -> None:
+    target = find_target(text)
+    assert (target.form, target.path) == (form, path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a.avi", "a.avi ends in .avi, which names no format: use .json, .jsonl"),
+        ("a.mp4", "names no format"),  # only summaries are joined
+        ("a.sheet", "let its name end in .png or .svg or .pdf"),
+        ("answers", "answers has no suffix"),
+        ("-", "name the format too, such as json:-"),
+        ("png:-", "- cannot hold the format png: let its name end in .png"),
+        ("sheet:a.gif", "a.gif cannot hold the format sheet: let its name end in .png or .svg or .pdf"),
+    ],
+)
+def test_files_of_no_format_are_refused(text: str, message: str) -> None:
+    with pytest.raises(OutputError, match=re.escape(message)):
+        find_target(text)

@@ -1,4 +1,4 @@
-"""Where each word of a query looks, drawn over the frames, a panel for each step of the refinement."""
+"""Attention of each word of a query, drawn over the frames: a panel for each refinement step."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from r2tuning.output.charts.figure import GREY, WIDTH, find_fonts, save_picture, wrap_text
+from r2tuning.output.charts.figure import GREY, WIDTH, find_fonts, make_canvas, save_picture, wrap_text
 from r2tuning.output.text.labels import format_clock, show_on_one_line
 from r2tuning.types import PatchAttention
 
@@ -66,10 +65,10 @@ def plot_attention(
 
     Args:
         attention: The weights.
-        frames: What the model saw, square uint8 RGB ``[side, side, 3]``, one for each of the attention's times.
+        frames: The frames that the model saw, square uint8 RGB ``[side, side, 3]``, one for each time.
         path: The file to write, ``.png``, ``.svg`` or ``.pdf``.
         words: Indices of the words to show.
-        name: Below the query: what is shown, such as video and model.
+        name: Text below the query, such as video and model.
         force: Whether an existing file may be replaced.
 
     Raises:
@@ -95,8 +94,7 @@ def _draw(attention: PatchAttention, frames: Sequence[np.ndarray], words: Sequen
     foot = _SCALE + _LINE * (note.count("\n") + 1)
     head = _MARGIN + (_LINE + 0.04) * (title.count("\n") + 1) + _LINE + 0.1
     height = foot + math.ceil(steps / columns) * panel + head
-    figure = Figure(figsize=(WIDTH, height), dpi=100)
-    FigureCanvasAgg(figure)
+    figure = make_canvas(height)
     texts: dict[str, Any] = {"parse_math": False, "va": "top", "x": _MARGIN / WIDTH}
     fonts = find_fonts(title + name + "".join(attention.words))
     figure.text(y=1 - _MARGIN / height, s=title, fontsize=12, fontfamily=fonts, **texts)
@@ -114,8 +112,9 @@ def _draw(attention: PatchAttention, frames: Sequence[np.ndarray], words: Sequen
         row, column = divmod(step, columns)
         left = _MARGIN + column * (room + _PANEL_GAP)
         top = height - head - row * panel
-        box = (left / WIDTH, (top - panel + _PANEL_GAP) / height, (_WORD + count * cell) / WIDTH, 0.0)
-        axes = figure.add_axes((box[0], box[1], box[2], (panel - _PANEL_GAP) / height))
+        size = (_WORD + count * cell) / WIDTH, (panel - _PANEL_GAP) / height
+        box = (left / WIDTH, (top - panel + _PANEL_GAP) / height, *size)
+        axes = figure.add_axes(box)
         _draw_panel(axes, shown[step], frames, [attention.words[word] for word in words], cell, scale, fonts)
         _label(axes, _name_step(step, layer), attention.times, cell, len(words) + 1)
     _draw_scale(figure, scale, foot)

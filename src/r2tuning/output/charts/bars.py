@@ -8,10 +8,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from r2tuning.output.charts.figure import BLUE, GREY, LIGHT, WIDTH, find_fonts, save_picture, wrap_text
+from r2tuning.output.charts.figure import (
+    BLUE,
+    GREY,
+    WIDTH,
+    find_fonts,
+    make_canvas,
+    save_picture,
+    style_axes,
+    wrap_text,
+)
 from r2tuning.output.text.labels import show_on_one_line
 
 _ROW, _GAP, _FOOT, _HEAD, _LABELS = 0.3, 0.35, 0.45, 0.75, 3.0  # inches
@@ -68,8 +76,7 @@ def _draw(title: str, rows: Sequence[BarRow], metrics: Sequence[str]) -> Figure:
     lines = math.ceil(len(metrics) / columns)
     chart = _ROW * len(rows)
     height = _HEAD + lines * (chart + _GAP + _FOOT)
-    figure = Figure(figsize=(WIDTH, height), dpi=100)
-    FigureCanvasAgg(figure)
+    figure = make_canvas(height)
     labels = [wrap_text(show_on_one_line(row.label), _LABEL_CELLS, 1) for row in rows]
     title = wrap_text(show_on_one_line(title), _TITLE_CELLS, 1)
     fonts = find_fonts(title + "".join(labels))
@@ -105,8 +112,5 @@ def _draw_chart(axes: Any, metric: str, bars: Sequence[Bar | None]) -> None:
     axes.set_xlim(begin, high + 0.75 * (high - begin))
     axes.set_ylim(len(bars) - 0.5, -0.5)
     axes.set_title(f"{metric} (%)", fontsize=10, loc="left", parse_math=False)
-    axes.tick_params(axis="x", labelsize=8, length=3)
+    style_axes(axes, grid="x")
     axes.tick_params(axis="y", length=0)
-    axes.grid(axis="x", color=LIGHT, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)

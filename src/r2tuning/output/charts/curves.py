@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
@@ -19,11 +18,11 @@ from r2tuning.output.charts.figure import (
     COLORS,
     DASHES,
     GREY,
-    LIGHT,
     MARKERS,
-    WIDTH,
     find_fonts,
+    make_canvas,
     save_picture,
+    style_axes,
     wrap_text,
 )
 from r2tuning.output.text.labels import show_on_one_line
@@ -54,10 +53,10 @@ class Curve:
 
 @dataclass(frozen=True)
 class RunCurves:
-    """What a run has logged.
+    """The log of a run.
 
     Attributes:
-        label: What tells it from others.
+        label: Its name in the legend.
         losses: By name.
         scores: Of validations, by name, in percent.
     """
@@ -113,8 +112,7 @@ def _draw(runs: Sequence[RunCurves], names: Mapping[str, bool]) -> Figure:
     head = 2 * _MARGIN + _LINE * lines
     height = head + _HEIGHT * rows
     layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - head / height))
-    figure = Figure(figsize=(WIDTH, height), dpi=100, layout=layout)
-    FigureCanvasAgg(figure)
+    figure = make_canvas(height, layout)
     charts = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
     for axes, (name, is_loss) in zip(charts, names.items(), strict=False):
         for row, (run, color, dash, marker) in enumerate(zip(runs, COLORS, DASHES, MARKERS, strict=False)):
@@ -127,11 +125,8 @@ def _draw(runs: Sequence[RunCurves], names: Mapping[str, bool]) -> Figure:
                     axes.text(*place, best, transform=axes.transAxes, ha="right", fontsize=8, color=color)
         axes.set_title(name, fontsize=10, parse_math=False)
         axes.set_ylabel("loss" if is_loss else "%", fontsize=9)
-        axes.tick_params(labelsize=8, length=3)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.grid(color=LIGHT, linewidth=0.6)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
+        style_axes(axes)
     for axes in charts[len(names) :]:
         axes.axis("off")
     for axes in charts[max(0, len(names) - _COLUMNS) : len(names)]:
@@ -163,12 +158,5 @@ def _add_legend(figure: Figure, labels: Sequence[str]) -> None:
     fonts = find_fonts("".join(shown))
     for text in legend.get_texts():
         text.set(fontfamily=fonts, parse_math=False)
-    figure.text(
-        0.985,
-        1 - 0.08 / figure.get_figheight(),
-        "losses: faint as logged, strong smoothed",
-        fontsize=8,
-        color=GREY,
-        ha="right",
-        va="top",
-    )
+    place, note = (0.985, 1 - 0.08 / figure.get_figheight()), "losses: faint as logged, strong smoothed"
+    figure.text(*place, note, fontsize=8, color=GREY, ha="right", va="top")

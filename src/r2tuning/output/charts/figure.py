@@ -8,8 +8,10 @@ import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal
 
 import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, fontManager
 from matplotlib.ft2font import FT2Font
@@ -48,7 +50,7 @@ def _characters(path: str) -> set[int]:
         font = FT2Font(path)
     except (OSError, RuntimeError):  # removed or damaged since matplotlib listed it
         return set()
-    # Bitmap fonts, as of colored emoji, cannot be drawn at any size that is asked for.
+    # Bitmap fonts, such as colored emoji, cannot be scaled.
     return set(font.get_charmap()) if font.scalable else set()
 
 
@@ -65,19 +67,28 @@ GREY, LIGHT = "#555555", "#DDDDDD"
 WIDTH = 10.0
 """Inches of every picture; at 100 dots per inch it is 1000 px wide."""
 
+
+def make_canvas(height: float, layout: Any = None) -> Figure:
+    """An empty figure, `WIDTH` wide and as many inches high as given."""
+    figure = Figure(figsize=(WIDTH, height), dpi=100, layout=layout)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def style_axes(axes: Any, *, size: int = 8, grid: Literal["both", "x"] = "both") -> None:
+    """Short ticks, a light grid behind the data, and no frame above and on the right."""
+    axes.tick_params(labelsize=size, length=3)
+    axes.grid(axis=grid, color=LIGHT, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
 # matplotlib cannot draw in two threads at once, and settings and warning filters are the whole process's.
 _DRAWING = threading.Lock()
 
 
 def check_plot_target(path: str | os.PathLike[str], *, force: bool) -> Path:
-    """Checks, before a long computation, that a plot may be written.
-
-    Args:
-        path: The file to be written.
-        force: Whether an existing file may be replaced.
-
-    Returns:
-        ``path``.
+    """Checks, before a long computation, that a picture may be written, and returns its path.
 
     Raises:
         OutputError: If the suffix is not one of `FORMATS` or the file may not be written.
@@ -106,7 +117,7 @@ def save_picture(draw: Callable[[], Figure], path: str | os.PathLike[str], *, fo
         matplotlib.rcdefaults()  # not the styles of the calling program
         # Text stays text, so that SVG viewers use fonts of their own; the same result gives the same file.
         matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "r2tuning"})
-        # Characters that no installed font has are drawn as boxes; a warning for each would help nobody.
+        # Characters that no installed font has are drawn as boxes; a warning for each helps nobody.
         warnings.filterwarnings("ignore", r"Glyph .* missing from", UserWarning)
         # Before 3.11, matplotlib says so of scripts whose letters it places one by one.
         warnings.filterwarnings("ignore", r"Matplotlib currently does not support", UserWarning)

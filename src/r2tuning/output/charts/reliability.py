@@ -1,4 +1,4 @@
-"""Reliability diagrams: how often what a score says comes true."""
+"""Reliability diagrams: how often predictions of each score are right."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from r2tuning.output.charts.figure import COLORS, DASHES, GREY, LIGHT, MARKERS, WIDTH, save_picture
+from r2tuning.output.charts.figure import COLORS, DASHES, GREY, MARKERS, WIDTH, make_canvas, save_picture, style_axes
 from r2tuning.types import Reliability
 
 _HEIGHT, _WIDEST = 4.8, 4.6  # inches of the picture, and of one diagram
@@ -23,8 +22,8 @@ class ReliabilityDiagram:
     """One diagram.
 
     Attributes:
-        title: What is said, such as ``Moments``.
-        truth: What coming true means, for the axis.
+        title: What is predicted, such as ``Moments``.
+        truth: What "right" means, for the axis.
         curves: Name and points of each curve, at least one; at most as many as there are colors.
     """
 
@@ -36,7 +35,7 @@ class ReliabilityDiagram:
 def plot_reliability(
     diagrams: Sequence[ReliabilityDiagram], path: str | os.PathLike[str], *, force: bool = False
 ) -> None:
-    """Draws diagrams side by side, each above the shares of its scores; points on the diagonal mean what they say.
+    """Draws diagrams side by side, each above the shares of its scores; points on the diagonal are calibrated.
 
     Args:
         diagrams: At least one.
@@ -53,8 +52,7 @@ def plot_reliability(
 
 
 def _draw(diagrams: Sequence[ReliabilityDiagram]) -> Figure:
-    figure = Figure(figsize=(WIDTH, _HEIGHT), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = make_canvas(_HEIGHT, "constrained")
     # Empty columns keep a single diagram from being as wide as the page.
     columns = max(len(diagrams), int(WIDTH / _WIDEST))
     grid = figure.subplots(2, columns, squeeze=False, sharex=True, height_ratios=(3, 1))
@@ -69,7 +67,7 @@ def _draw(diagrams: Sequence[ReliabilityDiagram]) -> Figure:
 
 
 def _draw_points(axes: Axes, diagram: ReliabilityDiagram) -> None:
-    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", label="means what it says")
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", label="perfectly calibrated")
     for (name, points), color, dashes, marker in zip(diagram.curves, COLORS, DASHES, MARKERS, strict=False):
         axes.plot(
             points.predicted, points.observed, color=color, linestyle=dashes, marker=marker, markersize=5, label=name
@@ -79,7 +77,7 @@ def _draw_points(axes: Axes, diagram: ReliabilityDiagram) -> None:
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.legend(frameon=False, fontsize=9, loc="lower right")
-    _finish(axes)
+    style_axes(axes, size=9)
 
 
 def _draw_shares(axes: Axes, diagram: ReliabilityDiagram) -> None:
@@ -92,11 +90,4 @@ def _draw_shares(axes: Axes, diagram: ReliabilityDiagram) -> None:
     axes.set_ylabel("share of scores", fontsize=9)
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
-    _finish(axes)
-
-
-def _finish(axes: Axes) -> None:
-    axes.tick_params(labelsize=9, length=3)
-    axes.grid(color=LIGHT, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    style_axes(axes, size=9)

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 from r2tuning.errors import VideoError
-from r2tuning.output.charts.figure import BLUE, GREY, LIGHT, WIDTH, find_fonts, wrap_text
+from r2tuning.output.charts.figure import BLUE, GREY, LIGHT, WIDTH, find_fonts, make_canvas, style_axes, wrap_text
 from r2tuning.output.text.labels import format_clock, show_on_one_line
 from r2tuning.results import Grounding
 from r2tuning.types import Moment, Saliency, Sampling
@@ -88,18 +87,17 @@ def make_figure(result: Grounding, name: str, body: float) -> Figure:
 
     Args:
         result: Whose query it is.
-        name: What is shown, such as video and model.
+        name: Text such as video and model.
         body: Inches below the heading.
     """
     title = wrap_text(show_on_one_line(result.query), _TITLE_CELLS, _TITLE_LINES)
     name = wrap_text(show_on_one_line(name), _NAME_CELLS, 1)
     height = body + _NAME_LINE + _TITLE_LINE * (title.count("\n") + 1) + 2 * _MARGIN
-    figure = Figure(figsize=(WIDTH, height), dpi=100)
-    canvas = FigureCanvasAgg(figure)
+    figure = make_canvas(height)
     texts: dict[str, Any] = {"x": LEFT / WIDTH, "parse_math": False, "fontfamily": find_fonts(title + name)}
     figure.text(y=(body + _MARGIN) / height, s=name, va="bottom", fontsize=9, color=GREY, **texts)
     heading = figure.text(y=(body + _MARGIN + _NAME_LINE) / height, s=title, va="bottom", fontsize=12, **texts)
-    width = heading.get_window_extent(canvas.get_renderer()).width / figure.dpi
+    width = heading.get_window_extent().width / figure.dpi
     heading.set_fontsize(12 * min(1.0, AXES / width) if width else 12)
     return figure
 
@@ -137,8 +135,7 @@ def finish_curves(axes: Any, curves: Sequence[Saliency]) -> None:
     room = 0.06 * (high - low) or 1.0
     axes.axhline(0, color=GREY, linewidth=0.8)
     axes.set_ylim(low - room if low < 0 else 0, high + room)
-    axes.grid(color=LIGHT, linewidth=0.6)
-    axes.set_axisbelow(True)
+    style_axes(axes, size=9)
     axes.set_ylabel("saliency", fontsize=9)
     axes.set_xlabel("time (m:ss)", fontsize=9, loc="left")
 
@@ -149,17 +146,8 @@ def draw_moment(
     """Draws a moment as a bar with its times beside it."""
     begin, end = axes.get_xlim()
     # The edge keeps a moment visible that is shorter than a pixel.
-    axes.barh(
-        row,
-        moment.end - moment.start,
-        0.6,
-        moment.start,
-        color=color,
-        edgecolor=color,
-        linewidth=1.5,
-        alpha=alpha,
-        label=label,
-    )
+    look = {"color": color, "edgecolor": color, "linewidth": 1.5, "alpha": alpha, "label": label}
+    axes.barh(row, moment.end - moment.start, 0.6, moment.start, **look)
     span = f"{format_clock(max(moment.start, 0.0))} to {format_clock(max(moment.end, 0.0))}"
     before, after = (moment.start - begin) / (end - begin), (end - moment.end) / (end - begin)
     x, side, shift = (moment.end, "left", 5) if after >= before else (moment.start, "right", -5)
@@ -170,26 +158,15 @@ def draw_moment(
 
 def draw_truth(axes: Any, row: float, truth: Sequence[tuple[float, float]]) -> None:
     """Draws true moments as open bars side by side."""
+    look = {"facecolor": LIGHT, "edgecolor": GREY, "hatch": "////", "linewidth": 1.2}
     for number, (start, end) in enumerate(truth):
-        label = None if number else "true moment"
-        axes.barh(
-            row, end - start, 0.6, start, facecolor=LIGHT, edgecolor=GREY, hatch="////", linewidth=1.2, label=label
-        )
+        axes.barh(row, end - start, 0.6, start, label=None if number else "true moment", **look)
 
 
 def finish_moments(axes: Any, rows: Sequence[str]) -> None:
     """Labels rows of moments, the first on top."""
-    axes.annotate(
-        "rank  score",
-        (0, 1),
-        (-5, 1),
-        "axes fraction",
-        "offset points",
-        ha="right",
-        va="bottom",
-        fontsize=8,
-        color=GREY,
-    )
+    place = (0, 1), (-5, 1), "axes fraction", "offset points"
+    axes.annotate("rank  score", *place, ha="right", va="bottom", fontsize=8, color=GREY)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_yticks(range(len(rows)), rows)
     axes.xaxis.set_major_formatter(NullFormatter())
@@ -226,14 +203,8 @@ def draw_thumbnails(figure: Figure, result: Grounding, thumbnails: Thumbnails, t
 def add_legend(figure: Figure, columns: int) -> Legend:
     """Puts the legend to the right of the time axis's name."""
     handles = [handle for axes in figure.axes for handle in axes.get_legend_handles_labels()[0]]
-    return figure.legend(
-        handles=handles,
-        loc="lower right",
-        ncols=columns,
-        frameon=False,
-        fontsize=9,
-        bbox_to_anchor=(1 - RIGHT / WIDTH, 0),
-    )
+    place = {"loc": "lower right", "bbox_to_anchor": (1 - RIGHT / WIDTH, 0)}
+    return figure.legend(handles=handles, ncols=columns, frameon=False, fontsize=9, **place)
 
 
 def name_video(result: Grounding) -> str:

@@ -15,7 +15,7 @@ from r2tuning.cli.main import app
 from r2tuning.datasets import load_custom
 from r2tuning.features.store import FeatureStore
 
-GUIDE = (Path(__file__).resolve().parents[1] / "docs" / "own-data.md").read_text(encoding="utf-8")
+GUIDE = (Path(__file__).resolve().parents[1] / "docs" / "custom-data.md").read_text(encoding="utf-8")
 SMALL = ["backbone=clip", "model.hidden=8", "model.heads=2", "data.workers=0", "training.accelerator=cpu"]
 """What is changed to run the guide in seconds: CLIP and model are tiny; so the checkpoint to start from is ours."""
 
@@ -35,7 +35,7 @@ def run(command: list[str]) -> Result:
     assert program == "r2tuning"
     if words[0] == "train":
         words += [part for setting in SMALL for part in ("--set", setting)]
-        words = [word.replace("start_from=qvhighlights", "start_from=runs/own/best") for word in words]
+        words = [word.replace("start_from=qvhighlights", "start_from=runs/custom/best") for word in words]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
     return result
@@ -68,10 +68,10 @@ def test_the_commands_of_the_guide_do_what_it_says(place: Path, monkeypatch: pyt
 
     result = run(train)
     assert result.stderr.count("epoch ") == 30
-    assert result.stdout.splitlines()[-1] == "Best checkpoint: runs/own/best"
+    assert result.stdout.splitlines()[-1] == "Best checkpoint: runs/custom/best"
     (listed,) = re.findall(r"\| file \| \|\n\|---\|---\|\n((?:\|.*\n)+)", GUIDE)
     names = [name.rstrip("/") for row in listed.splitlines() for name in re.findall(r"`(.*?)`", row.split("|")[1])]
-    assert sorted(names) == sorted(path.name for path in Path("runs/own").iterdir())
+    assert sorted(names) == sorted(path.name for path in Path("runs/custom").iterdir())
     store = FeatureStore.open("moments.features")
     assert (store.layers, store.frames("kitchen.mp4")) == (4, 16)
     made = {path: path.stat().st_mtime_ns for path in Path("moments.features").rglob("*.safetensors")}
@@ -88,7 +88,7 @@ def test_the_commands_of_the_guide_do_what_it_says(place: Path, monkeypatch: pyt
 
     assert "a bus stops" in run(ground).stdout
     assert "MR-full-mAP" in run(evaluate).stdout
-    assert load_checkpoint("runs/own/best").config.layers == 4
+    assert load_checkpoint("runs/custom/best").config.layers == 4
 
 
 def test_sizes_in_the_guide_are_right() -> None:
