@@ -29,7 +29,6 @@ from support.small_models import features, small_model
 from r2tuning.decoding.windows import plan_windows
 from r2tuning.grounder import PAIRS
 from r2tuning.model import R2Config, R2Tuning
-from r2tuning.model.asking import Asker
 from r2tuning.types import ModelOutput
 
 CONFIG = R2Config()
@@ -68,7 +67,7 @@ def ratios(baseline: Times, times: Times, factor: float = 1.0) -> list[float]:
 
 
 class Bench:
-    """A model, its merged form and the baseline's weights.
+    """A model and the weights of the baseline.
 
     Args:
         rounds: Of each comparison.
@@ -76,37 +75,36 @@ class Bench:
 
     def __init__(self, rounds: int) -> None:
         self.model = small_model(CONFIG, 0)
-        self.asker = Asker(self.model)
         self.weights = export_official(self.model.state_dict())
         self.rounds = rounds
         self.figures: Figures = {}
 
     def compare(self, frames: int, counts: Sequence[int], rounds: int) -> list[str]:
-        """Rows: projecting a video and asking it, seen whole, against the baseline."""
+        """Rows: projecting a video and querying it whole, against the baseline."""
         video, _ = features(CONFIG, 1, frames, PATCHES, 1, 0)
         _, query = features(CONFIG, max(counts), 1, 1, TOKENS, 1)
         exact = self.model.project(video)
         projected = exact.half()
         _, logits, offsets = predict_densely(self.weights, video, query[:1])
-        got = self.asker.ask(exact, query[:1])
+        got = self.model.predict(exact, query[:1])
         assert got.offsets is not None
         difference = max((got.class_logits - logits).abs().max().item(), (got.offsets - offsets).abs().max().item())
         if difference > ATOL:
             sys.exit(f"{frames} frames: answers differ by {difference:.1e}, more than {ATOL}")
         del exact, got
 
-        def asking(count: int) -> Callable[[], object]:
-            return lambda: self.asker.ask(projected, query[:count])
+        def ask(count: int) -> Callable[[], object]:
+            return lambda: self.model.predict(projected, query[:count])
 
         ways: dict[str, Callable[[], object]] = {
             "baseline": lambda: predict_densely(self.weights, video, query[:1]),
             "unmasked": lambda: predict_densely(self.weights, video, query[:1], padding=False),
             "project": lambda: self.model.project(video).half(),
         }
-        ways |= {f"ask {count}": asking(count) for count in counts}
+        ways |= {f"query {count}": ask(count) for count in counts}
         if frames > WINDOW:
             windows = cover(self.model, frames)
-            ways["ask 1 in windows"] = lambda: self.ask_windows(windows, query[:1])
+            ways["query 1 in windows"] = lambda: self.ask_windows(windows, query[:1])
         times = take_turns(ways, rounds)
         baseline, unmasked = times.pop("baseline"), times.pop("unmasked")
         rows = [
@@ -131,7 +129,7 @@ class Bench:
         together = max(1, PAIRS // len(query))
         for first in range(0, len(windows), together):
             for begin in range(0, len(query), PAIRS):
-                self.asker.ask(windows[first : first + together], query[begin : begin + PAIRS])
+                self.model.predict(windows[first : first + together], query[begin : begin + PAIRS])
 
     def grow(self, lengths: Sequence[int]) -> list[str]:
         """Rows: one query about videos of several lengths, in windows."""
@@ -155,10 +153,10 @@ class Bench:
         _, query = features(CONFIG, max(counts), 1, 1, TOKENS, 1)
         windows = cover(self.model, WINDOW)
 
-        def asking(count: int) -> Callable[[], object]:
+        def ask(count: int) -> Callable[[], object]:
             return lambda: self.ask_windows(windows, query[:count])
 
-        times = take_turns({str(count): asking(count) for count in counts}, self.rounds)
+        times = take_turns({str(count): ask(count) for count in counts}, self.rounds)
         self.figures["one window by queries"] = times
         return [
             f"| {name} | {show(taken, factor=1e3)} | {show(taken, 2, 1e3 / int(name))} |"
@@ -181,11 +179,10 @@ def fit_slope(sizes: Sequence[float], values: Sequence[float]) -> float:
     return statistics.linear_regression([math.log(x) for x in sizes], [math.log(y) for y in values]).slope
 
 
-def step(fused: bool, batch: int, frames: int, rounds: int, threads: int) -> tuple[Times, float]:
+def step(kernels: bool, batch: int, frames: int, rounds: int, threads: int) -> tuple[Times, float]:
     """Seconds of training steps without the optimizer, and MiB that they need; in a process of its own."""
     torch.set_num_threads(threads)
     model = small_model(CONFIG, 0).train()
-    model.fused = fused
     generator = torch.Generator().manual_seed(0)
     video = torch.empty(batch, CONFIG.layers, frames, PATCHES + 1, CONFIG.video_width, dtype=torch.float16)
     video.normal_(generator=generator)
@@ -194,7 +191,13 @@ def step(fused: bool, batch: int, frames: int, rounds: int, threads: int) -> tup
 
     def run() -> None:
         model.zero_grad()
-        measure_loss(model(video, query)).backward()  # type: ignore[no-untyped-call]
+        if kernels:
+            loss = measure_loss(model(video, query))
+        else:  # autograd through the plain modules, one pair after the other
+            pairs = zip(video[:, None], query[:, None], strict=True)
+            outputs = [model.predict(model.project(one), sentence) for one, sentence in pairs]
+            loss = torch.stack([measure_loss(output) for output in outputs]).mean()
+        loss.backward()  # type: ignore[no-untyped-call]
 
     return take_turns({"step": run}, rounds)["step"], peak() - before
 
@@ -213,17 +216,17 @@ def measure_loss(output: ModelOutput) -> Tensor:
 
 
 def train(batch: int, frames: int, rounds: int, figures: Figures) -> list[str]:
-    """Rows: a training step the plain and the fused way."""
+    """Rows: a training step with autograd alone and with the kernels."""
     found = {}
-    for name, fused in (("plain", False), ("fused", True)):
+    for name, kernels in (("autograd", False), ("kernels", True)):
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            found[name] = pool.apply(step, (fused, batch, frames, rounds, torch.get_num_threads()))
+            found[name] = pool.apply(step, (kernels, batch, frames, rounds, torch.get_num_threads()))
     figures[f"training step, {batch} x {frames} frames"] = {
         name: {"seconds": times, "MiB": memory} for name, (times, memory) in found.items()
     }
     rows = [f"| {name} | {show(times, 2)} | {memory:.0f} |" for name, (times, memory) in found.items()]
-    gain = statistics.median(found["plain"][0]) / statistics.median(found["fused"][0])
-    return [*rows, "", f"The fused step is {gain:.1f} times as fast."]
+    gain = statistics.median(found["autograd"][0]) / statistics.median(found["kernels"][0])
+    return [*rows, "", f"The kernels are {gain:.1f} times as fast."]
 
 
 def main() -> None:

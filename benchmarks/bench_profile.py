@@ -32,8 +32,7 @@ from support.small_models import features, small_model
 from r2tuning.backbones.clip import choose_engine
 from r2tuning.backbones.loading import IMAGE
 from r2tuning.backbones.vit import ImageTower, ImageTowerConfig, is_linear
-from r2tuning.model import R2Config
-from r2tuning.model.asking import Asker
+from r2tuning.model import R2Config, block
 from r2tuning.video import sample_frames
 
 CONFIG = R2Config()
@@ -164,7 +163,6 @@ def profile_clip(ceilings: dict[str, float], rounds: int) -> list[Part]:
 def profile_model(frames: int, ceiling: float, rounds: int) -> list[Part]:
     """Projecting a video once, and the parts of one question about it."""
     model = small_model(CONFIG, 0)
-    asker = Asker(model)
     video, _ = features(CONFIG, 1, frames, 49, 1, 0)
     _, query = features(CONFIG, 1, 1, 1, TOKENS, 1)
     video = video.half()
@@ -174,7 +172,7 @@ def profile_model(frames: int, ceiling: float, rounds: int) -> list[Part]:
         return model.project(video).half()
 
     def ask() -> object:
-        return asker.ask(projected, query)
+        return model.predict(projected, query)
 
     parts = [
         Part(
@@ -185,16 +183,12 @@ def profile_model(frames: int, ceiling: float, rounds: int) -> list[Part]:
             ceiling,
         )
     ]
-    refinement, predictor = asker._refinement, asker._predictor
-    of_steps = model.block.temporal_refinement.parameters()
-    of_heads = [*model.pyramid.parameters(), *model.class_head.parameters()]
-    assert model.offset_head is not None
-    of_heads += model.offset_head.parameters()
+    refinement, pyramid = model.block.temporal_refinement, model.pyramid
     state = frames * CONFIG.hidden * 4.0
     for name, owner, method, size in (
-        ("pool patches", asker, "_pool", weigh(projected) + CONFIG.layers * state),
-        ("refine in time", refinement, "refine", CONFIG.layers * (weigh(*of_steps) + 2 * state)),
-        ("pyramid and heads", predictor, "predict", weigh(*of_heads) + state),
+        ("pool patches", block, "pool_patches", weigh(projected) + CONFIG.layers * state),
+        ("refine in time", refinement, "forward", CONFIG.layers * (weigh(*refinement.parameters()) + 2 * state)),
+        ("pyramid", pyramid, "forward", weigh(*pyramid.parameters()) + state),
     ):
         parts.append(Part(f"{name}, {frames} frames", *watch(owner, method, ask, rounds), size, ceiling))
     seconds = take(ask, rounds)

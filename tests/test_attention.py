@@ -9,7 +9,6 @@ from r2tuning.attention import END, find_attention
 from r2tuning.errors import FeatureError, QueryError
 from r2tuning.features.encoded import EncodedVideo, EncodingFacts
 from r2tuning.grounder import Grounder
-from r2tuning.model.attention import pool_attention
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +38,7 @@ def test_words_are_as_written_and_have_the_mean_of_their_tokens(grounder: Ground
     found = find_attention(grounder, video, query, [2.5])
     assert found.words == ("Red", "dög", "'s", "🎬", END)
     (features,) = grounder.backbone.encode_queries([query])
-    weights = pool_attention(grounder.model, video.read(0, 6), features.values)[:, 2].flip(0).numpy()
+    weights = grounder.model.attend(video.read(0, 6), features.values)[:, 2].flip(0).numpy()
     lengths = [len(word.encode()) for word in found.words[:-1]]
     assert weights.shape[1] == sum(lengths) + 2
     first = 1
@@ -64,7 +63,7 @@ def test_a_long_video_is_seen_through_the_window_about_each_frame(grounder: Grou
     found = find_attention(grounder, video, "a dog", [1.0, 9.0, 19.0])
     (features,) = grounder.backbone.encode_queries(["a dog"])
     for place, (first, frame) in enumerate([(0, 1), (4, 9), (12, 19)]):
-        alone = pool_attention(grounder.model, video.read(first, first + 8), features.values)[:, frame - first]
+        alone = grounder.model.attend(video.read(first, first + 8), features.values)[:, frame - first]
         np.testing.assert_allclose(found.weights[:, place, -1], alone[:, -1].flip(0).numpy(), rtol=1e-4)
 
 

@@ -21,7 +21,6 @@ from r2tuning.datasets import Annotation
 from r2tuning.errors import DataError
 from r2tuning.features.store import FeatureStore
 from r2tuning.model import R2Tuning
-from r2tuning.model.attention import pool_attention
 from r2tuning.synthetic.scenes import Script
 from r2tuning.synthetic.semantics import Clause, Look, Meaning, find_matches
 
@@ -114,7 +113,7 @@ def measure(
         if not covered.any():
             continue
         layers = model.config.layers
-        weights = pool_attention(model, video[:, -layers:].transpose(0, 1), query[:, -layers:].transpose(0, 1))
+        weights = model.attend(video[:, -layers:].transpose(0, 1), query[:, -layers:].transpose(0, 1))
         # The start token is the same in all queries.
         seen = weights[list(model.block.order)][:, list(boxes), 1:].double().numpy()
         inside.append(share_inside(seen, covered))

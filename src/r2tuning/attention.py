@@ -10,7 +10,6 @@ import torch
 from r2tuning.decoding.windows import plan_windows
 from r2tuning.features import EncodedVideo
 from r2tuning.grounder import Grounder
-from r2tuning.model.attention import pool_attention
 from r2tuning.types import PatchAttention
 
 END = "[end]"
@@ -49,7 +48,7 @@ def find_attention(grounder: Grounder, video: EncodedVideo, query: str, times: S
         # Where a frame lies in its window matters, so the model sees the whole window.
         features_seen = video.read(window.start, window.stop).to(device)
         chosen = [frame - window.start for frame, seen in zip(frames, seen_by, strict=True) if seen is window]
-        pieces.append(pool_attention(model, features_seen, features.values.to(device))[:, chosen])
+        pieces.append(model.attend(features_seen, features.values.to(device))[:, chosen])
     tokens = torch.cat(pieces, dim=1)[list(model.block.order)]
     words = [*grounder.backbone.split_words(query), (END, slice(-1, None))]
     return PatchAttention(

@@ -26,7 +26,6 @@ from r2tuning.decoding.windows import Window, merge_moments, merge_saliency, pla
 from r2tuning.errors import BackboneError, CheckpointWarning, FeatureError, QueryWarning
 from r2tuning.features import EncodedVideo, encode_video
 from r2tuning.model import R2Tuning
-from r2tuning.model.asking import Asker
 from r2tuning.results import Grounding
 from r2tuning.types import Engine, Moment, QueryFeatures, Saliency, Sampling
 
@@ -70,7 +69,6 @@ class Grounder:
         if backbone is not None:
             _check_fit(model, backbone)
         self.model = model.eval()
-        self._asker = Asker(model)
         self.config = config
         self._backbone = backbone
         self._domain = domain
@@ -301,7 +299,7 @@ class Grounder:
         tokens = [features.values.transpose(0, 1).to(self._device).float() for features in queries]
         values = pad_sequence(tokens, batch_first=True).transpose(1, 2)
         mask = pad_sequence([torch.ones(len(x), dtype=torch.bool, device=x.device) for x in tokens], batch_first=True)
-        return decode(self._asker.ask(projected, values, query_mask=mask), fps)
+        return decode(self.model.predict(projected, values, query_mask=mask), fps)
 
     def _finish(
         self,

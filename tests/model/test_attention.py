@@ -7,26 +7,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.small_models import configs, features, float64, small_model
-from torch import Tensor
 
 from r2tuning.model import R2Config, R2Tuning
-from r2tuning.model.attention import pool_attention
+from r2tuning.model.pooling import Pairs, pool_patches
 
 CONFIG = R2Config(video_width=6, query_width=5, layers=3, hidden=8, heads=2)
-
-
-def project(model: R2Tuning, video: Tensor) -> Tensor:
-    mask = torch.ones(len(video), video.shape[2], dtype=torch.bool)
-    with torch.no_grad():
-        return model.block.project_video(video, mask)
 
 
 def test_it_is_what_eq_4_says_number_by_number() -> None:
     with float64():
         model = small_model(CONFIG, 0).double()
         video, query = (x.double() for x in features(CONFIG, 1, 2, 3, 2, 0))
-        found = pool_attention(model, video[0], query[0])
-        pooling, projected = model.block.spatial_pooling, project(model, video)[0]
+        found = model.attend(video[0], query[0])
+        pooling, projected = model.block.spatial_pooling, model.project(video)[0].detach()
         with torch.no_grad():
             tokens = model.block.query_map(query)[0]
             for layer in range(3):
@@ -46,43 +39,20 @@ def test_it_sums_to_one_and_gives_the_pooled_frames_exactly(config: R2Config, re
     config = config.model_copy(update={"refinement": refinement})
     model = small_model(config, seed)
     video, query = features(config, 1, 4, 3, 5, seed)
-    found = pool_attention(model, video[0], query[0])
+    found = model.attend(video[0], query[0])
     assert found.shape == (config.steps, 4, 5, 4)
     torch.testing.assert_close(found.sum(dim=-1), torch.ones(config.steps, 4, 5))
-    block, mask = model.block, torch.ones(1, 5, dtype=torch.bool)
-    projected = project(model, video)
+    pooling = model.block.spatial_pooling
+    frame_mask, token_mask = (torch.ones(1, length, dtype=torch.bool) for length in (4, 5))
+    pairs = Pairs.sort(torch.zeros(1, dtype=torch.long), token_mask, 1)
     with torch.no_grad():
-        tokens = block.query_map(block.select(query))
+        projected = model.project(video)[0]
+        tokens = model.block.project_query(query)
         for layer in range(config.steps):
-            v, q = projected[:, layer], tokens[:, layer]
-            pooled = block.spatial_pooling(v, q, mask, layer)
-            from_shown = block.spatial_pooling.combine(v[..., 0, :], found[layer][None] @ v, q, mask, layer)
-            assert torch.equal(pooled, from_shown)
-            # The fast ways of asking and of training move w_v to the side of the query.
-            fast = (block.spatial_pooling.ask(q)[:, None] @ v.transpose(-1, -2)).softmax(dim=-1)
-            torch.testing.assert_close(found[layer], fast[0], atol=1e-5, rtol=1e-4)
-
-
-def test_both_ways_of_the_model_pool_the_same() -> None:
-    """The pooled frames that the fast way of training hands on are those of the attention shown."""
-    from r2tuning.model.fused import project_and_pool
-
-    model = small_model(CONFIG, 3)
-    video, query = features(CONFIG, 1, 4, 3, 5, 3)
-    found, projected = pool_attention(model, video[0], query[0]), project(model, video)
-    block = model.block
-    with torch.no_grad():
-        tokens = block.query_map(query)
-        for layer in range(3):
-            asked = block.spatial_pooling.ask(tokens[:, layer])
-            _, seen = project_and_pool(
-                block.video_map,
-                block.choose(video, layer),
-                torch.ones(1, 4, dtype=torch.bool),
-                asked,
-                endpoints=True,
-            )
-            torch.testing.assert_close(seen[0], found[layer] @ projected[0, layer], atol=1e-5, rtol=1e-4)
+            q = tokens[:, layer]
+            pooled = pool_patches([projected[layer]], frame_mask, pooling.project_query(q), q, pairs)
+            seen = found[layer] @ projected[layer] + q  # [T, L, C], Eq. 5
+            torch.testing.assert_close(pooled[0], seen.amax(dim=1), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from torch import Tensor
 from r2tuning.checkpoints.official import read_official
 from r2tuning.decoding import decode
 from r2tuning.model import R2Tuning
-from r2tuning.model.asking import Asker
 
 ATOL = 1e-4  # fp32 on another machine and another order of sums
 RTOL_NORM = 1e-4
@@ -87,11 +86,11 @@ def test_released_numbers(name: str, models: dict[str, R2Tuning], steps: Callabl
 
 @pytest.mark.parametrize("name", names("infer"))
 @torch.no_grad()
-def test_released_numbers_asked_the_fast_way(name: str, models: dict[str, R2Tuning]) -> None:
+def test_released_numbers_from_a_projected_video(name: str, models: dict[str, R2Tuning]) -> None:
     case = CASES[name]
     model = models[case["arch"]]
     video, query = inputs(case)
-    output = Asker(model).ask(model.project(video), query)
+    output = model.predict(model.project(video), query)
     (decoded,) = decode(output, case["fps"])
     torch.testing.assert_close(decoded.saliency, expected(name)["saliency"], rtol=0, atol=ATOL)
     if "boundary" in expected(name):

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from r2tuning.decoding import Decoded, decode
 from r2tuning.model import R2Config
-from r2tuning.model import fused as parts
-from r2tuning.model.asking import Asker
+from r2tuning.model import pooling as parts
 from r2tuning.types import ModelOutput
 
 TOLERANCE = 1e-10  # relative and absolute, float64
@@ -120,8 +119,7 @@ def test_many_queries_share_one_projected_video(config: R2Config, frames: int, t
     model = small_model(config, seed)
     video, query, _, query_mask = padded_batch(config, [(frames, n) for n in tokens], 0, seed)
     video = video[:1]
-    mask = torch.ones(1, frames, dtype=torch.bool)
-    output = model.answer(model.block.project_video(video, mask), query, mask, query_mask)
+    output = model.predict(model.project(video), query, query_mask=query_mask)
     decoded = decode(output, fps=2.0)
     for i, count in enumerate(tokens):
         alone = model(video, query[i : i + 1, :, :count])
@@ -147,7 +145,7 @@ def test_every_pair_is_answered_as_if_it_had_come_alone(
     _, query, _, query_mask = padded_batch(config, [(1, n) for n in tokens], 1, seed)
     before, parts.CACHE = parts.CACHE, cache
     try:
-        output = Asker(model).ask(model.project(video, video_mask), query, video_mask, query_mask)
+        output = model.predict(model.project(video, video_mask), query, video_mask, query_mask)
     finally:
         parts.CACHE = before
     for pair in range(len(frames) * len(tokens)):

@@ -59,7 +59,7 @@ def golden_targets(name: str) -> Targets:
     )
 
 
-def run(name: str, folder: Path, *, fused: bool) -> Run:
+def run(name: str, folder: Path) -> Run:
     """Trains the seeded model for ten steps: AdamW, no warm-up, no dropout."""
     case = CASES[name]
     path = folder / "official.pth"
@@ -67,7 +67,6 @@ def run(name: str, folder: Path, *, fused: bool) -> Run:
     config, weights = read_official(path)
     model = R2Tuning(config.model_copy(update={"dropout": 0.0, "drop_path": 0.0})).train()
     model.load_state_dict(weights)
-    model.fused = fused
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4, weight_decay=1e-4)
     video, query = inputs(case)
     targets = golden_targets(name)
@@ -117,10 +116,9 @@ def check_gradients(gradients: dict[str, Tensor], norms: dict[str, float], full:
 
 
 # One test for each case, not for each check: workers in parallel would otherwise repeat the steps.
-@pytest.mark.parametrize("fused", [True, False], ids=["fused", "plain"])
 @pytest.mark.parametrize("name", names("train"))
-def test_training_is_the_released_one(name: str, tmp_path: Path, fused: bool) -> None:
-    case, found = CASES[name], run(name, tmp_path, fused=fused)
+def test_training_is_the_released_one(name: str, tmp_path: Path) -> None:
+    case, found = CASES[name], run(name, tmp_path)
     unused = set() if case["arch"] == "grounding" else {"coef"}  # saliency models hold it, and nothing reads it
 
     if case["arch"] == "grounding":

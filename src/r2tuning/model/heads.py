@@ -1,4 +1,6 @@
-"""Prediction heads (Sec. 3.4) and the pooled query."""
+"""Prediction heads (Sec. 3.4) and query pooling."""
+
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -6,7 +8,7 @@ from torch.nn import functional as F
 
 
 class ConvHead(nn.ModuleList):
-    """Two convolutions of width 3 over the points of one level; weights are shared by all levels.
+    """Two convolutions of width 3 over the points of a level; all levels share the weights.
 
     Args:
         hidden: C.
@@ -22,49 +24,39 @@ class ConvHead(nn.ModuleList):
             ]
         )
 
-    def forward(self, level: Tensor, mask: Tensor) -> Tensor:
-        """Predicts on one level; entries beyond a sample's end act as the zero padding they would meet alone.
-
-        Runs in the precision of its weights (fp32 as published) whatever autocast says.
+    def forward(self, windows: Tensor, real: Tensor) -> Tensor:
+        """Predicts at every entry of joined levels.
 
         Args:
-            level: ``[B, N, C]``.
-            mask: bool ``[B, N]``.
+            windows: From `join_levels`, ``[B, M, 3·C]``.
+            real: From `join_levels`, ``[B, M, 1]``.
 
         Returns:
-            ``[B, N, outputs]``, in the precision of the weights.
+            ``[B, M, outputs]``, in the precision of the weights (fp32 as published), also under autocast.
         """
-        first, activation, second = self
-        precision = next(self.parameters()).dtype
-        with torch.autocast(level.device.type, enabled=False):
-            real = mask[:, None]
-            x = activation(first(level.to(precision).transpose(1, 2) * real)) * real
-            predicted: Tensor = second(x)
-        return predicted.transpose(1, 2)
+        first, activation, second = cast("tuple[nn.Conv1d, nn.ReLU, nn.Conv1d]", tuple(self))
+        precision = first.weight.dtype
+        with torch.autocast(windows.device.type, enabled=False):
+            x = activation(F.linear(windows.to(precision), first.weight.flatten(1), first.bias)) * real
+            before, here, after = (x @ tap.t() for tap in second.weight.unbind(2))
+            predicted: Tensor = here + F.pad(before, (0, 0, 1, -1)) + F.pad(after, (0, 0, -1, 1)) + second.bias
+        return predicted
 
 
-def join_levels(levels: list[Tensor], masks: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Levels one after the other, with a padded entry between them, so that heads run once and none sees another.
+def join_levels(levels: list[Tensor], masks: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Joins levels with a zero entry after each, so that convolutions run once and do not mix levels.
 
     Args:
-        levels: ``[B, N_l, C]`` of each level.
-        masks: bool ``[B, N_l]`` of each level.
+        levels: ``[B, N_l, C]`` for each level.
+        masks: bool ``[B, N_l]`` for each level; padding becomes zero, as at the end of a level.
 
     Returns:
-        Entries ``[B, N + levels - 1, C]``, their mask, and int64 ``[N]``: where the entries of the levels are.
-
-    Example:
-        >>> levels = [torch.ones(1, 2, 1), torch.ones(1, 1, 1)]
-        >>> _, mask, places = join_levels(levels, [level[..., 0] > 0 for level in levels])
-        >>> mask.tolist(), places.tolist()
-        ([[True, True, False, True]], [0, 1, 3])
+        What a convolution of width 3 reads at each entry, ``[B, M, 3·C]`` in the order of its weights, and which
+        entries are real, bool ``[B, M, 1]``.
     """
-    entries = torch.cat([F.pad(level, (0, 0, 0, 1)) for level in levels], dim=1)[:, :-1]
-    mask = torch.cat([F.pad(mask, (0, 1)) for mask in masks], dim=1)[:, :-1]
-    ends = torch.tensor([level.shape[1] for level in levels]).cumsum(0)[:-1]
-    places = torch.arange(sum(level.shape[1] for level in levels))
-    places = places + (places[:, None] >= ends).sum(1)
-    return entries, mask, places.to(mask.device)
+    real = torch.cat([F.pad(mask, (0, 1)) for mask in masks], dim=1)[..., None]
+    joined = torch.cat([F.pad(level, (0, 0, 0, 1)) for level in levels], dim=1) * real
+    return F.pad(joined, (0, 0, 1, 1)).unfold(1, 3, 1).flatten(2), real
 
 
 class QueryPooling(nn.Module):

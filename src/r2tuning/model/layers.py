@@ -1,4 +1,4 @@
-"""Small layers that the R² Block is made of."""
+"""Small layers of the R² Block."""
 
 import math
 
@@ -8,12 +8,12 @@ from torch.nn import functional as F
 
 
 class FeatureMap(nn.Sequential):
-    """MLP that brings CLIP tokens into the model's width (Eq. 2 and 3).
+    """The MLP that maps CLIP tokens to the width of the model (Eq. 2 and 3).
 
     Args:
-        width: Width of the CLIP tokens, temporal endpoints included.
+        width: Width of the CLIP tokens, including temporal endpoints.
         hidden: C, width inside the model.
-        dropout: Dropout before each linear layer.
+        dropout: Dropout rate before each linear layer.
 
     Shape:
         ``[..., width]`` → ``[..., hidden]``.
@@ -24,7 +24,7 @@ class FeatureMap(nn.Sequential):
             nn.LayerNorm(width),
             nn.Dropout(dropout),
             nn.Linear(width, hidden),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.LayerNorm(hidden),
             nn.Dropout(dropout),
             nn.Linear(hidden, hidden),
@@ -33,11 +33,11 @@ class FeatureMap(nn.Sequential):
 
 
 class Attention(nn.Module):
-    """Multi-head attention with separate query, key, value and output projections.
+    """The query, key, value and output projections of multi-head attention.
 
     Args:
         hidden: C, width of inputs and outputs.
-        heads: Number of heads; each is scaled by 1/√(C/heads).
+        heads: H, number of heads; logits are scaled by 1/√(C/H).
     """
 
     def __init__(self, hidden: int, heads: int) -> None:
@@ -48,26 +48,80 @@ class Attention(nn.Module):
         self.value = nn.Linear(hidden, hidden)
         self.output = nn.Linear(hidden, hidden)
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-        """Attends from ``query [B, T, C]`` to ``key``, ``value [B, S, C]`` where ``mask [B, S]`` is True.
+
+class SelfAttention(Attention):
+    """Multi-head attention among frames."""
+
+    def forward(self, located: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        """Attends from all frames to those where the mask is True.
+
+        Args:
+            located: Frames with their position, ``[B, T, C]``, for queries and keys.
+            value: Frames, ``[B, T, C]``.
+            mask: bool ``[B, T]``; None if no frame is padding, which is faster.
 
         Returns:
             ``[B, T, C]``.
         """
         q, k, v = (
-            projection(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for projection, x in ((self.query, query), (self.key, key), (self.value, value))
+            projection(x).view(*x.shape[:2], self.heads, -1).transpose(1, 2)
+            for projection, x in ((self.query, located), (self.key, located), (self.value, value))
         )
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :])
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask[:, None, None])
         merged: Tensor = self.output(attended.transpose(1, 2).flatten(2))
         return merged
+
+
+class CrossAttention(Attention):
+    """Multi-head attention from many frames to the few tokens of a query.
+
+    W_q and W_o are applied to the tokens instead of the frames, like w_v in Eq. 4: for the keys K and values V of a
+    head, ``(x W_q + b_q) Kᵀ = x (W_q Kᵀ) + b_q Kᵀ`` and ``(a V) W_o = a (V W_o)``.
+    """
+
+    def prepare(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Everything that does not depend on the frames, for K layers at once.
+
+        Args:
+            tokens: q̂, ``[B, K, L, C]``.
+            mask: bool ``[B, L]``, True for real tokens.
+
+        Returns:
+            ``[B, K, H·L, C]`` from frames to logits; ``[B, K, H·L, 1]`` to add to these, minus infinity for padding;
+            ``[B, K, H·L, C]`` from attention to the output.
+        """
+        heads, size = self.heads, tokens.shape[-1] // self.heads
+
+        def arrange(x: Tensor) -> Tensor:  # [H, B·K·L, n] → [B, K, H·L, n]
+            return x.view(heads, *tokens.shape[:3], -1).permute(1, 2, 0, 3, 4).flatten(2, 3)
+
+        with torch.autocast(tokens.device.type, enabled=False):
+            tokens = tokens.to(self.query.weight.dtype)
+            k, v = (x(tokens).view(-1, heads, size).transpose(0, 1) for x in (self.key, self.value))
+            k = k * size**-0.5
+            logits = k @ self.query.weight.view(heads, size, -1)
+            bias = arrange(k @ self.query.bias.view(heads, size, 1))
+            # Attention sums to 1 in each head, so the bias of W_o can be added to every token.
+            output = v @ self.output.weight.t().view(heads, size, -1) + self.output.bias / heads
+        padding = ~mask[:, None].repeat(1, 1, heads)[..., None]
+        return arrange(logits), bias.masked_fill(padding, -torch.inf), arrange(output)
+
+    def forward(self, located: Tensor, logits: Tensor, bias: Tensor, output: Tensor) -> Tensor:
+        """Attends from frames with their position, ``[B, T, C]``, to one layer of what `prepare` returns.
+
+        Returns:
+            ``[B, T, C]``.
+        """
+        scores = (logits @ located.transpose(1, 2) + bias).view(len(located), self.heads, -1, located.shape[1])
+        attended: Tensor = scores.softmax(dim=2).flatten(1, 2).transpose(1, 2) @ output
+        return attended
 
 
 class DropPath(nn.Module):
     """Drops a residual branch for whole samples during training (stochastic depth).
 
     Args:
-        rate: Chance of dropping, in [0, 1).
+        rate: Probability of dropping, in [0, 1).
     """
 
     def __init__(self, rate: float) -> None:
@@ -75,7 +129,7 @@ class DropPath(nn.Module):
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keeps or zeroes each sample of ``x [B, ...]``; the expected value does not change."""
+        """Keeps or zeroes each sample of ``x [B, ...]`` and rescales, so that the expected value stays the same."""
         if not self.training or self.rate == 0:
             return x
         keep = torch.rand(x.shape[0], *[1] * (x.dim() - 1), device=x.device) >= self.rate
@@ -83,13 +137,13 @@ class DropPath(nn.Module):
 
 
 def temporal_endpoints(mask: Tensor) -> Tensor:
-    """Where each frame begins and ends, as a share of its own video: ``[t/T, (t+1)/T]``.
+    """Start and end of each frame as fractions of its video: ``[t/T, (t+1)/T]``.
 
     Args:
         mask: bool ``[B, T]``, True for real frames.
 
     Returns:
-        ``[B, T, 2]`` of PyTorch's default float type; values of padded frames mean nothing.
+        ``[B, T, 2]`` in PyTorch's default float type; values of padded frames are meaningless.
 
     Example:
         >>> temporal_endpoints(torch.tensor([[True, True, False]]))[0, :2].tolist()
@@ -101,16 +155,16 @@ def temporal_endpoints(mask: Tensor) -> Tensor:
 
 
 def position_encoding(mask: Tensor, channels: int) -> Tensor:
-    """Sinusoid of each frame's relative position ``2π·(t+1)/T`` in its own video.
+    """Sinusoidal encoding of each frame's relative position ``2π·(t+1)/T`` in its video.
 
-    Channel c has the angle ``position / 10000^(2⌊c/2⌋/channels)``; even channels are sines, odd ones cosines.
+    Channel c has the angle ``position / 10000^(2⌊c/2⌋/channels)``; even channels are sines, odd channels cosines.
 
     Args:
         mask: bool ``[B, T]``, True for real frames.
         channels: C.
 
     Returns:
-        ``[B, T, C]`` of PyTorch's default float type; values of padded frames mean nothing.
+        ``[B, T, C]`` in PyTorch's default float type; values of padded frames are meaningless.
 
     Example:
         >>> position_encoding(torch.ones(1, 2, dtype=torch.bool), 2).round(decimals=2)[0].tolist()

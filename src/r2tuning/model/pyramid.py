@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 
 class Downsample(nn.Module):
-    """Halves the number of frames: convolution of width and stride 2, LayerNorm, ReLU. An odd last frame is left out.
+    """Halves the number of frames: convolution of width and stride 2, LayerNorm, ReLU. An odd last frame is dropped.
 
     Args:
         hidden: C.
@@ -22,15 +22,14 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Halves ``x``."""
-        batch, frames, hidden = x.shape
-        # Without overlap a convolution is one product of pairs of frames.
-        pairs = x[:, : frames // 2 * 2].reshape(batch, frames // 2, 2 * hidden)
-        kernel = self.conv.weight.transpose(1, 2).flatten(1)
-        return F.relu(self.norm(F.linear(pairs, kernel, self.conv.bias)))
+        # A convolution without overlap is one matrix product over pairs of frames.
+        batch, frames, width = x.shape
+        pairs = x[:, : frames // 2 * 2].reshape(batch, frames // 2, 2, width).transpose(2, 3).flatten(2)
+        return F.relu(self.norm(F.linear(pairs, self.conv.weight.flatten(1), self.conv.bias)))
 
 
 class Pyramid(nn.Module):
-    """Builds every level from the frames themselves, each with convolutions of its own.
+    """Builds every level from the frames, each with separate convolutions.
 
     Args:
         hidden: C.
@@ -45,7 +44,7 @@ class Pyramid(nn.Module):
         )
 
     def forward(self, hidden: Tensor) -> list[Tensor]:
-        """Levels of ``hidden [B, T, C]``, finest first; those whose stride exceeds T are left out.
+        """Builds the levels of ``hidden [B, T, C]``, finest first, without those whose stride exceeds T.
 
         Returns:
             Tensors ``[B, ⌊T/stride⌋, C]``.
@@ -56,7 +55,7 @@ class Pyramid(nn.Module):
 
 
 def level_mask(video_mask: Tensor, stride: int) -> Tensor:
-    """Which entries of a level lie on real frames only.
+    """Marks the entries of a level that cover real frames only.
 
     Args:
         video_mask: bool ``[B, T]``, real frames first.
@@ -74,9 +73,9 @@ def level_mask(video_mask: Tensor, stride: int) -> Tensor:
 
 
 def level_points(frames: int, strides: tuple[int, ...], device: torch.device) -> Tensor:
-    """The points of all levels: position, regression range and stride, in frames.
+    """Lists the points of all levels: position, regression range and stride, in frames.
 
-    A level of stride s > 1 regresses distances from s to 2s; the first begins at 0, the last has no upper bound.
+    A level of stride s > 1 regresses distances from s to 2s; the first starts at 0, the last has no upper bound.
 
     Args:
         frames: T.
@@ -90,11 +89,11 @@ def level_points(frames: int, strides: tuple[int, ...], device: torch.device) ->
         >>> level_points(2, (1, 2), torch.device("cpu")).tolist()
         [[0.0, 0.0, 2.0, 1.0], [1.0, 0.0, 2.0, 1.0], [0.0, 2.0, inf, 2.0]]
     """
-    levels = []
-    for stride in strides:
-        position = torch.arange(frames // stride, device=device, dtype=torch.float32) * stride
-        low = 0.0 if stride == 1 else float(stride)
-        high = float("inf") if stride == strides[-1] else 2.0 * stride
-        rest = torch.tensor([low, high, float(stride)], device=device).expand(len(position), 3)
-        levels.append(torch.cat([position[:, None], rest], dim=1))
-    return torch.cat(levels)
+    counts = torch.tensor([frames // stride for stride in strides], device=device)
+    position = torch.cat([torch.arange(frames // stride, device=device) * stride for stride in strides])
+    bounds = [
+        [0.0 if stride == 1 else stride, float("inf") if stride == strides[-1] else 2.0 * stride, stride]
+        for stride in strides
+    ]
+    ranges = torch.tensor(bounds, device=device, dtype=torch.float32).repeat_interleave(counts, dim=0)
+    return torch.cat([position[:, None].float(), ranges], dim=1)

@@ -1,14 +1,17 @@
-"""R²-Tuning put together: frozen CLIP features of a video and a query in, predictions at every point out."""
+"""R²-Tuning as one module: features of a frozen CLIP for videos and queries in, predictions at every point out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from r2tuning.model.block import BlockOutput, R2Block
+from r2tuning.model.block import R2Block
 from r2tuning.model.config import R2Config
-from r2tuning.model.fused import run_fused
 from r2tuning.model.heads import ConvHead, QueryPooling, join_levels
-from r2tuning.model.projecting import project_patches
+from r2tuning.model.pooling import attend
 from r2tuning.model.pyramid import Pyramid, level_mask, level_points
 from r2tuning.types import ModelOutput
 
@@ -16,32 +19,32 @@ from r2tuning.types import ModelOutput
 class R2Tuning(nn.Module):
     """The trainable part of R²-Tuning (Fig. 4): R² Block, pyramid and heads on features of a frozen CLIP.
 
-    Results of a sample do not depend on padding or on the other samples of its batch.
+    The steps are project → pool → refine → predict. Only the first does not depend on the query, so `project` and
+    `predict` are also available separately: project a video once, then ground many queries in it. Predictions of a
+    sample do not depend on padding or on the other samples of its batch.
 
     Args:
         config: Shape of the model.
 
-    Attributes:
-        fused: Whether `forward` takes the fast way of `r2tuning.model.fused`, which training needs: the same numbers
-            (and, where dropout is on, the same distribution) in a fraction of the time and memory.
-
     Example:
         >>> model = R2Tuning(R2Config(video_width=8, query_width=6, layers=2, hidden=16, heads=2)).eval()
-        >>> video, query = torch.zeros(1, 2, 5, 4, 8), torch.zeros(1, 2, 3, 6)  # [B, K, T, P+1, Dv], [B, K, L, Dq]
+        >>> video, query = torch.zeros(1, 2, 5, 4, 8), torch.zeros(1, 2, 3, 6)  # [V, K, T, P+1, Dv], [B, K, L, Dq]
         >>> model(video, query).class_logits.shape  # 5 points of stride 1, 2 of stride 2, 1 of stride 4
         torch.Size([1, 8])
+        >>> projected = model.project(video)
+        >>> model.predict(projected, torch.zeros(3, 2, 7, 6)).class_logits.shape  # three queries
+        torch.Size([3, 8])
     """
 
     def __init__(self, config: R2Config) -> None:
         super().__init__()
         self.config = config
-        self.fused = False
         self.block = R2Block(config)
         self.pyramid = Pyramid(config.hidden, config.strides)
         self.query_pooling = QueryPooling(config.hidden)
         self.class_head = ConvHead(config.hidden, 1)
         self.offset_head = ConvHead(config.hidden, 2) if config.family == "grounding" else None
-        # One factor for the offsets of each level. Saliency checkpoints hold it too, though nothing reads it there.
+        # One factor for the offsets of each level. Saliency checkpoints contain it too, but do not use it.
         self.level_scale = nn.Parameter(torch.ones(len(config.strides)))
 
     def forward(
@@ -54,89 +57,126 @@ class R2Tuning(nn.Module):
     ) -> ModelOutput:
         """Predicts for a batch of B queries on V videos.
 
+        If gradients are needed, patches are projected and pooled by `r2tuning.model.kernels`, which gives the same
+        numbers (dropout rates are rounded to 1/256) in less time and memory.
+
         Args:
             video_features: Image-tower tokens of the last K CLIP layers, oldest first, ``[V, K, T, P+1, Dv]``, in any
                 precision.
             query_features: Text-tower tokens, ``[B, K, L, Dq]``.
             video_mask: bool ``[V, T]``, True for real frames, which come first; None if all are real.
-            query_mask: bool ``[B, L]``, likewise.
-            video_index: int64 ``[B]``, the video that each query asks, so that several can share the work on one video;
-                None if there is one query for each video, in the same order.
+            query_mask: bool ``[B, L]``, True for real tokens; None if all are real.
+            video_index: int64 ``[B]``, the video of each query, if queries share videos; None for one query per video
+                in the same order.
 
         Returns:
             Predictions at every point of every level, for each query.
 
         Raises:
-            ValueError: If a shape does not fit the configuration or the other input.
+            ValueError: If a shape does not fit the configuration or the other inputs.
         """
         self._check(video_features, query_features, video_mask, query_mask, video_index)
         if video_mask is None:
-            video_mask = torch.ones(
-                video_features.shape[0], video_features.shape[2], dtype=torch.bool, device=video_features.device
-            )
+            video_mask = _all_real(video_features[:, 0])
         if query_mask is None:
-            query_mask = torch.ones(
-                query_features.shape[0], query_features.shape[2], dtype=torch.bool, device=query_features.device
-            )
-        if self.fused:
-            refined, video_mask = run_fused(
-                self.block, video_features, query_features, video_mask, query_mask, video_index
-            )
-            return self._predict(refined, video_mask, query_mask)
-        projected = self.block.project_video(video_features.to(self.level_scale.dtype), video_mask)
-        if video_index is not None:
-            projected, video_mask = projected[video_index], video_mask[video_index]
-        return self.answer(projected, query_features, video_mask, query_mask)
-
-    def answer(self, projected: Tensor, query: Tensor, video_mask: Tensor, query_mask: Tensor) -> ModelOutput:
-        """Predicts from patches that were projected before, so that many queries share that work.
-
-        Args:
-            projected: v̂ of `R2Block.project_video`, ``[B or 1, K, T, P+1, C]``; 1 shares one video among B queries.
-            query: ``[B, K, L, Dq]``.
-            video_mask: bool ``[B or 1, T]``.
-            query_mask: bool ``[B, L]``.
-
-        Returns:
-            Predictions at every point of every level.
-        """
-        video_mask = video_mask.expand(query.shape[0], -1)
-        return self._predict(self.block(projected, query, video_mask, query_mask), video_mask, query_mask)
+            query_mask = _all_real(query_features[:, 0])
+        if video_index is None:
+            video_index = torch.arange(len(query_features), device=query_features.device)
+        tokens = self.block.project_query(query_features, query_mask)
+        if torch.is_grad_enabled() and any(x.requires_grad for x in (video_features, tokens, *self.parameters())):
+            return self._predict_pairs(video_features, tokens, video_mask, query_mask, video_index, projected=False)
+        projected = self.project(video_features, video_mask)
+        return self._predict_pairs(projected, tokens, video_mask, query_mask, video_index)
 
     def project(self, video_features: Tensor, video_mask: Tensor | None = None) -> Tensor:
-        """All work on videos that does not depend on the query, for `r2tuning.model.asking.Asker`.
+        """Projects patches (Eq. 2): all work on a video that does not depend on the query.
 
         Args:
-            video_features: ``[V, K, T, P+1, Dv]``, any precision.
+            video_features: ``[V, K, T, P+1, Dv]``, in any precision.
             video_mask: bool ``[V, T]``; None if all frames are real.
 
         Returns:
-            v̂, ``[V, K, T, P+1, C]``.
+            v̂, ``[V, K, T, P+1, C]``, for `predict`; K is 1 for the refinements ``mean`` and ``single``.
         """
-        if video_mask is None:
-            video_mask = torch.ones(
-                video_features.shape[0], video_features.shape[2], dtype=torch.bool, device=video_features.device
-            )
-        return project_patches(self.block, video_features, video_mask)
+        return self.block.project_video(
+            video_features, _all_real(video_features[:, 0]) if video_mask is None else video_mask
+        )
 
-    def _predict(self, refined: BlockOutput, video_mask: Tensor, query_mask: Tensor) -> ModelOutput:
-        hidden = F.relu(refined.hidden)
+    def predict(
+        self,
+        projected: Tensor | Sequence[Tensor],
+        query_features: Tensor,
+        video_mask: Tensor | None = None,
+        query_mask: Tensor | None = None,
+    ) -> ModelOutput:
+        """Predicts for every query on every projected video.
+
+        Args:
+            projected: v̂ from `project`, ``[V, K, T, P+1, C]`` or V times ``[K, T, P+1, C]``, in any precision: fp16
+                takes half the memory and no more time.
+            query_features: ``[Q, K, L, Dq]``.
+            video_mask: bool ``[V, T]``, real frames first; None if all are real.
+            query_mask: bool ``[Q, L]``; None if all tokens are real.
+
+        Returns:
+            Predictions for V·Q pairs: all queries on the first video, then all on the second, and so on.
+        """
+        videos, queries = len(projected), len(query_features)
+        if video_mask is None:
+            video_mask = _all_real(projected[0][:1]).expand(videos, -1)
+        if query_mask is None:
+            query_mask = _all_real(query_features[:, 0])
+        tokens = self.block.project_query(query_features, query_mask).repeat(videos, 1, 1, 1)
+        video_index = torch.arange(videos, device=tokens.device).repeat_interleave(queries)
+        return self._predict_pairs(projected, tokens, video_mask, query_mask.repeat(videos, 1), video_index)
+
+    @torch.inference_mode()
+    def attend(self, video_features: Tensor, query_features: Tensor) -> Tensor:
+        """Computes the attention of every query token to every patch (Eq. 4), in each layer.
+
+        Args:
+            video_features: Features of one video, or a window of it, ``[K, T, P+1, Dv]``, in any precision.
+            query_features: ``[K, L, Dq]``.
+
+        Returns:
+            ``[K, T, L, P+1]``, oldest layer and [CLS] first; sums to 1 over the patches. K is 1 for the refinements
+            ``mean`` and ``single``.
+        """
+        (tokens,) = self.block.project_query(query_features[None])
+        query = self.block.spatial_pooling.project_query(tokens)
+        return attend(self.project(video_features[None])[0], query).transpose(1, 2)
+
+    def _predict_pairs(
+        self,
+        video: Tensor | Sequence[Tensor],
+        tokens: Tensor,
+        video_mask: Tensor,
+        query_mask: Tensor,
+        video_index: Tensor,
+        *,
+        projected: bool = True,
+    ) -> ModelOutput:
+        refined = self.block(video, tokens, video_mask, query_mask, video_index, projected=projected)
+        hidden, video_mask = F.relu(refined.hidden), video_mask[video_index]
         levels = self.pyramid(hidden)
-        strides = self.config.strides[: len(levels)]
-        masks = [level_mask(video_mask, stride) for stride in strides]
-        entries, mask, places = join_levels(levels, masks)
+        masks = [level_mask(video_mask, stride) for stride in self.config.strides[: len(levels)]]
+        windows, real = join_levels(levels, masks)
+        sizes = [level.shape[1] + 1 for level in levels]
+
+        def split(x: Tensor) -> list[Tensor]:
+            return [piece[:, :-1] for piece in torch.split(x, sizes, dim=1)]
+
         offsets = None
         if self.offset_head is not None:
-            lengths = torch.tensor([level.shape[1] for level in levels], device=hidden.device)
-            scale = self.level_scale[: len(levels)].repeat_interleave(lengths)
-            offsets = self.offset_head(entries, mask)[:, places].exp() * scale[:, None]
-        pooled = self.query_pooling(refined.query, query_mask[:, None])
+            logs = split(self.offset_head(windows, real))
+            offsets = torch.cat([log.exp() * scale for log, scale in zip(logs, self.level_scale, strict=False)], dim=1)
+        pooled = self.query_pooling(tokens, query_mask[:, None])
         return ModelOutput(
             hidden=hidden,
-            query=pooled[:, refined.last],
-            class_logits=self.class_head(entries, mask)[:, places, 0],
+            query=pooled[:, self.block.order[-1]],
+            class_logits=torch.cat(split(self.class_head(windows, real)), dim=1).squeeze(-1),
             offsets=offsets,
-            # Ranges are those of the whole pyramid, also where a short video has no room for its upper levels.
+            # Ranges are those of the whole pyramid, even if a short video has no room for the upper levels.
             points=level_points(hidden.shape[1], self.config.strides, hidden.device),
             point_mask=torch.cat(masks, dim=1),
             video_mask=video_mask,
@@ -168,3 +208,8 @@ class R2Tuning(nn.Module):
                 raise ValueError(f"{name}_mask has shape {list(mask.shape)}; it must be {list(lengths.shape[:3:2])}")
             if mask is not None and mask.dtype != torch.bool:
                 raise ValueError(f"{name}_mask is {mask.dtype}; it must be torch.bool, True = real")
+
+
+def _all_real(features: Tensor) -> Tensor:
+    """A mask without padding for ``[B, T, ...]``."""
+    return torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)

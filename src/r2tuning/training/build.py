@@ -42,7 +42,6 @@ def build_model(recipe: Recipe, store: FeatureStore) -> R2Tuning:
     config = recipe.model.model_copy(update={"video_width": store.video_width, "query_width": store.query_width})
     torch.manual_seed(recipe.training.seed)
     model = R2Tuning(config)
-    model.fused = recipe.training.fused
     if recipe.training.start_from is not None:
         _take_weights(model, recipe.training.start_from, recipe.backbone)
     # The saliency family has no offsets to scale: no gradient.

@@ -41,8 +41,6 @@ class TrainingConfig(Section):
     Attributes:
         batch_size: Queries in a batch of one process.
         seed: Of weights, order, dropout and sampled frames.
-        fused: Project and pool patches a few frames at a time: the same numbers in a fraction of the time and memory,
-            with chances of dropout rounded to 1/256. Off takes the way that spells out the paper.
         precision: ``auto`` is ``16-mixed`` on a GPU, as published, and ``32`` on the CPU.
         ema: Decay of a moving average of the weights, which is validated and saved instead; None for none.
         validate_every: Epochs between validations.
@@ -56,7 +54,6 @@ class TrainingConfig(Section):
     epochs: int = Field(default=30, ge=1)
     batch_size: int = Field(default=32, ge=1)
     seed: int = Field(default=0, ge=0)
-    fused: bool = True
     precision: Precision = "auto"
     ema: float | None = Field(default=None, gt=0, lt=1)
     validate_every: int = Field(default=1, ge=1)

@@ -29,7 +29,7 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     values = _read(str(name), ())
     if isinstance(training := values.get("training"), dict):
-        training.pop("fused", None)  # of runs made before version 0.2
+        training.pop("fused", None)  # a switch of earlier versions, in their run folders
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:

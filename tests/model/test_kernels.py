@@ -1,6 +1,7 @@
-"""The fast way of training against the plain one: values, gradients, dropout, padding, memory."""
+"""The training kernels against automatic differentiation of the plain modules: values, gradients, dropout, memory."""
 
 from dataclasses import fields
+from functools import partial
 
 import pytest
 import torch
@@ -9,14 +10,14 @@ from hypothesis import strategies as st
 from support.small_models import configs, features, float64, small_model
 from torch import Tensor, nn
 
-from r2tuning.model import R2Config, R2Tuning
-from r2tuning.model import fused as module
-from r2tuning.model.bits import draw_bits, kept_share, spread_bits
-from r2tuning.model.fused import project_and_pool
+from r2tuning.model import R2Config, R2Tuning, pooling
+from r2tuning.model.kernels import draw_bits, keep, kept_share, project_and_pool, spread_bits
 from r2tuning.model.layers import FeatureMap
+from r2tuning.model.pooling import Pairs
 from r2tuning.types import ModelOutput
 
 TOLERANCE = 1e-9  # relative and absolute, float64; LayerNorms of few channels amplify rounding
+CPU = torch.device("cpu")
 REFINEMENTS = st.sampled_from(["reversed", "forward", "mean", "single"])
 SEEDS = st.integers(0, 2**31)
 
@@ -53,12 +54,27 @@ def probe(output: ModelOutput, seed: int) -> Tensor:
     return total
 
 
-def run(model: R2Tuning, inputs: Inputs, *, fused: bool, seed: int = 0) -> tuple[ModelOutput, dict[str, Tensor]]:
+def predict_plainly(
+    model: R2Tuning,
+    video: Tensor,
+    query: Tensor,
+    video_mask: Tensor | None = None,
+    query_mask: Tensor | None = None,
+    index: Tensor | None = None,
+) -> ModelOutput:
+    """What `R2Tuning.forward` returns, differentiated by autograd: predicts all pairs and keeps those of the index."""
+    output = model.predict(model.project(video, video_mask), query, video_mask, query_mask)
+    queries = torch.arange(len(query))
+    rows = (queries if index is None else index) * len(query) + queries
+    values = {field.name: getattr(output, field.name) for field in fields(ModelOutput)}
+    return ModelOutput(**{n: x if x is None or n == "points" else x[rows] for n, x in values.items()})
+
+
+def run(model: R2Tuning, inputs: Inputs, *, kernels: bool, seed: int = 0) -> tuple[ModelOutput, dict[str, Tensor]]:
     """Output and gradients of all parameters and of the features."""
     leaves = [x.clone().requires_grad_() for x in inputs[:2]]
-    model.fused = fused
     model.zero_grad()
-    output = model(*leaves, *inputs[2:])
+    output = model(*leaves, *inputs[2:]) if kernels else predict_plainly(model, *leaves, *inputs[2:])
     probe(output, seed).backward()
     gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     return output, gradients | {"video": leaves[0].grad, "query": leaves[1].grad}
@@ -91,29 +107,29 @@ def assert_same(got: tuple[ModelOutput, dict[str, Tensor]], want: tuple[ModelOut
 @settings(max_examples=25)
 @given(data=st.data(), seed=SEEDS, refinement=REFINEMENTS, small_parts=st.booleans())
 @float64()
-def test_both_ways_give_the_same_values_and_gradients(
+def test_kernels_give_the_same_values_and_gradients(
     data: st.DataObject, seed: int, refinement: str, small_parts: bool
 ) -> None:
     config = data.draw(configs(refinement=refinement, dropout=0.0, drop_path=0.0))
     model = small_model(config, seed).train()
     inputs = data.draw(batches(config))
-    before, module.CACHE = module.CACHE, 30 if small_parts else module.CACHE
+    before, pooling.CACHE = pooling.CACHE, 30 if small_parts else pooling.CACHE
     try:
-        got = run(model, inputs, fused=True)
+        got = run(model, inputs, kernels=True)
     finally:
-        module.CACHE = before
-    assert_same(got, run(model, inputs, fused=False))
+        pooling.CACHE = before
+    assert_same(got, run(model, inputs, kernels=False))
 
 
 class GivenDropout(nn.Module):
-    """Drops what a mask says instead of drawing one."""
+    """Applies the given masks, one per call, instead of drawing them."""
 
-    def __init__(self, mask: Tensor, share: float) -> None:
+    def __init__(self, masks: list[Tensor], share: float) -> None:
         super().__init__()
-        self.mask, self.share = mask, share
+        self.masks, self.share = iter(masks), share
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.mask / self.share
+        return x * next(self.masks).view_as(x) / self.share
 
 
 @settings(max_examples=20)
@@ -129,17 +145,17 @@ def test_the_same_masks_give_the_same_numbers(data: st.DataObject, seed: int, dr
     video, query = features(config, 1, frames, 2, 3, seed)
     inputs = (video, query, torch.ones(1, frames, dtype=torch.bool), torch.ones(1, 3, dtype=torch.bool), None)
     torch.manual_seed(seed)
-    got = run(model, inputs, fused=True)
+    got = run(model, inputs, kernels=True)
     share = kept_share(dropout)
     torch.manual_seed(seed)
     drawn = []
-    for _ in range(config.layers):  # the last layer is walked first
+    for _ in range(config.layers):  # the kernels begin with the last layer, `project` with the first
         sizes = (frames * 3 * width, frames * 3 * config.hidden)
         masks = (spread_bits(draw_bits(size, share, video.device), size) for size in sizes)
-        drawn.append([-mask.view(1, 1, frames, 3, -1).double() for mask in masks])
-    outer, inner = (torch.cat(masks[::-1], dim=1) for masks in zip(*drawn, strict=True))
+        drawn.append([-mask.double() for mask in masks])
+    outer, inner = (list(masks[::-1]) for masks in zip(*drawn, strict=True))
     block.video_map[1], block.video_map[5] = GivenDropout(outer, share), GivenDropout(inner, share)
-    assert_same(got, run(model, inputs, fused=False))
+    assert_same(got, run(model, inputs, kernels=False))
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
@@ -150,14 +166,17 @@ def test_gradients_are_those_of_finite_differences(dropout: float, endpoints: bo
     video_map = FeatureMap(7 if endpoints else 5, 6, dropout).train()
     for parameter in video_map.parameters():
         parameter.data = torch.randn_like(parameter)
-    video, asked = torch.randn(2, 2, 4, 3, 5), torch.randn(2, 3, 6)
+    video, query, tokens = torch.randn(2, 2, 4, 3, 5), torch.randn(2, 3, 6), torch.randn(2, 3, 6)
     mask = torch.arange(4)[None] < torch.tensor([4, 3])[:, None]
+    ends = torch.randn(2, 4, 2) if endpoints else None
+    index, query_mask = torch.tensor([0, 0, 1]), torch.arange(3)[None] < torch.tensor([1, 2, 3])[:, None]
+    pairs = Pairs.sort(index, query_mask, 2)
 
-    def compute(video: Tensor, asked: Tensor, *_: Tensor) -> tuple[Tensor, Tensor]:
+    def compute(video: Tensor, query: Tensor, tokens: Tensor, *_: Tensor) -> tuple[Tensor, Tensor]:
         torch.manual_seed(1)
-        return project_and_pool(video_map, video, mask, asked, endpoints=endpoints)
+        return project_and_pool(video_map, video, mask, ends, query, tokens, pairs)
 
-    leaves = (video.requires_grad_(), asked.requires_grad_(), *video_map.parameters())
+    leaves = (video.requires_grad_(), query.requires_grad_(), tokens.requires_grad_(), *video_map.parameters())
     assert torch.autograd.gradcheck(compute, leaves)
 
 
@@ -168,11 +187,11 @@ def test_mixed_precision_is_near_the_whole_one(precision: torch.dtype, tolerance
     model = small_model(config, 0).train()
     video, query = features(config, 3, 12, 5, 4, 0)
     inputs = (video, query, torch.ones(3, 12, dtype=torch.bool), torch.ones(3, 4, dtype=torch.bool), None)
-    want_output, want = run(model, inputs, fused=False)
+    want_output, want = run(model, inputs, kernels=False)
     size = torch.cat([gradient.flatten() for gradient in want.values()]).norm()
-    for fused in (True, False):
+    for kernels in (True, False):
         with torch.autocast("cpu", precision):
-            output, got = run(model, inputs, fused=fused)
+            output, got = run(model, inputs, kernels=kernels)
         assert output.class_logits.dtype == torch.float32
         assert torch.cat([(got[name] - want[name]).flatten() for name in want]).norm() < tolerance * size
         torch.testing.assert_close(output.class_logits, want_output.class_logits, rtol=0, atol=tolerance)
@@ -184,8 +203,7 @@ def test_half_precision_features_are_not_copied_whole() -> None:
     model = R2Tuning(config).train()
     video, query = features(config, 2, 40, 30, 3, 0)
     kept = {}
-    for fused in (True, False):
-        model.fused = fused
+    for kernels in (True, False):
         seen: dict[int, int] = {}
 
         def pack(tensor: Tensor, seen: dict[int, int] = seen) -> Tensor:
@@ -193,8 +211,8 @@ def test_half_precision_features_are_not_copied_whole() -> None:
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            output = model(video.half(), query)
-        kept[fused] = sum(seen.values()) - video.half().nbytes
+            output = (model if kernels else partial(predict_plainly, model))(video.half(), query)
+        kept[kernels] = sum(seen.values()) - video.half().nbytes
         del output
     assert kept[True] < 0.4 * kept[False]
 
@@ -209,7 +227,47 @@ def test_dropout_keeps_the_expected_value() -> None:
         video_map[4].weight.zero_()
         video_map[4].bias.copy_(torch.tensor([1.0, 2.0, 3.0, 4.0]))  # what is left is dropout of a constant
         video_map[6].bias.zero_()
-        mask, asked = torch.ones(1, 400, dtype=torch.bool), torch.zeros(1, 1, 4)
-        cls, _ = project_and_pool(video_map.train(), torch.randn(1, 1, 400, 25, 10), mask, asked, endpoints=False)
+        mask, query = torch.ones(1, 400, dtype=torch.bool), torch.zeros(1, 1, 4)
+        pairs = Pairs.sort(torch.zeros(1, dtype=torch.long), torch.ones(1, 1, dtype=torch.bool), 1)
+        video = torch.randn(1, 1, 400, 25, 10)
+        cls, _ = project_and_pool(video_map.train(), video, mask, None, query, query, pairs)
     mean = cls.mean(dim=(0, 1))
     torch.testing.assert_close(mean, torch.tensor([1.0, 2.0, 3.0, 4.0]), rtol=0.2, atol=0)  # six standard deviations
+
+
+@pytest.mark.parametrize("dropout", [0.5, 0.3, 0.35, 0.9, 1 / 256, 0.997])
+def test_entries_are_kept_as_often_as_they_should_be(dropout: float) -> None:
+    torch.manual_seed(0)
+    share, count = kept_share(dropout), 400_001
+    assert share == pytest.approx(1 - dropout, abs=1 / 512 + 1e-9)
+    mask = spread_bits(draw_bits(count, share, CPU), count)
+    assert mask.shape == (count,)
+    kept = keep(torch.ones(count), mask)
+    assert set(kept.tolist()) == {0.0, 1.0}
+    deviation = (share * (1 - share) / count) ** 0.5
+    assert kept.mean().item() == pytest.approx(share, abs=5 * deviation)
+    # Neighbors, in memory and within a word, are independent.
+    for lag in (1, 32, 64, -(-count // 64) * 2):
+        both = (kept[lag:] * kept[:-lag]).mean().item()
+        assert both == pytest.approx(share**2, abs=6 * deviation)
+
+
+def test_the_seed_decides() -> None:
+    drawn = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        drawn.append(draw_bits(1000, 0.75, CPU))
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_keep_leaves_the_rest_as_it_was(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    values = torch.randn(7, 11, dtype=dtype)
+    mask = spread_bits(draw_bits(77, 0.5, CPU), 77)
+    want = torch.where(mask.view(7, 11) == -1, values, 0)
+    assert keep(values.clone(), None).equal(values)
+    assert keep(values, mask) is values
+    assert values.equal(want)
+    assert 20 < (mask == -1).sum() < 57

@@ -1,6 +1,6 @@
-"""Asking with merged weights: precision of what was projected, weights as they were, one video after the other.
+"""Prediction from projected videos: their precision, parts of any size, one tensor per video.
 
-That answers are those of the model is tested in `test_golden` and `test_invariance`.
+`test_golden` and `test_invariance` test the values.
 """
 
 from collections.abc import Iterator
@@ -11,8 +11,7 @@ from support.dense_transcription import attend, predict_densely
 from support.golden_weights import export_official
 from support.small_models import features, float64, small_model
 
-from r2tuning.model import R2Config, fused
-from r2tuning.model.asking import Asker
+from r2tuning.model import R2Config, pooling
 
 CONFIG = R2Config(video_width=8, query_width=6, layers=3, hidden=16, heads=2)
 ATOL_HALF = 5e-3
@@ -27,12 +26,12 @@ def no_gradients() -> Iterator[None]:
 
 @pytest.mark.parametrize("padding", [True, False])
 @pytest.mark.parametrize("frames", [1, 3, 9, 16])
-def test_the_dense_transcription_says_the_same(frames: int, padding: bool) -> None:
+def test_the_dense_transcription_gives_the_same(frames: int, padding: bool) -> None:
     """The baseline of benchmarks computes the model: were it wrong, ratios to it would mean nothing."""
     with float64():
         model = small_model(CONFIG, 0)
         video, query = features(CONFIG, 1, frames, 3, 4, 1)
-        got = Asker(model).ask(model.project(video), query)
+        got = model.predict(model.project(video), query)
         weights = export_official(model.state_dict())
         hidden, logits, offsets = predict_densely(weights, video, query, heads=2, padding=padding)
     torch.testing.assert_close(got.hidden, hidden, rtol=0, atol=1e-10)
@@ -55,11 +54,10 @@ def test_the_dense_transcription_leaves_padding_out() -> None:
 
 def test_patches_may_be_kept_in_half_precision() -> None:
     model = small_model(CONFIG, 0)
-    asker = Asker(model)
     video, _ = features(CONFIG, 2, 20, 5, 1, 1)
     _, query = features(CONFIG, 3, 1, 1, 4, 2)
     projected = model.project(video)
-    exact, rounded = asker.ask(projected, query), asker.ask(projected.half(), query)
+    exact, rounded = model.predict(projected, query), model.predict(projected.half(), query)
     assert rounded.class_logits.dtype == rounded.video_cls.dtype == torch.float32
     assert not torch.equal(rounded.class_logits, exact.class_logits)
     torch.testing.assert_close(rounded.class_logits, exact.class_logits, rtol=0, atol=ATOL_HALF)
@@ -67,17 +65,16 @@ def test_patches_may_be_kept_in_half_precision() -> None:
 
 @pytest.mark.parametrize("tokens", [3, 8, 9, 23, 24])
 @pytest.mark.parametrize("precision", [torch.float16, torch.float32])
-def test_how_much_is_pooled_at_once_changes_nothing(
+def test_the_size_of_parts_does_not_matter(
     tokens: int, precision: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = small_model(CONFIG, 0)
-    asker = Asker(model)
     projected = model.project(features(CONFIG, 2, 20, 5, 1, 1)[0]).to(precision)
     _, query = features(CONFIG, 1, 1, 1, tokens, 2)
     mask = torch.arange(20) < torch.tensor([[20], [13]])
-    whole = asker.ask(projected, query, mask)
-    monkeypatch.setattr(fused, "CACHE", 2 * (6 + tokens) * CONFIG.hidden * 3)  # 3 frames of 20 and of 13: some are 2
-    parts = asker.ask(projected, query, mask)
+    whole = model.predict(projected, query, mask)
+    monkeypatch.setattr(pooling, "CACHE", 2 * (6 + tokens) * CONFIG.hidden * 3)  # 3 frames of 20 and of 13: some are 2
+    parts = model.predict(projected, query, mask)
     torch.testing.assert_close(
         parts.class_logits[whole.point_mask], whole.class_logits[whole.point_mask], rtol=0, atol=1e-4
     )
@@ -85,20 +82,8 @@ def test_how_much_is_pooled_at_once_changes_nothing(
 
 def test_videos_may_come_one_by_one() -> None:
     model = small_model(CONFIG, 0)
-    asker = Asker(model)
     projected = model.project(features(CONFIG, 3, 7, 2, 1, 1)[0])
     _, query = features(CONFIG, 2, 1, 1, 4, 2)
-    apart = asker.ask([piece.clone() for piece in projected], query)
-    assert torch.equal(apart.class_logits, asker.ask(projected, query).class_logits)
+    apart = model.predict([piece.clone() for piece in projected], query)
+    assert torch.equal(apart.class_logits, model.predict(projected, query).class_logits)
     assert torch.equal(apart.video_cls, projected[:, :, :, 0].repeat_interleave(2, dim=0))
-
-
-def test_answers_do_not_depend_on_what_was_asked_before() -> None:
-    model = small_model(CONFIG, 0)
-    used = Asker(model)
-    _, query = features(CONFIG, 2, 1, 1, 4, 2)
-    for videos, frames in ((1, 7), (2, 7), (1, 12), (1, 7)):
-        projected = model.project(features(CONFIG, videos, frames, 2, 1, frames)[0])
-        for mask in (None, torch.arange(frames)[None].expand(videos, -1) < 5):
-            fresh = Asker(model).ask(projected, query, mask)
-            assert torch.equal(used.ask(projected, query, mask).class_logits, fresh.class_logits)
