@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from support.grounders import save_tiny_model
+from support.models import save_tiny_model
 
 from r2tuning.attention import END, find_attention
 from r2tuning.errors import FeatureError, QueryError

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.grounders import save_tiny_model
+from support.models import save_tiny_model
 from support.videos import write_video
 
 from r2tuning import EncodedVideo, Grounder

@@ -9,8 +9,8 @@ from shutil import copy, copytree, ignore_patterns
 
 import pytest
 import torch
-from support.demo_assets import find_demo, place_demo
 from support.hub import serve_hub, use_hub
+from support.models import find_demo, place_demo
 from support.shared import shared_file
 from support.videos import write_video
 from typer.testing import CliRunner, Result

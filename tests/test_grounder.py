@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.grounders import save_tiny_model
+from support.models import save_tiny_model
 from support.videos import write_video
 
 from r2tuning import EncodedVideo, Grounder, Grounding
@@ -214,7 +214,7 @@ def test_errors(grounder: Grounder, video: Path, tmp_path: Path, model: Path) ->
         grounder.ground(video, " ")
     with pytest.raises(ValueError, match="must be positive"):
         grounder.encode(video, fps=0)
-    from support.tiny_clip import save_tiny_clip
+    from support.models import save_tiny_clip
 
     with pytest.raises(BackboneError, match="image tower is 64 wide, but the model was trained on one of 32"):
         Grounder.from_pretrained(model, backbone=save_tiny_clip(tmp_path / "wide", video_width=64))

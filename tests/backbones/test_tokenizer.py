@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support.demo_assets import find_demo
+from support.models import find_demo
 from transformers import AutoTokenizer
 
 from r2tuning.backbones.loading import load_tokenizer

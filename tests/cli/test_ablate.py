@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
+from support.models import save_tiny_clip
 from support.planted import plant_charades
-from support.tiny_clip import save_tiny_clip
 from support.videos import write_video
 from typer.testing import CliRunner, Result
 

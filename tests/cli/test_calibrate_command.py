@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from support.answered_shapes import save_answered
+from support.small_benchmarks import save_answered
 from typer.testing import CliRunner, Result
 
 from r2tuning.checkpoints.folder import CALIBRATION_FILE, load_calibration

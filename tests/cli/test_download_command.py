@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.hub import Hub, serve_hub, use_hub
-from support.hub_benchmark import FOLDER, charades_files
+from support.hub import FOLDER, Hub, charades_files, serve_hub, use_hub
 from typer.testing import CliRunner, Result
 
 from r2tuning.cli.main import app

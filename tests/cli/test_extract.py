@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.tiny_clip import save_tiny_clip
+from support.models import save_tiny_clip
 from support.videos import write_video
 from typer.testing import CliRunner, Result
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from support.grounders import save_tiny_model
+from support.models import save_tiny_model
 from support.videos import write_video
 from typer.testing import CliRunner, Result
 

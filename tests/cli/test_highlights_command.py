@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.grounders import save_tiny_model
+from support.models import save_tiny_model
 from support.videos import write_video
 from typer.testing import CliRunner, Result
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from support.grounders import save_tiny_model
 from support.groundings import make_grounding
+from support.models import save_tiny_model
 from support.videos import write_video
 from typer.testing import CliRunner, Result
 

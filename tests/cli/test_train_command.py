@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.planted import plant_charades
-from support.planted_highlights import plant_highlights
+from support.models import save_tiny_clip
+from support.planted import plant_charades, plant_highlights
 from support.small_benchmarks import save_charades
-from support.tiny_clip import save_tiny_clip
 from support.videos import write_video
 from typer.testing import CliRunner, Result
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.answered_shapes import save_answered
-from support.small_benchmarks import make_model, save_charades
+from support.small_benchmarks import make_model, save_answered, save_charades
 
 from r2tuning.checkpoints import read_checkpoint
 from r2tuning.cli.evaluate import place_data

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.models import save_tiny_clip
 from support.small_benchmarks import charades_lines, draw_query, draw_video, make_model, save_charades, save_features
-from support.tiny_clip import save_tiny_clip
 
 from r2tuning.backbones import ClipBackbone
 from r2tuning.datasets import Annotation, find_benchmark, load_annotations

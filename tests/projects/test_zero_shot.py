@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from support.tiny_clip import save_tiny_clip
+from support.models import save_tiny_clip
 from transformers import AutoTokenizer, CLIPModel
 
 from projects.moving_shapes.zero_shot import (

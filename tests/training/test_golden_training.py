@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.golden_cases import CASES, expected, inputs, names
-from support.golden_weights import export_official, official_state_dict
+from support.golden import CASES, expected, export_official, inputs, names, official_state_dict
 from torch import Tensor
 
 from r2tuning.checkpoints.official import read_official
