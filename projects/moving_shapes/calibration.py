@@ -90,7 +90,7 @@ def draw_separation(evidence: Evidence, path: Path) -> None:
             if column == 0:  # log-odds
                 present, absent = (1 / (1 + np.exp(-odds)) for odds in (present, absent))
             both = np.concatenate([present, absent])
-            edges = np.linspace(both.min(), max(both.max(), both.min() + 1e-6), 31)
+            edges = np.linspace(both.min(), max(both.max(), both.min() + 1e-6), 31).tolist()
             for scores, label, color in ((present, "present", BLUE), (absent, "absent", ORANGE)):
                 share = np.full(len(scores), 100 / len(scores))
                 axes.hist(scores, edges, weights=share, color=color, alpha=0.35, label=f"{label} ({len(scores)})")

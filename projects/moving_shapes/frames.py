@@ -19,7 +19,7 @@ from r2tuning.synthetic.scenes import FPS, Action, Color, Corner, Place, Script,
 from r2tuning.synthetic.semantics import ARGUABLE_SIZE, IN_CORNER
 from r2tuning.synthetic.staging import make_video
 from r2tuning.video.preprocess import Preprocessor
-from r2tuning.video.selection import count_clips, pick_last_before
+from r2tuning.video.selection import count_clips, pick_frames
 
 SAMPLING = Fraction(1, 2)
 """Frames per second, as the demo model samples."""
@@ -109,7 +109,7 @@ def sampled_times(script: Script) -> list[float]:
     """Times in seconds of the frames that sampling picks from the video's file."""
     shown = ((Fraction(index, FPS), index) for index in range(script.frames))
     count = count_clips(Fraction(script.duration), SAMPLING)
-    return [index / FPS for _, index in islice(pick_last_before(shown, SAMPLING), count)]
+    return [index / FPS for _, index in islice(pick_frames(shown, SAMPLING), count)]
 
 
 def _draw_video(task: tuple[str, int, Split, int, int]) -> tuple[int, _Truth]:

@@ -190,9 +190,9 @@ def draw_splits(splits: Sequence[SplitFacts], path: Path) -> None:
         known = [split for split in splits if split.meanings]
         for index, split in enumerate(known):
             kinds = [find_kind(meaning) for meaning in split.meanings]
-            share = [100 * kinds.count(kind) / len(kinds) for kind in Kind]
+            shares = [100 * kinds.count(kind) / len(kinds) for kind in Kind]
             places = np.arange(len(Kind)) + 0.4 * (index - (len(known) - 1) / 2)
-            axes[3].bar(places, share, 0.38, color=_COLORS[splits.index(split)], label=split.name)
+            axes[3].bar(places, shares, 0.38, color=_COLORS[splits.index(split)], label=split.name)
         axes[3].set_xticks(range(len(Kind)), [kind.value for kind in Kind], fontsize=9)
         axes[3].set(title="What queries are about", ylabel="queries (%)")
 

@@ -11,9 +11,8 @@ from typer.testing import CliRunner, Result
 
 from r2tuning.checkpoints import save_checkpoint
 from r2tuning.cli.main import app
-from r2tuning.datasets import find_benchmark, load_annotations
 from r2tuning.evaluation.predict import evaluate_model
-from r2tuning.features.store import FeatureStore
+from r2tuning.evaluation.splits import DataConfig, open_split
 
 WITHHELD = {"qid": 1, "vid": "a", "query": "a dog runs", "duration": 150}
 LABELLED = WITHHELD | {
@@ -75,9 +74,8 @@ def test_a_table_beside_the_published_scores(charades: Path, model: Path) -> Non
     from r2tuning.checkpoints import read_checkpoint
 
     config, network = read_checkpoint(model)
-    benchmark = find_benchmark("charades-sta")
-    truth = load_annotations(charades / "charades_test.jsonl", benchmark)
-    metrics = evaluate_model(network, config, truth, benchmark, FeatureStore.open(charades))
+    data = DataConfig(benchmark="charades-sta", annotations=charades, features=charades)
+    metrics = evaluate_model(network, config, open_split(data, fps=1))
     assert metrics["MR-full-R1@0.5"] != 60.48
     assert shown["MR-full-R1@0.5"] == [
         f"{metrics['MR-full-R1@0.5']:.2f}",

@@ -24,7 +24,7 @@ from r2tuning.evaluation.predict import evaluate_model
 from r2tuning.features.store import FeatureStore
 from r2tuning.training.build import build_model, describe_model
 from r2tuning.training.recipes import load_recipe
-from r2tuning.training.source import open_source
+from r2tuning.training.source import open_splits
 
 LEARNING = ["model.layers=2", "model.heads=4", "model.dropout=0", "data.workers=0", "optimizer.warmup_steps=20"]
 LEARNING += ["optimizer.lr=3e-3", "training.batch_size=8"]
@@ -57,9 +57,9 @@ def start(*args: str) -> subprocess.Popen[str]:
 
 def score_untrained(recipe: str, settings: list[str]) -> dict[str, float]:
     checked = load_recipe(recipe, settings)
-    source = open_source(checked)
-    model = build_model(checked, source.store)
-    return evaluate_model(model, describe_model(checked, model), source.validation, source.benchmark, source.store)
+    _, split = open_splits(checked)
+    model = build_model(checked, split.store)
+    return evaluate_model(model, describe_model(checked, model), split)
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

@@ -16,7 +16,7 @@ from r2tuning.decoding.decode import DecodingConfig
 from r2tuning.errors import DataError, FeatureError, RecipeError
 from r2tuning.evaluation.predict import evaluate_model, predict, see_whole
 from r2tuning.evaluation.score import score_predictions
-from r2tuning.evaluation.splits import DataConfig, read_annotations
+from r2tuning.evaluation.splits import DataConfig, OpenSplit, read_annotations
 from r2tuning.features import EncodedVideo, EncodingFacts
 from r2tuning.features.store import FeatureStore
 from r2tuning.grounder import Grounder
@@ -135,7 +135,7 @@ def test_tvsum_is_cut_to_its_label_rows(tmp_path: Path, extra: int) -> None:
     assert len(found.saliency) == frames
     assert len(found.windows) == 0
     assert_same(found, kept)
-    metrics = evaluate_model(model, config, [annotation], TVSUM, FeatureStore.open(tmp_path))
+    metrics = evaluate_model(model, config, OpenSplit("val", TVSUM, [annotation], FeatureStore.open(tmp_path)))
     assert set(metrics) == {"mAP"}
     assert metrics == score_predictions([found], [replace(annotation, saliency=ratings[:frames])], TVSUM)
 
@@ -157,7 +157,9 @@ def test_youtube_videos_have_rates_of_their_own(tmp_path: Path) -> None:
     store = FeatureStore.open(tmp_path)
     found = predict(Grounder(model, config, None), videos, YOUTUBE, store)
     assert [len(p.saliency) for p in found if p.saliency is not None] == [8, 8]
-    assert evaluate_model(model, config, videos, YOUTUBE, store) == score_predictions(found, videos, YOUTUBE)
+    assert evaluate_model(model, config, OpenSplit("val", YOUTUBE, videos, store)) == score_predictions(
+        found, videos, YOUTUBE
+    )
 
 
 def test_answers_do_not_depend_on_whether_the_truth_is_known(tmp_path: Path) -> None:
@@ -187,19 +189,20 @@ def test_the_last_layers_are_read(tmp_path: Path) -> None:
 
 def test_a_model_in_training_is_scored_and_left_in_training(store: FeatureStore, annotations: list[Annotation]) -> None:
     config, model = make_model(window=5)
+    split = OpenSplit("test", CHARADES, annotations, store)
     expected = score_predictions(
         predict(Grounder(model, see_whole(config), None), annotations, CHARADES, store), annotations, CHARADES
     )
     assert 0 < expected["MR-full-mIoU"] < 100
     model.train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert evaluate_model(model, config, annotations, CHARADES, store) == expected
+        assert evaluate_model(model, config, split) == expected
     assert all(module.training for module in model.modules())
     with pytest.raises(FeatureError):
-        evaluate_model(model, config, [replace(annotations[0], vid="X")], CHARADES, store)
+        evaluate_model(model, config, replace(split, annotations=[replace(annotations[0], vid="X")]))
     assert model.training
     model.eval()
-    evaluate_model(model, config, annotations, CHARADES, store)
+    evaluate_model(model, config, split)
     assert not model.training
 
 

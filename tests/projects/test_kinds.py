@@ -1,4 +1,4 @@
-"""Queries are sorted by what they ask, and the groups' scores add up to those of all."""
+"""Queries are grouped by kind, and the groups' scores add up to those of all."""
 
 import json
 import subprocess
@@ -94,7 +94,7 @@ def test_groups_are_scored_by_the_benchmarks_metrics(annotations: list[Annotatio
 
 
 def test_a_missing_answer_is_an_error(annotations: list[Annotation]) -> None:
-    with pytest.raises(MetricError, match="no prediction for 1 of"):
+    with pytest.raises(MetricError, match="no prediction for 1 query"):
         score_groups(answer(annotations)[1:], annotations, recall_meanings(annotations))
 
 

@@ -1,4 +1,4 @@
-"""The document has a place for every number, tables say what the results say, and what is missing stays."""
+"""The document has a section for every result; sections without results stay unchanged."""
 
 import json
 import shutil

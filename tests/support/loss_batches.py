@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from r2tuning.model.pyramid import level_mask, level_points
-from r2tuning.training.losses import PAPER_WEIGHTS, Losses, LossWeights, compute_losses
+from r2tuning.training.losses import LossConfig, Losses, compute_losses
 from r2tuning.training.targets import Targets
 from r2tuning.types import ModelOutput
 
@@ -83,7 +83,7 @@ def gradients(output: ModelOutput) -> dict[str, Tensor]:
 
 def check_finite(output: ModelOutput, targets: Targets, recipe: Any) -> Losses:
     """Losses of a batch; they and all gradients are finite."""
-    losses = compute_losses(output, targets, LossWeights() if recipe == "released" else PAPER_WEIGHTS, recipe)
+    losses = compute_losses(output, targets, LossConfig(recipe=recipe))
     losses.total.backward()
     found = gradients(output)
     assert {"class_logits", "hidden"} <= found.keys()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from r2tuning.checkpoints.official import read_official
 from r2tuning.model import R2Tuning
-from r2tuning.training.losses import LossWeights, compute_losses
+from r2tuning.training.losses import LossConfig, compute_losses
 from r2tuning.training.targets import PointTargets, Targets, assign_targets
 
 LOSS_NAMES = {
@@ -74,7 +74,7 @@ def run(name: str, folder: Path, *, fused: bool) -> Run:
     for step in range(10):
         optimizer.zero_grad()
         output = model(video, query)
-        losses = compute_losses(output, targets, LossWeights(), "released")
+        losses = compute_losses(output, targets, LossConfig())
         losses.total.backward()
         if step == 0:
             values = {ours: getattr(losses, ours) for ours in LOSS_NAMES.values()}

@@ -22,8 +22,7 @@ from support.loss_batches import (
 )
 
 from r2tuning.training.losses import (
-    PAPER_WEIGHTS,
-    LossWeights,
+    LossConfig,
     compute_losses,
     focal_loss,
     frame_contrast_loss,
@@ -81,8 +80,7 @@ def test_a_sample_without_a_positive_does_not_touch_the_contrasts_of_others(reci
     fields = {f.name: getattr(output, f.name) for f in dataclasses.fields(output)}
     alone = ModelOutput(**{name: x if name == "points" else x[rest] for name, x in fields.items()})
     truth = Targets(**{f.name: getattr(both, f.name)[rest] for f in dataclasses.fields(both)})
-    weights = LossWeights() if recipe == "released" else PAPER_WEIGHTS
-    without = compute_losses(alone, truth, weights, recipe)
+    without = compute_losses(alone, truth, LossConfig(recipe=recipe))
     for name in ("saliency", "video_calibration", "layer_calibration"):
         torch.testing.assert_close(getattr(losses, name), getattr(without, name))
 
@@ -123,8 +121,9 @@ def test_half_precision_predictions_are_compared_in_fp32(dtype: torch.dtype, rec
     exact = dataclasses.replace(output, **{name: x.detach().float() for name, x in halves.items()})
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = check_finite(low, targets, recipe)
-    weights = LossWeights() if recipe == "released" else PAPER_WEIGHTS
-    assert found.total.item() == pytest.approx(compute_losses(exact, targets, weights, recipe).total.item(), rel=1e-6)
+    assert found.total.item() == pytest.approx(
+        compute_losses(exact, targets, LossConfig(recipe=recipe)).total.item(), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])

@@ -1,6 +1,5 @@
 """Each loss against its formula in plain Python."""
 
-import dataclasses
 import math
 from typing import Any
 
@@ -29,9 +28,8 @@ from torch.nn import functional as F
 
 from r2tuning.model import R2Config, R2Tuning
 from r2tuning.training.losses import (
-    PAPER_WEIGHTS,
     TEMPERATURE,
-    LossWeights,
+    LossConfig,
     compute_losses,
     focal_loss,
     frame_contrast_loss,
@@ -78,7 +76,7 @@ def plain_saliency_loss(output: ModelOutput, recipe: str, across: bool) -> float
 def test_saliency_loss_is_the_formula(family: str, recipe: Any) -> None:
     output = make_output(LENGTHS, family)
     targets = make_targets(LENGTHS, MOMENTS, SALIENCY, POSITIVE)
-    losses = compute_losses(output, targets, LossWeights(saliency=0.5), recipe)
+    losses = compute_losses(output, targets, LossConfig(saliency=0.5, recipe=recipe))
     across = family == "grounding" and recipe == "released"
     assert losses.saliency.item() == pytest.approx(0.5 * plain_saliency_loss(output, recipe, across), rel=1e-5)
 
@@ -86,7 +84,7 @@ def test_saliency_loss_is_the_formula(family: str, recipe: Any) -> None:
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_calibration_is_cross_entropy_both_ways(recipe: Any) -> None:
     output = make_output(LENGTHS)
-    losses = compute_losses(output, make_targets(LENGTHS, MOMENTS, SALIENCY, POSITIVE), LossWeights(), recipe)
+    losses = compute_losses(output, make_targets(LENGTHS, MOMENTS, SALIENCY, POSITIVE), LossConfig(recipe=recipe))
     frames = [
         [p] if recipe == "released" else [t for t, x in enumerate(row) if x > 0]
         for p, row in zip(POSITIVE, SALIENCY, strict=True)
@@ -107,8 +105,7 @@ def test_calibration_is_cross_entropy_both_ways(recipe: Any) -> None:
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_classification_and_offsets_are_means_over_real_and_foreground_points(recipe: Any) -> None:
     output, targets = make_output(LENGTHS), make_targets(LENGTHS, MOMENTS, SALIENCY, POSITIVE)
-    weights = LossWeights() if recipe == "released" else PAPER_WEIGHTS
-    losses = compute_losses(output, targets, weights, recipe)
+    losses = compute_losses(output, targets, LossConfig(recipe=recipe))
     truth = assign_targets(output.points, targets.moments, 1.0, output.point_mask)
     focal, error, points, foreground = 0.0, 0.0, 0, 0
     assert output.offsets is not None
@@ -133,7 +130,7 @@ def test_classification_and_offsets_are_means_over_real_and_foreground_points(re
 def test_saliency_family_is_trained_on_the_curve() -> None:
     output = make_output(LENGTHS, "saliency")
     targets = make_targets(LENGTHS, [[], [], []], SALIENCY, POSITIVE)
-    losses = compute_losses(output, targets, LossWeights(classification=2), "released")
+    losses = compute_losses(output, targets, LossConfig(classification=2))
     wanted, frames = 0.0, 0
     for b, row in enumerate(SALIENCY):
         for t, y in enumerate(row):
@@ -151,12 +148,11 @@ def test_weights_scale_and_total_adds() -> None:
     plain = compute_losses(
         output,
         targets,
-        LossWeights(classification=1, offset=1, saliency=1, video_calibration=1, layer_calibration=1),
-        "released",
+        LossConfig(classification=1, offset=1, saliency=1, video_calibration=1, layer_calibration=1),
     )
     for name in NAMES:
-        only = LossWeights(**{other: 3.0 if other == name else 0.0 for other in NAMES})
-        found = compute_losses(output, targets, only, "released")
+        only = LossConfig(**{other: 3.0 if other == name else 0.0 for other in NAMES})
+        found = compute_losses(output, targets, only)
         assert found.total.item() == pytest.approx(3 * getattr(plain, name).item(), rel=1e-6)
         assert plain.total.item() > getattr(plain, name).item() > 0
 
@@ -196,7 +192,7 @@ def test_padding_changes_nothing_through_the_model(family: Any, recipe: Any) -> 
         output = model(video[:, :, :frames], query, video_mask=mask)
         targets = make_targets(LENGTHS, MOMENTS, SALIENCY, POSITIVE, extra)
         model.zero_grad()
-        compute_losses(output, targets, LossWeights(), recipe).total.backward()
+        compute_losses(output, targets, LossConfig(recipe=recipe)).total.backward()
         results.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
     assert len(results[0]) == len(list(model.parameters())) - (family == "saliency")  # which leaves level_scale unused
     for first, second in zip(*results, strict=True):
@@ -246,17 +242,7 @@ def test_mean_positive_weighs_frames_alike() -> None:
 
 
 def test_weights_are_checked() -> None:
-    assert LossWeights(offset=0.1, focal_alpha=0.9) == PAPER_WEIGHTS
+    assert LossConfig(offset=0.1, focal_alpha=0.9, recipe="paper") == LossConfig(recipe="paper")
     for wrong in ({"offset": -1}, {"saliency": math.nan}, {"focal_alpha": 1.5}, {"sailency": 0.1}):
         with pytest.raises(ValidationError):
-            LossWeights(**wrong)
-
-
-@pytest.mark.parametrize(
-    ("field", "value"), [("saliency", torch.zeros(3, 9)), ("positive", torch.zeros(3, 1)), ("fps", torch.ones(2))]
-)
-def test_targets_of_another_shape_are_refused(field: str, value: Tensor) -> None:
-    targets = make_targets(LENGTHS, MOMENTS, SALIENCY, POSITIVE)
-    said = rf"targets\.{field} has shape \{list(value.shape)}; this batch of 3 needs"
-    with pytest.raises(ValueError, match=said.replace("\\[", r"\[")):
-        compute_losses(make_output(LENGTHS), dataclasses.replace(targets, **{field: value}), LossWeights(), "released")
+            LossConfig(**wrong)

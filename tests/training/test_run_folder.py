@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import r2tuning
 from r2tuning.errors import TrainingError
 from r2tuning.training.recipes import load_recipe
-from r2tuning.training.run_folder import Log, RunFolder, describe_environment
+from r2tuning.training.run_folder import LOG_FILE, VALIDATION_FILE, Log, RunFolder, describe_environment
 
 RECIPE = load_recipe("charades-sta", ["data.annotations=a b", "optimizer.lr=1e-5"])
 
@@ -119,14 +119,14 @@ def test_a_state_that_cannot_be_written_leaves_the_one_before(tmp_path: Path, mo
 def test_a_log_goes_on_after_the_steps_that_were_done(tmp_path: Path) -> None:
     log = Log(tmp_path, step=0)
     for step in range(1, 6):
-        log.write_losses(step, 0, {"lr": 0.1, "total": 1 / step})
-    log.write_scores(5, 0, {"mAP": 12.5})
+        log.write(LOG_FILE, step, 0, {"lr": 0.1, "total": 1 / step})
+    log.write(VALIDATION_FILE, 5, 0, {"mAP": 12.5})
     log.close()
     with (tmp_path / "log.csv").open("a", newline="") as file:
         file.write("6,0,0.1,0.1")  # the process was killed in the middle of a row
     log = Log(tmp_path, step=3)
     for step in range(4, 8):
-        log.write_losses(step, 0, {"lr": 0.1, "total": 2 / step})
+        log.write(LOG_FILE, step, 0, {"lr": 0.1, "total": 2 / step})
     log.close()
     rows = read(tmp_path / "log.csv")
     assert [int(row["step"]) for row in rows] == list(range(1, 8))
@@ -135,8 +135,8 @@ def test_a_log_goes_on_after_the_steps_that_were_done(tmp_path: Path) -> None:
     )
     assert read(tmp_path / "validation.csv") == [{"step": "5", "epoch": "0", "mAP": "12.5"}]
     log = Log(tmp_path, step=7)
-    log.write_losses(7 + 1, 1, {"lr": 0.1, "total": 1})
-    log.write_scores(8, 1, {"mAP": 20})
+    log.write(LOG_FILE, 7 + 1, 1, {"lr": 0.1, "total": 1})
+    log.write(VALIDATION_FILE, 8, 1, {"mAP": 20})
     log.close()
     assert [row["step"] for row in read(tmp_path / "validation.csv")] == ["5", "8"]
     assert not list(tmp_path.glob(".*.part"))
@@ -144,8 +144,8 @@ def test_a_log_goes_on_after_the_steps_that_were_done(tmp_path: Path) -> None:
 
 def test_tensorboard_shows_what_the_tables_hold(tmp_path: Path) -> None:
     log = Log(tmp_path, step=0)
-    log.write_losses(10, 0, {"total": 0.5})
-    log.write_scores(10, 0, {"MR-full-mAP": 40})
+    log.write(LOG_FILE, 10, 0, {"total": 0.5})
+    log.write(VALIDATION_FILE, 10, 0, {"MR-full-mAP": 40})
     log.close()
     board = EventAccumulator(str(tmp_path / "tensorboard"))
     board.Reload()

@@ -29,7 +29,7 @@ from r2tuning.training.data import TrainingData, collate
 from r2tuning.training.loop import Report, Trained, train
 from r2tuning.training.losses import compute_losses
 from r2tuning.training.recipes import load_recipe
-from r2tuning.training.source import open_source
+from r2tuning.training.source import open_splits
 
 State = dict[str, torch.Tensor]
 
@@ -104,7 +104,7 @@ def test_a_run_leaves_all_that_is_needed_to_use_and_repeat_it(charades: Path, tm
 
 def test_the_best_is_what_scored_best_and_scores_the_same_when_evaluated(charades: Path, tmp_path: Path) -> None:
     recipe = make_recipe(charades, "training.epochs=4", "optimizer.lr=1e-2", "training.seed=5")
-    main = open_source(recipe).benchmark.main_metric
+    main = open_splits(recipe)[0].benchmark.main_metric
     kept: list[tuple[float, State]] = []
 
     def keep(report: Report) -> None:
@@ -220,15 +220,15 @@ def test_mixed_precision_learns_and_keeps_whole_weights(charades: Path, tmp_path
 def test_sharing_videos_changes_only_who_is_contrasted(charades: Path, recipe_of_losses: str) -> None:
     still = ["model.dropout=0", "model.drop_path=0", f"losses.recipe={recipe_of_losses}"]
     recipe = make_recipe(charades, *still, "data.queries_per_video=4")
-    source = open_source(recipe)
-    model = build_model(recipe, source.store).train()
-    data = TrainingData(source.training, source.benchmark, source.store, layers=2, seed=0)
+    split, _ = open_splits(recipe)
+    model = build_model(recipe, split.store).train()
+    data = TrainingData(split.annotations, split.benchmark, split.store, layers=2, seed=0)
     totals, gradients, kinship = [], [], torch.tensor([0] * 4 + [1] * 4 + [2] * 2)
     for groups in ([(0, 3, 6, 9), (1, 4, 7, 10), (2, 5)], [(i,) for i in (0, 3, 6, 9, 1, 4, 7, 10, 2, 5)]):
         batch = collate([data[0, group] for group in groups])
         output = model(batch.video.float(), batch.query, batch.video_mask, batch.query_mask, batch.video_index)
         targets = dataclasses.replace(batch.targets, video=kinship)  # as if all knew who shares a video
-        losses = compute_losses(output, targets, recipe.losses, recipe.losses.recipe)
+        losses = compute_losses(output, targets, recipe.losses)
         model.zero_grad()
         losses.total.backward()
         totals.append(losses.total.item())
@@ -291,7 +291,7 @@ def test_fewer_layers_than_stored_are_the_last_ones(charades: Path, tmp_path: Pa
 @pytest.mark.parametrize("refinement", ["reversed", "forward", "mean", "single"])
 def test_every_refinement_trains(charades: Path, tmp_path: Path, refinement: str) -> None:
     recipe = make_recipe(charades, f"model.refinement={refinement}", "training.epochs=1", "optimizer.lr=1e-2")
-    begun = build_model(recipe, open_source(recipe).store).state_dict()
+    begun = build_model(recipe, open_splits(recipe)[0].store).state_dict()
     train(recipe, tmp_path / "run")
     after = weights(tmp_path / "run" / "last")
     assert all((value - begun[name]).abs().max() > 1e-3 for name, value in after.items() if value.dim() > 1)
@@ -301,9 +301,9 @@ def test_refinements_of_one_layer_are_the_same(charades: Path) -> None:
     outputs = []
     for refinement in ("reversed", "forward", "mean", "single"):
         recipe = make_recipe(charades, "model.layers=1", f"model.refinement={refinement}")
-        source = open_source(recipe)
-        model = build_model(recipe, source.store).eval()  # the seed gives all the same weights
-        data = TrainingData(source.training, source.benchmark, source.store, layers=1, seed=0)
+        split, _ = open_splits(recipe)
+        model = build_model(recipe, split.store).eval()  # the seed gives all the same weights
+        data = TrainingData(split.annotations, split.benchmark, split.store, layers=1, seed=0)
         batch = collate([data[0, (0,)], data[0, (1,)]])
         outputs.append(model(batch.video.float(), batch.query, batch.video_mask, batch.query_mask))
     for other in outputs[1:]:

@@ -34,11 +34,8 @@ def fit_logistic(evidence: FloatArray, right: NDArray[np.bool_], *, balanced: bo
         balanced: Whether both outcomes weigh the same, however many there are of each.
 
     Returns:
-        ``[D]`` and the offset of ``sigmoid(evidence @ weights + offset)``; a weight is 0 where its evidence is
+        Weights ``[D]`` and the offset of ``sigmoid(evidence @ weights + offset)``; a weight is 0 where its evidence is
         constant or left out.
-
-    Raises:
-        MetricError: If all or none are right.
 
     Example:
         >>> weights, offset = fit_logistic(np.array([[0.0], [0.0], [1.0], [1.0]]), np.array([False, True, True, True]))
@@ -90,13 +87,7 @@ def _minimize(inputs: FloatArray, targets: FloatArray, counts: FloatArray) -> Fl
 
 @dataclass(frozen=True)
 class ScoreQuality:
-    """How reliable a score is.
-
-    Attributes:
-        count: Number of scores.
-        before: Of raw scores, clipped to [0, 1].
-        after: Of calibrated scores.
-    """
+    """How reliable raw scores are, clipped to [0, 1], and how reliable calibrated ones."""
 
     count: int
     before: Reliability
@@ -130,7 +121,6 @@ class CalibrationQuality:
 
     Attributes:
         moments: None for the saliency family.
-        saliency: Of frames.
         presence: None where the model has none, or there are no absent queries.
     """
 
@@ -140,17 +130,10 @@ class CalibrationQuality:
 
 
 def fit_calibration(evidence: Evidence) -> Calibration:
-    """Fits a calibration by maximum likelihood.
+    """Fits a calibration by maximum likelihood, to a split that the model was not trained on.
 
-    Args:
-        evidence: Of a split that the model was not trained on.
-
-    Returns:
-        Maps that keep every ranking. There is no presence where it does not beat chance by `CHANCE_ERRORS` standard
-        errors, or where there are no absent queries.
-
-    Raises:
-        MetricError: If higher scores are not more often right, or all or none are.
+    Its maps keep every ranking. There is no presence where it does not beat chance by `CHANCE_ERRORS` standard errors,
+    or where there are no absent queries.
     """
     moments = evidence.moments
     return Calibration(
@@ -183,14 +166,9 @@ def _fit_presence(present: FloatArray, absent: FloatArray) -> PresenceMap | None
 
 
 def choose_threshold(present: FloatArray, absent: FloatArray) -> float:
-    """The threshold of maximal balanced accuracy.
+    """The threshold of maximal balanced accuracy, halfway between two values; of equally good ones the nearest to 0.5.
 
-    Args:
-        present: ``[n]``, presence of queries that have a moment.
-        absent: ``[m]``, of those that have none.
-
-    Returns:
-        Halfway between two values; of equally good ones the nearest to 0.5.
+    Takes the presence of queries that have a moment, and of those that have none.
 
     Example:
         >>> choose_threshold(np.array([0.75, 0.5, 0.25]), np.array([0.375, 0.125]))
@@ -205,18 +183,12 @@ def choose_threshold(present: FloatArray, absent: FloatArray) -> float:
 
 
 def measure_calibration(calibration: Calibration, evidence: Evidence) -> CalibrationQuality:
-    """Measures a calibration, ideally on other data than it was fitted to.
-
-    Raises:
-        MetricError: If there are no scores.
-    """
-    moments, saliency = evidence.moments, evidence.saliency
+    """Measures a calibration, ideally on other data than it was fitted to."""
+    moments, saliency, presence = evidence.moments, evidence.saliency, calibration.presence
     return CalibrationQuality(
         None if moments is None else _compare(moments, calibration.calibrate_moments(moments.scores)),
         _compare(saliency, calibration.saliency.apply(saliency.scores)),
-        None
-        if calibration.presence is None or not len(evidence.absent)
-        else _measure_presence(calibration.presence, evidence),
+        _measure_presence(presence, evidence) if presence is not None and len(evidence.absent) else None,
     )
 
 

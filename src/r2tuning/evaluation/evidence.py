@@ -23,12 +23,7 @@ RIGHT_IOU = 0.5
 
 @dataclass(frozen=True)
 class Judged:
-    """Raw scores and whether each is right.
-
-    Attributes:
-        scores: ``[n]``.
-        right: ``[n]``.
-    """
+    """Raw scores ``[n]`` and whether each is right."""
 
     scores: FloatArray
     right: NDArray[np.bool_]
@@ -39,9 +34,8 @@ class AbsentQueries:
     """Queries that are true of no moment of their video.
 
     Attributes:
-        queries: The queries.
-        videos: An annotation of the video to search for each of them.
-        source: Where they come from, for people.
+        videos: For each query an annotation of the video to search.
+        source: Where they come from, to be shown.
     """
 
     queries: Sequence[Annotation]
@@ -71,9 +65,6 @@ def find_absent(split: OpenSplit) -> AbsentQueries:
 
     The file of ``val.jsonl`` is ``val_absent.jsonl``. Without one, each query goes to a video half the split away that
     does not have it and, in benchmarks of several domains, is of another domain; a few are true of it by chance.
-
-    Raises:
-        DataError: If the file cannot be read.
     """
     if split.file is not None:
         file = split.file.with_name(f"{split.file.stem}_absent{split.file.suffix}")
@@ -114,19 +105,7 @@ def gather_evidence(
     absent: AbsentQueries,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evidence:
-    """Grounds all queries, as `Grounder.ground` does, and judges the scores.
-
-    Args:
-        grounder: Without a calibration.
-        split: Labelled queries.
-        absent: Absent queries.
-        progress: Called with the number of queries done and their total.
-
-    Raises:
-        MetricError: If the truth is withheld, or the model's family is not that of the benchmark.
-        FeatureError: If features are missing, damaged or made for another model.
-        DataError: If a video has more or fewer frames than the labels allow.
-    """
+    """Grounds all queries, as `Grounder.ground` does, and judges the scores; the grounder must have no calibration."""
     benchmark, config = split.benchmark, grounder.config
     if not split.labelled:
         raise MetricError(f"the truth of the {split.name} split of {benchmark.name} is withheld; choose another split")

@@ -18,7 +18,6 @@ from r2tuning.features.store import FeatureStore
 from r2tuning.grounder import Grounder
 from r2tuning.metrics import Prediction
 from r2tuning.model import R2Tuning
-from r2tuning.results import Grounding
 from r2tuning.types import QueryFeatures
 
 MOMENTS = 50
@@ -46,23 +45,20 @@ def predict(
 ) -> list[Prediction]:
     """Grounds every query in stored features; a video's are read and projected once for all its queries.
 
-    Seconds count from the first frame, as they do in training.
+    Seconds count from the first frame, as they do in training. The grounder's configuration decides on windows, see
+    `see_whole`. Of the labels, only the number is used.
 
     Args:
-        grounder: The model; its configuration decides on windows (see `see_whole`).
-        annotations: Queries and their videos; of the labels, only the number is used.
+        grounder: The model.
+        annotations: Queries and their videos.
         benchmark: What they belong to.
         store: Features of videos and queries.
         progress: Called after every video with the number of queries done and their total.
-        videos: Annotations of the videos to search, one for each query; None for the queries' own.
+        videos: Annotations of the videos to search, one for each query, if not those of the queries.
 
     Returns:
         One prediction for each annotation, in their order: up to 50 moments (seconds, score in [0, 1]), best first,
         and the saliency of every frame.
-
-    Raises:
-        FeatureError: If features are missing, damaged, or were made for another model or frame rate.
-        DataError: If a video has more or fewer frames than the benchmark's labels allow.
     """
     require_features(annotations, benchmark, store)
     places = annotations if videos is None else videos
@@ -76,7 +72,8 @@ def predict(
         queries = [open_query(annotations[index], benchmark, store, layers) for index in indices]
         results = grounder.answer(encoded, queries, top_k=MOMENTS, threshold=0)
         for index, result in zip(indices, results, strict=True):
-            found[index] = _to_prediction(annotations[index], result)
+            windows = [[round(m.start, DECIMALS), round(m.end, DECIMALS), m.score] for m in result.moments]
+            found[index] = Prediction(annotations[index].qid, windows, result.saliency.scores)  # type: ignore[arg-type]
         if progress is not None:
             progress(len(found), len(annotations))
     return [found[index] for index in range(len(annotations))]
@@ -91,23 +88,9 @@ def predict_split(
     device: torch.device | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Prediction]:
-    """Grounds all queries of a split with a checkpoint.
+    """Grounds all queries of a split with a checkpoint, see `predict`.
 
-    Args:
-        split: Queries and features.
-        config: The checkpoint's configuration.
-        model: Its model.
-        windows: Cover long videos with windows, as `Grounder.ground` does; published scores see videos whole.
-        device: Where to run; None for where the model is.
-        progress: As for `predict`.
-
-    Returns:
-        One prediction for each of the split's annotations.
-
-    Raises:
-        MetricError: If the benchmark scores moments, which the model does not give.
-        FeatureError: As `predict`.
-        DataError: As `predict`.
+    With ``windows``, long videos are covered by windows, as `Grounder.ground` does; published scores see videos whole.
     """
     if config.model.family == "saliency" and split.benchmark.task == "moments":
         raise MetricError(
@@ -118,52 +101,23 @@ def predict_split(
     return predict(grounder, split.annotations, split.benchmark, split.store, progress)
 
 
-def evaluate_model(
-    model: R2Tuning,
-    config: CheckpointConfig,
-    annotations: Sequence[Annotation],
-    benchmark: Benchmark,
-    store: FeatureStore,
-    progress: Callable[[int, int], None] | None = None,
-) -> dict[str, float]:
-    """Scores a model, perhaps during its training, in fp32 and with videos seen whole.
+def evaluate_model(model: R2Tuning, config: CheckpointConfig, split: OpenSplit) -> dict[str, float]:
+    """Scores a model on a labelled split, in percent (see `score_predictions`); in fp32, with videos seen whole.
 
-    Args:
-        model: The model; its mode (training or not) stays as it is.
-        config: The configuration of its checkpoint.
-        annotations: Labelled annotations with durations.
-        benchmark: What they belong to.
-        store: Features of videos and queries.
-        progress: As for `predict`.
-
-    Returns:
-        Percent, see `score_predictions`.
-
-    Raises:
-        FeatureError: As `predict`.
-        DataError: As `predict`, or if a duration is unknown.
-        MetricError: If nothing is annotated.
+    The model may be in training: its mode stays as it is.
     """
     training = model.training
     try:
         # Training may run under autocast; users' queries do not.
         with torch.autocast(model.level_scale.device.type, enabled=False):
-            grounder = Grounder(model, see_whole(config), None)
-            predictions = predict(grounder, annotations, benchmark, store, progress)
+            predictions = predict_split(split, config, model)
     finally:
         model.train(training)
-    return score_predictions(predictions, annotations, benchmark)
+    return score_predictions(predictions, split.annotations, split.benchmark)
 
 
 def open_video(annotation: Annotation, benchmark: Benchmark, store: FeatureStore, layers: int) -> EncodedVideo:
-    """The stored features of an annotation's video, cut to its label rows where the benchmark has labels.
-
-    A model may read fewer layers than are stored: the last ones.
-
-    Raises:
-        FeatureError: If they are missing, damaged, or made at another frame rate.
-        DataError: If frames and label rows differ by more than the benchmark allows.
-    """
+    """The last layers of a video's stored features, cut to the annotation's label rows where there are labels."""
     name, fps = benchmark.video_name(annotation), benchmark.frame_rate(annotation)
     values, made = store.video(name), store.video_facts(name)
     if made is not None and not isclose(made.fps, fps, rel_tol=1e-6):
@@ -187,18 +141,9 @@ def open_video(annotation: Annotation, benchmark: Benchmark, store: FeatureStore
 
 
 def open_query(annotation: Annotation, benchmark: Benchmark, store: FeatureStore, layers: int) -> QueryFeatures:
-    """The stored features of an annotation's query, of the last layers.
-
-    Raises:
-        FeatureError: If they are missing or damaged.
-    """
+    """The last layers of the stored features of an annotation's query."""
     values = store.query(benchmark.query_name(annotation))
     return QueryFeatures(annotation.query, values[:, -layers:].transpose(0, 1).float())
-
-
-def _to_prediction(annotation: Annotation, result: Grounding) -> Prediction:
-    windows = [[round(m.start, DECIMALS), round(m.end, DECIMALS), m.score] for m in result.moments]
-    return Prediction(annotation.qid, windows, result.saliency.scores)  # type: ignore[arg-type]
 
 
 def _count_frames(annotation: Annotation, benchmark: Benchmark, frames: int, fps: float) -> int:

@@ -46,11 +46,6 @@ def score_predictions(
         Percent, rounded to two decimals. Moments: what `r2tuning.metrics.evaluate_grounding` gives. YouTube Highlights
         and TVSum: ``mAP``; of several domains their mean, with ``{domain}-mAP`` for each.
 
-    Raises:
-        MetricError: If predictions and annotations do not match (see `evaluate_grounding`), a saliency curve is not
-            about as long as the labels, or nothing is annotated.
-        DataError: If a duration is unknown.
-
     Example:
         >>> truth = Annotation(qid=1, vid="a", query="a dog", duration=30, moments=((10, 20),))
         >>> from r2tuning.datasets import find_benchmark
@@ -73,13 +68,7 @@ def score_predictions(
 
 @dataclass(frozen=True)
 class LengthScore:
-    """The score of queries of some length.
-
-    Attributes:
-        words: Range of their numbers of words, such as ``1-10`` or ``41+``.
-        queries: How many there are.
-        mean_ap: MR mAP in percent; None where there are none.
-    """
+    """MR mAP in percent of queries of ``words`` such as ``1-10`` or ``41+``; None where there are none."""
 
     words: str
     queries: int
@@ -89,19 +78,9 @@ class LengthScore:
 def score_query_lengths(
     predictions: Sequence[Prediction], annotations: Sequence[Annotation], *, missing: Missing = "error"
 ) -> list[LengthScore]:
-    """MR mAP of queries by their number of words (Table 6); words are what blanks separate.
+    """MR mAP of queries by their number of words (Table 6), for each of `WORD_BINS`; blanks separate words.
 
-    Args:
-        predictions: One per query.
-        annotations: With durations; those without moments are left out.
-        missing: As for `score_predictions`.
-
-    Returns:
-        One score for each of `WORD_BINS`.
-
-    Raises:
-        MetricError: As `score_predictions`.
-        DataError: If a duration is unknown.
+    Annotations need durations; those without moments are left out.
 
     Example:
         >>> truth = Annotation(qid=1, vid="a", query="a dog runs", duration=30, moments=((10, 20),))
@@ -169,20 +148,11 @@ class SaliencyLine(Fields):
 
 
 def read_predictions(path: str | Path, annotations: Sequence[Annotation], *, moments: bool) -> list[Prediction]:
-    """Reads and checks the predictions of any system.
+    """Reads and checks the predictions of any system, a ``.jsonl`` file with an object per query, in its order.
 
-    Args:
-        path: A ``.jsonl`` file, an object per query: ``qid`` and ``pred_relevant_windows`` (``[start, end, score]``,
-            seconds, best first), ``pred_saliency_scores`` where there are any. Without moments ``qid`` or ``vid``, and
-            ``pred_saliency_scores``. Other keys are ignored.
-        annotations: Of the same queries; they say what query a ``vid`` stands for.
-        moments: Whether the benchmark scores moments.
-
-    Returns:
-        In the order of the file.
-
-    Raises:
-        DataError: If the file cannot be read; at the first line that is wrong, as ``file:line: field: what``.
+    Its keys are ``qid``, ``pred_relevant_windows`` (``[start, end, score]``, seconds, best first) and optionally
+    ``pred_saliency_scores``; without moments ``qid`` or ``vid``, which stands for the query of the annotation with that
+    video, and ``pred_saliency_scores``. Other keys are ignored.
     """
     queries = {annotation.vid: annotation.qid for annotation in annotations}
     places: dict[QueryId, str] = {}
@@ -199,15 +169,10 @@ def read_predictions(path: str | Path, annotations: Sequence[Annotation], *, mom
 def format_predictions(
     predictions: Sequence[Prediction], annotations: Sequence[Annotation], *, most: int | None = None
 ) -> str:
-    """Predictions as text that `read_predictions` and the benchmarks' own evaluators read.
+    """Predictions as text that `read_predictions` and the benchmarks' own evaluators read, one line per query.
 
-    Args:
-        predictions: One per query.
-        annotations: Of the same queries in the same order.
-        most: Most moments of a query to write; None for all.
-
-    Returns:
-        One line per query; moments are left out where no prediction has any.
+    At most ``most`` moments of a query are written; none where no prediction has any. Annotations are of the same
+    queries in the same order.
 
     Example:
         >>> truth = Annotation(qid=1, vid="a", query="a dog", duration=4)

@@ -37,7 +37,6 @@ class DataConfig(BaseModel):
         validation: Your validation file; None validates on a share of the training videos (custom data only).
         features: Folder of features; None for the annotations' folder.
         videos: Folder of your videos, from which missing features are made.
-        train_split: Split to train on.
         validation_split: Split to validate on; None for the one that papers report.
         repeat: How often each annotation occurs in an epoch.
         queries_per_video: Most queries of one video that share its features in a batch.
@@ -65,11 +64,7 @@ class DataConfig(BaseModel):
 
     @property
     def annotation_place(self) -> Path:
-        """The folder of the benchmark's annotations, or the file of custom ones.
-
-        Raises:
-            RecipeError: If the file of custom annotations is not named.
-        """
+        """The folder of the benchmark's annotations, or the file of custom ones."""
         if self.annotations is not None:
             return self.annotations
         benchmark = find_benchmark(self.benchmark)
@@ -79,11 +74,7 @@ class DataConfig(BaseModel):
 
     @property
     def feature_folder(self) -> Path:
-        """Where the features are, or will be made.
-
-        Raises:
-            RecipeError: If the file of custom annotations is not named.
-        """
+        """Where the features are, or will be made."""
         if self.features is not None:
             return self.features
         benchmark, place = find_benchmark(self.benchmark), self.annotation_place
@@ -98,8 +89,6 @@ class OpenSplit:
     """A split, ready to train or evaluate on.
 
     Attributes:
-        name: Of the split.
-        benchmark: Rules of the data.
         annotations: Queries, with the truth unless it is withheld.
         store: Features of their videos and queries.
         file: The annotation file; None for custom data.
@@ -125,11 +114,6 @@ def open_split(data: DataConfig, name: str | None = None, *, fps: float, seed: i
         name: Of the split; None for the one to validate on. Custom data has ``train`` and ``val``.
         fps: Frame rate of custom data.
         seed: Decides which custom videos are held out for validation.
-
-    Raises:
-        RecipeError: If the place of the data is not known, or custom data has no such split.
-        DataError: If annotations cannot be read, or do not fit the videos.
-        FeatureError: If features are missing, or were made at another frame rate.
     """
     benchmark = data.find_rules(fps)
     name = name or data.validation_split or benchmark.evaluation_split
@@ -147,17 +131,7 @@ def open_split(data: DataConfig, name: str | None = None, *, fps: float, seed: i
 
 
 def read_annotations(data: DataConfig, split: str, *, seed: int = 0) -> list[Annotation]:
-    """Annotations of a split; custom ones do not know how long their videos are.
-
-    Args:
-        data: As for `open_split`.
-        split: Its name.
-        seed: As for `open_split`.
-
-    Raises:
-        RecipeError: If the place of the data is not known, or custom data has no such split.
-        DataError: If the file cannot be read.
-    """
+    """Annotations of a split, see `open_split`; custom ones do not know how long their videos are."""
     benchmark, place = find_benchmark(data.benchmark), data.annotation_place
     if not benchmark.is_custom:
         benchmark.find_split(split)
@@ -179,11 +153,7 @@ def read_annotations(data: DataConfig, split: str, *, seed: int = 0) -> list[Ann
 
 
 def require_features(annotations: Sequence[Annotation], benchmark: Benchmark, store: FeatureStore) -> None:
-    """Reports all missing features at once, rather than the first one in the middle of the work.
-
-    Raises:
-        FeatureError: If any is missing.
-    """
+    """Reports all missing features at once, rather than the first one in the middle of the work."""
     for kind, names, has in (
         ("videos", dict.fromkeys(benchmark.video_name(a) for a in annotations), store.has_video),
         ("queries", dict.fromkeys(benchmark.query_name(a) for a in annotations), store.has_query),

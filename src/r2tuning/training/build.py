@@ -25,15 +25,7 @@ _GATES = ("block.spatial_pooling.gate", "block.temporal_refinement.gate")
 def build_model(recipe: Recipe, store: FeatureStore) -> R2Tuning:
     """Builds the model that a run starts from: random by the seed, or with the weights of another checkpoint.
 
-    Args:
-        recipe: What to train.
-        store: Features to train on; they determine the widths.
-
-    Raises:
-        TrainingError: If features have too few layers or come from another CLIP, or the other checkpoint has another
-            shape (the number of layers may differ).
-        CheckpointError: If the other checkpoint is unknown or damaged.
-        DownloadError: If it cannot be fetched.
+    The store determines the widths. Another checkpoint must have the same shape, except for the number of layers.
     """
     if store.layers < recipe.model.layers:
         raise TrainingError(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from r2tuning.decoding.decode import DecodingConfig
 from r2tuning.evaluation.splits import DataConfig, Renamed
 from r2tuning.model.config import R2Config
-from r2tuning.training.losses import PAPER_WEIGHTS, LossWeights
-from r2tuning.training.losses import Recipe as LossRecipe
+from r2tuning.training.losses import LossConfig
 
 Precision = Annotated[Literal["auto", "32", "16-mixed", "bf16-mixed"], BeforeValidator(str)]  # 32 is a number in YAML
 
@@ -21,40 +20,10 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True)
 
 
-class LossConfig(LossWeights):
-    """Factors and form of the losses.
-
-    Attributes:
-        recipe: ``released``, as the published checkpoints were trained, or ``paper``, whose defaults are the paper's
-            factors (`PAPER_WEIGHTS`).
-
-    Example:
-        >>> paper = LossConfig(recipe="paper", saliency=0.2)
-        >>> paper.focal_alpha, paper.offset, paper.saliency
-        (0.9, 0.1, 0.2)
-    """
-
-    recipe: LossRecipe = "released"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _default_to_paper(cls, values: object) -> object:
-        if isinstance(values, dict) and values.get("recipe") == "paper":
-            return {"focal_alpha": PAPER_WEIGHTS.focal_alpha, "offset": PAPER_WEIGHTS.offset, **values}
-        return values
-
-
 class OptimizerConfig(Section):
-    """AdamW with a linear warm-up and steps down.
+    """AdamW; the rate rises from ``warmup_factor * lr`` to ``lr``, and is multiplied by ``drop_factor`` at drop epochs.
 
-    Attributes:
-        lr: Learning rate after warm-up.
-        weight_decay: On every parameter.
-        warmup_steps: Steps over which the rate rises to ``lr``.
-        warmup_factor: Share of ``lr`` at the first step.
-        drop_epochs: Epochs (from 0) at whose start the rate is multiplied by ``drop_factor``.
-        drop_factor: Factor of each drop.
-        clip_norm: Largest norm of all gradients.
+    Epochs count from 0; ``clip_norm`` is the largest norm of all gradients together.
     """
 
     lr: float = Field(default=5e-4, gt=0)
@@ -70,7 +39,6 @@ class TrainingConfig(Section):
     """How the run goes.
 
     Attributes:
-        epochs: Passes over the data.
         batch_size: Queries in a batch of one process.
         seed: Of weights, order, dropout and sampled frames.
         fused: Project and pool patches a few frames at a time: the same numbers in a fraction of the time and memory,
@@ -80,9 +48,8 @@ class TrainingConfig(Section):
         validate_every: Epochs between validations.
         log_every: Steps between rows of the log.
         checkpoint_every: Steps between saved states, from which an interrupted run resumes.
-        accelerator: ``auto``, ``cpu`` or ``cuda``.
         devices: Processes on each machine, one per GPU.
-        nodes: Machines.
+        nodes: Number of machines.
         start_from: Checkpoint to initialize from: published name, folder or ``.pth``; None for random weights.
     """
 
@@ -102,22 +69,14 @@ class TrainingConfig(Section):
 
 
 class Recipe(Section):
-    """A whole training run.
+    """All settings of a training run.
 
     Attributes:
         name: Of the model, shown in results.
         backbone: Hub name or folder of the CLIP whose features the model reads.
         fps: Frames per second, of custom data and of the videos that the model will ground in.
         window: Seconds; longer videos are covered by overlapping windows of this length.
-        model: Shape; the widths are taken from the features.
-        decoding: Rounding and suppression of moments.
-        data: What to train on.
-        losses: What to minimize.
-        optimizer: How to minimize it.
-        training: How the run goes.
-
-    Raises:
-        pydantic.ValidationError: If a field is unknown or out of range.
+        model: Its widths are replaced by those of the features.
     """
 
     name: Renamed = Field(min_length=1)
@@ -133,15 +92,7 @@ class Recipe(Section):
 
 
 def learning_rate(step: int, epoch: int, config: OptimizerConfig) -> float:
-    """Linear warm-up, then steps down at the starts of epochs.
-
-    Args:
-        step: Number of the step in the whole run, from 0.
-        epoch: Number of its epoch, from 0.
-        config: Rate, warm-up and drops.
-
-    Returns:
-        The rate.
+    """Linear warm-up, then steps down at the starts of epochs; steps and epochs of the whole run count from 0.
 
     Example:
         >>> config = OptimizerConfig(lr=1.0, warmup_steps=10, warmup_factor=0.1, drop_epochs=(2,), drop_factor=0.5)

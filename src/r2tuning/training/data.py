@@ -25,16 +25,11 @@ Group = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Example:
-    """One query on one video, with its targets.
+    """One query on one video; the targets are those of one sample in `Targets`.
 
     Attributes:
         video: fp16 ``[T, K, P+1, Dv]``, a view of memory-mapped features.
         query: ``[L, K, Dq]``.
-        fps: Sampled frames per second.
-        moments: ``[M, 2]``, seconds.
-        saliency: ``[T]`` in [0, 1].
-        positive: Index of the frame drawn for the contrastive losses, or `r2tuning.training.targets.NO_POSITIVE`.
-        positive_mask: bool ``[T]``, the frames it was drawn from.
     """
 
     video: Tensor
@@ -56,7 +51,6 @@ class Batch:
         video_mask: bool ``[V, T]``.
         query_mask: bool ``[B, L]``.
         video_index: int64 ``[B]``, the video of each query.
-        targets: Of the B queries.
     """
 
     video: Tensor
@@ -96,31 +90,15 @@ class Batch:
         )
 
     def _change(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        return Batch(
-            video=change(self.video),
-            query=change(self.query),
-            video_mask=change(self.video_mask),
-            query_mask=change(self.query_mask),
-            video_index=change(self.video_index),
-            targets=Targets(*(change(getattr(self.targets, field.name)) for field in fields(Targets))),
-        )
+        features = (change(getattr(self, field.name)) for field in fields(Batch) if field.name != "targets")
+        return Batch(*features, Targets(*(change(getattr(self.targets, field.name)) for field in fields(Targets))))
 
 
 class TrainingData(Dataset[list[Example]]):
-    """Annotations with their stored features; an item is the examples of one group, in one epoch.
+    """Labelled annotations with the last ``layers`` of their features; an item is one group's examples in one epoch.
 
     Workers read the same memory-mapped files, so nothing is copied for them. Random choices depend only on seed, epoch
     and example, so that an interrupted run resumes exactly.
-
-    Args:
-        annotations: Labelled annotations.
-        benchmark: What they belong to.
-        store: Features of their videos and queries.
-        layers: K, how many last layers to read.
-        seed: Of all random choices.
-
-    Raises:
-        DataError: If an annotation has no labels.
     """
 
     def __init__(
@@ -129,11 +107,8 @@ class TrainingData(Dataset[list[Example]]):
         for annotation in annotations:
             if not annotation.labelled:
                 raise DataError(f"query {annotation.qid!r} has no labels to train on; use another split")
-        self.annotations = annotations
-        self.benchmark = benchmark
-        self.store = store
-        self.layers = layers
-        self.seed = seed
+        self.annotations, self.benchmark, self.store = annotations, benchmark, store
+        self.layers, self.seed = layers, seed
 
     def __len__(self) -> int:
         return len(self.annotations)
@@ -164,17 +139,7 @@ class TrainingData(Dataset[list[Example]]):
         )
 
     def plan_epoch(self, epoch: int, batch_size: int, queries_per_video: int, repeat: int) -> list[list[Group]]:
-        """The batches of an epoch: every annotation ``repeat`` times, shuffled.
-
-        Args:
-            epoch: Number of the epoch.
-            batch_size: Queries in a batch, at most.
-            queries_per_video: Most queries of one video that share its features in a batch.
-            repeat: How often each annotation occurs.
-
-        Returns:
-            Groups of each batch; a group holds queries of one video.
-        """
+        """The batches of an epoch, as groups of at most ``queries_per_video``: every annotation ``repeat`` times."""
         draw = random.Random(f"{self.seed}/{epoch}/order")
         most = min(queries_per_video, batch_size)
         groups = [group for _ in range(repeat) for group in self._group(most, draw)]
@@ -200,22 +165,7 @@ class TrainingData(Dataset[list[Example]]):
 def load_batches(
     data: TrainingData, plan: Sequence[Sequence[Group]], epoch: int, workers: int, *, pin: bool
 ) -> Iterator[Batch]:
-    """Reads planned batches ahead of time in worker processes.
-
-    Args:
-        data: What to read from.
-        plan: Batches to read, from `TrainingData.plan_epoch`.
-        epoch: Number of the epoch.
-        workers: Processes; 0 reads in this one.
-        pin: Whether to put batches into pinned memory.
-
-    Yields:
-        One batch for each of the plan.
-
-    Raises:
-        FeatureError: If features are missing or damaged.
-        DataError: If a video has more or fewer frames than its labels allow.
-    """
+    """Reads the batches of a plan ahead of time in worker processes; 0 workers read in this process."""
     loader = DataLoader(
         _Batches(data, plan, epoch),
         batch_size=None,
@@ -263,17 +213,9 @@ def share_batch(batch: Sequence[Group], rank: int, world: int) -> Sequence[Group
 
 
 def collate(groups: Sequence[Sequence[Example]]) -> Batch:
-    """Pads the examples of several groups into one batch; the first example of a group gives its video.
-
-    Args:
-        groups: Examples of one video each.
-
-    Returns:
-        The batch.
-    """
+    """Pads the examples of several groups into one batch; a group shares the video of its first example."""
     examples = [example for group in groups for example in group]
     videos = [group[0].video for group in groups]
-    moments = pad_sequence([example.moments for example in examples], batch_first=True, padding_value=torch.inf)
     video_index = torch.tensor([place for place, group in enumerate(groups) for _ in group])
     return Batch(
         video=pad_sequence(videos, batch_first=True).transpose(1, 2).contiguous(),
@@ -282,7 +224,7 @@ def collate(groups: Sequence[Sequence[Example]]) -> Batch:
         query_mask=_mask([len(example.query) for example in examples]),
         video_index=video_index,
         targets=Targets(
-            moments=moments,
+            moments=pad_sequence([example.moments for example in examples], batch_first=True, padding_value=torch.inf),
             fps=torch.tensor([example.fps for example in examples]),
             saliency=pad_sequence([example.saliency for example in examples], batch_first=True),
             positive=torch.tensor([example.positive for example in examples]),

@@ -23,11 +23,7 @@ from r2tuning.types import ModelOutput
 
 
 def launch(settings: TrainingConfig) -> Fabric:
-    """Starts the other processes, if any: each runs this command again.
-
-    Raises:
-        TrainingError: If there are fewer GPUs than wanted, or the CPU lacks the precision.
-    """
+    """Starts the other processes, if any: each runs this command again."""
     accelerator: str = settings.accelerator
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
@@ -77,14 +73,8 @@ def stop_signals() -> Iterator[threading.Event]:
 def agree(fabric: Any, batch: Batch, queries: int, stop: bool) -> tuple[Batch, list[int], bool]:
     """Pads the batches of all processes to one size, and stops all if one wants to stop.
 
-    Args:
-        fabric: The processes.
-        batch: Of this one.
-        queries: How many of its first queries count; the others are copies.
-        stop: Whether this process wants to stop.
-
-    Returns:
-        The padded batch, the number of queries that count in each process, and whether to stop.
+    The first ``queries`` of the batch count, the others are copies. Returns the padded batch, the number of queries
+    that count in each process, and whether to stop.
     """
     if fabric.world_size == 1:
         return batch, [queries], stop
@@ -97,11 +87,7 @@ def agree(fabric: Any, batch: Batch, queries: int, stop: bool) -> tuple[Batch, l
 def gather(fabric: Any, output: ModelOutput, targets: Targets, queries: list[int]) -> tuple[ModelOutput, Targets]:
     """Predictions and targets of all processes, in the order of their ranks, with gradients.
 
-    Args:
-        fabric: The processes.
-        output: Predictions of this one.
-        targets: Their truth.
-        queries: How many of its first queries count in each process, from `agree`.
+    Of each process only the first ``queries`` count, see `agree`.
     """
     if fabric.world_size == 1:
         return output, targets

@@ -23,26 +23,23 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from r2tuning.errors import TrainingError
 from r2tuning.evaluation.predict import evaluate_model
+from r2tuning.evaluation.splits import OpenSplit
 from r2tuning.model import R2Tuning
 from r2tuning.training.build import build_model, describe_model
 from r2tuning.training.config import Recipe, learning_rate
 from r2tuning.training.data import Batch, Group, TrainingData, load_batches, share_batch
 from r2tuning.training.distributed import agree, gather, launch, stop_signals
 from r2tuning.training.losses import Losses, compute_losses
-from r2tuning.training.run_folder import Log, RunFolder
-from r2tuning.training.source import Source, open_source
+from r2tuning.training.run_folder import LOG_FILE, VALIDATION_FILE, Log, RunFolder
+from r2tuning.training.source import open_splits
 from r2tuning.types import ModelOutput
-
-LOSSES = ("classification", "offset", "saliency", "video_calibration", "layer_calibration")
 
 
 @dataclass(frozen=True)
 class Report:
-    """Progress of a run.
+    """Progress of a run: ``step`` of ``steps`` are done.
 
     Attributes:
-        step: Steps done.
-        steps: Steps of the whole run.
         epoch: Number of the current epoch, or of the one just validated, from 0.
         values: Losses, learning rate and share of time spent waiting for data; or metrics of a validation.
     """
@@ -72,8 +69,6 @@ class Trained:
 
 @dataclass
 class _State:
-    """Where a run is."""
-
     step: int = 0
     epoch: int = 0
     batch: int = 0
@@ -92,37 +87,22 @@ def train(
 
     The folder receives the recipe, package versions and git state, losses in ``log.csv``, scores in ``validation.csv``,
     both for TensorBoard, the checkpoints ``best`` (by the benchmark's main metric) and ``last``, and a state to resume
-    from. Ctrl-C or SIGTERM ends the run after the current step or validation, with its state saved.
-
-    Args:
-        recipe: What to train.
-        folder: Of the run.
-        resume: Continue the run in the folder.
-        report: Called after steps and validations, in the main process.
-
-    Returns:
-        How the run ended.
-
-    Raises:
-        RecipeError: If the place of the data is not known.
-        DataError: If annotations cannot be read.
-        FeatureError: If features are missing.
-        CheckpointError: If the checkpoint to start from is unknown or damaged.
-        TrainingError: If the folder holds another run, the features do not fit, or the loss diverges.
+    from. Ctrl-C or SIGTERM ends the run after the current step or validation, with its state saved. The main process
+    calls ``report`` after steps and validations.
     """
     run, saved = RunFolder(folder), None
     # Fail before there are other processes, which would repeat the message.
     if not resume:
         run.require_new()
-    source = open_source(recipe)
-    model = build_model(recipe, source.store)
+    training, validation = open_splits(recipe)
+    model = build_model(recipe, training.store)
     if resume:
         saved = run.resume(recipe)
     fabric = launch(recipe.training)
     if fabric.global_rank == 0 and not resume:
         run.begin(recipe)
     fabric.barrier()
-    return _Trainer(recipe, source, model, run, fabric, saved, report).run()
+    return _Trainer(recipe, training, validation, model, run, fabric, saved, report).run()
 
 
 class _AsTuple(nn.Module):
@@ -143,17 +123,21 @@ class _Trainer:
     def __init__(
         self,
         recipe: Recipe,
-        source: Source,
+        training: OpenSplit,
+        validation: OpenSplit,
         model: R2Tuning,
         run: RunFolder,
         fabric: Fabric,
         saved: dict[str, Any] | None,
         report: Callable[[Report], None] | None,
     ) -> None:
-        self._recipe, self._source, self._folder, self._fabric = recipe, source, run, fabric
+        self._recipe, self._validation, self._folder, self._fabric = recipe, validation, run, fabric
         self._report = report
+        self._log: Log | None = None
         settings = recipe.training
-        self._data = TrainingData(source.training, source.benchmark, source.store, recipe.model.layers, settings.seed)
+        self._data = TrainingData(
+            training.annotations, training.benchmark, training.store, recipe.model.layers, settings.seed
+        )
         self._steps_per_epoch = len(self._plan(0))
         # Moved first, so that a saved optimizer state goes to the same device.
         self._module = model.to(fabric.device)
@@ -172,23 +156,23 @@ class _Trainer:
     def run(self) -> Trained:
         """Trains to the end, or until a signal."""
         settings, state, main = self._recipe.training, self._state, self._fabric.global_rank == 0
-        log = Log(self._folder.path, state.step) if main else None
+        self._log = Log(self._folder.path, state.step) if main else None
         with stop_signals() as stopped:
             try:
                 while state.epoch < settings.epochs:
-                    if not self._run_epoch(log, stopped):
+                    if not self._run_epoch(stopped):
                         break
                     if (state.epoch + 1) % settings.validate_every == 0 or state.epoch + 1 == settings.epochs:
-                        self._validate(log)
+                        self._validate()
                     state.epoch, state.batch = state.epoch + 1, 0
                     self._save()
             finally:
-                if log is not None:
-                    log.close()
+                if self._log is not None:
+                    self._log.close()
         best = self._folder.best if self._folder.best.is_dir() else None
         return Trained(best, state.best_metrics, finished=state.epoch >= settings.epochs, main=main)
 
-    def _run_epoch(self, log: Log | None, stopped: threading.Event) -> bool:
+    def _run_epoch(self, stopped: threading.Event) -> bool:
         """Trains to the end of the epoch; False if a signal came before."""
         state, settings, fabric = self._state, self._recipe.training, self._fabric
         plan = self._plan(state.epoch)[state.batch :]
@@ -210,9 +194,7 @@ class _Trainer:
             state.step, state.batch = state.step + 1, state.batch + 1
             if state.step % settings.log_every == 0:
                 values = self._describe(losses, rate, waited / (time.perf_counter() - since))
-                if log is not None:
-                    log.write_losses(state.step, state.epoch, values)
-                self._send(values)
+                self._record(LOG_FILE, values)
                 waited, since = 0.0, time.perf_counter()
             if state.step % settings.checkpoint_every == 0:
                 self._save()
@@ -228,7 +210,7 @@ class _Trainer:
         self._model.train()
         predicted = self._model(batch.video, batch.query, batch.video_mask, batch.query_mask, batch.video_index)
         output, targets = gather(fabric, ModelOutput(*predicted), batch.targets, queries)
-        losses = compute_losses(output, targets, recipe.losses, recipe.losses.recipe)
+        losses = compute_losses(output, targets, recipe.losses)
         self._optimizer.zero_grad()
         fabric.backward(losses.total)
         fabric.clip_gradients(
@@ -240,8 +222,7 @@ class _Trainer:
         return losses, rate
 
     def _describe(self, losses: Losses, rate: float, waiting: float) -> dict[str, float]:
-        parts = {name: getattr(losses, name) for name in LOSSES}
-        values = {name: float(loss.detach()) for name, loss in parts.items() if loss is not None}
+        values = {name: float(loss.detach()) for name, loss in vars(losses).items() if loss is not None}
         total = float(losses.total.detach())
         if not math.isfinite(total):
             raise self._diverged(f"the loss is {total}")
@@ -258,30 +239,32 @@ class _Trainer:
             "with training.precision=32"
         )
 
-    def _validate(self, log: Log | None) -> None:
+    def _validate(self) -> None:
         """Scores the model in the main process; saves it as last, and as best if it is."""
         self._require_finite()
-        fabric, state, source = self._fabric, self._state, self._source
-        if fabric.global_rank == 0:
+        state, validation = self._state, self._validation
+        if self._fabric.global_rank == 0:
             model = self._module if self._ema is None else self._ema.module
             assert isinstance(model, R2Tuning)  # AveragedModel types it as Module
             config = describe_model(self._recipe, model)
-            metrics = evaluate_model(model, config, source.validation, source.benchmark, source.store)
-            if log is not None:
-                log.write_scores(state.step, state.epoch, metrics)
-            self._send(metrics)
+            metrics = evaluate_model(model, config, validation)
+            self._record(VALIDATION_FILE, metrics)
             weights = {name: value.detach().cpu() for name, value in model.state_dict().items()}
             self._folder.save_model(self._folder.last, weights, config)
-            score = metrics[source.benchmark.main_metric]
+            score = metrics[validation.benchmark.main_metric]
             if score > state.best_score:
                 state.best_score, state.best_metrics = score, metrics
                 self._folder.save_model(self._folder.best, weights, config)
-        fabric.barrier()
+        self._fabric.barrier()
 
-    def _send(self, values: Mapping[str, float]) -> None:
-        if self._report is not None and self._fabric.global_rank == 0:
-            steps = self._steps_per_epoch * self._recipe.training.epochs
-            self._report(Report(self._state.step, steps, self._state.epoch, values))
+    def _record(self, file: str, values: Mapping[str, float]) -> None:
+        """Logs and reports losses or scores, in the main process."""
+        step, epoch = self._state.step, self._state.epoch
+        if self._log is not None:
+            self._log.write(file, step, epoch, values)
+            if self._report is not None:
+                steps = self._steps_per_epoch * self._recipe.training.epochs
+                self._report(Report(step, steps, epoch, values))
 
     def _plan(self, epoch: int) -> Sequence[Sequence[Group]]:
         """The batches of an epoch for all processes together."""

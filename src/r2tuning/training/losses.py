@@ -9,7 +9,7 @@ Two recipes exist because the paper differs from the code that trained the publi
                      of the positive one, and with samples
     calibration      at the sampled positive frame               over the mean of all positive frames (Eq. 9)
 
-α and the factors are fields of `LossWeights`; ``recipe`` selects the rest.
+α and the factors are fields of `LossConfig`; its ``recipe`` selects the rest.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
 from r2tuning.training.targets import Targets, assign_targets
 from r2tuning.types import ModelOutput
 
-Recipe = Literal["released", "paper"]
+LossRecipe = Literal["released", "paper"]
 
 TEMPERATURE = 0.07
 """τ of Eq. 15 and of both calibration losses."""
@@ -33,20 +33,16 @@ TEMPERATURE = 0.07
 _ZERO_LENGTH = 1e-6
 
 
-class LossWeights(BaseModel):
-    """Factors of the losses; the defaults are those of the published QVHighlights model.
+class LossConfig(BaseModel):
+    """Factors and form of the losses; the defaults are those of the published QVHighlights model.
 
-    Attributes:
-        classification: λ_cls.
-        offset: λ_reg.
-        saliency: λ_sal.
-        video_calibration: λ_video.
-        layer_calibration: λ_layer.
-        focal_alpha: α of the focal loss: weight of foreground points, 1 − α that of the others; None weighs all by 1.
-        focal_gamma: γ of the focal loss.
+    ``focal_alpha`` weights foreground points, and 1 − α the others; None weights all by 1. With ``recipe="paper"`` it
+    and ``offset`` default to the paper's values (Sec. 3.4).
 
-    Raises:
-        pydantic.ValidationError: If a field is unknown or out of range.
+    Example:
+        >>> paper = LossConfig(recipe="paper", saliency=0.2)
+        >>> paper.focal_alpha, paper.offset, paper.saliency
+        (0.9, 0.1, 0.2)
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -58,23 +54,19 @@ class LossWeights(BaseModel):
     layer_calibration: float = Field(default=0.1, ge=0)
     focal_alpha: float | None = Field(default=None, ge=0, le=1)
     focal_gamma: float = Field(default=2.0, ge=0)
+    recipe: LossRecipe = "released"
 
-
-PAPER_WEIGHTS = LossWeights(offset=0.1, focal_alpha=0.9)
-"""The factors of the paper (Sec. 3.4)."""
+    @model_validator(mode="before")
+    @classmethod
+    def _default_to_paper(cls, values: object) -> object:
+        if isinstance(values, dict) and values.get("recipe") == "paper":
+            return {"focal_alpha": 0.9, "offset": 0.1, **values}
+        return values
 
 
 @dataclass(frozen=True)
 class Losses:
-    """The weighted losses of a batch, fp32 scalars.
-
-    Attributes:
-        classification: Foreground or not; for the saliency family, distance from the saliency curve.
-        offset: Distances to start and end; None for the saliency family.
-        saliency: Contrast of the positive frame with others.
-        video_calibration: Contrast among the samples of the batch.
-        layer_calibration: Contrast among the layers of a sample.
-    """
+    """The weighted losses of a batch, fp32 scalars; ``offset`` is None for the saliency family."""
 
     classification: Tensor
     offset: Tensor | None
@@ -89,25 +81,12 @@ class Losses:
         return total if self.offset is None else total + self.offset
 
 
-def compute_losses(output: ModelOutput, targets: Targets, weights: LossWeights, recipe: Recipe) -> Losses:
+def compute_losses(output: ModelOutput, targets: Targets, config: LossConfig) -> Losses:
     """Computes all losses of a batch.
 
     A sample without a positive frame takes no part in the saliency and calibration losses, not even as a contrast to
     others. A mean over nothing is 0. So every legal batch has finite losses and gradients.
-
-    Args:
-        output: Of the whole batch. The saliency family has no offsets.
-        targets: With the same B and T.
-        weights: Factors.
-        recipe: Which form of the losses.
-
-    Returns:
-        The weighted losses.
-
-    Raises:
-        ValueError: If a target's shape does not fit the output.
     """
-    _check(output, targets)
     with torch.autocast(output.hidden.device.type, enabled=False):
         logits = output.class_logits.float()
         offset: Tensor | None = None
@@ -116,42 +95,31 @@ def compute_losses(output: ModelOutput, targets: Targets, weights: LossWeights, 
         else:
             truth = assign_targets(output.points, targets.moments, targets.fps, output.point_mask)
             classification = focal_loss(
-                logits, truth.foreground, output.point_mask, weights.focal_alpha, weights.focal_gamma
+                logits, truth.foreground, output.point_mask, config.focal_alpha, config.focal_gamma
             )
-            offset = weights.offset * offset_loss(output.offsets.float(), truth.offsets, truth.foreground, recipe)
+            error = offset_loss(output.offsets.float(), truth.offsets, truth.foreground, config.recipe)
+            offset = config.offset * error
         sample = (targets.positive >= 0).nonzero().squeeze(1)
-        positive = targets.positive[sample]
-        if recipe == "released":
-            video = output.video_cls[sample, :, positive].float()
+        if config.recipe == "released":
+            video = output.video_cls[sample, :, targets.positive[sample]].float()
         else:
             mask = targets.positive_mask & output.video_mask
             video = mean_positive(output.video_cls[sample].float(), mask[sample])
         query = output.query_pooled[sample].float()
+        kin = _find_kin(targets.video[sample])
         return Losses(
-            classification=weights.classification * classification,
+            classification=config.classification * classification,
             offset=offset,
-            saliency=weights.saliency * _saliency_loss(output, targets, sample, recipe),
-            video_calibration=weights.video_calibration
-            * info_nce(video.transpose(0, 1), query.transpose(0, 1), _find_kin(targets.video[sample])),
-            layer_calibration=weights.layer_calibration * info_nce(video, query),
+            saliency=config.saliency * _saliency_loss(output, targets, sample, kin, config.recipe),
+            video_calibration=config.video_calibration * info_nce(video.transpose(0, 1), query.transpose(0, 1), kin),
+            layer_calibration=config.layer_calibration * info_nce(video, query),
         )
 
 
 def focal_loss(logits: Tensor, foreground: Tensor, mask: Tensor, alpha: float | None, gamma: float) -> Tensor:
-    """Focal loss of the foreground logits (Eq. 12), mean over the real points of the batch.
+    """Focal loss of the foreground logits (Eq. 12), mean over the real points of the batch; all are ``[B, N]``.
 
-    Eq. 12 has only the term of foreground points; that of the others mirrors it, as in the cited work. The released
-    code has no α.
-
-    Args:
-        logits: ``[B, N]``.
-        foreground: bool ``[B, N]``.
-        mask: bool ``[B, N]``, True for real points.
-        alpha: Weight of foreground points, 1 − α that of the others; None for 1 and 1.
-        gamma: How much points that are already right are down-weighted; 0 is cross-entropy.
-
-    Returns:
-        Scalar.
+    Eq. 12 has only the term of foreground points; that of the others mirrors it, as in the cited work.
 
     Example:
         >>> logits, foreground = torch.tensor([[0.0, 9.0]]), torch.tensor([[True, True]])
@@ -168,17 +136,10 @@ def focal_loss(logits: Tensor, foreground: Tensor, mask: Tensor, alpha: float | 
 
 
 def curve_loss(logits: Tensor, saliency: Tensor, mask: Tensor) -> Tensor:
-    """Binary cross-entropy of the saliency family's logits with the saliency curve, mean over the batch's real frames.
+    """Binary cross-entropy of the saliency family's logits with the saliency curve in [0, 1]; all are ``[B, T]``.
 
-    The released code's choice, kept in both recipes: the paper's focal loss (Eq. 12) has no form for soft labels.
-
-    Args:
-        logits: ``[B, T]``.
-        saliency: ``[B, T]`` in [0, 1].
-        mask: bool ``[B, T]``.
-
-    Returns:
-        Scalar.
+    The mean is over the real frames of the batch. The released code's choice, kept in both recipes: the paper's focal
+    loss (Eq. 12) has no form for soft labels.
 
     Example:
         >>> mask = torch.tensor([[True, False]])
@@ -188,19 +149,10 @@ def curve_loss(logits: Tensor, saliency: Tensor, mask: Tensor) -> Tensor:
     return _mean(F.binary_cross_entropy_with_logits(logits[mask], saliency[mask].float(), reduction="none"))
 
 
-def offset_loss(predicted: Tensor, target: Tensor, foreground: Tensor, recipe: Recipe) -> Tensor:
-    """L1 distance of offsets at foreground points (Eq. 13), mean over these points of the batch.
+def offset_loss(predicted: Tensor, target: Tensor, foreground: Tensor, recipe: LossRecipe) -> Tensor:
+    """L1 distance of offsets ``[B, N, 2]`` in strides (Eq. 13), mean over the foreground points of the batch.
 
     Eq. 13 adds the errors at start and end, the released code takes their mean.
-
-    Args:
-        predicted: ``[B, N, 2]``, in strides.
-        target: ``[B, N, 2]``, in strides.
-        foreground: bool ``[B, N]``.
-        recipe: ``released`` for the mean of both errors, ``paper`` for their sum.
-
-    Returns:
-        Scalar; 0 where no point is foreground.
 
     Example:
         >>> predicted, target = torch.tensor([[[1.0, 2.0], [5.0, 5.0]]]), torch.zeros(1, 2, 2)
@@ -211,35 +163,25 @@ def offset_loss(predicted: Tensor, target: Tensor, foreground: Tensor, recipe: R
     return _mean(error if recipe == "released" else error.sum(dim=-1))
 
 
-def _saliency_loss(output: ModelOutput, targets: Targets, sample: Tensor, recipe: Recipe) -> Tensor:
+def _saliency_loss(output: ModelOutput, targets: Targets, sample: Tensor, kin: Tensor, recipe: LossRecipe) -> Tensor:
     """Contrastive saliency loss of the samples at these indices, which all have a positive frame."""
     hidden, query = output.hidden[sample].float(), output.query[sample].float()
     similarity = (to_unit(hidden) @ to_unit(query)[..., None]).squeeze(-1) / TEMPERATURE
     positive, saliency = targets.positive[sample], targets.saliency[sample]
     level = saliency.gather(1, positive[:, None])
-    if recipe == "released":
-        admissible = (saliency <= level) & output.video_mask[sample]
-    else:
-        admissible = (saliency < level) & output.video_mask[sample]
-        admissible = admissible.scatter(1, positive[:, None], True)
+    admissible = (saliency <= level if recipe == "released" else saliency < level) & output.video_mask[sample]
+    admissible = admissible.scatter(1, positive[:, None], True)
     loss = frame_contrast_loss(similarity, admissible, positive)
     if recipe == "released" and output.offsets is not None:
-        loss = loss + sample_contrast_loss(similarity, admissible, positive, _find_kin(targets.video[sample]))
+        loss = loss + sample_contrast_loss(similarity, admissible, positive, kin)
     return loss
 
 
 def frame_contrast_loss(similarity: Tensor, admissible: Tensor, positive: Tensor) -> Tensor:
-    """Contrasts the positive frame with the other admissible frames of its video (Eq. 15).
+    """Contrasts the positive frame ``[B]`` with the other admissible frames of its video (Eq. 15), mean over samples.
 
-    The released code admits frames of saliency ≤ that of the positive one, the paper those of lower saliency.
-
-    Args:
-        similarity: ``[B, T]``, cosine of frame and query (Eq. 14) over the temperature.
-        admissible: bool ``[B, T]``, True at the positive frame and False at padded ones.
-        positive: int64 ``[B]``.
-
-    Returns:
-        Scalar, mean over the samples.
+    ``similarity`` ``[B, T]`` is the cosine of frame and query (Eq. 14) over the temperature; ``admissible`` ``[B, T]``
+    is True at the positive frame and False at padded ones.
 
     Example:
         >>> similarity, admissible = torch.zeros(1, 3), torch.tensor([[True, True, False]])
@@ -251,19 +193,10 @@ def frame_contrast_loss(similarity: Tensor, admissible: Tensor, positive: Tensor
 
 
 def sample_contrast_loss(similarity: Tensor, admissible: Tensor, positive: Tensor, kin: Tensor | None = None) -> Tensor:
-    """Contrasts each positive frame with the same frame of other samples.
+    """Contrasts each positive frame with the same frame of other samples; the arguments of `frame_contrast_loss`.
 
-    Only the released code has this term, and only for the grounding family. A sample always admits its positive frame,
-    so no softmax is empty.
-
-    Args:
-        similarity: ``[B, T]``, as for `frame_contrast_loss`.
-        admissible: bool ``[B, T]``, as for `frame_contrast_loss`.
-        positive: int64 ``[B]``.
-        kin: bool ``[B, B]``, pairs of samples that are not compared; None compares all, as the released code does.
-
-    Returns:
-        Scalar, mean over the samples.
+    Only the released code has this term, and only for the grounding family. Pairs of samples in ``kin`` ``[B, B]`` are
+    not compared. A sample always admits its positive frame, so no softmax is empty.
 
     Example:
         >>> similarity, admissible = torch.zeros(2, 3), torch.tensor([[True, True, False], [True, False, True]])
@@ -277,14 +210,7 @@ def sample_contrast_loss(similarity: Tensor, admissible: Tensor, positive: Tenso
 
 
 def mean_positive(video_cls: Tensor, positive_mask: Tensor) -> Tensor:
-    """Average of the projected [CLS] tokens over all positive frames: ẽ_v of Eq. 9, for the paper's recipe.
-
-    Args:
-        video_cls: ``[B, K, T, C]``.
-        positive_mask: bool ``[B, T]``, with at least one True for each sample.
-
-    Returns:
-        ``[B, K, C]``.
+    """Average of projected [CLS] tokens ``[B, K, T, C]`` over all positive frames ``[B, T]``: ẽ_v of Eq. 9.
 
     Example:
         >>> mean_positive(torch.tensor([[[[1.0], [2.0], [4.0]]]]), torch.tensor([[True, False, True]])).tolist()
@@ -296,18 +222,11 @@ def mean_positive(video_cls: Tensor, positive_mask: Tensor) -> Tensor:
 
 
 def info_nce(first: Tensor, second: Tensor, kin: Tensor | None = None) -> Tensor:
-    """InfoNCE of two sets of vectors, row i of one belonging to row i of the other; mean of both directions.
+    """InfoNCE of two sets of vectors ``[..., n, C]`` whose rows i belong together; mean over all rows.
 
     With samples as rows, for each layer, it is the video-level loss (Eq. 10); with layers as rows, for each sample, the
-    layer-wise one (Eq. 11). The paper does not name a direction; the released code takes both.
-
-    Args:
-        first: ``[..., n, C]``.
-        second: ``[..., n, C]``.
-        kin: bool ``[n, n]``, pairs of rows that are not compared; None compares all, as the released code does.
-
-    Returns:
-        Scalar, mean over all rows; 0 for none.
+    layer-wise one (Eq. 11). The paper does not name a direction; this is the mean of both, as in the released code.
+    Pairs of rows in ``kin`` ``[n, n]`` are not compared; the released code compares all.
 
     Example:
         >>> info_nce(torch.eye(2), torch.eye(2)) < 1e-5, info_nce(torch.eye(2), torch.eye(2).flip(0)) > 14
@@ -341,18 +260,3 @@ def to_unit(vectors: Tensor) -> Tensor:
 
 def _mean(values: Tensor) -> Tensor:
     return values.sum() / max(values.numel(), 1)
-
-
-def _check(output: ModelOutput, targets: Targets) -> None:
-    batch, frames = output.video_mask.shape
-    expected = {
-        "moments": (batch, targets.moments.shape[1], 2),
-        "fps": (batch,),
-        "saliency": (batch, frames),
-        "positive": (batch,),
-        "positive_mask": (batch, frames),
-    }
-    for name, shape in expected.items():
-        found = tuple(getattr(targets, name).shape)
-        if found != shape:
-            raise ValueError(f"targets.{name} has shape {list(found)}; this batch of {batch} needs {list(shape)}")

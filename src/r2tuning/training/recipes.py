@@ -23,17 +23,9 @@ def list_recipes() -> list[str]:
 
 
 def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Reads a recipe and applies overrides.
+    """Reads a recipe of the package or a YAML file, which may start with ``extends: NAME``.
 
-    Args:
-        name: Of a recipe in the package, or a YAML file. A file may start with ``extends: NAME``.
-        overrides: Changes, ``key=value`` with dotted keys, such as ``optimizer.lr=1e-4``; values are YAML.
-
-    Returns:
-        The checked recipe.
-
-    Raises:
-        RecipeError: If there is no such recipe, it is not YAML, or a key or value is not valid.
+    Overrides are ``key=value`` with dotted keys, such as ``optimizer.lr=1e-4``; values are YAML.
     """
     values = _read(str(name), ())
     if isinstance(training := values.get("training"), dict):

@@ -38,16 +38,7 @@ _FREE = ("epochs", "validate_every", "log_every", "checkpoint_every")
 
 
 class RunFolder:
-    """The files of a run.
-
-    Args:
-        path: The folder.
-
-    Attributes:
-        path: The folder.
-        best: Checkpoint of the best validation.
-        last: Checkpoint of the last validation.
-    """
+    """The files of a run; ``best`` and ``last`` are the checkpoints of those validations."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -62,11 +53,7 @@ class RunFolder:
             )
 
     def begin(self, recipe: Recipe) -> None:
-        """Makes the folder and writes the recipe, package versions, seed and git state to it.
-
-        Raises:
-            TrainingError: If it already holds a run, or cannot be written.
-        """
+        """Makes the folder and writes the recipe, package versions, seed and git state to it."""
         self.require_new()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -76,11 +63,7 @@ class RunFolder:
             raise TrainingError(f"{self.path}: cannot be written ({error}); choose another --run folder") from error
 
     def resume(self, recipe: Recipe) -> dict[str, Any] | None:
-        """The saved state of the run; None if it was interrupted before it saved one.
-
-        Raises:
-            TrainingError: If there is no run, it had another recipe, or its state is damaged.
-        """
+        """The saved state of a run of the same recipe; None if it was interrupted before it saved one."""
         if not (self.path / RECIPE_FILE).is_file():
             raise TrainingError(f"{self.path}: holds no run to resume; leave out --resume")
         old = load_recipe(self.path / RECIPE_FILE)
@@ -97,11 +80,7 @@ class RunFolder:
         return state
 
     def save_state(self, state: Mapping[str, Any]) -> None:
-        """Replaces the saved state.
-
-        Raises:
-            TrainingError: If it cannot be written.
-        """
+        """Replaces the saved state."""
         try:
             # torch raises RuntimeError for a full disk
             with replace_file(self.path / STATE_FILE, error=TrainingError, refusals=(RuntimeError,)) as part:
@@ -119,9 +98,7 @@ class RunFolder:
 class Log:
     """Losses and validation scores, as two CSV files and for TensorBoard.
 
-    Args:
-        folder: The run's.
-        step: Number of steps done; rows of later steps, from before an interruption, are removed.
+    Rows after ``step``, the number of steps done, are from before an interruption, and are removed.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
@@ -131,21 +108,14 @@ class Log:
         self._tables: dict[str, tuple[TextIO, csv.DictWriter[str]]] = {}
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
-    def write_losses(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
-        """Adds the losses of a step."""
-        self._write(LOG_FILE, step, epoch, values)
-
-    def write_scores(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
-        """Adds the scores of a validation."""
-        self._write(VALIDATION_FILE, step, epoch, values)
-
     def close(self) -> None:
         """Closes the files."""
         for file, _ in self._tables.values():
             file.close()
         self._board.close()
 
-    def _write(self, name: str, step: int, epoch: int, values: Mapping[str, float]) -> None:
+    def write(self, name: str, step: int, epoch: int, values: Mapping[str, float]) -> None:
+        """Adds the losses of a step to `LOG_FILE`, or the scores of a validation to `VALIDATION_FILE`."""
         row = {"step": str(step), "epoch": str(epoch), **{metric: f"{x:.6g}" for metric, x in values.items()}}
         if name not in self._tables:
             self._tables[name] = self._open_table(self._folder / name, list(row))
@@ -222,15 +192,7 @@ def _first_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: st
 
 
 def read_run(folder: Path, label: str) -> RunCurves:
-    """Reads losses and scores of a run, which may still be going on.
-
-    Args:
-        folder: Of the run.
-        label: Its name in a chart.
-
-    Raises:
-        TrainingError: If the folder holds no log.
-    """
+    """Reads losses and scores of a run, which may still be going on, with its label in a chart."""
     if not (folder / LOG_FILE).is_file():
         raise TrainingError(f"{folder}: holds no {LOG_FILE}; give the folder of a run, see r2tuning train --run")
     return RunCurves(label, _read_columns(folder / LOG_FILE), _read_columns(folder / VALIDATION_FILE))

@@ -1,48 +1,21 @@
-"""What a run reads: the splits of its recipe; features of custom videos are made where missing."""
+"""Opens the splits of a recipe, and makes features of custom videos where they are missing."""
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import replace
 
 from r2tuning.backbones import ClipBackbone, choose_device
-from r2tuning.datasets import Annotation, Benchmark
 from r2tuning.errors import DataError, R2TuningWarning, RecipeError, TrainingError
-from r2tuning.evaluation.splits import FAMILY_OF, open_split, read_annotations
+from r2tuning.evaluation.splits import FAMILY_OF, OpenSplit, open_split, read_annotations
 from r2tuning.features.encode import Progress
 from r2tuning.features.extraction import QueryTask, VideoFolder, VideoTask, extract_queries, extract_videos
 from r2tuning.features.store import STORE_FILE, FeatureStore, StoreFacts
 from r2tuning.training.config import Recipe
 
 
-@dataclass(frozen=True)
-class Source:
-    """What a run reads.
-
-    Attributes:
-        benchmark: Rules of the data.
-        store: Features of all videos and queries.
-        training: Annotations to train on.
-        validation: Annotations to validate on.
-    """
-
-    benchmark: Benchmark
-    store: FeatureStore
-    training: list[Annotation]
-    validation: list[Annotation]
-
-
-def open_source(recipe: Recipe) -> Source:
-    """Opens both splits of a recipe.
-
-    Args:
-        recipe: The recipe; its features must exist.
-
-    Raises:
-        RecipeError: If the place of the data is not known, or the model's family is not that of the benchmark.
-        DataError: If annotations cannot be read, or all videos are too short to train on.
-        FeatureError: If features are missing, or were made at another frame rate.
-    """
+def open_splits(recipe: Recipe) -> tuple[OpenSplit, OpenSplit]:
+    """Opens the splits to train and to validate on; the first is without videos too short to train on."""
     data, seed = recipe.data, recipe.training.seed
     benchmark = data.find_rules(recipe.fps)
     needed = FAMILY_OF[benchmark.task]
@@ -67,7 +40,7 @@ def open_source(recipe: Recipe) -> Source:
             f"{recipe.name}: all {len(training.annotations)} training videos are shorter than "
             f"{benchmark.min_duration:g} s"
         )
-    return Source(benchmark, training.store, kept, validation.annotations)
+    return replace(training, annotations=kept), validation
 
 
 def prepare_features(recipe: Recipe, progress: Progress | None = None) -> None:
@@ -75,17 +48,6 @@ def prepare_features(recipe: Recipe, progress: Progress | None = None) -> None:
 
     Does nothing where the recipe names no folder of videos. An interrupted call leaves only complete features; the next
     call continues from there.
-
-    Args:
-        recipe: The recipe.
-        progress: Called with the number of videos done and their total.
-
-    Raises:
-        DataError: If annotations cannot be read.
-        VideoError: If a video has no file.
-        FeatureError: If the folder of features has those of another CLIP.
-        BackboneError: If the CLIP cannot be loaded.
-        TrainingError: If a video cannot be used.
     """
     data = recipe.data
     if data.videos is None:

@@ -29,8 +29,7 @@ class Targets:
         saliency: ``[B, T]`` in [0, 1]; values of padded frames are ignored.
         positive: int64 ``[B]``, the real frame that `choose_positive` drew for each sample, or `NO_POSITIVE`.
         positive_mask: bool ``[B, T]``, the frames it was drawn from: Ω of Eq. 9, for the paper's recipe.
-        video: int64 ``[B]``, a number for each video; samples that share one are not contrasted with each other, since
-            a frame may match both queries.
+        video: int64 ``[B]``; samples that share a video are not contrasted, since a frame may match both queries.
     """
 
     moments: Tensor
@@ -46,8 +45,8 @@ class PointTargets:
     """Targets of every point of the pyramid.
 
     Attributes:
-        foreground: bool ``[B, N]``, True where the point is trained to give a moment.
-        offsets: ``[B, N, 2]``, distances to the moment's start and end in strides; 0 elsewhere.
+        foreground: bool ``[B, N]``.
+        offsets: ``[B, N, 2]``, distances to the moment's start and end in strides; 0 for background points.
     """
 
     foreground: Tensor
@@ -55,21 +54,10 @@ class PointTargets:
 
 
 def normalize_moments(moments: Tensor, frames: int, fps: float) -> Tensor:
-    """Fits annotated moments to the sampled video.
+    """Fits annotated moments ``[M, 2]`` in seconds to the sampled video.
 
     Reversed moments are swapped, all are clamped to ``[0, frames/fps]``, and those shorter than one frame are widened
     to one frame around their center, which shifts at the ends of the video so that the frame still fits.
-
-    Args:
-        moments: ``[M, 2]``, start and end in seconds.
-        frames: T, at least 1.
-        fps: Frames per second.
-
-    Returns:
-        A new tensor ``[M, 2]``, moments in the same order.
-
-    Raises:
-        ValueError: If a time is NaN or infinite.
 
     Example:
         >>> normalize_moments(torch.tensor([[9.0, 4.0], [3.0, 3.0], [-1.0, 0.5], [16.0, 30.0]]), 10, 0.5).tolist()
@@ -86,14 +74,7 @@ def normalize_moments(moments: Tensor, frames: int, fps: float) -> Tensor:
 
 
 def choose_positive(positive_mask: Tensor, generator: random.Random) -> int:
-    """Draws the positive frame p of the contrastive losses (Eq. 15) uniformly.
-
-    Args:
-        positive_mask: bool ``[T]``, frames whose saliency is above the benchmark's threshold.
-        generator: Random numbers.
-
-    Returns:
-        Index of the frame; `NO_POSITIVE` where there is no candidate.
+    """Draws the positive frame p of the contrastive losses (Eq. 15) uniformly; `NO_POSITIVE` if there is no candidate.
 
     Example:
         >>> choose_positive(torch.tensor([False, False, True]), random.Random(0))
@@ -117,9 +98,6 @@ def assign_targets(points: Tensor, moments: Tensor, fps: Tensor | float, point_m
         moments: ``[B, M, 2]``, seconds; rows of inf pad.
         fps: Frames per second, of each sample ``[B]`` or of all.
         point_mask: bool ``[B, N]``, True for points on real frames; the others are background.
-
-    Returns:
-        Targets of all points.
 
     Example:
         >>> points = torch.tensor([[0.0, 0, 2, 1], [1, 0, 2, 1], [2, 0, 2, 1], [0, 2, 4, 2], [2, 2, 4, 2]])
