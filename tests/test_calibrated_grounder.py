@@ -20,11 +20,6 @@ CALIBRATION = Calibration(
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("calibrated")
-
-
-@pytest.fixture(scope="module")
 def raw(folder: Path) -> Grounder:
     return Grounder.from_pretrained(save_tiny_model(folder, window=12))
 

@@ -16,16 +16,6 @@ QUERIES = ["a dog", "a much longer sentence about a cat on a mat", "x"]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("grounder")
-
-
-@pytest.fixture(scope="module")
-def model(folder: Path) -> Path:
-    return save_tiny_model(folder)
-
-
-@pytest.fixture(scope="module")
 def grounder(model: Path) -> Grounder:
     return Grounder.from_pretrained(model)
 

@@ -15,9 +15,7 @@ calibrate = partial(run, "calibrate")
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("shapes")
-    save_answered(folder)
-    return folder
+    return save_answered(tmp_path_factory.mktemp("shapes")).parent
 
 
 def test_a_checkpoint_is_calibrated_once(shapes: Path) -> None:

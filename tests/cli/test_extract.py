@@ -22,11 +22,6 @@ from r2tuning.features.store import FeatureStore
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("extract")
-
-
-@pytest.fixture(scope="module")
 def clip(folder: Path) -> Path:
     return save_tiny_clip(folder / "clip")
 

@@ -120,9 +120,7 @@ def test_queries_are_asked_of_videos_that_do_not_have_them() -> None:
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("shapes")
-    save_answered(folder)
-    return folder
+    return save_answered(tmp_path_factory.mktemp("shapes")).parent
 
 
 def test_no_metric_notices_a_calibration(shapes: Path) -> None:
