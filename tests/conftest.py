@@ -1,6 +1,7 @@
 """What holds for every test."""
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,12 @@ def video(folder: Path) -> Path:
     from support.videos import write_video
 
     return write_video(folder / "my video ünï 'quoted'.mp4", frames=120, fps=10)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Sums depend on the number of threads, and small tensors gain nothing from more than one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

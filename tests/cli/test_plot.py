@@ -2,19 +2,15 @@
 
 import json
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
 from support.cli import refused, run
+from support.files import read_texts
 from support.groundings import make_grounding
 from support.models import save_tiny_model
 from support.videos import write_video
 
 from r2tuning.output.text.json import to_json
-
-
-def texts(path: Path) -> set[str]:
-    return {"".join(n.itertext()) for n in ElementTree.parse(path).iter("{http://www.w3.org/2000/svg}text")}
 
 
 def save_answers(path: Path, *queries: str, **changes: object) -> Path:
@@ -31,7 +27,7 @@ def test_answers_of_two_models_with_the_truth(tmp_path: Path) -> None:
     result = run("plot", one, two, "--query", "a cat", "--truth", truth, "-o", tmp_path / "p.svg")
     assert result.exit_code == 0, result.output
     assert result.stdout == ""
-    assert {"a cat", "trip.mp4", "first", "second", "true moment"} <= texts(tmp_path / "p.svg")
+    assert {"a cat", "trip.mp4", "first", "second", "true moment"} <= set(read_texts(tmp_path / "p.svg"))
     refused(run("plot", one, two, "-o", tmp_path / "p.svg"), 1, "p.svg exists", "--force")
     refused(run("plot", one, two, "-o", tmp_path / "q.svg"), 1, "one.json: has 2 answers", "--query")
     refused(run("plot", two, "--query", "a cow", "-o", tmp_path / "q.svg"), 1, "no answer to 'a cow'", "'a cat'")
@@ -47,7 +43,7 @@ def test_answers_of_two_models_with_the_truth(tmp_path: Path) -> None:
 def test_models_of_one_name_are_told_apart_by_their_files(tmp_path: Path) -> None:
     files = [save_answers(tmp_path / f"{name}.json") for name in ("old", "new")]
     assert run("plot", *files, "-o", tmp_path / "p.svg").exit_code == 0
-    assert {"demo (old)", "demo (new)"} <= texts(tmp_path / "p.svg")
+    assert {"demo (old)", "demo (new)"} <= set(read_texts(tmp_path / "p.svg"))
 
 
 def test_answers_about_different_things_are_refused(tmp_path: Path) -> None:
@@ -76,7 +72,7 @@ def test_curves_of_runs(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", scores=False)]
     result = run("plot", *runs, "-o", tmp_path / "p.svg")
     assert result.exit_code == 0, result.output
-    shown = texts(tmp_path / "p.svg")
+    shown = set(read_texts(tmp_path / "p.svg"))
     assert {"total", "offset", "mAP", "best 31.25"} <= shown
     assert not {"lr", "waiting", "MR-full-R5@0.5"} & shown
     (tmp_path / "empty").mkdir()
@@ -95,11 +91,11 @@ def test_scores_of_an_ablation(tmp_path: Path) -> None:
     (tmp_path / "table.json").write_text(json.dumps({"cells": cells, "failed": [], "left": 0}))
     for source, name in ((tmp_path, "p.svg"), (tmp_path / "table.json", "q.svg")):
         assert run("plot", source, "-o", tmp_path / name).exit_code == 0
-        assert {"layers = 1", "layers = 2", "mAP (%)", "42.00 ± 0.50"} <= texts(tmp_path / name)
+        assert {"layers = 1", "layers = 2", "mAP (%)", "42.00 ± 0.50"} <= set(read_texts(tmp_path / name))
     (tmp_path / "table.json").write_text(json.dumps({"cells": cells, "failed": [], "left": 3}))
     refused(run("plot", tmp_path, "-o", tmp_path / "r.svg"), 1, "3 cells left")
     (tmp_path / "table.json").write_text("{}")
-    refused(run("plot", tmp_path, "-o", tmp_path / "r.svg"), 1, "no table")
+    refused(run("plot", tmp_path, "-o", tmp_path / "r.svg"), 1, "not a table")
 
 
 @pytest.fixture(scope="module")
@@ -112,12 +108,12 @@ def test_attention_over_the_best_moment_and_at_chosen_times(tiny: tuple[Path, Pa
     model, video = tiny
     result = run("attention", video, "the red dog", "-m", model, "-o", tmp_path / "a.svg", "--frames", 2)
     assert result.exit_code == 0, result.output
-    assert {"the red dog", "red", "dog", "[end]", "Step 3: last but two"} <= texts(tmp_path / "a.svg")
+    assert {"the red dog", "red", "dog", "[end]", "Step 3: last but two"} <= set(read_texts(tmp_path / "a.svg"))
     options = ["-m", model, "--at", 7.2, "--at", 3, "--words", "Dog"]
     result = run("attention", video, "the red dog", *options, "-o", tmp_path / "b.svg")
     assert result.exit_code == 0, result.output
-    assert {"dog", "0:08", "0:04"} <= texts(tmp_path / "b.svg")  # centres of clips of 1 s
-    assert "red" not in texts(tmp_path / "b.svg")
+    assert {"dog", "0:08", "0:04"} <= set(read_texts(tmp_path / "b.svg"))  # centres of clips of 1 s
+    assert "red" not in set(read_texts(tmp_path / "b.svg"))
     refused(run("attention", video, "the red dog", *options, "-o", tmp_path / "b.svg"), 1, "b.svg exists")
     wrong = ["-m", model, "-o", tmp_path / "c.svg"]
     refused(run("attention", video, "a dog", *wrong, "--words", "cat"), 1, "'cat' is not a word", "a, dog, [end]")

@@ -15,7 +15,6 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from r2tuning.backbones import registry
 from r2tuning.checkpoints import load_config, load_state, save_checkpoint
-from r2tuning.checkpoints import published as demo
 from r2tuning.checkpoints import resolve as names
 from r2tuning.checkpoints.folder import CheckpointConfig, Provenance
 from r2tuning.decoding import DecodingConfig
@@ -143,11 +142,6 @@ def save_tiny_model(
     )
     save_checkpoint(folder / "model", state, config)
     return folder / "model"
-
-
-def find_demo() -> Path:
-    """The folder of the package's own."""
-    return demo.DEMO_FOLDER.parent
 
 
 def place_demo(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:

@@ -12,7 +12,7 @@ import pytest
 from av.packet import PacketSideData, PktSideDataT
 from hypothesis import given
 from hypothesis import strategies as st
-from support.shared import shared_file
+from support.files import shared_file
 from support.videos import X264, write_moving
 
 from r2tuning.errors import VideoError
