@@ -60,9 +60,8 @@ print(len(frames), logits.sigmoid().topk(5).values.tolist())
 def save_models(folder: Path) -> None:
     """Writes ``clip`` (ViT-B/32's shape) and ``model.pth`` (as the authors' files are)."""
     import torch
-    from support.golden_weights import export_official
-    from support.small_models import small_model
-    from support.tiny_clip import tokenizer
+    from support.golden import export_official
+    from support.models import small_model, tokenizer
     from transformers import CLIPConfig, CLIPModel
 
     from r2tuning.model import R2Config

@@ -17,8 +17,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from support.golden_weights import official_state_dict
-from support.tiny_clip import save_tiny_clip
+from support.golden import official_state_dict
+from support.models import save_tiny_clip
 
 from r2tuning import Grounder
 from r2tuning.backbones import ClipBackbone

@@ -23,8 +23,8 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from support.dense_transcription import predict_densely
-from support.golden_weights import export_official
-from support.small_models import features, small_model
+from support.golden import export_official
+from support.models import features, small_model
 
 from r2tuning.decoding.windows import plan_windows
 from r2tuning.grounder import PAIRS

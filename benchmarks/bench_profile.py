@@ -27,7 +27,7 @@ from transformers.models.clip.modeling_clip import CLIPVisionModel
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from bench_decode import VIDEOS, write_video
-from support.small_models import features, small_model
+from support.models import features, small_model
 
 from r2tuning.backbones.clip import choose_engine
 from r2tuning.backbones.loading import IMAGE

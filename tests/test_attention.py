@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from support.grounders import save_tiny_model
+from support.groundings import make_facts
+from support.models import save_tiny_model
 
 from r2tuning.attention import END, find_attention
 from r2tuning.errors import FeatureError, QueryError
-from r2tuning.features.encoded import EncodedVideo, EncodingFacts
+from r2tuning.features.encoded import EncodedVideo
 from r2tuning.grounder import Grounder
 
 
@@ -18,17 +19,7 @@ def grounder(tmp_path_factory: pytest.TempPathFactory) -> Grounder:
 
 def encoded(frames: int, width: int = 32, start: float = 0.0) -> EncodedVideo:
     values = torch.randn(frames, 3, 17, width, generator=torch.Generator().manual_seed(frames)).half()
-    facts = EncodingFacts(
-        video="a.mp4",
-        duration=float(frames),
-        start=start,
-        fps=1.0,
-        sampling="exact",
-        truncated=False,
-        backbone="tiny",
-        fingerprint="",
-        preprocess_version=1,
-    )
+    facts = make_facts(duration=float(frames), start=start)
     return EncodedVideo(facts, values)
 
 

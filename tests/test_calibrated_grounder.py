@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.grounders import save_tiny_model
+from support.models import save_tiny_model
 from support.videos import write_video
 
 from r2tuning import EncodedVideo, Grounder
@@ -17,11 +17,6 @@ CALIBRATION = Calibration(
     saliency=ScoreMap(slope=3, offset=-1),
     presence=PresenceMap(moment=0.25, saliency=2, offset=-0.5, threshold=0.4),
 )
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("calibrated")
 
 
 @pytest.fixture(scope="module")

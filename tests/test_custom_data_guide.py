@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from support.tiny_clip import save_tiny_clip
+from support.models import save_tiny_clip
 from support.videos import write_video
 from typer.testing import CliRunner, Result
 

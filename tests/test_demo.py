@@ -9,15 +9,15 @@ from shutil import copy, copytree, ignore_patterns
 
 import pytest
 import torch
-from support.demo_assets import find_demo, place_demo
+from support.files import shared_file
 from support.hub import serve_hub, use_hub
-from support.shared import shared_file
+from support.models import place_demo
 from support.videos import write_video
 from typer.testing import CliRunner, Result
 
 from r2tuning import Grounder
 from r2tuning.checkpoints import DOMAIN_FILE, Domain, find_checkpoint, load_state, read_checkpoint
-from r2tuning.checkpoints.published import DEMO_FPS, DEMO_WORLD
+from r2tuning.checkpoints.published import DEMO_FOLDER, DEMO_FPS, DEMO_WORLD
 from r2tuning.cli.main import app
 from r2tuning.errors import CheckpointError, CheckpointWarning
 from r2tuning.synthetic import describe, make_video
@@ -142,7 +142,7 @@ def test_a_wheel_holds_every_file_and_is_small(tmp_path: Path) -> None:
 
 
 def test_the_embedded_files_are_complete_and_small() -> None:
-    folder = find_demo()
+    folder = DEMO_FOLDER.parent
     files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
     assert files.keys() >= {
         "README.md",
@@ -160,7 +160,6 @@ def test_the_embedded_files_are_complete_and_small() -> None:
 
 
 def test_the_demo_is_right_about_its_sample_and_asks_no_hub(tmp_path: Path) -> None:
-    find_demo()
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "TRANSFORMERS_"))}
     command = [sys.executable, str(EXAMPLES / "demo.py"), str(tmp_path / "plot.png")]
     with serve_hub({}) as hub:
@@ -174,7 +173,6 @@ def test_the_demo_is_right_about_its_sample_and_asks_no_hub(tmp_path: Path) -> N
 
 
 def test_a_real_video_is_not_of_its_world(tmp_path: Path) -> None:
-    find_demo()
     with pytest.warns(CheckpointWarning, match="of its frames look unlike all that demo was trained on"):
         answer = Grounder.from_pretrained("demo").ground(shared_file("media/charades.mp4"), "a person opens a door")
     assert answer.notes[0].kind == "domain"

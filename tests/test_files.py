@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from r2tuning.errors import OutputError
-from r2tuning.files import check_target, write_atomically
+from r2tuning.files import cache_folder, check_target, write_atomically
 
 AWKWARD = ["a b.json", 'it\'s "quoted".json', "🎬 切.json", "-", "x" * 255]
 
@@ -97,3 +97,12 @@ def test_what_the_system_refuses_leaves_old_content_and_no_rest(tmp_path: Path) 
         signal.signal(signal.SIGXFSZ, ignored)
     assert path.read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["out.bin"]
+
+
+def test_the_folder_can_be_chosen(monkeypatch, tmp_path):
+    monkeypatch.setenv("R2TUNING_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.delenv("R2TUNING_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder() != tmp_path
+    assert cache_folder().name == "r2tuning"

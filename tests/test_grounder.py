@@ -6,23 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.grounders import save_tiny_model
+from support.models import save_tiny_model
 from support.videos import write_video
 
 from r2tuning import EncodedVideo, Grounder, Grounding
 from r2tuning.errors import BackboneError, FeatureError, QueryError, QueryWarning, VideoError, VideoWarning
 
 QUERIES = ["a dog", "a much longer sentence about a cat on a mat", "x"]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("grounder")
-
-
-@pytest.fixture(scope="module")
-def model(folder: Path) -> Path:
-    return save_tiny_model(folder)
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +204,7 @@ def test_errors(grounder: Grounder, video: Path, tmp_path: Path, model: Path) ->
         grounder.ground(video, " ")
     with pytest.raises(ValueError, match="must be positive"):
         grounder.encode(video, fps=0)
-    from support.tiny_clip import save_tiny_clip
+    from support.models import save_tiny_clip
 
     with pytest.raises(BackboneError, match="image tower is 64 wide, but the model was trained on one of 32"):
         Grounder.from_pretrained(model, backbone=save_tiny_clip(tmp_path / "wide", video_width=64))

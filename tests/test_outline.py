@@ -5,10 +5,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from support.groundings import make_facts
 from torch import Tensor
 
 from r2tuning.decoding.highlights import score_frames
-from r2tuning.features import EncodedVideo, EncodingFacts
+from r2tuning.features import EncodedVideo
 from r2tuning.grounder import FRAMES_READ, outline_video
 
 
@@ -88,17 +89,7 @@ def test_where_all_are_alike_none_stands_out(tokens: Tensor) -> None:
 
 def test_an_outline_is_an_answer_without_a_query() -> None:
     values = torch.randn(FRAMES_READ + 3, 2, 3, 4, generator=torch.Generator().manual_seed(1)).half()
-    facts = EncodingFacts(
-        video="a.mp4",
-        duration=2.0 * len(values) - 0.5,
-        start=1.5,
-        fps=0.5,
-        sampling="exact",
-        truncated=True,
-        backbone="tiny",
-        fingerprint="f",
-        preprocess_version=1,
-    )
+    facts = make_facts(duration=2.0 * len(values) - 0.5, start=1.5, fps=0.5, truncated=True)
     answer = outline_video(EncodedVideo(facts, values))
     assert (answer.query, answer.moments, answer.model, answer.video_truncated) == ("", [], "tiny", True)
     assert (answer.duration, answer.start) == (facts.duration, 1.5)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.tiny_clip import save_tiny_clip
+from support.models import save_tiny_clip
 from torch.nn.functional import cosine_similarity
 
 from r2tuning.backbones import ClipBackbone

@@ -12,9 +12,8 @@ import pytest
 import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
-from support.demo_assets import place_demo
 from support.hub import serve_hub, use_hub
-from support.tiny_clip import save_tiny_clip
+from support.models import place_demo, save_tiny_clip
 from transformers import CLIPConfig
 
 from r2tuning.backbones import ClipBackbone

@@ -5,10 +5,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support.demo_assets import find_demo
 from transformers import AutoTokenizer
 
 from r2tuning.backbones.loading import load_tokenizer
+from r2tuning.checkpoints.published import DEMO_FOLDER
 
 SENTENCES = [
     "a red circle falls",
@@ -25,7 +25,7 @@ SENTENCES = [
 @pytest.fixture(params=["tokenizer.json", "vocab.json"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """The demo's tokenizer, in one of the two forms."""
-    for path in (find_demo() / "clip").glob("*token*.json"):
+    for path in (DEMO_FOLDER.parent / "clip").glob("*token*.json"):
         shutil.copy(path, tmp_path)
     if request.param == "vocab.json":
         model = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))["model"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import constants
-from support.golden_weights import official_state_dict
+from support.golden import official_state_dict
 from support.hub import Hub, serve_hub, use_hub
 
 from r2tuning.checkpoints.folder import load_config, load_state

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.golden_weights import export_official, official_shapes, official_state_dict
+from support.golden import export_official, official_shapes, official_state_dict
 
 from r2tuning.checkpoints.official import read_official
 from r2tuning.errors import CheckpointError

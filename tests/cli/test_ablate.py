@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from support.planted import plant_charades
-from support.tiny_clip import save_tiny_clip
+from support.models import save_tiny_clip
+from support.planted import TINY, plant_charades
 from support.videos import write_video
 from typer.testing import CliRunner, Result
 
@@ -17,17 +17,6 @@ from r2tuning.ablation.grid import Ablation, Cell, CellResult, FailedCell
 from r2tuning.ablation.table import format_markdown, tabulate
 from r2tuning.cli.main import app
 from r2tuning.features.store import FeatureStore
-
-TINY = [
-    "model.hidden=16",
-    "model.heads=2",
-    "model.layers=2",
-    "data.workers=0",
-    "optimizer.warmup_steps=3",
-    "decoding.unit=null",
-    "training.batch_size=8",
-    "training.accelerator=cpu",
-]
 
 
 @pytest.fixture(scope="module")

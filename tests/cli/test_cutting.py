@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from support.flashes import see_and_hear, write_flashes
 from support.groundings import make_grounding
+from support.videos import see_and_hear, write_flashes
 from typer.testing import CliRunner
 
 import r2tuning.output.media
@@ -115,7 +115,7 @@ def test_a_gif_for_each_query_with_a_moment_and_one_sheet(
 
 
 def test_the_command_takes_the_options(tmp_path: Path) -> None:
-    from support.grounders import save_tiny_model
+    from support.models import save_tiny_model
 
     model = save_tiny_model(tmp_path)
     write_flashes(tmp_path / "a.mp4", frames=100)

@@ -7,23 +7,18 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from support.tiny_clip import save_tiny_clip
+from support.cli import run
+from support.models import save_tiny_clip
 from support.videos import write_video
-from typer.testing import CliRunner, Result
 
 from r2tuning.backbones import ClipBackbone
-from r2tuning.cli.main import app
 from r2tuning.features import EncodedVideo, encode_video
 from r2tuning.features.store import FeatureStore
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("extract")
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +44,7 @@ def write_moments(path: Path, *vids: str) -> Path:
     return path
 
 
-def extract(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["extract", *map(str, arguments)])
+extract = partial(run, "extract")
 
 
 def test_a_benchmark_in_the_authors_layout(tmp_path: Path, clip: Path, videos: Path) -> None:

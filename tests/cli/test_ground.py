@@ -3,44 +3,13 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
-import pytest
 from PIL import Image
-from support.grounders import save_tiny_model
-from support.videos import write_video
-from typer.testing import CliRunner, Result
+from support.cli import refused, run
 
-from r2tuning.cli.main import app
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cli")
-
-
-@pytest.fixture(scope="module")
-def model(folder: Path) -> Path:
-    return save_tiny_model(folder)
-
-
-@pytest.fixture(scope="module")
-def video(folder: Path) -> Path:
-    return write_video(folder / "my video ünï 'quoted'.mp4", frames=120, fps=10)
-
-
-def ground(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["ground", *map(str, arguments)])
-
-
-def refused(result: Result, code: int, *parts: str) -> None:
-    """One clear line on stderr, and nothing on stdout."""
-    assert result.exit_code == code, result.output
-    assert result.stdout == ""
-    for part in parts:
-        assert part in " ".join(result.stderr.split())
-    if code == 1:
-        assert len(result.stderr.strip().splitlines()) == 1
+ground = partial(run, "ground")
 
 
 def test_a_table_for_people(model: Path, video: Path) -> None:

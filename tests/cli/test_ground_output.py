@@ -7,42 +7,16 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import opentimelineio as otio
 import pytest
-from support.grounders import save_tiny_model
-from support.videos import write_video
-from typer.testing import CliRunner, Result
+from support.cli import refused, run
 
-from r2tuning.cli.main import app
 from r2tuning.output.registry import WRITERS
 
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cli")
-
-
-@pytest.fixture(scope="module")
-def model(folder: Path) -> Path:
-    return save_tiny_model(folder)
-
-
-@pytest.fixture(scope="module")
-def video(folder: Path) -> Path:
-    return write_video(folder / "my video ünï 'quoted'.mp4", frames=60, fps=10)
-
-
-def ground(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["ground", *map(str, arguments)])
-
-
-def refused(result: Result, code: int, *parts: str) -> None:
-    assert result.exit_code == code, result.output
-    assert result.stdout == ""
-    for part in parts:
-        assert part in " ".join(result.stderr.split())
+ground = partial(run, "ground")
 
 
 def test_every_format_at_once(model: Path, video: Path, tmp_path: Path) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.golden_weights import official_state_dict
-from support.shared import shared_file
-from support.tiny_clip import save_tiny_clip
+from support.files import shared_file
+from support.golden import official_state_dict
+from support.models import save_tiny_clip
 from typer.testing import CliRunner
 
 from r2tuning.cli.main import app

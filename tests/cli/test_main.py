@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.golden_weights import official_state_dict
+from support.golden import official_state_dict
 from typer.testing import CliRunner
 
 import r2tuning

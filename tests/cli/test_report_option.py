@@ -5,30 +5,13 @@ import re
 from pathlib import Path
 
 import pytest
-from support.grounders import save_tiny_model
+from support.cli import run
 from support.videos import write_video
-from typer.testing import CliRunner, Result
-
-from r2tuning.cli.main import app
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("report")
-
-
-@pytest.fixture(scope="module")
-def model(folder: Path) -> Path:
-    return save_tiny_model(folder)
 
 
 @pytest.fixture(scope="module")
 def video(folder: Path) -> Path:
     return write_video(folder / "my video.mp4", frames=60, fps=10)
-
-
-def ground(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["ground", *map(str, arguments)])
 
 
 def read_answers(page: Path) -> list[dict[str, object]]:
@@ -39,7 +22,7 @@ def read_answers(page: Path) -> list[dict[str, object]]:
 def test_the_page_holds_the_answers_of_the_json(model: Path, video: Path, tmp_path: Path) -> None:
     page, saved = tmp_path / "page.html", tmp_path / "video.safetensors"
     options = ["--model", model, "-o", page, "-o", tmp_path / "a.json", "--save-features", saved]
-    result = ground(video, "a dog", "<b>a cat</b>", "-k", 2, *options)
+    result = run("ground", video, "a dog", "<b>a cat</b>", "-k", 2, *options)
     assert result.exit_code == 0, result.output
     assert result.stderr.splitlines()[-2] == f"Wrote {page}"
     assert "Query: a dog" in result.stdout
@@ -47,10 +30,10 @@ def test_the_page_holds_the_answers_of_the_json(model: Path, video: Path, tmp_pa
     assert f'src="../{video.parent.name}/my%20video.mp4"' in page.read_text(encoding="utf-8")
     # Features know their video, so a page can show it; an old page is kept unless told otherwise.
     again = [saved, "a dog", "--model", model, "-o", page, "--embed"]
-    refused = ground(*again)
+    refused = run("ground", *again)
     assert (refused.exit_code, refused.stdout) == (1, "")
     assert refused.stderr == f"error: {page} exists: choose another name, or replace it with --force\n"
-    assert ground(*again, "--force").exit_code == 0
+    assert run("ground", *again, "--force").exit_code == 0
     assert 'src="data:video/mp4;base64,' in page.read_text(encoding="utf-8")
 
 
@@ -60,7 +43,7 @@ def test_what_cannot_be_written_is_refused_before_the_model_is_loaded(video: Pat
         (("-o", tmp_path / "no" / "page.html"), 1, "no folder"),
         (("--embed",), 2, ".html"),
     ]:
-        result = ground(video, "a dog", "--model", tmp_path / "no-model", *options)
+        result = run("ground", video, "a dog", "--model", tmp_path / "no-model", *options)
         assert (result.exit_code, result.stdout) == (code, "")
         assert words in " ".join(result.stderr.split())
         assert "no-model" not in result.stderr

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import constants
-from support.golden_weights import export_official
-from support.hub import Hub, serve_hub, use_hub
-from support.hub_benchmark import FOLDER, QUERY_ARCHIVE, VIDEO_ARCHIVE, cut, make_archive, to_npy
+from support.golden import export_official
+from support.hub import FOLDER, QUERY_ARCHIVE, VIDEO_ARCHIVE, Hub, cut, make_archive, serve_hub, to_npy, use_hub
 from support.small_benchmarks import charades_lines, draw_query, draw_video, make_model
 from typer.testing import CliRunner, Result
 

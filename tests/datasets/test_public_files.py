@@ -5,7 +5,7 @@ from collections import Counter
 from functools import cache
 
 import pytest
-from support.shared import shared_file
+from support.files import shared_file
 
 from r2tuning.datasets import Annotation, find_benchmark, load_annotations, to_ground_truth
 from r2tuning.metrics import evaluate_grounding

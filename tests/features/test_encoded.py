@@ -6,21 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from support.groundings import make_facts
 
 from r2tuning.errors import FeatureError
-from r2tuning.features.encoded import EncodedVideo, EncodingFacts, FeatureWriter
+from r2tuning.features.encoded import EncodedVideo, FeatureWriter
 
-FACTS = EncodingFacts(
-    video="a video.mp4",
-    duration=20.0,
-    start=1.5,
-    fps=0.5,
-    sampling="exact",
-    truncated=False,
-    backbone="tiny",
-    fingerprint="0123456789abcdef",
-    preprocess_version=1,
-)
+FACTS = make_facts(video="a video.mp4", start=1.5, fps=0.5, fingerprint="0123456789abcdef")
 VALUES = torch.randn(10, 2, 5, 8, generator=torch.Generator().manual_seed(0))
 
 

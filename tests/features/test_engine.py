@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from support.grounders import save_tiny_model
+from support.models import save_tiny_model
 from support.videos import write_video
 from typer.testing import CliRunner
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from support.tiny_clip import save_tiny_clip
+from support.models import save_tiny_clip
 from support.videos import write_video
 
 from r2tuning.backbones import ClipBackbone

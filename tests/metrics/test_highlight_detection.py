@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.files import shared_file
 from support.reference_metrics import highlight_metrics, top5_area, trapezoid_area
-from support.shared import shared_file
 
 from r2tuning.errors import MetricError
 from r2tuning.metrics import GroundTruth, Prediction, tvsum_top5_map, youtube_map

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.small_models import configs, features, float64, small_model
+from support.models import configs, features, float64, small_model
 
 from r2tuning.model import R2Config, R2Tuning
 from r2tuning.model.pooling import Pairs, pool_patches

@@ -6,8 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from support.golden_cases import CASES, expected, inputs, names
-from support.golden_weights import official_state_dict
+from support.golden import CASES, expected, inputs, names, official_state_dict
 from support.transcription import transcribe
 from torch import Tensor
 

@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.small_models import configs, features, float64, small_model
+from support.models import configs, features, float64, small_model
 from torch import Tensor
 
 from r2tuning.decoding import Decoded, decode

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.small_models import configs, features, float64, small_model
+from support.models import configs, features, float64, small_model
 from torch import Tensor, nn
 
 from r2tuning.model import R2Config, R2Tuning, pooling

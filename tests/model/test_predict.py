@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 from support.dense_transcription import attend, predict_densely
-from support.golden_weights import export_official
-from support.small_models import features, float64, small_model
+from support.golden import export_official
+from support.models import features, float64, small_model
 
 from r2tuning.model import R2Config, pooling
 

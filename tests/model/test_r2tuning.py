@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from support.small_models import features, small_model
+from support.models import features, small_model
 from torch import Tensor
 
 from r2tuning.decoding import decode

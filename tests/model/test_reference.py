@@ -5,8 +5,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.golden_weights import export_official
-from support.small_models import configs, features, float64, small_model
+from support.golden import export_official
+from support.models import configs, features, float64, small_model
 from support.transcription import transcribe
 
 from r2tuning.decoding import decode

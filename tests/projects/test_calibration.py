@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support.answered_shapes import save_answered
+from support.small_benchmarks import save_answered
 from typer.testing import CliRunner
 
 from projects.moving_shapes.calibration import draw_separation, main, separate

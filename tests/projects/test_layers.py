@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.small_models import small_model
+from support.models import small_model
 
 from projects.moving_shapes.layers import compare_layers, draw_layers
 from r2tuning.datasets import Annotation, find_benchmark

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from support.tiny_clip import save_tiny_clip
+from support.groundings import make_facts
+from support.models import save_tiny_clip
 from transformers import AutoTokenizer, CLIPModel
 
 from projects.moving_shapes.zero_shot import (
@@ -28,11 +29,10 @@ from r2tuning.backbones import ClipBackbone
 from r2tuning.backbones.loading import CLIP_MEAN, CLIP_STD
 from r2tuning.datasets import Annotation
 from r2tuning.errors import BackboneError, FeatureError
-from r2tuning.features.encoded import EncodedVideo, EncodingFacts
+from r2tuning.features.encoded import EncodedVideo
 from r2tuning.features.store import FeatureStore
 from r2tuning.synthetic import describe, make_video
 from r2tuning.synthetic.queries import to_line
-from r2tuning.video.preprocess import PREPROCESS_VERSION
 
 SIDE, PATCH = 32, 8  # pixels
 curves = st.lists(st.floats(-1, 1), min_size=1, max_size=30).map(np.array)
@@ -46,17 +46,7 @@ def save_features(folder: Path, clip: ClipBackbone, annotations: list[Annotation
             draw = torch.Generator().manual_seed(len(pixels))
             assert annotation.clips is not None
             pixels[annotation.vid] = torch.randint(0, 256, (annotation.clips, 3, SIDE, SIDE), generator=draw).byte()
-            facts = EncodingFacts(
-                video=annotation.vid,
-                duration=annotation.duration,
-                start=0,
-                fps=0.5,
-                sampling="exact",
-                truncated=False,
-                backbone=clip.name,
-                fingerprint=clip.fingerprint,
-                preprocess_version=PREPROCESS_VERSION,
-            )
+            facts = make_facts(duration=annotation.duration, fps=0.5, backbone=clip.name, fingerprint=clip.fingerprint)
             store.save_video(annotation.vid, EncodedVideo(facts, clip.encode_frames(pixels[annotation.vid]).half()))
         (query,) = clip.encode_queries([annotation.query])
         store.save_query(str(annotation.qid), query, clip)

@@ -1,4 +1,4 @@
-"""Answers made by hand, for tests of what is done with an answer."""
+"""Answers, and the facts of encoded videos, made by hand."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from r2tuning.features.encoded import EncodingFacts
 from r2tuning.results import Grounding
 from r2tuning.types import Moment, Saliency
+from r2tuning.video.preprocess import PREPROCESS_VERSION
 
 
 def make_grounding(
@@ -29,3 +31,19 @@ def make_grounding(
     return Grounding(
         moments=[Moment(*m) for m in moments], saliency=Saliency(centres, np.asarray(scores, np.float32)), **values
     )
+
+
+def make_facts(**changes: Any) -> EncodingFacts:
+    """Facts of a video of 20 seconds, at one frame per second."""
+    values: dict[str, Any] = {
+        "video": "a.mp4",
+        "duration": 20.0,
+        "start": 0.0,
+        "fps": 1.0,
+        "sampling": "exact",
+        "truncated": False,
+        "backbone": "tiny",
+        "fingerprint": "",
+        "preprocess_version": PREPROCESS_VERSION,
+    }
+    return EncodingFacts(**values | changes)

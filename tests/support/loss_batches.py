@@ -17,9 +17,15 @@ INF = math.inf
 RECIPES = ["released", "paper"]
 FAMILIES = ["grounding", "saliency"]
 NAMES = [field.name for field in dataclasses.fields(Losses)]
+LENGTHS = [7, 4, 6]
+MOMENTS = [[[1.0, 4.0], [4.5, 6.0]], [[0.0, 4.0]], [[2.5, 3.5]]]
+SALIENCY = [[0.0, 0.5, 0.5, 0.75, 0.25, 1.0, 0.0], [0.25, 0.5, 1.0, 0.75], [0.0, 0.0, 0.0, 0.5, 0.5, 0.0]]
+POSITIVE = [3, 1, 4]
 
 
-def make_output(lengths: list[int], family: str = "grounding", seed: int = 0, padding: int = 0) -> ModelOutput:
+def make_output(
+    lengths: list[int] = LENGTHS, family: str = "grounding", seed: int = 0, padding: int = 0
+) -> ModelOutput:
     """Random predictions; each sample's real entries do not depend on how much padding there is."""
     frames = max(lengths) + padding
     strides = (1, 2, 4) if family == "grounding" else (1,)
@@ -54,10 +60,10 @@ def make_output(lengths: list[int], family: str = "grounding", seed: int = 0, pa
 
 
 def make_targets(
-    lengths: list[int],
-    moments: list[list[list[float]]],
-    saliency: list[list[float]],
-    positive: list[int],
+    lengths: list[int] = LENGTHS,
+    moments: list[list[list[float]]] = MOMENTS,
+    saliency: list[list[float]] = SALIENCY,
+    positive: list[int] = POSITIVE,
     padding: int = 0,
 ) -> Targets:
     """Targets at 1 frame per second; padded frames get saliencies that would matter if they were looked at."""
@@ -91,9 +97,3 @@ def check_finite(output: ModelOutput, targets: Targets, recipe: Any) -> Losses:
     assert losses.total.isfinite()
     assert [name for name, gradient in found.items() if not gradient.isfinite().all()] == []
     return losses
-
-
-LENGTHS = [7, 4, 6]
-MOMENTS = [[[1.0, 4.0], [4.5, 6.0]], [[0.0, 4.0]], [[2.5, 3.5]]]
-SALIENCY = [[0.0, 0.5, 0.5, 0.75, 0.25, 1.0, 0.0], [0.25, 0.5, 1.0, 0.75], [0.0, 0.0, 0.0, 0.5, 0.5, 0.0]]
-POSITIVE = [3, 1, 4]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.planted_highlights import plant_highlights
+from support.planted import plant_highlights
 from support.small_benchmarks import save_charades
 from torch import Tensor
 

@@ -1,19 +1,19 @@
 """Losses, gradients and ten optimizer steps are those of the released implementation."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
-from support.golden_cases import CASES, expected, inputs, names
-from support.golden_weights import export_official, official_state_dict
+from support.golden import CASES, expected, export_official, inputs, names, official_state_dict
 from torch import Tensor
 
 from r2tuning.checkpoints.official import read_official
 from r2tuning.model import R2Tuning
 from r2tuning.training.losses import LossConfig, compute_losses
 from r2tuning.training.targets import PointTargets, Targets, assign_targets
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 LOSS_NAMES = {
     "loss_cls": "classification",
@@ -35,15 +35,6 @@ class Run:
     gradients: dict[str, Tensor]
     trajectory: list[float]
     parameters: dict[str, Tensor]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    # Many small operations: more threads mostly wait for each other, above all beside other tests.
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def golden_targets(name: str) -> Targets:

@@ -6,20 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.loss_batches import (
-    FAMILIES,
-    LENGTHS,
-    MOMENTS,
-    POSITIVE,
-    RECIPES,
-    SALIENCY,
-    C,
-    K,
-    check_finite,
-    gradients,
-    make_output,
-    make_targets,
-)
+from support.loss_batches import FAMILIES, RECIPES, C, K, check_finite, gradients, make_output, make_targets
 
 from r2tuning.training.losses import (
     LossConfig,
@@ -68,8 +55,8 @@ def test_every_legal_batch_is_finite(
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_sample_without_a_positive_does_not_touch_the_contrasts_of_others(recipe: Any) -> None:
-    both = make_targets(LENGTHS, MOMENTS, SALIENCY, [3, NO_POSITIVE, 4])
-    output = make_output(LENGTHS)
+    both = make_targets(positive=[3, NO_POSITIVE, 4])
+    output = make_output()
     losses = check_finite(output, both, recipe)
     found = gradients(output)
     assert not found["query_pooled"][1].any()
@@ -99,11 +86,11 @@ def test_identical_videos_are_finite_and_count_as_contrasts(recipe: Any) -> None
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_zero_vectors_give_and_get_no_gradient(recipe: Any) -> None:
-    output = make_output(LENGTHS)
+    output = make_output()
     rows = {"hidden": 0, "query": 1, "video_cls": 0, "query_pooled": 1}  # each beside vectors that are not zero
     for name, b in rows.items():
         getattr(output, name).data[b] = 0
-    check_finite(output, make_targets(LENGTHS, MOMENTS, SALIENCY, POSITIVE), recipe)
+    check_finite(output, make_targets(), recipe)
     for name, b in rows.items():
         assert not gradients(output)[name][b].any()
         assert 0 < gradients(output)[name].abs().max() < 10  # a clamped length would make it 1e6 and more
@@ -112,7 +99,7 @@ def test_zero_vectors_give_and_get_no_gradient(recipe: Any) -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_half_precision_predictions_are_compared_in_fp32(dtype: torch.dtype, recipe: Any) -> None:
-    output, targets = make_output(LENGTHS), make_targets(LENGTHS, MOMENTS, SALIENCY, POSITIVE)
+    output, targets = make_output(), make_targets()
     halves = {
         name: (30 * getattr(output, name).detach()).to(dtype).requires_grad_()
         for name in ("hidden", "query", "class_logits", "offsets", "video_cls", "query_pooled")

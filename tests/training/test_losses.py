@@ -11,7 +11,6 @@ from pydantic import ValidationError
 from support.loss_batches import (
     FAMILIES,
     LENGTHS,
-    MOMENTS,
     NAMES,
     POSITIVE,
     RECIPES,
@@ -74,8 +73,8 @@ def plain_saliency_loss(output: ModelOutput, recipe: str, across: bool) -> float
 
 @pytest.mark.parametrize(("family", "recipe"), [(family, recipe) for family in FAMILIES for recipe in RECIPES])
 def test_saliency_loss_is_the_formula(family: str, recipe: Any) -> None:
-    output = make_output(LENGTHS, family)
-    targets = make_targets(LENGTHS, MOMENTS, SALIENCY, POSITIVE)
+    output = make_output(family=family)
+    targets = make_targets()
     losses = compute_losses(output, targets, LossConfig(saliency=0.5, recipe=recipe))
     across = family == "grounding" and recipe == "released"
     assert losses.saliency.item() == pytest.approx(0.5 * plain_saliency_loss(output, recipe, across), rel=1e-5)
@@ -83,8 +82,8 @@ def test_saliency_loss_is_the_formula(family: str, recipe: Any) -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_calibration_is_cross_entropy_both_ways(recipe: Any) -> None:
-    output = make_output(LENGTHS)
-    losses = compute_losses(output, make_targets(LENGTHS, MOMENTS, SALIENCY, POSITIVE), LossConfig(recipe=recipe))
+    output = make_output()
+    losses = compute_losses(output, make_targets(), LossConfig(recipe=recipe))
     frames = [
         [p] if recipe == "released" else [t for t, x in enumerate(row) if x > 0]
         for p, row in zip(POSITIVE, SALIENCY, strict=True)
@@ -104,7 +103,7 @@ def test_calibration_is_cross_entropy_both_ways(recipe: Any) -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_classification_and_offsets_are_means_over_real_and_foreground_points(recipe: Any) -> None:
-    output, targets = make_output(LENGTHS), make_targets(LENGTHS, MOMENTS, SALIENCY, POSITIVE)
+    output, targets = make_output(), make_targets()
     losses = compute_losses(output, targets, LossConfig(recipe=recipe))
     truth = assign_targets(output.points, targets.moments, 1.0, output.point_mask)
     focal, error, points, foreground = 0.0, 0.0, 0, 0
@@ -128,8 +127,8 @@ def test_classification_and_offsets_are_means_over_real_and_foreground_points(re
 
 
 def test_saliency_family_is_trained_on_the_curve() -> None:
-    output = make_output(LENGTHS, "saliency")
-    targets = make_targets(LENGTHS, [[], [], []], SALIENCY, POSITIVE)
+    output = make_output(family="saliency")
+    targets = make_targets(moments=[[], [], []])
     losses = compute_losses(output, targets, LossConfig(classification=2))
     wanted, frames = 0.0, 0
     for b, row in enumerate(SALIENCY):
@@ -144,7 +143,7 @@ def test_saliency_family_is_trained_on_the_curve() -> None:
 
 
 def test_weights_scale_and_total_adds() -> None:
-    output, targets = make_output(LENGTHS), make_targets(LENGTHS, MOMENTS, SALIENCY, POSITIVE)
+    output, targets = make_output(), make_targets()
     plain = compute_losses(
         output,
         targets,
@@ -162,7 +161,7 @@ def test_padding_changes_nothing(padding: int, seed: int, recipe: Any, family: s
     losses, grads = [], []
     for extra in (0, padding):
         output = make_output(LENGTHS, family, seed, extra)
-        targets = make_targets(LENGTHS, MOMENTS, SALIENCY, POSITIVE, extra)
+        targets = make_targets(padding=extra)
         losses.append(check_finite(output, targets, recipe))
         grads.append(gradients(output))
         for name, mask in (("hidden", output.video_mask), ("class_logits", output.point_mask)):
@@ -190,7 +189,7 @@ def test_padding_changes_nothing_through_the_model(family: Any, recipe: Any) -> 
         frames = max(LENGTHS) + extra
         mask = torch.arange(frames) < torch.tensor(LENGTHS)[:, None]
         output = model(video[:, :, :frames], query, video_mask=mask)
-        targets = make_targets(LENGTHS, MOMENTS, SALIENCY, POSITIVE, extra)
+        targets = make_targets(padding=extra)
         model.zero_grad()
         compute_losses(output, targets, LossConfig(recipe=recipe)).total.backward()
         results.append([p.grad.clone() for p in model.parameters() if p.grad is not None])

@@ -1,6 +1,5 @@
 """The folder of a run: begun once, gone on with only by the same recipe, never left with half a file."""
 
-import csv
 import json
 import subprocess
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.files import read_csv
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import r2tuning
@@ -20,11 +20,6 @@ RECIPE = load_recipe("charades-sta", ["data.annotations=a b", "optimizer.lr=1e-5
 
 def change(*settings: str) -> object:
     return load_recipe("charades-sta", ["data.annotations=a b", "optimizer.lr=1e-5", *settings])
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def test_a_run_begins_once(tmp_path: Path) -> None:
@@ -128,17 +123,17 @@ def test_a_log_goes_on_after_the_steps_that_were_done(tmp_path: Path) -> None:
     for step in range(4, 8):
         log.write(LOG_FILE, step, 0, {"lr": 0.1, "total": 2 / step})
     log.close()
-    rows = read(tmp_path / "log.csv")
+    rows = read_csv(tmp_path / "log.csv")
     assert [int(row["step"]) for row in rows] == list(range(1, 8))
     assert [float(row["total"]) for row in rows] == pytest.approx(
         [1, 1 / 2, 1 / 3, 2 / 4, 2 / 5, 2 / 6, 2 / 7], rel=1e-5
     )
-    assert read(tmp_path / "validation.csv") == [{"step": "5", "epoch": "0", "mAP": "12.5"}]
+    assert read_csv(tmp_path / "validation.csv") == [{"step": "5", "epoch": "0", "mAP": "12.5"}]
     log = Log(tmp_path, step=7)
     log.write(LOG_FILE, 7 + 1, 1, {"lr": 0.1, "total": 1})
     log.write(VALIDATION_FILE, 8, 1, {"mAP": 20})
     log.close()
-    assert [row["step"] for row in read(tmp_path / "validation.csv")] == ["5", "8"]
+    assert [row["step"] for row in read_csv(tmp_path / "validation.csv")] == ["5", "8"]
     assert not list(tmp_path.glob(".*.part"))
 
 

@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
-from support.shared import shared_file
+from support.files import shared_file
 from support.videos import STREAM_OFFSET, read_index, write_video
 
 from r2tuning.errors import VideoError, VideoWarning

@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from support.shared import shared_file
+from support.files import shared_file
 from support.videos import read_index, write_video
 
 from r2tuning.errors import VideoError, VideoWarning

@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.moving_texture import X264, write_moving
+from support.videos import X264, write_moving
 
 from r2tuning.video import sample_frames
 from r2tuning.video.planned.groups import DecodingError, _decode_group, decode_groups, share_cores

@@ -4,6 +4,7 @@ import warnings
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from typing import get_args
 
 import numpy as np
@@ -11,18 +12,55 @@ import pytest
 from av.packet import PacketSideData, PktSideDataT
 from hypothesis import given
 from hypothesis import strategies as st
-from support import videos  # noqa: F401  keeps the AV1 encoder silent
-from support.moving_texture import SIZE, X264, X265, count_entries, picks_without_help, sample_in_order, write_moving
-from support.shared import shared_file
+from support.files import shared_file
+from support.videos import X264, write_moving
 
 from r2tuning.errors import VideoError
 from r2tuning.video import sample_frames
 from r2tuning.video.container import decode_frames, open_video, read_packets
 from r2tuning.video.planned.bitstream import PacketFacts, choose_facts_reader
+from r2tuning.video.planned.groups import decode_picks
 from r2tuning.video.planned.index import PacketIndexer
 from r2tuning.video.preprocess import Preprocessor
 from r2tuning.video.probe import survey
+from r2tuning.video.selection import count_clips
 from r2tuning.video.timeline import read_timeline
+
+SIZE = 48
+X265 = "log-level=none:keyint=20:min-keyint=20:bframes=4:pools=1:frame-threads=1:"
+
+
+def sample_in_order(path, fps):
+    """The oracle: decodes all frames in one thread, and takes for each clip the last before its centre."""
+    facts = survey(path)
+    preprocess = Preprocessor(SIZE, facts.info.rotation)
+    with open_video(path) as stream:
+        stream.codec_context.thread_count = 1
+        frames = [(frame.pts * stream.time_base, frame) for frame in decode_frames(stream, read_packets(stream))]
+    first = frames[0][0]
+    fps = Fraction(fps).limit_denominator(1000)
+    pixels, times = [], []
+    for clip in range(count_clips(facts.timeline.duration, fps)):
+        centre = first + (clip + Fraction(1, 2)) / fps
+        time, frame = next((pair for pair in reversed(frames) if pair[0] < centre), frames[0])
+        pixels.append(preprocess(frame))
+        times.append(facts.info.start + float(time - first))
+    return np.stack(pixels), np.array(times)
+
+
+def count_entries(path):
+    index = survey(path).index
+    return 0 if index is None else int(index.entries.sum())
+
+
+def picks_without_help(path, fps, cheap=False, threads=None):
+    """What the packets' plan gives by itself; fails where decoding in order would have to help out."""
+    facts = survey(path)
+    make = partial(Preprocessor, SIZE, facts.info.rotation)
+    fps = Fraction(fps).limit_denominator(1000)
+    picks = list(decode_picks(facts, fps, make, cheap=cheap, threads=threads))
+    times = [facts.info.start + float(time) for time, _ in picks]
+    return np.stack([image for _, image in picks]), np.array(times)
 
 
 def sample(path, fps, **options):

@@ -2,7 +2,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from support.shared import shared_file
+from support.files import shared_file
 from support.videos import write_video
 
 from r2tuning.video import probe

@@ -1,18 +1,14 @@
 """Curves and bars say what was measured, and which run or setting it was."""
 
-import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from support.files import read_texts
 
 from r2tuning.output.charts.bars import Bar, BarRow, plot_bars
 from r2tuning.output.charts.curves import MOST_RUNS, Curve, RunCurves, plot_curves, smooth
-
-
-def texts(path: Path) -> list[str]:
-    return ["".join(node.itertext()) for node in ET.parse(path).iter("{http://www.w3.org/2000/svg}text")]
 
 
 def make_run(label: str, scores: tuple[float, ...] = (10.0, 31.25, 30.0)) -> RunCurves:
@@ -24,7 +20,7 @@ def make_run(label: str, scores: tuple[float, ...] = (10.0, 31.25, 30.0)) -> Run
 def test_runs_are_overlaid_with_their_best_scores(tmp_path: Path) -> None:
     runs = [make_run("runs/a $x_"), make_run("runs/b", (20.0, 25.0)), make_run("not validated yet", ())]
     plot_curves(runs, tmp_path / "p.svg")
-    shown = texts(tmp_path / "p.svg")
+    shown = read_texts(tmp_path / "p.svg")
     assert {"runs/a $x_", "runs/b", "not validated yet", "total", "offset", "mAP", "step"} <= set(shown)
     assert {"best 31.25", "best 25.00"} <= set(shown)
     plot_curves(runs, tmp_path / "p.png")
@@ -51,8 +47,8 @@ def test_too_many_runs_and_none_are_refused(tmp_path: Path) -> None:
 def test_bars_end_at_their_means(tmp_path: Path) -> None:
     rows = [BarRow("a = 1", {"mAP": Bar(40.0, 1.5)}), BarRow("a = 2 $x_", {"mAP": Bar(50.0, None), "R1": Bar(60, 2)})]
     plot_bars("a comparison", rows, tmp_path / "p.svg")
-    assert {"a comparison", "a = 1", "a = 2 $x_", "mAP (%)", "R1 (%)"} <= set(texts(tmp_path / "p.svg"))
-    assert {"40.00 ± 1.50", "50.00", "60.00 ± 2.00"} <= set(texts(tmp_path / "p.svg"))
+    assert {"a comparison", "a = 1", "a = 2 $x_", "mAP (%)", "R1 (%)"} <= set(read_texts(tmp_path / "p.svg"))
+    assert {"40.00 ± 1.50", "50.00", "60.00 ± 2.00"} <= set(read_texts(tmp_path / "p.svg"))
     plot_bars("a comparison", [BarRow(row.label, {"mAP": row.bars["mAP"]}) for row in rows], tmp_path / "p.png")
     picture = np.asarray(Image.open(tmp_path / "p.png").convert("RGB"))
     best = np.flatnonzero((picture == (0x00, 0x72, 0xB2)).all(axis=-1).any(axis=0))

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support.files import read_texts
 
 from r2tuning.errors import OutputError
 from r2tuning.output.charts.reliability import ReliabilityDiagram, plot_reliability
@@ -28,10 +29,6 @@ def paths(file: Path, colour: str) -> list[np.ndarray]:
     return found
 
 
-def texts(file: Path) -> list[str]:
-    return ["".join(node.itertext()) for node in ET.parse(file).iter("{http://www.w3.org/2000/svg}text")]
-
-
 def test_points_lie_where_they_say(tmp_path: Path) -> None:
     file = tmp_path / "a.svg"
     plot_reliability([DIAGRAM], file)
@@ -45,7 +42,7 @@ def test_everything_is_named(tmp_path: Path) -> None:
     file = tmp_path / "a.svg"
     plot_reliability([DIAGRAM], file)
     for text in ("Moments: <5 %", "right (IoU ≥ 0.5)", "raw", "calibrated", "perfectly calibrated", "score", "100%"):
-        assert text in texts(file)
+        assert text in read_texts(file)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.flashes import SIZE, Heard, see_and_hear, write_flashes
-from support.videos import write_video
+from support.videos import SIZE, Heard, see_and_hear, write_flashes, write_video
 
 from r2tuning.errors import OutputError, VideoError, VideoWarning
 from r2tuning.output.media import cut

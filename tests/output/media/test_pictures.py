@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageSequence
-from support.flashes import write_flashes
 from support.groundings import make_grounding
-from support.videos import read_index, write_video
+from support.videos import read_index, write_flashes, write_video
 
 from r2tuning.errors import OutputError, VideoError
 from r2tuning.output.media.gif import write_gif

@@ -6,7 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from support.flashes import see_and_hear, write_flashes
+from support.videos import see_and_hear, write_flashes
 
 from r2tuning.errors import OutputError, VideoError
 from r2tuning.intervals import merge_spans

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.fatal_store import FatalStore, TerminatedStore
-from support.tiny_clip import save_tiny_clip
+from support.models import save_tiny_clip
+from support.planted import FatalStore, TerminatedStore
 from support.videos import write_video
 
 from r2tuning.backbones import ClipBackbone

@@ -10,18 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from huggingface_hub import constants
-from support.hub import Hub, serve_hub, use_hub
-from support.hub_benchmark import (
+from support.hub import (
     FOLDER,
     QUERY_ARCHIVE,
     VIDEO_ARCHIVE,
     VIDEOS,
+    Hub,
     charades_files,
     cut,
     features,
     make_archive,
     member,
+    serve_hub,
     to_npy,
+    use_hub,
 )
 
 from r2tuning.datasets import download, find_benchmark, load_annotations

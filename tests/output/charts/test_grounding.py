@@ -1,8 +1,9 @@
+"""Plots of one answer and of several: each at its place, in its color, beside the truth."""
+
 import os
 import re
 import subprocess
 import sys
-import xml.etree.ElementTree as ET
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
+from support.files import read_texts
 from support.groundings import make_grounding
 
 from r2tuning.errors import OutputError
-from r2tuning.output.charts.grounding import plot_grounding
+from r2tuning.output.charts.grounding import MOST_ANSWERS, plot_comparison, plot_grounding
 from r2tuning.output.charts.timeline import Thumbnails
 from r2tuning.results import Grounding
 
@@ -25,10 +27,6 @@ def pixels(path: Path) -> np.ndarray:
     with Image.open(path) as image:
         assert image.format == "PNG"
         return np.asarray(image.convert("RGB"))
-
-
-def texts(path: Path) -> list[str]:
-    return ["".join(node.itertext()) for node in ET.parse(path).iter("{http://www.w3.org/2000/svg}text")]
 
 
 def columns_of(picture: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
@@ -60,7 +58,7 @@ def test_a_moment_shorter_than_a_pixel_shows(tmp_path: Path) -> None:
 def test_svg_says_everything_in_text(tmp_path: Path) -> None:
     result = make_grounding(moments=((10.0, 14.0, 0.875), (61.5, 64.25, 0.5)), video="/videos/my trip.mp4", start=8.0)
     plot_grounding(result, tmp_path / "plot.svg")
-    shown = texts(tmp_path / "plot.svg")
+    shown = read_texts(tmp_path / "plot.svg")
     assert {"a red circle falls", "my trip.mp4, model demo", "saliency", "time (m:ss)"} <= set(shown)
     assert {"best moment", "other moments", "1   0.88", "2   0.50", "0:10.0 to 0:14.0"} <= set(shown)
     # 8 s to 78 s on the player's clock: every 10 s
@@ -81,8 +79,8 @@ def test_thumbnails_are_placed_in_time_and_labelled(tmp_path: Path) -> None:
         assert (columns.min() + columns.max()) / 2 == pytest.approx(95 + 8.7 * time, abs=2)
         assert np.ptp(columns) == pytest.approx(width, abs=2)
     plot_grounding(result, tmp_path / "plot.svg", thumbnails=thumbnails)
-    assert texts(tmp_path / "plot.svg").count("0:25") == 1
-    assert texts(tmp_path / "plot.svg").count("1:15") == 1
+    assert read_texts(tmp_path / "plot.svg").count("0:25") == 1
+    assert read_texts(tmp_path / "plot.svg").count("1:15") == 1
 
 
 def test_many_thumbnails_do_not_cover_each_other(tmp_path: Path) -> None:
@@ -146,13 +144,13 @@ def test_any_query_is_drawn_without_warnings(
     assert capfd.readouterr() == ("", "")
     if suffix == "svg":
         shown = " ".join(re.sub("[\x00\x1b\ufffe]", "\N{REPLACEMENT CHARACTER}", query).split())
-        assert not shown or shown in texts(tmp_path / "p.svg")
+        assert not shown or shown in read_texts(tmp_path / "p.svg")
 
 
 def test_long_queries_are_wrapped_cut_and_stay_inside(tmp_path: Path) -> None:
     result = make_grounding(query="WIDE words " * 100)
     plot_grounding(result, tmp_path / "p.svg")
-    title = [t for t in texts(tmp_path / "p.svg") if "WIDE" in t]
+    title = [t for t in read_texts(tmp_path / "p.svg") if "WIDE" in t]
     assert sum(t.count("WIDE") for t in title) == 21
     assert title[-1].endswith("…")
     for query in ("W" * 1000, "切" * 1000):
@@ -211,3 +209,51 @@ def test_wrong_calls_are_refused(tmp_path: Path) -> None:
         Thumbnails([np.zeros((8, 8, 3), np.uint8)])
     with pytest.raises(ValueError, match="at least 1 moment, not 0"):
         plot_grounding(make_grounding(), tmp_path / "p.png", top=0)
+
+
+FIRST, SECOND = (0xD5, 0x5E, 0x00), (0x00, 0x72, 0xB2)
+
+
+def test_moments_of_each_answer_lie_at_their_times_in_its_colour(tmp_path: Path) -> None:
+    first = make_grounding(moments=((25.0, 50.0, 0.9),), duration=100.0)
+    second = make_grounding(moments=((60.0, 80.0, 0.8),), duration=100.0)
+    plot_comparison([first, second], ["one", "two"], tmp_path / "p.png", truth=[(10.0, 20.0)])
+    picture = pixels(tmp_path / "p.png")
+    assert picture.shape[1] == 1000
+    for colour, (start, end) in ((FIRST, (25, 50)), (SECOND, (60, 80))):
+        # A bar is a run of its colour, higher than a line or letter.
+        same = (picture == colour).all(axis=-1)
+        rows = np.flatnonzero(same.sum(axis=1) > 100)
+        columns = np.flatnonzero(same[rows].all(axis=0))
+        assert 10 < len(rows) < 25
+        assert columns.min() == pytest.approx(95 + 8.7 * start, abs=3)
+        assert columns.max() == pytest.approx(95 + 8.7 * end, abs=3)
+
+
+def test_labels_scores_and_truth_are_said(tmp_path: Path) -> None:
+    results = [make_grounding(), make_grounding(moments=())]
+    labels = ["mine $x_1", "<b>&\n🎬"]
+    plot_comparison(results, labels, tmp_path / "p.svg", truth=[(1.0, 2.0)], top=1)
+    shown = read_texts(tmp_path / "p.svg")
+    assert shown.count("mine $x_1") == 2  # above its moments, and in the legend
+    assert {"<b>& 🎬: no moments", "<b>& 🎬", "true", "true moment", "1   0.88", "a red circle falls"} <= set(shown)
+    assert not any(text.startswith("2   ") for text in shown)
+    plot_comparison(results, labels, tmp_path / "q.svg")
+    assert not {"true", "true moment"} & set(read_texts(tmp_path / "q.svg"))
+    plot_grounding(results[0], tmp_path / "r.svg", truth=[(1.0, 2.0)])
+    assert {"true", "true moment", "best moment"} <= set(read_texts(tmp_path / "r.svg"))
+
+
+def test_as_many_as_can_be_told_apart_and_no_more(tmp_path: Path) -> None:
+    results = [make_grounding() for _ in range(MOST_ANSWERS + 1)]
+    labels = ["a rather long name of a model " + "x" * 40] * len(results)
+    plot_comparison(results[:-1], labels[:-1], tmp_path / "p.png", truth=[(1.0, 2.0)])
+    picture = pixels(tmp_path / "p.png")
+    assert (picture[:4] == 255).all()
+    assert (picture[:, :4] == 255).all()
+    assert (picture[:, -4:] == 255).all()
+    for wrong in ((results, labels), ([], []), (results[:2], labels[:1])):
+        with pytest.raises(ValueError, match=f"give 1 to {MOST_ANSWERS}"):
+            plot_comparison(*wrong, tmp_path / "q.png")
+    with pytest.raises(ValueError, match="at least 1 moment"):
+        plot_comparison(results[:1], ["a"], tmp_path / "q.png", top=0)

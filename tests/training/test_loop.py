@@ -1,6 +1,5 @@
 """The training loop: what it writes, that it goes on exactly where it stopped, and what its options do."""
 
-import csv
 import dataclasses
 import json
 import os
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.files import read_csv
 from support.small_benchmarks import draw_query, draw_video, save_charades, save_features, write_lines
 
 from r2tuning.checkpoints import load_checkpoint
@@ -54,11 +54,6 @@ def assert_same(one: State, other: State) -> None:
     assert set(one) == set(other)
     for name, value in one.items():
         assert torch.equal(value, other[name]), name
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def test_a_run_leaves_all_that_is_needed_to_use_and_repeat_it(charades: Path, tmp_path: Path) -> None:

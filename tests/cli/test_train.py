@@ -1,22 +1,21 @@
 """``r2tuning train`` as a user runs it: that it learns, survives being killed, and says what is wrong."""
 
-import csv
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.planted import plant_charades
-from support.planted_highlights import plant_highlights
+from support.files import read_csv
+from support.models import save_tiny_clip
+from support.planted import plant_charades, plant_highlights
 from support.small_benchmarks import save_charades
-from support.tiny_clip import save_tiny_clip
 from support.videos import write_video
 from typer.testing import CliRunner, Result
 
@@ -27,17 +26,10 @@ from r2tuning.training.build import build_model, describe_model
 from r2tuning.training.recipes import load_recipe
 from r2tuning.training.source import open_splits
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 LEARNING = ["model.layers=2", "model.heads=4", "model.dropout=0", "data.workers=0", "optimizer.warmup_steps=20"]
 LEARNING += ["optimizer.lr=3e-3", "training.batch_size=8"]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Sums depend on the number of threads, and many threads only hinder each other on small models."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def arguments(recipe: str, settings: list[str], run: Path, *options: str) -> list[str]:
@@ -61,11 +53,6 @@ def score_untrained(recipe: str, settings: list[str]) -> dict[str, float]:
     _, split = open_splits(checked)
     model = build_model(checked, split.store)
     return evaluate_model(model, describe_model(checked, model), split)
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def test_moments_are_learned(tmp_path: Path) -> None:

@@ -1,11 +1,11 @@
 """Heat lies over the patch that is attended to, in the row of its word and the column of its frame."""
 
-import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from support.files import read_texts
 
 from r2tuning.output.charts.attention import choose_words, plot_attention
 from r2tuning.types import PatchAttention
@@ -22,10 +22,6 @@ def make_attention(words: tuple[str, ...] = ("red", "[end]"), frames: int = 2, s
 
 def black(frames: int) -> list[np.ndarray]:
     return [np.zeros((8, 8, 3), np.uint8)] * frames
-
-
-def texts(path: Path) -> list[str]:
-    return ["".join(node.itertext()) for node in ET.parse(path).iter("{http://www.w3.org/2000/svg}text")]
 
 
 def test_the_patch_of_the_most_attention_is_the_brightest(tmp_path: Path) -> None:
@@ -47,7 +43,7 @@ def test_steps_words_times_and_the_share_of_cls_are_said(tmp_path: Path) -> None
     words = ("the", "red", "circle", "dög", "[end]")
     attention = make_attention(words, frames=3, steps=4)
     plot_attention(attention, black(3), tmp_path / "p.svg", words=[1, 3, 4], name="a.mp4, model demo")
-    shown = texts(tmp_path / "p.svg")
+    shown = read_texts(tmp_path / "p.svg")
     assert {"red $x_", "a.mp4, model demo", "Step 1: last layer of CLIP", "0:00", "1:01", "2:02"} <= set(shown)
     assert "Step 4: 4th layer from the last" in shown
     assert shown.count("dög") == 4

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.cli import refused, run
 from support.small_benchmarks import charades_lines, make_model, save_charades, save_features, write_lines
-from typer.testing import CliRunner, Result
 
 from r2tuning.checkpoints import save_checkpoint
-from r2tuning.cli.main import app
 from r2tuning.evaluation.predict import evaluate_model
 from r2tuning.evaluation.splits import DataConfig, open_split
 
@@ -20,20 +19,6 @@ LABELLED = WITHHELD | {
     "relevant_clip_ids": [10, 11],
     "saliency_scores": [[4, 4, 4]] * 2,
 }
-
-
-def run(command: str, *arguments: object) -> Result:
-    return CliRunner().invoke(app, [command, *map(str, arguments)])
-
-
-def refused(result: Result, code: int, *parts: str) -> None:
-    """Nothing on stdout, and on stderr what is wrong; in one line where it is an error."""
-    assert (result.exit_code, result.stdout) == (code, ""), result.output
-    shown = " ".join(result.stderr.replace("│", " ").split())
-    for part in parts:
-        assert part in shown
-    if code == 1:
-        assert len(result.stderr.strip().splitlines()) == 1
 
 
 def save_model(folder: Path, family: str = "grounding", **settings: Any) -> Path:

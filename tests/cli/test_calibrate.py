@@ -1,30 +1,26 @@
 """``r2tuning calibrate`` as a user runs it."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
-from support.answered_shapes import save_answered
-from typer.testing import CliRunner, Result
+from support.cli import run
+from support.small_benchmarks import save_answered
 
 from r2tuning.checkpoints.folder import CALIBRATION_FILE, load_calibration
-from r2tuning.cli.main import app
 
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["calibrate", *map(str, arguments)])
+calibrate = partial(run, "calibrate")
 
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("shapes")
-    save_answered(folder)
-    return folder
+    return save_answered(tmp_path_factory.mktemp("shapes")).parent
 
 
 def test_a_checkpoint_is_calibrated_once(shapes: Path) -> None:
     model = shapes / "model"
-    result = run(model, "moving-shapes", "--annotations", shapes)
+    result = calibrate(model, "moving-shapes", "--annotations", shapes)
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert lines[0] == "small on moving-shapes, val split: 32 queries, 16 absent (val_absent.jsonl)"
@@ -41,16 +37,16 @@ def test_a_checkpoint_is_calibrated_once(shapes: Path) -> None:
     assert found is not None
     assert found.presence is not None
 
-    again = run(model, "moving-shapes", "--annotations", shapes)
+    again = calibrate(model, "moving-shapes", "--annotations", shapes)
     assert (again.exit_code, again.stdout) == (1, "")
     assert "--force" in again.stderr
-    forced = run(model, "moving-shapes", "--annotations", shapes, "--force")
+    forced = calibrate(model, "moving-shapes", "--annotations", shapes, "--force")
     assert (forced.exit_code, forced.stdout) == (0, result.stdout)
 
 
 def test_presence_that_chance_explains_is_left_out(tmp_path: Path) -> None:
     model = save_answered(tmp_path, absent=False)
-    result = run(model, "moving-shapes", "--annotations", tmp_path, "--split", "val")
+    result = calibrate(model, "moving-shapes", "--annotations", tmp_path, "--split", "val")
     assert result.exit_code == 0, result.output
     assert "32 absent (queries of other videos)" in result.stdout
     assert "No presence: " in result.stderr
@@ -62,6 +58,6 @@ def test_presence_that_chance_explains_is_left_out(tmp_path: Path) -> None:
 
 def test_a_file_cannot_be_calibrated(tmp_path: Path) -> None:
     (tmp_path / "a.pth").write_bytes(b"")
-    result = run(tmp_path / "a.pth", "moving-shapes")
+    result = calibrate(tmp_path / "a.pth", "moving-shapes")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "make one with r2tuning convert" in result.stderr

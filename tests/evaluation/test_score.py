@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.shared import shared_file
+from support.files import shared_file
 from support.small_benchmarks import write_lines
 
 from r2tuning.datasets import Annotation, find_benchmark, load_annotations

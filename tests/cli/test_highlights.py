@@ -5,17 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.grounders import save_tiny_model
+from support.cli import refused, run
+from support.models import save_tiny_model
 from support.videos import write_video
-from typer.testing import CliRunner, Result
 
-from r2tuning.cli.main import app
 from r2tuning.video import probe
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("highlights")
 
 
 @pytest.fixture(scope="module")
@@ -26,17 +20,6 @@ def model(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def video(folder: Path) -> Path:
     return write_video(folder / "my video ünï 'quoted'.mp4", frames=120, fps=10, audio=12)
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, list(map(str, arguments)))
-
-
-def refused(result: Result, code: int, *parts: str) -> None:
-    assert result.exit_code == code, result.output
-    assert result.stdout == ""
-    for part in parts:
-        assert part in " ".join(result.stderr.split())
 
 
 @pytest.mark.parametrize("query", [["a dog"], []])

@@ -68,3 +68,15 @@ def test_listing_the_models_imports_neither_torch_nor_the_hub_client():
         "print([m for m in ('torch', 'transformers', 'huggingface_hub') if m in sys.modules])"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_cached_means_both_files(monkeypatch, tmp_path):
+    monkeypatch.setenv("R2TUNING_CACHE", str(tmp_path))
+    entry = find_published("tvsum/BK")
+    assert not entry.is_cached
+    entry.cached_folder.mkdir(parents=True)
+    (entry.cached_folder / "model.safetensors").touch()
+    assert not entry.is_cached
+    (entry.cached_folder / "config.json").touch()
+    assert entry.is_cached
+    assert not find_published("tvsum/BT").is_cached

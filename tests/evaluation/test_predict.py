@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.groundings import make_facts
+from support.models import save_tiny_clip
 from support.small_benchmarks import charades_lines, draw_query, draw_video, make_model, save_charades, save_features
-from support.tiny_clip import save_tiny_clip
 
 from r2tuning.backbones import ClipBackbone
 from r2tuning.datasets import Annotation, find_benchmark, load_annotations
@@ -17,7 +18,7 @@ from r2tuning.errors import DataError, FeatureError, RecipeError
 from r2tuning.evaluation.predict import evaluate_model, predict, see_whole
 from r2tuning.evaluation.score import score_predictions
 from r2tuning.evaluation.splits import DataConfig, OpenSplit, read_annotations
-from r2tuning.features import EncodedVideo, EncodingFacts
+from r2tuning.features import EncodedVideo
 from r2tuning.features.store import FeatureStore
 from r2tuning.grounder import Grounder
 from r2tuning.metrics import Prediction
@@ -49,17 +50,7 @@ def make_grounder(**settings: object) -> Grounder:
 
 def encode(name: str, frames: int, fps: float, duration: float) -> EncodedVideo:
     """A video as a user would have encoded it."""
-    facts = EncodingFacts(
-        video=name,
-        duration=duration,
-        start=0,
-        fps=fps,
-        sampling="exact",
-        truncated=False,
-        backbone="",
-        fingerprint="",
-        preprocess_version=1,
-    )
+    facts = make_facts(video=name, duration=duration, fps=fps, backbone="")
     return EncodedVideo(facts, torch.from_numpy(draw_video(name, frames)))
 
 
@@ -220,17 +211,7 @@ def test_missing_features_are_counted_and_named(store: FeatureStore, annotations
 def test_features_of_another_rate_are_refused(tmp_path: Path) -> None:
     clip = ClipBackbone.load(str(save_tiny_clip(tmp_path / "clip")), layers=2)
     own = FeatureStore.create(tmp_path / "store", clip)
-    facts = EncodingFacts(
-        video="V0.mp4",
-        duration=20,
-        start=0,
-        fps=2,
-        sampling="exact",
-        truncated=False,
-        backbone=clip.name,
-        fingerprint=clip.fingerprint,
-        preprocess_version=own.facts.preprocess_version if own.facts else 0,
-    )
+    facts = make_facts(video="V0.mp4", fps=2.0, backbone=clip.name, fingerprint=clip.fingerprint)
     values = torch.zeros(40, 2, clip.tokens_per_frame, clip.video_width, dtype=torch.float16)
     own.save_video("V0", EncodedVideo(facts, values))
     own.save_query("0", clip.encode_queries(["a dog"])[0], clip)

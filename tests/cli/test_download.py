@@ -1,12 +1,13 @@
 """``r2tuning download`` as a user runs it: what it says, where it puts things, how it fails."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
-from support.hub import Hub, serve_hub, use_hub
-from support.hub_benchmark import FOLDER, charades_files
-from typer.testing import CliRunner, Result
+from support.cli import run
+from support.hub import FOLDER, Hub, charades_files, serve_hub, use_hub
+from typer.testing import CliRunner
 
 from r2tuning.cli.main import app
 from r2tuning.datasets import BENCHMARKS
@@ -19,8 +20,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         yield hub
 
 
-def download(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["download", *map(str, arguments)])
+download = partial(run, "download")
 
 
 def test_what_will_be_fetched_is_listed_and_the_folder_printed(hub: Hub, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.planted import plant_charades
+from support.planted import TINY, plant_charades
 
 from r2tuning.ablation.grid import (
     LONGEST_NAME,
@@ -27,21 +27,6 @@ from r2tuning.errors import RecipeError
 from r2tuning.training.config import Recipe
 from r2tuning.training.loop import Report
 from r2tuning.training.recipes import load_recipe
-
-TINY = [
-    "model.layers=2",
-    "model.hidden=16",
-    "model.heads=2",
-    "data.workers=0",
-    "optimizer.lr=2e-3",
-    "optimizer.warmup_steps=3",
-    "decoding.unit=null",
-    "training.epochs=2",
-    "training.batch_size=8",
-    "training.log_every=1",
-    "training.accelerator=cpu",
-]
-"""Settings of `planted` features under which a run of 24 queries takes a second."""
 
 
 @pytest.fixture(scope="module")

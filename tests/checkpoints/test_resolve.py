@@ -2,7 +2,7 @@ import warnings
 
 import pytest
 import torch
-from support.golden_weights import official_state_dict
+from support.golden import official_state_dict
 
 import r2tuning
 from r2tuning.checkpoints.official import read_official

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.tiny_clip import save_tiny_clip
+from support.models import save_tiny_clip
 from support.videos import write_video
 
 from r2tuning.backbones import ClipBackbone

@@ -6,8 +6,8 @@ from statistics import mean
 from typing import Any
 
 import pytest
+from support.files import shared_file
 from support.reference_metrics import PRECISION_IOUS, moment_average_precision
-from support.shared import shared_file
 
 from r2tuning.errors import MetricError
 from r2tuning.metrics import BRIEF, GroundTruth, Prediction, evaluate_grounding

@@ -1,0 +1,157 @@
+"""Small seeded models and tiny CLIPs, so that tests need no download."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import strategies as st
+from torch import Generator, Tensor, nn, randn
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+
+from r2tuning.backbones import registry
+from r2tuning.checkpoints import load_config, load_state, save_checkpoint
+from r2tuning.checkpoints import resolve as names
+from r2tuning.checkpoints.folder import CheckpointConfig, Provenance
+from r2tuning.decoding import DecodingConfig
+from r2tuning.model import R2Config, R2Tuning
+
+
+@contextmanager
+def float64() -> Iterator[None]:
+    """New tensors are float64, so that the rounding that LayerNorms of few channels amplify hides no difference."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@st.composite
+def configs(draw: st.DrawFn, **fixed: object) -> R2Config:
+    """Shapes of small models of both families; ``fixed`` fields are taken as they are."""
+    family = draw(st.sampled_from(["grounding", "saliency"]))
+    heads = draw(st.sampled_from([1, 2]))
+    shape = {
+        "family": family,
+        "video_width": draw(st.integers(3, 8)),
+        "query_width": draw(st.integers(3, 8)),
+        "layers": draw(st.integers(1, 4)),
+        "hidden": 2 * heads * draw(st.integers(2, 8 // heads)),
+        "heads": heads,
+        "strides": (1, 2, 4, 8)[: draw(st.integers(1, 4))] if family == "grounding" else (1,),
+    }
+    return R2Config(**shape | fixed)
+
+
+def small_model(config: R2Config, seed: int) -> R2Tuning:
+    """A model in evaluation mode with seeded weights."""
+    generator = Generator().manual_seed(seed)
+    model = R2Tuning(config).eval()
+    norms = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.LayerNorm)}
+    for name, parameter in model.named_parameters():
+        noise = randn(parameter.shape, generator=generator)
+        if name in norms or name == "level_scale":
+            parameter.data = 1 + 0.1 * noise
+        elif name.endswith("gate"):
+            parameter.data = noise
+        elif parameter.dim() == 1:
+            parameter.data = 0.1 * noise
+        else:
+            parameter.data = noise / parameter[0].numel() ** 0.5
+    return model
+
+
+def features(config: R2Config, batch: int, frames: int, patches: int, tokens: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Seeded video ``[B, K, T, P+1, Dv]`` and query ``[B, K, L, Dq]``."""
+    generator = Generator().manual_seed(seed)
+    video = randn(batch, config.layers, frames, patches + 1, config.video_width, generator=generator)
+    query = randn(batch, config.layers, tokens, config.query_width, generator=generator)
+    return video, query
+
+
+def tokenizer() -> CLIPTokenizer:
+    """A byte-level tokenizer that knows single characters."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    letters = sorted(ByteLevel.alphabet())
+    tokens = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer(vocab={token: index for index, token in enumerate(tokens)}, merges=[])
+
+
+def save_tiny_clip(
+    folder: Path,
+    *,
+    seed: int = 0,
+    video_width: int = 32,
+    query_width: int = 16,
+    depth: int = 5,
+    image_size: int = 224,
+    patch: int = 56,
+) -> Path:
+    """Writes a seeded CLIP and returns its folder; the defaults give 17 tokens a frame."""
+    words = tokenizer()
+    tower = {"num_hidden_layers": depth, "num_attention_heads": 2}
+    config = CLIPConfig(
+        vision_config={
+            **tower,
+            "hidden_size": video_width,
+            "intermediate_size": 2 * video_width,
+            "image_size": image_size,
+            "patch_size": patch,
+        },
+        text_config={
+            **tower,
+            "hidden_size": query_width,
+            "intermediate_size": 2 * query_width,
+            "vocab_size": len(words),
+            "max_position_embeddings": 77,
+            "bos_token_id": words.bos_token_id,
+            "eos_token_id": words.eos_token_id,
+        },
+        projection_dim=8,
+    )
+    torch.manual_seed(seed)
+    CLIPModel(config).save_pretrained(folder)
+    words.save_pretrained(folder)
+    return folder
+
+
+def save_tiny_model(
+    folder: Path, *, family: str = "grounding", window: float = 150, fps: float = 1, seed: int = 0
+) -> Path:
+    """Writes a seeded CLIP to ``folder/clip`` and a checkpoint for it to ``folder/model``; returns the latter."""
+    clip = save_tiny_clip(folder / "clip", seed=seed)
+    model = R2Config(family=family, video_width=32, query_width=16, layers=3, hidden=16, heads=2)
+    torch.manual_seed(seed)
+    state = R2Tuning(model).state_dict()
+    # Gates start at zero, which would hide mistakes in what they let through.
+    state = {name: value + 0.3 * torch.randn_like(value) if "gate" in name else value for name, value in state.items()}
+    config = CheckpointConfig(
+        name="tiny",
+        model=model,
+        backbone=str(clip),
+        fps=fps,
+        window=window,
+        decoding=DecodingConfig(nms="normal" if family == "grounding" else "none"),
+        provenance=Provenance(source="seeded", created_with="tests"),
+    )
+    save_checkpoint(folder / "model", state, config)
+    return folder / "model"
+
+
+def place_demo(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
+    """Makes ``demo`` stand for a tiny seeded model, kept as the real one is: in fp16. Returns its checkpoint folder."""
+    head = save_tiny_model(folder)
+    config = load_config(head).model_copy(update={"name": "demo", "backbone": "r2tuning/demo"})
+    save_checkpoint(head, {name: value.half() for name, value in load_state(head).items()}, config)
+    clip = folder / "clip"
+    CLIPModel.from_pretrained(clip).half().save_pretrained(clip)
+    placed = [replace(known, folder=clip) if known.name == "demo" else known for known in registry.KNOWN_BACKBONES]
+    monkeypatch.setattr(registry, "KNOWN_BACKBONES", tuple(placed))
+    monkeypatch.setattr(names, "DEMO_FOLDER", head)
+    return head
