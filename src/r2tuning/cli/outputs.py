@@ -56,19 +56,7 @@ FastOption = Annotated[
 def plan_outputs(
     outputs: Sequence[str] | None, json: str | None, *, force: bool, queries: int = 1, summary: bool = False
 ) -> list[Target]:
-    """Checks, before a long computation, what is to be written.
-
-    Args:
-        outputs: Values of ``--output``.
-        json: Value of ``--json``.
-        force: Whether existing files may be replaced.
-        queries: How many answers there will be; some formats have a file for each.
-        summary: Whether a summary will be written, not answers.
-
-    Raises:
-        OutputError: If a suffix names no format or a file may not be written.
-        ModuleNotFoundError: If a format needs an extra that is not installed.
-    """
+    """Checks ``--output`` and ``--json`` before a long computation, and finds what is to be written."""
     texts = [*(outputs or []), *([] if json is None else [f"json:{json}"])]
     targets = [find_target(text, summary=summary) for text in texts]
     taken = set()
@@ -85,14 +73,7 @@ def plan_outputs(
 def write_outputs(
     results: Sequence[Grounding | Summary], targets: Sequence[Target], *, force: bool, **options: Any
 ) -> None:
-    """Writes results to files, and to stdout: in the format that a target names for it, or else as a table.
-
-    Args:
-        results: The results.
-        targets: From `plan_outputs`.
-        force: Whether existing files may be replaced.
-        options: As of `save_results`.
-    """
+    """Writes results to files, and to stdout in the format that a target names for it, by default as a table."""
     form = None
     for target in targets:
         if target.path == STDOUT:
@@ -117,11 +98,7 @@ def write_outputs(
 
 
 def check_clips(folder: Path | None, *, fast: bool) -> None:
-    """Checks, before a long computation, that clips can be written to a folder.
-
-    Raises:
-        OutputError: If they cannot.
-    """
+    """Checks, before a long computation, that clips can be written to a folder."""
     if folder is None:
         if fast:
             raise typer.BadParameter("copies clips; it needs --clips DIR", param_hint="--fast")
@@ -132,11 +109,7 @@ def check_clips(folder: Path | None, *, fast: bool) -> None:
 
 
 def cut_clips(results: Sequence[Grounding], footage: Footage, folder: Path, *, fast: bool, force: bool) -> None:
-    """Cuts every moment out of the video; a clip that fails does not stop the others.
-
-    Raises:
-        OutputError: If some clips could not be cut; the others are.
-    """
+    """Cuts every moment out of the video; an `OutputError` at the end says how many clips failed."""
     from r2tuning.output import media
     from r2tuning.output.media.cut import name_clip
 

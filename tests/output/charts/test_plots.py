@@ -115,7 +115,7 @@ ODD = {
 @pytest.mark.parametrize("result", ODD.values(), ids=ODD.keys())
 def test_odd_results_are_drawn(tmp_path: Path, result: Grounding) -> None:
     frames = Thumbnails([np.zeros((8, 8, 3), np.uint8)], [result.duration / 2])
-    plot_grounding(result, tmp_path / "p.png", top=50, thumbnails=frames)
+    plot_grounding(result, tmp_path / "p.png", thumbnails=frames)
     picture = pixels(tmp_path / "p.png")
     assert picture.shape[1] == 1000
     assert 300 < picture.shape[0] < 1800
@@ -204,10 +204,3 @@ def test_no_output_loads_pyplot_and_only_plots_load_matplotlib(tmp_path: Path) -
     command = [sys.executable, "-c", code, str(tmp_path / "p.png")]
     subprocess.run(command, check=True, env=os.environ | helpers)
     assert (tmp_path / "p.png").exists()
-
-
-def test_wrong_calls_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="1 thumbnails need as many times, not 0"):
-        Thumbnails([np.zeros((8, 8, 3), np.uint8)])
-    with pytest.raises(ValueError, match="at least 1 moment, not 0"):
-        plot_grounding(make_grounding(), tmp_path / "p.png", top=0)

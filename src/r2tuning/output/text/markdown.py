@@ -14,11 +14,7 @@ _HEAD = "| query | rank | start | end | length | score |\n| --- | ---: | ---: | 
 
 
 def to_markdown(results: Sequence[Grounding]) -> str:
-    """Writes a heading for each video and a table of its moments, best first for each query.
-
-    Notes on an answer stand above the table. Times are a player's, to a tenth of a second; what lies before 0 shows as
-    0. Queries and names stay plain text, whatever they hold.
-    """
+    """Writes a heading, notes and a table of moments for each video, best first for each query; text stays plain."""
     parts = []
     for video, answers in groupby(results, key=lambda result: result.video):
         shown = list(answers)
@@ -42,7 +38,7 @@ def _clock(seconds: float) -> str:
 
 
 def _escape(text: str) -> str:
-    r"""Keeps Markdown and HTML from seeing anything in a text; ``&`` and ``@`` mean something to code hosts.
+    r"""Escapes what means something in Markdown, in HTML or, as ``@``, on code hosts.
 
     Example:
         >>> print(_escape("a|b *c* <script>"))
