@@ -14,7 +14,7 @@ from r2tuning.errors import DataError, VideoError
 from r2tuning.types import Moment, Saliency, Sampling
 
 RATIO = 0.15
-"""Share of a video that a summary of it may last, as in TVSum and SumMe."""
+"""Share of a video that a summary may last, as in TVSum and SumMe."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -77,17 +78,10 @@ def _read_frames(encoded: EncodedVideo, found: PatchAttention) -> list[np.ndarra
     from r2tuning.video import sample_frames
 
     facts = encoded.facts
-    wanted = [int((time - facts.start) * facts.fps) for time in found.times.tolist()]
-    shown: dict[int, np.ndarray] = {}
-    first = 0
+    wanted = [int((time - facts.start) * facts.fps) for time in found.times.tolist()]  # in order
     with sample_frames(facts.video, facts.fps, sampling=facts.sampling) as stream:
-        for batch in stream:
-            for index in wanted:
-                if first <= index < first + len(batch.pixels):
-                    shown[index] = batch.pixels[index - first].transpose(1, 2, 0)
-            first += len(batch.pixels)
-            if first > wanted[-1]:
-                break
+        frames = islice((frame for batch in stream for frame in batch.pixels), wanted[-1] + 1)
+        shown = {index: frame.transpose(1, 2, 0) for index, frame in enumerate(frames) if index in wanted}
     if len(shown) < len(set(wanted)):
         raise VideoError(f"{facts.video}: no longer has a frame at {wanted[-1] / facts.fps:g} s; encode it again")
     return [shown[index] for index in wanted]

@@ -84,7 +84,7 @@ def open_video(
 
 
 def ground_or_outline(grounder: Grounder, encoded: EncodedVideo, query: str | None) -> Grounding:
-    """The answer to a query; without one, what the video shows most and newest."""
+    """Answers a query; without one, finds what the video shows most and newest."""
     if query is not None:
         return grounder.ground(encoded, query)
     from r2tuning.grounder import outline_video

@@ -13,16 +13,13 @@ from rich.console import Console
 from r2tuning.cli.progress import show_progress
 from r2tuning.errors import OutputError, R2TuningError
 from r2tuning.files import check_target
-from r2tuning.output.registry import STDOUT, SUMMARY_WRITERS, WRITERS, Target, find_target, save_results, write_format
+from r2tuning.output.registry import STDOUT, WRITERS, Target, find_target, save_results, write_format
 
 if TYPE_CHECKING:
     from r2tuning.output.media.footage import Footage
     from r2tuning.results import Grounding, Summary
 
-
-def _list_suffixes(names: Sequence[str]) -> str:
-    return " ".join(f".{name}" for name in names if name != "sheet")
-
+_SUFFIXES = " ".join(f".{name}" for name in WRITERS if name != "sheet")
 
 OutputOption = Annotated[
     list[str] | None,
@@ -30,7 +27,7 @@ OutputOption = Annotated[
         "--output",
         "-o",
         metavar="FILE",
-        help=f"Write the answers to this file; its suffix names the format: {_list_suffixes([*WRITERS])}. "
+        help=f"Write the answers to this file; its suffix names the format: {_SUFFIXES}. "
         "sheet:FILE.png draws a contact sheet, csv:- prints CSV instead of the table. May be repeated.",
     ),
 ]
@@ -41,7 +38,7 @@ SummaryOutputOption = Annotated[
         "-o",
         metavar="FILE",
         help="Write the summary to this file; .mp4 joins the shots, with their sound; or "
-        f"{_list_suffixes([name for name in SUMMARY_WRITERS if name != 'mp4'])}. May be repeated.",
+        f"{_SUFFIXES}. May be repeated.",
     ),
 ]
 JsonOption = Annotated[

@@ -66,8 +66,12 @@ def write_page(
         force: Whether an existing file may be replaced.
     """
     video, folder = results[0].video, Path(path).parent
+    source = link_file(video, folder)
     if embed:
         check_embedding(video)
+        kind = mimetypes.guess_type(f"video{Path(video).suffix}")[0] or "application/octet-stream"
+        with _explain(video):
+            source = f"data:{kind};base64,{base64.b64encode(Path(video).read_bytes()).decode()}"
     style, script = (_ASSETS.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     name = show_on_one_line(Path(path).stem)
     data = {
@@ -82,7 +86,7 @@ def write_page(
     page = Template(_ASSETS.joinpath("page.html").read_text(encoding="utf-8")).substitute(
         policy=_write_policy(style, script, media="data:" if embed else "'self' file:"),
         title=html.escape(show_on_one_line(Path(video).name)),
-        source=_embed(video) if embed else link_file(video, folder),
+        source=source,
         style=style,
         script=script,
         # In a script element, only < can begin what ends it or hides its end.
@@ -110,13 +114,6 @@ def _relate(path: str, folder: Path) -> str:
         return os.path.relpath(path, folder)
     except ValueError:  # another drive
         return str(Path(path).absolute())
-
-
-def _embed(video: str) -> str:
-    kind = mimetypes.guess_type(f"video{Path(video).suffix}")[0] or "application/octet-stream"
-    with _explain(video):
-        content = Path(video).read_bytes()
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _write_policy(style: str, script: str, media: str) -> str:

@@ -57,7 +57,7 @@ WRITERS = {
     **dict.fromkeys(PICTURES, Writer("charts.grounding.save_plot", text=False, per_query=True)),
     "gif": Writer("registry.save_gif", ("footage",), text=False, per_query=True),
     "html": Writer("page.write_page", ("top", "embed"), text=False),
-    "sheet": Writer("registry.save_sheet", ("footage",), text=False),
+    "sheet": Writer("media.sheet.write_sheet", ("footage",), text=False),
 }
 """Formats of answers by name: the suffix that stands for each, without its dot, and ``sheet``, a contact sheet."""
 
@@ -204,13 +204,6 @@ def save_gif(results: Sequence[Grounding], path: str, *, force: bool, footage: F
         raise OutputError(f"{path} cannot be written: the answer has no moment to show")
     best = result.moments[0]
     write_gif(footage or result.video, best.start, best.end, path, force=force)
-
-
-def save_sheet(results: Sequence[Grounding], path: str, *, force: bool, footage: Footage | None = None) -> None:
-    """Draws frames of every moment."""
-    from r2tuning.output.media.sheet import write_sheet
-
-    write_sheet(results, path, video=footage, force=force)
 
 
 def save_reel(

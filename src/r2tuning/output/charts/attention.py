@@ -96,8 +96,19 @@ def _draw(attention: PatchAttention, frames: Sequence[np.ndarray], words: Sequen
         size = (_WORD + count * cell) / WIDTH, (panel - _PANEL_GAP) / height
         axes = figure.add_axes((left / WIDTH, (top - panel + _PANEL_GAP) / height, *size))
         _draw_panel(axes, weights[step], frames, [attention.words[word] for word in words], cell, scale, fonts)
-        _label(axes, _name_step(step, layer), attention.times, cell, len(words) + 1)
-    _draw_scale(figure, scale, foot)
+        up = (len(words) + 1) * cell
+        for column, time in enumerate(attention.times):
+            clock = format_clock(max(float(time), 0.0), decimals=0)
+            axes.text(_WORD + (column + 0.5) * cell, up + 0.04, clock, fontsize=8, ha="center", va="bottom")
+        axes.text(_WORD - 0.06, up + 0.04, "m:ss", fontsize=8, ha="right", va="bottom", color=GREY)
+        axes.text(_WORD, up + _LINE + 0.03, _name_step(step, layer), fontsize=10, va="bottom", weight="bold")
+        axes.set(xlim=(0, _WORD + count * cell), ylim=(0, up + 2 * _LINE))
+        axes.axis("off")
+    axes = figure.add_axes((_MARGIN / WIDTH, (foot - 0.3) / height, 0.3, 0.12 / height))
+    bar = figure.colorbar(ScalarMappable(scale, _COLORS), cax=axes, orientation="horizontal")
+    bar.ax.tick_params(labelsize=8, length=2)
+    label = "attention of a word to a patch (%)"
+    figure.text(_MARGIN / WIDTH + 0.32, (foot - 0.24) / height, label, fontsize=9, va="center")
     figure.text(_MARGIN / WIDTH, 0.1 / height, note, fontsize=8, color=GREY, va="bottom", parse_math=False)
     return figure
 
@@ -113,7 +124,6 @@ def _draw_panel(
 ) -> None:
     """Draws frames, and below them a row for each word; ``weights`` are ``[n, words, P+1]`` in percent."""
     side = math.isqrt(weights.shape[-1] - 1)
-    paint = colormaps[_COLORS]
     edge = 0.015
     for column, frame in enumerate(frames):
         grey = np.repeat(frame.mean(axis=-1, keepdims=True), 3, axis=-1) / 255
@@ -124,45 +134,16 @@ def _draw_panel(
                 axes.imshow(frame, extent=place, aspect="auto")
                 continue
             heat = scale(weights[column, row - 1, 1:].reshape(side, side))
-            layer = paint(heat)
+            layer = colormaps[_COLORS](heat)
             # Little attention leaves the frame visible, much hides it.
             layer[..., 3] = _VEIL + (_COVER - _VEIL) * heat
             axes.imshow(0.5 + 0.5 * grey, extent=place, aspect="auto")
             axes.imshow(layer, extent=place, aspect="auto", interpolation="nearest")
             cls = f"{weights[column, row - 1, 0]:.0f}"
             axes.text(x + cell - 2 * edge, y + 2 * edge, cls, fontsize=7, ha="right", va="bottom", color="white")
+    look: dict[str, Any] = {"fontsize": 9, "ha": "right", "va": "center", "parse_math": False, "fontfamily": fonts}
     for row, word in enumerate(words, start=1):
-        y = (len(words) - row + 0.5) * cell
-        axes.text(
-            _WORD - 0.06,
-            y,
-            wrap_text(word, 12),
-            fontsize=9,
-            ha="right",
-            va="center",
-            parse_math=False,
-            fontfamily=fonts,
-        )
-
-
-def _label(axes: Any, title: str, times: np.ndarray, cell: float, rows: int) -> None:
-    for column, time in enumerate(times):
-        clock = format_clock(max(float(time), 0.0), decimals=0)
-        axes.text(_WORD + (column + 0.5) * cell, rows * cell + 0.04, clock, fontsize=8, ha="center", va="bottom")
-    axes.text(_WORD - 0.06, rows * cell + 0.04, "m:ss", fontsize=8, ha="right", va="bottom", color=GREY)
-    axes.text(_WORD, rows * cell + _LINE + 0.03, title, fontsize=10, va="bottom", weight="bold")
-    axes.set(xlim=(0, _WORD + len(times) * cell), ylim=(0, rows * cell + 2 * _LINE))
-    axes.axis("off")
-
-
-def _draw_scale(figure: Figure, scale: Normalize, foot: float) -> None:
-    height = figure.get_figheight()
-    axes = figure.add_axes((_MARGIN / WIDTH, (foot - 0.3) / height, 0.3, 0.12 / height))
-    bar = figure.colorbar(ScalarMappable(scale, _COLORS), cax=axes, orientation="horizontal")
-    bar.ax.tick_params(labelsize=8, length=2)
-    figure.text(
-        _MARGIN / WIDTH + 0.32, (foot - 0.24) / height, "attention of a word to a patch (%)", fontsize=9, va="center"
-    )
+        axes.text(_WORD - 0.06, (len(words) - row + 0.5) * cell, wrap_text(word, 12), **look)
 
 
 def _name_step(step: int, layer: int) -> str:

@@ -10,16 +10,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from r2tuning.output.charts.figure import (
-    BLUE,
-    GREY,
-    WIDTH,
-    find_fonts,
-    make_canvas,
-    save_picture,
-    style_axes,
-    wrap_text,
-)
+from r2tuning.output.charts.figure import BLUE, GREY, WIDTH, make_canvas, save_picture, set_fonts, style_axes, wrap_text
 
 _ROW, _GAP, _FOOT, _HEAD, _LABELS = 0.3, 0.35, 0.45, 0.75, 3.0  # inches
 
@@ -53,12 +44,11 @@ def _draw(title: str, rows: Sequence[BarRow]) -> Figure:
     height = _HEAD + lines * (chart + _GAP + _FOOT)
     figure = make_canvas(height)
     labels = [wrap_text(row.label, 38) for row in rows]
-    title = wrap_text(title, 80)
-    fonts = find_fonts(title + "".join(labels))
-    place: dict[str, Any] = {"x": 0.15 / WIDTH, "va": "top", "parse_math": False, "fontfamily": fonts}
-    figure.text(y=1 - 0.12 / height, s=title, fontsize=12, **place)
     note = "Bars: mean; whiskers: one standard deviation over seeds. Axes do not start at 0."
-    figure.text(y=1 - 0.4 / height, s=note, fontsize=8, color=GREY, **place)
+    texts = [
+        figure.text(0.15 / WIDTH, 1 - 0.12 / height, wrap_text(title, 80), fontsize=12, va="top"),
+        figure.text(0.15 / WIDTH, 1 - 0.4 / height, note, fontsize=8, color=GREY, va="top"),
+    ]
     width = (WIDTH - _LABELS - 0.2) / columns
     for index, metric in enumerate(metrics):
         line, column = divmod(index, columns)
@@ -66,8 +56,9 @@ def _draw(title: str, rows: Sequence[BarRow]) -> Figure:
         left = _LABELS + column * width
         axes = figure.add_axes((left / WIDTH, bottom / height, (width - 0.25) / WIDTH, chart / height))
         _draw_chart(axes, metric, [row.bars.get(metric) for row in rows])
-        shown = labels if column == 0 else [""] * len(rows)
-        axes.set_yticks(range(len(rows)), shown, fontsize=9, fontfamily=fonts, parse_math=False)
+        axes.set_yticks(range(len(rows)), labels if column == 0 else [""] * len(rows), fontsize=9)
+        texts += axes.get_yticklabels()
+    set_fonts(texts)
     return figure
 
 

@@ -52,12 +52,11 @@ FORMATS = (".png", ".svg", ".pdf")
 
 # Okabe and Ito's palette can be told apart with every kind of color vision. Lines also differ in dashes and markers.
 ORANGE, BLUE, GREEN, PURPLE, SKY, BLACK = "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#222222"
-COLORS = (ORANGE, BLUE, GREEN, PURPLE, SKY, BLACK)
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 MARKERS = ("o", "s", "^", "D", "v", "P")
 STYLES: list[dict[str, Any]] = [
     {"color": color, "linestyle": dash, "marker": marker}
-    for color, dash, marker in zip(COLORS, DASHES, MARKERS, strict=True)
+    for color, dash, marker in zip((ORANGE, BLUE, GREEN, PURPLE, SKY, BLACK), DASHES, MARKERS, strict=True)
 ]
 GREY, LIGHT = "#555555", "#DDDDDD"
 

@@ -112,14 +112,11 @@ def finish_curves(axes: Any, curves: Sequence[Saliency]) -> None:
     axes.set_xlabel("time (m:ss)", fontsize=9, loc="left")
 
 
-def draw_moment(
-    axes: Any, row: float, moment: Moment, color: str, label: str | None = None, *, alpha: float = 1.0
-) -> None:
+def draw_moment(axes: Any, row: float, moment: Moment, color: str, **look: Any) -> None:
     """Draws a moment as a bar with its times beside it."""
     begin, end = axes.get_xlim()
     # The edge keeps a moment visible that is shorter than a pixel.
-    look = {"color": color, "edgecolor": color, "linewidth": 1.5, "alpha": alpha, "label": label}
-    axes.barh(row, moment.end - moment.start, 0.6, moment.start, **look)
+    axes.barh(row, moment.end - moment.start, 0.6, moment.start, color=color, edgecolor=color, linewidth=1.5, **look)
     span = f"{format_clock(max(moment.start, 0.0))} to {format_clock(max(moment.end, 0.0))}"
     before, after = (moment.start - begin) / (end - begin), (end - moment.end) / (end - begin)
     x, side, shift = (moment.end, "left", 5) if after >= before else (moment.start, "right", -5)

@@ -54,7 +54,7 @@ def write_sheet(
     results: Sequence[Grounding],
     target: str | os.PathLike[str],
     *,
-    video: Footage | None = None,
+    footage: Footage | None = None,
     force: bool = False,
 ) -> None:
     """Draws a contact sheet: below each query its moments, best first, each with frames over its length and times.
@@ -62,7 +62,7 @@ def write_sheet(
     Args:
         results: Results of one video, at least one.
         target: The file to write, ``.png``, ``.svg`` or ``.pdf``.
-        video: The video, if it is open already.
+        footage: The video, if it is open already.
         force: Whether an existing file may be replaced.
 
     Raises:
@@ -70,7 +70,7 @@ def write_sheet(
         VideoError: The video cannot be read.
     """
     check_plot_target(target, force=force)
-    footage = video or Footage(results[0].video)
+    footage = footage or Footage(results[0].video)
     rows, left = [], _MOST_ROWS
     for result in results:
         moments = result.moments[:left]

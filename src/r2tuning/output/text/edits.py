@@ -53,14 +53,7 @@ class Cut:
 
 
 class Source:
-    """A video, counted in frames.
-
-    Attributes:
-        name: The file's name on one line, without its folder.
-        url: The file as a percent-encoded URL.
-        rate: Frames per second, see `choose_rate`.
-        length: Its frames at that rate, at least 1.
-    """
+    """Name and percent-encoded URL of a video, its frames per second, and its length in frames, at least 1."""
 
     def __init__(self, video: VideoInfo) -> None:
         self.name = show_on_one_line(Path(video.path).name)

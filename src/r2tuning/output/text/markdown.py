@@ -9,6 +9,7 @@ from pathlib import PurePath
 
 from r2tuning.output.text.labels import format_clock, show_on_one_line
 from r2tuning.results import Grounding
+from r2tuning.types import Moment
 
 _HEAD = "| query | rank | start | end | length | score |\n| --- | ---: | ---: | ---: | ---: | ---: |\n"
 
@@ -19,22 +20,15 @@ def to_markdown(results: Sequence[Grounding]) -> str:
     for video, answers in groupby(results, key=lambda result: result.video):
         shown = list(answers)
         notes = "".join(f"- {_escape(f'{r.query}: {note.text}')}\n" for r in shown for note in r.notes)
-        rows = [row for result in shown for row in _rows(result)]
+        rows = [_write_row(r.query, rank, moment) for r in shown for rank, moment in enumerate(r.moments, start=1)]
         table = _HEAD + "".join(rows) if rows else "No moments.\n"
         parts.append("\n".join([f"# {_escape(PurePath(video).name)}\n", *([notes] if notes else []), table]))
     return "\n".join(parts)
 
 
-def _rows(result: Grounding) -> list[str]:
-    query = _escape(result.query)
-    return [
-        f"| {query} | {rank} | {_clock(m.start)} | {_clock(m.end)} | {_clock(m.end - m.start)} | {m.score:.3f} |\n"
-        for rank, m in enumerate(result.moments, start=1)
-    ]
-
-
-def _clock(seconds: float) -> str:
-    return format_clock(max(seconds, 0.0))
+def _write_row(query: str, rank: int, moment: Moment) -> str:
+    times = (format_clock(max(s, 0.0)) for s in (moment.start, moment.end, moment.end - moment.start))
+    return f"| {_escape(query)} | {rank} | {' | '.join(times)} | {moment.score:.3f} |\n"
 
 
 def _escape(text: str) -> str:
