@@ -76,7 +76,7 @@ def _draw_answer(result: Grounding, thumbnails: Thumbnails) -> Figure:
         axes = timeline.add_time_axes(figure, result, FOOT + CURVE + GAP, rows - GAP)
         for rank, moment in enumerate(moments):
             color, label = (ORANGE, "best moment") if rank == 0 else (SKY, "other moments" if rank == 1 else None)
-            timeline.draw_moment(axes, rank, moment, color, label=label)
+            timeline.draw_moment(axes, rank, moment, color, label=label, alpha=1.0)
         timeline.finish_moments(axes, names)
     timeline.draw_thumbnails(figure, result, thumbnails, body)
     timeline.add_legend(figure, 4)
