@@ -70,5 +70,3 @@ def test_what_cannot_be_shown_is_refused(grounder: Grounder) -> None:
         find_attention(grounder, encoded(6), " ", [1.0])
     with pytest.raises(FeatureError, match="encode the video again"):
         find_attention(grounder, encoded(6, width=16), "a dog", [1.0])
-    with pytest.raises(ValueError, match="at least one"):
-        find_attention(grounder, encoded(6), "a dog", [])

@@ -18,25 +18,11 @@ END = "[end]"
 
 @torch.inference_mode()
 def find_attention(grounder: Grounder, video: EncodedVideo, query: str, times: Sequence[float]) -> PatchAttention:
-    """Finds where the words of a query make a model look in some frames.
+    """Finds where the words of a query make a model look in the frames at some times, each frame once and in order.
 
-    Args:
-        grounder: The model with its CLIP.
-        video: An encoded video.
-        query: A sentence.
-        times: Seconds on the player's clock; of each, the frame whose clip it lies in, or the nearest.
-
-    Returns:
-        The attention in those frames, each once and in order; in a video of several windows, that of the window which
-        sees a frame nearest its middle.
-
-    Raises:
-        QueryError: If the query is empty.
-        FeatureError: If the encoded video was made for another model.
-        ValueError: If there are no times.
+    Times, at least one, are seconds on the player's clock. In a video of several windows, the attention to a frame is
+    that of the window whose middle is nearest.
     """
-    if not times:
-        raise ValueError("no times; give at least one")
     (features,) = grounder.backbone.encode_queries([query])
     grounder.check_features(video, [features])
     facts, model, device = video.facts, grounder.model, grounder.backbone.device

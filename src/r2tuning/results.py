@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from r2tuning.decoding.highlights import find_highlights
-from r2tuning.decoding.summary import choose_shots
 from r2tuning.errors import DataError, VideoError
 from r2tuning.types import Moment, Saliency, Sampling
-from r2tuning.video.shots import detect_shots
 
 RATIO = 0.15
-"""Share of a video that a summary of it may last, as in TVSum and SumMe."""
+"""Share of a video that a summary may last, as in TVSum and SumMe."""
 
 
 @dataclass(frozen=True)
 class Note:
-    """What a reader should know about an answer: what it is about, for programs, and one sentence, for people."""
+    """What a reader should know about an answer: its kind, for programs, and one sentence, for people."""
 
     kind: Literal["domain", "present", "absent", "sampling", "video", "query", "windows"]
     text: str
@@ -32,22 +30,21 @@ class Grounding:
     """The answer to one query on one video.
 
     Attributes:
-        query: The sentence; empty where there was none (`outline_video`).
+        query: The sentence; empty for `outline_video`.
         video: The file.
         duration: Seconds of video that the answer covers.
         start: Seconds on the player's clock at which the video begins.
         moments: Best first.
         saliency: The highlight curve.
-        model: Name of the checkpoint; of the CLIP where there was no query.
+        model: Name of the checkpoint, or of the CLIP if there was no query.
         sampling: How frames were picked.
-        video_truncated: Whether the file ended early or was damaged; the answer covers ``duration`` seconds.
+        video_truncated: Whether the file ended early or is damaged.
         query_truncated: Whether the query was cut to the length that the text tower takes.
-        windows: Number of overlapping windows that covered the video (1: the model saw it whole).
+        windows: Number of overlapping windows that cover the video; 1 if the model saw it whole.
         calibrated: Whether scores are probabilities, see `Moment` and `Saliency`.
-        presence: Probability that the video shows what the query describes, if half of all queries do; None where
-            the model was not calibrated for it.
-        presence_threshold: Lowest presence of what is probably in the video; None as for ``presence``.
-        domain_warning: How the video differs from all that the model was trained on; empty where it does not.
+        presence: Probability that the video shows the query, if half of all queries are shown; None if not calibrated.
+        presence_threshold: Presence from which the query is probably shown; None if not calibrated.
+        domain_warning: How the video differs from the training data; empty if it does not.
     """
 
     query: str
@@ -83,35 +80,24 @@ class Grounding:
             (Note(kind='windows', text='The video is long: 3 overlapping windows cover it.'),)
         """
         presence = f"in this video (presence {self.presence or 0:.2f}, threshold {self.presence_threshold or 0:.2f})."
+        damage = f"The file ends early or is damaged: the answer covers its first {self.duration:.1f} seconds."
         notes: tuple[tuple[bool, Note], ...] = (
             (bool(self.domain_warning), Note("domain", f"{self.domain_warning}.")),
             (self.present is True, Note("present", f"Probably {presence}")),
             (self.present is False, Note("absent", f"Probably not {presence}")),
             (self.sampling == "keyframe", Note("sampling", "Only key frames were read: times are approximate.")),
-            (
-                self.video_truncated,
-                Note(
-                    "video",
-                    f"The file ends early or is damaged: the answer covers its first {self.duration:.1f} seconds.",
-                ),
-            ),
+            (self.video_truncated, Note("video", damage)),
             (self.query_truncated, Note("query", "The query is too long: the model read only its beginning.")),
             (self.windows > 1, Note("windows", f"The video is long: {self.windows} overlapping windows cover it.")),
         )
         return tuple(note for holds, note in notes if holds)
 
     def highlights(self, top: int = 5, seconds: float | None = None) -> list[Moment]:
-        """Picks the highest peaks of the saliency curve; they do not overlap.
-
-        A peak is a frame, or a run of equal ones, higher than its neighbors and above 0. It lasts for as long as
-        the curve stays at or above half its height (its full width at half maximum), but not into a higher peak.
+        """Picks the highest peaks of the saliency curve above 0, highest first; they do not overlap.
 
         Args:
             top: Most highlights to return.
-            seconds: Length of each; None for that of its peak.
-
-        Returns:
-            Highest first; seconds on the player's clock, score = height of the curve.
+            seconds: Length of each; by default the full width of its peak at half its height.
 
         Examples:
             >>> curve = Saliency(np.array([1.0, 3.0, 5.0, 7.0]), np.array([0.1, 0.75, 0.5, 0.125], np.float32))
@@ -120,30 +106,14 @@ class Grounding:
             ([Moment(start=2.0, end=6.0, score=0.75)], [Moment(start=1.0, end=7.0, score=0.75)])
         """
         extent = self.start, self.start + self.duration
-        return [
-            Moment(*found) for found in find_highlights(self.saliency.times, self.saliency.scores, extent, top, seconds)
-        ]
+        found = find_highlights(self.saliency.times, self.saliency.scores, extent, top, seconds)
+        return [Moment(*peak) for peak in found]
 
     def to_dict(self) -> dict[str, Any]:
         """The answer as JSON has it: plain Python values, seconds rounded to 3 decimals and scores to 6.
 
-        Returns:
-            The keys, in this order::
-
-                query, video              strings
-                duration, start           seconds
-                model, sampling           strings; sampling is "exact", "fast" or "keyframe"
-                video_truncated,
-                query_truncated           booleans
-                windows                   integer
-                calibrated                boolean
-                presence,
-                presence_threshold        0…1 or null
-                present                   boolean or null
-                domain_warning            string
-                notes                     [{"kind": string, "text": sentence}, …]
-                moments                   best first: [{"start": seconds, "end": seconds, "score": 0…1}, …]
-                saliency                  {"times": [seconds, …], "scores": [-1…1, …]}; 0…1 if calibrated
+        Beside the attributes it has ``present``, true, false or null, and ``notes``, each with ``kind`` and ``text``.
+        Moments have ``start``, ``end`` and ``score``; ``saliency`` has lists of ``times`` and ``scores``.
         """
         return {
             "query": self.query,
@@ -160,7 +130,7 @@ class Grounding:
             "presence_threshold": None if self.presence_threshold is None else _round(self.presence_threshold, 6),
             "present": self.present,
             "domain_warning": self.domain_warning,
-            "notes": [{"kind": note.kind, "text": note.text} for note in self.notes],
+            "notes": [asdict(note) for note in self.notes],
             "moments": _to_dicts(self.moments),
             "saliency": {
                 "times": [_round(time, 3) for time in self.saliency.times],
@@ -217,8 +187,8 @@ class Summary:
 
     Attributes:
         answer: The answer whose saliency chose them.
-        budget: Seconds that they may last together.
-        shots: In time order, none touching the next: whole shots, or parts of long ones; score = mean saliency.
+        budget: Most seconds that the shots may last together.
+        shots: Whole shots, or parts of long ones, in time order and apart; their score is the mean saliency.
     """
 
     answer: Grounding
@@ -231,12 +201,7 @@ class Summary:
         return sum(shot.end - shot.start for shot in self.shots)
 
     def to_dict(self) -> dict[str, Any]:
-        """The summary as JSON has it.
-
-        Returns:
-            The keys of `Grounding.to_dict`, then ``budget`` and ``length`` in seconds and ``shots``, in time order:
-            ``[{"start": seconds, "end": seconds, "score": mean saliency}, …]``.
-        """
+        """The keys of `Grounding.to_dict`, then ``budget``, ``length`` and ``shots``, which look like moments."""
         return self.answer.to_dict() | {
             "budget": _round(self.budget, 3),
             "length": _round(self.length, 3),
@@ -261,8 +226,7 @@ def _save(result: Grounding | Summary, path: str | os.PathLike[str], force: bool
     # The only import from a higher tier: `result.save` needs the writers, and they need the results.
     from r2tuning.output.registry import find_target, save_results
 
-    target = find_target(os.fspath(path), summary=isinstance(result, Summary))
-    save_results([result], target, force=force)
+    save_results([result], find_target(os.fspath(path), summary=isinstance(result, Summary)), force=force)
 
 
 def _to_dicts(moments: list[Moment]) -> list[dict[str, float]]:
@@ -285,12 +249,10 @@ def summarize(
     seconds: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Summary:
-    """Chooses the shots of a video that sum it up within a budget.
-
-    The video is read again to find its cuts; `r2tuning.decoding.summary.choose_shots` then chooses at least one shot.
+    """Chooses the shots, at least one, that sum up a video within a budget; reads the video again to find its cuts.
 
     Args:
-        answer: The answer to a query, or that of `r2tuning.outline_video`, which needs no query.
+        answer: The answer to a query, or that of `r2tuning.outline_video`.
         ratio: Share of the video that the summary may last, in (0, 1]; by default 0.15 as in TVSum and SumMe.
         seconds: How long it may last instead.
         progress: Called with the number of frames read and expected.
@@ -299,6 +261,9 @@ def summarize(
         VideoError: If the video cannot be read, or has nothing at the answer's times.
         ValueError: If ``ratio`` or ``seconds`` is out of range, or both are given.
     """
+    from r2tuning.decoding.summary import choose_shots
+    from r2tuning.video.shots import detect_shots
+
     if ratio is not None and seconds is not None:
         raise ValueError(f"give ratio ({ratio}) or seconds ({seconds}), not both")
     share = RATIO if ratio is None else ratio

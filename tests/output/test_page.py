@@ -17,7 +17,7 @@ from support.groundings import make_grounding
 from r2tuning.errors import OutputError
 from r2tuning.output import page as report
 from r2tuning.output.page import check_embedding, link_file, write_page
-from r2tuning.output.registry import write_format
+from r2tuning.output.registry import find_target, save_results, write_format
 from r2tuning.types import Moment
 
 HOSTILE = (
@@ -187,9 +187,8 @@ def test_nothing_is_written_of_a_result_that_is_not_finite(tmp_path: Path) -> No
 
 
 def test_a_page_is_about_one_video_and_overwrites_nothing(tmp_path: Path) -> None:
-    for results in ([], [make_grounding(), make_grounding(video="b.mp4")]):
-        with pytest.raises(ValueError, match="one video"):
-            write_page(results, tmp_path / "page.html")
+    with pytest.raises(ValueError, match="one video"):
+        save_results([make_grounding(), make_grounding(video="b.mp4")], find_target(str(tmp_path / "page.html")))
     write(tmp_path)
     with pytest.raises(OutputError, match="--force"):
         write(tmp_path)

@@ -16,7 +16,6 @@ from r2tuning.checkpoints.folder import (
     save_checkpoint,
     take_tensors,
 )
-from r2tuning.checkpoints.official import read_official
 from r2tuning.checkpoints.published import (
     BACKBONE,
     DEMO,
@@ -65,6 +64,8 @@ def load_checkpoint(path: str | Path) -> R2Tuning:
         return _build(load_config(path).model, load_state(path), path)
     if path.suffix == ".safetensors":
         raise CheckpointError(f"{path}: weights without their configuration; pass the folder they belong to")
+    from r2tuning.checkpoints.official import read_official
+
     return _build(*read_official(path), path)
 
 
@@ -119,6 +120,8 @@ def _describe_official(
     path: Path, entry: PublishedCheckpoint | None = None
 ) -> tuple[CheckpointConfig, dict[str, torch.Tensor]]:
     """The weights of an authors' file, and the settings it was trained with, or those of the nearest published one."""
+    from r2tuning.checkpoints.official import read_official
+
     model, state = read_official(path)
     sha256 = hash_file(path)
     entry = entry or match_published(path.name)

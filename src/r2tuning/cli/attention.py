@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from r2tuning.cli.options import (
-    BackboneOption,
-    DeviceOption,
-    ForceOption,
-    ModelOption,
-    VideoArgument,
-    load_grounder,
-    open_encoded,
-)
+from r2tuning.cli import options
 from r2tuning.errors import QueryError, VideoError
 
 if TYPE_CHECKING:
@@ -24,18 +17,16 @@ if TYPE_CHECKING:
     from r2tuning.features import EncodedVideo
     from r2tuning.types import PatchAttention
 
-FRAMES = 4
-
 
 def attention(
-    video: VideoArgument,
+    video: options.VideoArgument,
     query: Annotated[str, typer.Argument(help="What to look for; a sentence.")],
-    model: ModelOption = "qvhighlights",
-    backbone: BackboneOption = None,
-    device: DeviceOption = None,
+    model: options.ModelOption = "qvhighlights",
+    backbone: options.BackboneOption = None,
+    device: options.DeviceOption = None,
     frames: Annotated[
         int, typer.Option(min=1, max=6, help="How many frames to show, evenly over the best moment.")
-    ] = FRAMES,
+    ] = 4,
     at: Annotated[
         list[float] | None, typer.Option(help="Show the frame at this second instead. May be repeated.")
     ] = None,
@@ -45,7 +36,7 @@ def attention(
     output: Annotated[Path, typer.Option("--output", "-o", help="Picture to write: .png, .svg or .pdf.")] = Path(
         "attention.png"
     ),
-    force: ForceOption = False,
+    force: options.ForceOption = False,
 ) -> None:
     """Draw how much each word of a query attends to each patch of some frames, in every refinement step.
 
@@ -58,13 +49,11 @@ def attention(
     check_plot_target(output, force=force)
     if at and len(at) > MOST_FRAMES:
         raise typer.BadParameter(f"{len(at)} frames would be too small to see; give at most {MOST_FRAMES}")
-    grounder = load_grounder(model, backbone, device)
-    encoded = open_encoded(grounder, video)
+    grounder, encoded = options.open_video(video, model, backbone, device)
     if not at:
         result = grounder.ground(encoded, query, top_k=1)
-        begin, end = result.start, result.start + result.duration
-        for best in result.moments:
-            begin, end = best.start, best.end
+        extent = [(best.start, best.end) for best in result.moments] or [(result.start, result.start + result.duration)]
+        begin, end = extent[0]
         at = [begin + (end - begin) * (number + 0.5) / frames for number in range(frames)]
     found = find_attention(grounder, encoded, query, at)
     chosen = choose_words(found.words) if words is None else _find_words(found, words)
@@ -89,17 +78,10 @@ def _read_frames(encoded: EncodedVideo, found: PatchAttention) -> list[np.ndarra
     from r2tuning.video import sample_frames
 
     facts = encoded.facts
-    wanted = [int((time - facts.start) * facts.fps) for time in found.times.tolist()]
-    shown: dict[int, np.ndarray] = {}
-    first = 0
+    wanted = [int((time - facts.start) * facts.fps) for time in found.times.tolist()]  # in order
     with sample_frames(facts.video, facts.fps, sampling=facts.sampling) as stream:
-        for batch in stream:
-            for index in wanted:
-                if first <= index < first + len(batch.pixels):
-                    shown[index] = batch.pixels[index - first].transpose(1, 2, 0)
-            first += len(batch.pixels)
-            if first > wanted[-1]:
-                break
+        frames = islice((frame for batch in stream for frame in batch.pixels), wanted[-1] + 1)
+        shown = {index: frame.transpose(1, 2, 0) for index, frame in enumerate(frames) if index in wanted}
     if len(shown) < len(set(wanted)):
         raise VideoError(f"{facts.video}: no longer has a frame at {wanted[-1] / facts.fps:g} s; encode it again")
     return [shown[index] for index in wanted]

@@ -37,13 +37,6 @@ COMMANDS = (
 EXTRA_OF = {"lightning": "train", "tensorboard": "train", "opentimelineio": "export"}
 """Modules that only an extra installs, and which."""
 
-GARBAGE_THRESHOLD = 10_000
-"""New objects after which Python looks for garbage; the default is 700 or 2,000."""
-
-SPINS = 10_000
-"""How often a waiting thread of PyTorch looks for work before it sleeps: for half a millisecond, longer than the pause
-between two steps of a model."""
-
 
 class Commands(TyperGroup):
     """Imports a command when it is used, and turns errors that people can act on into one line and exit code 1."""
@@ -72,9 +65,8 @@ class Commands(TyperGroup):
         except ModuleNotFoundError as error:
             if error.name not in EXTRA_OF:
                 raise
-            print(
-                f"error: {error.name} is not installed; pip install 'r2tuning[{EXTRA_OF[error.name]}]'", file=sys.stderr
-            )
+            fix = f"pip install 'r2tuning[{EXTRA_OF[error.name]}]'"
+            print(f"error: {error.name} is not installed; {fix}", file=sys.stderr)
             raise typer.Exit(1) from error
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
@@ -92,7 +84,7 @@ def _show_warning(
     file: TextIO | None = None,  # noqa: ARG001  (the signature is Python's)
     line: str | None = None,
 ) -> None:
-    """Ours are for people: one line. Others show where they come from, as usual."""
+    """Shows our warnings, which are for people, on one line, and others as usual."""
     if issubclass(category, R2TuningWarning):
         print(f"warning: {message}", file=sys.stderr)
     else:
@@ -124,14 +116,13 @@ def _options(
 
 
 def run() -> None:
-    """Entry point of the ``r2tuning`` command.
-
-    PyTorch's objects live as long as the process, so the garbage collector looks at them for nothing, again and again
-    and once more at exit: that took a quarter of the time of a short command. PyTorch's waiting threads keep their
-    cores busy, by default for many milliseconds in which videos could be decoded.
-    """
-    gc.set_threshold(GARBAGE_THRESHOLD)
+    """Entry point of the ``r2tuning`` command."""
+    # PyTorch's objects live as long as the process. Collecting garbage less often, and not at exit, saves a short
+    # command a quarter of its time.
+    gc.set_threshold(10_000)
     atexit.register(gc.freeze)
+    # A waiting thread of PyTorch spins for half a millisecond, longer than the pause between two steps of a model,
+    # before it sleeps; by default it keeps its core busy for many milliseconds in which videos could be decoded.
     if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     app()

@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 
 FEATURE_SUFFIX = ".safetensors"
 
+
+def check_positive(option: typer.CallbackParam, value: float | None) -> float | None:
+    """Refuses a number that is not positive and finite."""
+    if value is not None and not 0 < value < float("inf"):
+        raise typer.BadParameter(f"must be above 0, not {value}", param_hint=option.opts[0])
+    return value
+
+
 VideoArgument = Annotated[
     str, typer.Argument(help="Video file, or features saved with --save-features.", metavar="VIDEO")
 ]
@@ -36,7 +44,8 @@ EngineOption = Annotated[
     ),
 ]
 FpsOption = Annotated[
-    float | None, typer.Option(help="Frames to sample per second; by default as the model was trained.")
+    float | None,
+    typer.Option(help="Frames to sample per second; by default as the model was trained.", callback=check_positive),
 ]
 SamplingOption = Annotated[
     Sampling,
@@ -45,41 +54,37 @@ SamplingOption = Annotated[
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Replace output files that exist.")]
 
 
-def check_positive(option: str, value: float | None) -> None:
-    """Refuses a number that is not positive and finite, as a usage error."""
-    if value is not None and not 0 < value < float("inf"):
-        raise typer.BadParameter(f"must be above 0, not {value}", param_hint=option)
-
-
-def load_grounder(model: str, backbone: str | None, device: str | None, engine: Engine | None = None) -> Grounder:
-    """Loads the model; without a network, the error names the model that needs none."""
+def open_video(
+    video: str,
+    model: str,
+    backbone: str | None,
+    device: str | None,
+    engine: Engine | None = None,
+    fps: float | None = None,
+    sampling: Sampling = "exact",
+) -> tuple[Grounder, EncodedVideo]:
+    """Loads the model, and encodes a video file or loads saved features."""
     from r2tuning.grounder import Grounder
 
     try:
-        return Grounder.from_pretrained(model, backbone=backbone, device=device, engine=engine)
+        grounder = Grounder.from_pretrained(model, backbone=backbone, device=device, engine=engine)
     except DownloadError as error:
         raise DownloadError(
             f"{error}; to see r2tuning work without a network, --model {DEMO} is already here, "
             f"but it knows only {DEMO_WORLD}"
         ) from error
-
-
-def open_encoded(
-    grounder: Grounder, video: str, fps: float | None = None, sampling: Sampling = "exact"
-) -> EncodedVideo:
-    """Encodes a video file, or loads saved features."""
     if video.endswith(FEATURE_SUFFIX):
         from r2tuning.features import EncodedVideo
 
-        return EncodedVideo.load(video)
+        return grounder, EncodedVideo.load(video)
     with show_progress("Encoding", "frames") as progress:
         encoded = grounder.encode(video, fps=fps, sampling=sampling, progress=progress)
     grounder.backbone.release()  # a command encodes one video; the next steps need the memory
-    return encoded
+    return grounder, encoded
 
 
 def ground_or_outline(grounder: Grounder, encoded: EncodedVideo, query: str | None) -> Grounding:
-    """The answer to a query; without one, what the video shows most and newest."""
+    """Answers a query; without one, finds what the video shows most and newest."""
     if query is not None:
         return grounder.ground(encoded, query)
     from r2tuning.grounder import outline_video

@@ -13,16 +13,13 @@ from rich.console import Console
 from r2tuning.cli.progress import show_progress
 from r2tuning.errors import OutputError, R2TuningError
 from r2tuning.files import check_target
-from r2tuning.output.registry import STDOUT, SUMMARY_WRITERS, WRITERS, Target, find_target, save_results, write_format
+from r2tuning.output.registry import STDOUT, WRITERS, Target, find_target, save_results, write_format
 
 if TYPE_CHECKING:
     from r2tuning.output.media.footage import Footage
     from r2tuning.results import Grounding, Summary
 
-
-def _list_suffixes(names: Sequence[str]) -> str:
-    return " ".join(f".{name}" for name in names if name != "sheet")
-
+_SUFFIXES = " ".join(f".{name}" for name in WRITERS if name != "sheet")
 
 OutputOption = Annotated[
     list[str] | None,
@@ -30,7 +27,7 @@ OutputOption = Annotated[
         "--output",
         "-o",
         metavar="FILE",
-        help=f"Write the answers to this file; its suffix names the format: {_list_suffixes([*WRITERS])}. "
+        help=f"Write the answers to this file; its suffix names the format: {_SUFFIXES}. "
         "sheet:FILE.png draws a contact sheet, csv:- prints CSV instead of the table. May be repeated.",
     ),
 ]
@@ -41,7 +38,7 @@ SummaryOutputOption = Annotated[
         "-o",
         metavar="FILE",
         help="Write the summary to this file; .mp4 joins the shots, with their sound; or "
-        f"{_list_suffixes([name for name in SUMMARY_WRITERS if name != 'mp4'])}. May be repeated.",
+        f"{_SUFFIXES}. May be repeated.",
     ),
 ]
 JsonOption = Annotated[
@@ -56,19 +53,7 @@ FastOption = Annotated[
 def plan_outputs(
     outputs: Sequence[str] | None, json: str | None, *, force: bool, queries: int = 1, summary: bool = False
 ) -> list[Target]:
-    """Checks, before a long computation, what is to be written.
-
-    Args:
-        outputs: Values of ``--output``.
-        json: Value of ``--json``.
-        force: Whether existing files may be replaced.
-        queries: How many answers there will be; some formats have a file for each.
-        summary: Whether a summary will be written, not answers.
-
-    Raises:
-        OutputError: If a suffix names no format or a file may not be written.
-        ModuleNotFoundError: If a format needs an extra that is not installed.
-    """
+    """Checks ``--output`` and ``--json`` before a long computation, and finds what is to be written."""
     texts = [*(outputs or []), *([] if json is None else [f"json:{json}"])]
     targets = [find_target(text, summary=summary) for text in texts]
     taken = set()
@@ -85,14 +70,7 @@ def plan_outputs(
 def write_outputs(
     results: Sequence[Grounding | Summary], targets: Sequence[Target], *, force: bool, **options: Any
 ) -> None:
-    """Writes results to files, and to stdout: in the format that a target names for it, or else as a table.
-
-    Args:
-        results: The results.
-        targets: From `plan_outputs`.
-        force: Whether existing files may be replaced.
-        options: As of `save_results`.
-    """
+    """Writes results to files, and to stdout in the format that a target names for it, by default as a table."""
     form = None
     for target in targets:
         if target.path == STDOUT:
@@ -117,11 +95,7 @@ def write_outputs(
 
 
 def check_clips(folder: Path | None, *, fast: bool) -> None:
-    """Checks, before a long computation, that clips can be written to a folder.
-
-    Raises:
-        OutputError: If they cannot.
-    """
+    """Checks, before a long computation, that clips can be written to a folder."""
     if folder is None:
         if fast:
             raise typer.BadParameter("copies clips; it needs --clips DIR", param_hint="--fast")
@@ -132,11 +106,7 @@ def check_clips(folder: Path | None, *, fast: bool) -> None:
 
 
 def cut_clips(results: Sequence[Grounding], footage: Footage, folder: Path, *, fast: bool, force: bool) -> None:
-    """Cuts every moment out of the video; a clip that fails does not stop the others.
-
-    Raises:
-        OutputError: If some clips could not be cut; the others are.
-    """
+    """Cuts every moment out of the video; an `OutputError` at the end says how many clips failed."""
     from r2tuning.output import media
     from r2tuning.output.media.cut import name_clip
 

@@ -14,7 +14,6 @@ from r2tuning.cli.options import ForceOption
 from r2tuning.errors import DataError
 
 if TYPE_CHECKING:
-    from r2tuning.output.charts.curves import Curve, RunCurves
     from r2tuning.results import Grounding
 
 TABLE = "table.json"
@@ -48,9 +47,8 @@ def plot(
     check_plot_target(output, force=force)
     kinds = {_find_kind(source) for source in sources}
     if len(kinds) > 1 or (kinds == {"table"} and len(sources) > 1):
-        raise DataError(
-            f"{', '.join(map(str, sources))}: cannot share a picture; give answers, run folders, or one table"
-        )
+        names = ", ".join(map(str, sources))
+        raise DataError(f"{names}: cannot share a picture; give answers, run folders, or one table")
     if kinds != {"answers"} and (query is not None or truth is not None):
         raise typer.BadParameter("only answers have a query and a truth", param_hint="--query, --truth")
     if kinds == {"table"}:
@@ -81,26 +79,18 @@ def _plot_answers(
     if len(sources) > MOST_ANSWERS:
         raise DataError(f"{len(sources)} files of answers; give at most {MOST_ANSWERS}")
     chosen = [_choose(source, read_answers(source), query) for source in sources]
+    first = {"query": chosen[0].query, "video": Path(chosen[0].video).name}
     for source, result in zip(sources, chosen, strict=True):
-        for what, mine, other in (
-            ("query", result.query, chosen[0].query),
-            ("video", Path(result.video).name, Path(chosen[0].video).name),
-        ):
-            if mine != other:
-                raise DataError(f"{source}: its {what} is {mine!r}, that of {sources[0]} is {other!r}; give the same")
-    models = [result.model for result in chosen]
-    labels = (
-        models if len(set(models)) == len(models) else [f"{m} ({s.stem})" for m, s in zip(models, sources, strict=True)]
-    )
-    plot_comparison(
-        chosen,
-        labels,
-        output,
-        truth=() if truth is None else _find_truth(truth, chosen[0]),
-        thumbnails=read_thumbnails(chosen[0]),
-        top=top_k,
-        force=force,
-    )
+        for what, mine in (("query", result.query), ("video", Path(result.video).name)):
+            if mine != first[what]:
+                other = f"that of {sources[0]} is {first[what]!r}"
+                raise DataError(f"{source}: its {what} is {mine!r}, {other}; give the same")
+    labels = [result.model for result in chosen]
+    if len(set(labels)) < len(labels):
+        labels = [f"{label} ({source.stem})" for label, source in zip(labels, sources, strict=True)]
+    spans = () if truth is None else _find_truth(truth, chosen[0])
+    frames = read_thumbnails(chosen[0])
+    plot_comparison(chosen, labels, output, truth=spans, thumbnails=frames, top=top_k, force=force)
 
 
 def _choose(source: Path, answers: list[Grounding], query: str | None) -> Grounding:
@@ -126,10 +116,8 @@ def _find_truth(path: Path, result: Grounding) -> tuple[tuple[float, float], ...
     names = {Path(result.video).name, Path(result.video).stem}
     mine = [annotation for annotation in same if Path(annotation.vid).name in names]
     if len(mine or same) != 1:
-        raise DataError(
-            f"{path}: {len(mine or same)} annotations are about {result.query!r} in {Path(result.video).name}; "
-            "give a file that has one"
-        )
+        about = f"{result.query!r} in {Path(result.video).name}"
+        raise DataError(f"{path}: {len(mine or same)} annotations are about {about}; give a file that has one")
     (found,) = mine or same
     if not mine:
         typer.echo(f"Truth: of the video {found.vid}, the only one that has this query", err=True)
@@ -145,15 +133,13 @@ def _plot_runs(sources: Sequence[Path], output: Path, force: bool) -> None:
     runs = [read_run(source, str(source)) for source in sources]
     if not any(run.losses for run in runs):
         raise DataError(f"{sources[0]}: nothing is logged yet; wait for the first steps")
-    losses = [{name.replace("_", " "): curve for name, curve in run.losses.items()} for run in runs]
-    plot_curves(
-        [RunCurves(r.label, loss, _main_scores(r)) for r, loss in zip(runs, losses, strict=True)], output, force=force
-    )
-
-
-def _main_scores(run: RunCurves) -> dict[str, Curve]:
-    """The scores that the paper's tables have; all where there are no such."""
-    return {HEADINGS[name]: run.scores[name] for name in HEADINGS if name in run.scores} or dict(run.scores)
+    shown = []
+    for run in runs:
+        losses = {name.replace("_", " "): curve for name, curve in run.losses.items()}
+        # The scores that the paper's tables have, or all if there are none of them.
+        scores = {heading: run.scores[name] for name, heading in HEADINGS.items() if name in run.scores} or run.scores
+        shown.append(RunCurves(run.label, losses, scores))
+    plot_curves(shown, output, force=force)
 
 
 def _plot_table(source: Path, output: Path, force: bool) -> None:

@@ -22,15 +22,7 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def show_progress(label: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """Shows a bar while the block runs.
-
-    Args:
-        label: What is being done.
-        unit: What is counted, in the plural.
-
-    Yields:
-        A function to call with the number done and the number expected.
-    """
+    """Shows a bar while the block runs; yields a function to call with the number done and the number expected."""
     console = Console(stderr=True)
     columns = TextColumn(label), BarColumn(), MofNCompleteColumn(), TextColumn(unit), _Rate(unit), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:

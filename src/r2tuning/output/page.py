@@ -8,11 +8,11 @@ import html
 import json
 import mimetypes
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import Any
 from urllib.parse import quote
 
 from r2tuning.errors import OutputError
@@ -31,18 +31,21 @@ _ASSETS = files("r2tuning") / "assets" / "report"
 
 
 def check_embedding(video: str) -> None:
-    """Checks that a page can hold a video.
-
-    Raises:
-        OutputError: If the video cannot be read or is too large.
-    """
-    try:
+    """Checks that a video can be read and is small enough for a page."""
+    with _explain(video):
         size = Path(video).stat().st_size
-    except OSError as error:
-        raise _not_embedded(video, error) from None
     if size > MAX_EMBEDDED:
         limit = f"{MAX_EMBEDDED // 10**6} MB"
         raise OutputError(f"{video} has {size / 1e6:.1f} MB, and a page holds up to {limit}: leave --embed away")
+
+
+@contextmanager
+def _explain(video: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        problem = f"{video} cannot be embedded ({error.strerror})"
+        raise OutputError(f"{problem}: put it there, or leave --embed away") from None
 
 
 def write_page(
@@ -61,44 +64,39 @@ def write_page(
         embed: Whether the page holds the video itself; otherwise it links to the file by a relative path.
         top: Most peaks of saliency to show for an answer without moments.
         force: Whether an existing file may be replaced.
-
-    Raises:
-        OutputError: If the file cannot be written, the video cannot be embedded, or a result is not finite.
-        ValueError: If there are no results, or results about several videos.
     """
-    if len({result.video for result in results}) != 1:
-        raise ValueError("a page shows answers about one video, at least one")
     video, folder = results[0].video, Path(path).parent
+    source = link_file(video, folder)
     if embed:
         check_embedding(video)
+        kind = mimetypes.guess_type(f"video{Path(video).suffix}")[0] or "application/octet-stream"
+        with _explain(video):
+            source = f"data:{kind};base64,{base64.b64encode(Path(video).read_bytes()).decode()}"
     style, script = (_ASSETS.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    name = show_on_one_line(Path(path).stem)
+    data = {
+        "link": None if embed else show_on_one_line(_relate(video, folder)),
+        "files": [
+            {"name": f"{name}.{form}", "type": kind, "text": write_format(results, form)}
+            for form, kind in _OFFERED.items()
+        ],
+        # An answer without moments shows peaks of its saliency.
+        "peaks": [[] if r.moments else [vars(peak) for peak in r.highlights(top)] for r in results],
+    }
     page = Template(_ASSETS.joinpath("page.html").read_text(encoding="utf-8")).substitute(
         policy=_write_policy(style, script, media="data:" if embed else "'self' file:"),
         title=html.escape(show_on_one_line(Path(video).name)),
-        source=_embed(video) if embed else link_file(video, folder),
+        source=source,
         style=style,
         script=script,
-        data=_escape(
-            {
-                "link": None if embed else show_on_one_line(_relate(video, folder)),
-                "files": [_offer(results, Path(path).stem, *kind) for kind in _OFFERED.items()],
-                # An answer without moments shows peaks of its saliency.
-                "peaks": [[] if r.moments else [vars(peak) for peak in r.highlights(top)] for r in results],
-            }
-        ),
+        # In a script element, only < can begin what ends it or hides its end.
+        data=json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
     )
     write_atomically(path, page, force=force)
 
 
 def link_file(path: str, folder: Path) -> str:
-    """The address by which a page in a folder reaches a file.
-
-    Args:
-        path: The file; it need not exist.
-        folder: Where the page lies.
-
-    Returns:
-        A relative URL, or one that begins with ``file:`` where the file is on another drive; ASCII, without quotes.
+    """The URL by which a page in a folder reaches a file: relative, or with ``file:`` if it is on another drive.
 
     Examples:
         >>> link_file("videos/50% off? #1.mp4", Path("pages"))
@@ -118,41 +116,11 @@ def _relate(path: str, folder: Path) -> str:
         return str(Path(path).absolute())
 
 
-def _embed(video: str) -> str:
-    kind = mimetypes.guess_type(f"video{Path(video).suffix}")[0] or "application/octet-stream"
-    try:
-        content = Path(video).read_bytes()
-    except OSError as error:
-        raise _not_embedded(video, error) from None
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def _not_embedded(video: str, error: OSError) -> OutputError:
-    return OutputError(f"{video} cannot be embedded ({error.strerror}): put it there, or leave --embed away")
-
-
 def _write_policy(style: str, script: str, media: str) -> str:
     """What the page may load and run: its own style and script, known by hash, and the video."""
     hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
-    return "; ".join(
-        (
-            "default-src 'none'",
-            f"style-src 'sha256-{hashes[0]}'",
-            f"script-src 'sha256-{hashes[1]}'",
-            f"media-src {media}",
-            "img-src data:",  # the icon
-            "base-uri 'none'",
-            "form-action 'none'",
-            "require-trusted-types-for 'script'",
-            "trusted-types 'none'",
-        )
+    return (
+        f"default-src 'none'; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; media-src {media}; "
+        "img-src data:; "  # the icon
+        "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
     )
-
-
-def _escape(data: dict[str, Any]) -> str:
-    # In a script element, only < can begin what ends it or hides its end.
-    return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
-
-
-def _offer(results: Sequence[Grounding], stem: str, form: str, kind: str) -> dict[str, str]:
-    return {"name": f"{show_on_one_line(stem)}.{form}", "type": kind, "text": write_format(results, form)}

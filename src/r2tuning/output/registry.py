@@ -25,30 +25,17 @@ Results: TypeAlias = "Sequence[Grounding | Summary]"
 
 @dataclass(frozen=True)
 class Writer:
-    """How a format is written.
+    """How a format is written."""
 
-    Attributes:
-        function: Module and function below `r2tuning.output`; it takes a list of results.
-        options: The options of `save_results` that it takes too.
-        text: Whether it returns the content as text; if not, it also takes path and ``force``, and writes the file.
-        framed: Whether it counts frames, and takes a `VideoInfo` as second argument.
-        per_query: Whether each query gets its own file.
-        many_videos: Whether a file may hold answers about several videos.
-    """
-
-    function: str
-    options: tuple[str, ...] = ()
-    text: bool = True
-    framed: bool = False
-    per_query: bool = False
-    many_videos: bool = False
+    function: str  # module and function below r2tuning.output; it takes a list of results
+    options: tuple[str, ...] = ()  # of `save_results`, those that it takes too
+    text: bool = True  # whether it returns text; if not, it also takes path and force, and writes the file
+    framed: bool = False  # whether it counts frames, and takes a `VideoInfo` as second argument
+    per_query: bool = False  # whether each query gets its own file
+    many_videos: bool = False  # whether a file may hold answers about several videos
 
     def load(self) -> Callable[..., Any]:
-        """Imports the function.
-
-        Raises:
-            ModuleNotFoundError: If it needs an extra that is not installed.
-        """
+        """Imports the function; a `ModuleNotFoundError` names the module that only an extra installs."""
         module, _, name = self.function.rpartition(".")
         return getattr(import_module(f"{__package__}.{module}"), name)  # type: ignore[no-any-return]
 
@@ -70,7 +57,7 @@ WRITERS = {
     **dict.fromkeys(PICTURES, Writer("charts.grounding.save_plot", text=False, per_query=True)),
     "gif": Writer("registry.save_gif", ("footage",), text=False, per_query=True),
     "html": Writer("page.write_page", ("top", "embed"), text=False),
-    "sheet": Writer("registry.save_sheet", ("footage",), text=False),
+    "sheet": Writer("media.sheet.write_sheet", ("footage",), text=False),
 }
 """Formats of answers by name: the suffix that stands for each, without its dot, and ``sheet``, a contact sheet."""
 
@@ -104,12 +91,7 @@ class Target:
         return [(replace(self, path=f), p) for f, p in zip(self.list_files(len(results)), parts, strict=True)]
 
     def check(self, queries: int, *, force: bool) -> None:
-        """Checks, before a long computation, that the files may be written.
-
-        Raises:
-            OutputError: If one may not.
-            ModuleNotFoundError: If the format needs an extra that is not installed.
-        """
+        """Checks, before a long computation, that the files may be written and the format's extra is installed."""
         self.writer.load()
         for file in self.list_files(queries):
             if file != STDOUT:
@@ -117,14 +99,7 @@ class Target:
 
 
 def find_target(text: str, *, summary: bool = False) -> Target:
-    """Finds the format of a file by its suffix, or by a name before a colon.
-
-    Args:
-        text: ``FILE``, or ``FORMAT:FILE`` where the suffix does not say it, as for stdout and contact sheets.
-        summary: Whether a summary is to be written, not answers.
-
-    Raises:
-        OutputError: If there is no such format, or the format needs another suffix.
+    """Finds the format of ``FILE`` by its suffix; ``FORMAT:FILE`` names it, as for stdout and contact sheets.
 
     Examples:
         >>> find_target("trip.SRT").form, find_target("csv:-").path, find_target("sheet:trip.png").form
@@ -151,21 +126,13 @@ def find_target(text: str, *, summary: bool = False) -> Target:
 
 
 def write_format(results: Results, form: str, video: VideoInfo | None = None, **options: Any) -> str:
-    """Writes results in a format that is text.
+    """Writes results in a format that is text and can be encoded as UTF-8.
 
     Args:
-        results: Answers about one video; ``json``, ``jsonl``, ``csv``, ``md`` and ``txt`` take several. Or summaries.
+        results: Answers or summaries, about one video unless the format takes several.
         form: A name of `WRITERS`.
-        video: Facts about the video (`r2tuning.probe`), for formats that count frames; None to read them.
+        video: Facts about the video, for formats that count frames; read from the file by default.
         options: See `save_results`.
-
-    Returns:
-        The content of the file, which can be encoded as UTF-8.
-
-    Raises:
-        OutputError: If a time or score is not a finite number, or facts that are needed cannot be read.
-        ValueError: If answers are about several videos and the format takes one.
-        ModuleNotFoundError: If ``form`` is ``otio`` and the extra ``export`` is not installed.
 
     Examples:
         >>> import numpy as np
@@ -183,25 +150,21 @@ def write_format(results: Results, form: str, video: VideoInfo | None = None, **
 
     writer = (SUMMARY_WRITERS if results and isinstance(results[0], Summary) else WRITERS)[form]
     shown = _prepare(results, form, writer)
-    if writer.framed:
-        return str(writer.load()(shown, video or _probe(shown[0].video, form)))
-    return str(writer.load()(shown, **_choose(writer, options)))
+    if not writer.framed:
+        return str(writer.load()(shown, **_choose(writer, options)))
+    from r2tuning.video import probe
+
+    try:
+        return str(writer.load()(shown, video or probe(shown[0].video)))
+    except VideoError as error:
+        raise OutputError(f"{error} ({form} counts frames, so it needs the video and not only features)") from error
 
 
 def save_results(results: Results, target: Target, *, force: bool = False, **options: Any) -> None:
     """Writes results to a file, or to one for each query.
 
-    Args:
-        results: As of `write_format`.
-        target: The file, from `find_target`.
-        force: Whether an existing file may be replaced.
-        options: For the formats that take them: ``top``, most rows or peaks of an answer; ``embed``, whether a page
-            holds the video; ``footage``, the video where it is open already; ``progress``, called with frames written
-            and expected.
-
-    Raises:
-        OutputError: If a file cannot be written, a number is not finite, or an animated picture has no moment to show.
-        VideoError: If the format shows frames and the video cannot be read.
+    Formats take the options that they know: ``top``, most rows or peaks of an answer; ``embed``, whether a page holds
+    the video; ``footage``, the video if it is open; ``progress``, called with the frames written and expected.
     """
     for single, part in target.split(results):
         if single.writer.text:
@@ -232,15 +195,6 @@ def _choose(writer: Writer, options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name in writer.options}
 
 
-def _probe(video: str, form: str) -> VideoInfo:
-    from r2tuning.video import probe
-
-    try:
-        return probe(video)
-    except VideoError as error:
-        raise OutputError(f"{error} ({form} counts frames, so it needs the video and not only features)") from error
-
-
 def save_gif(results: Sequence[Grounding], path: str, *, force: bool, footage: Footage | None = None) -> None:
     """Writes the best moment as an animated picture."""
     from r2tuning.output.media.gif import write_gif
@@ -250,13 +204,6 @@ def save_gif(results: Sequence[Grounding], path: str, *, force: bool, footage: F
         raise OutputError(f"{path} cannot be written: the answer has no moment to show")
     best = result.moments[0]
     write_gif(footage or result.video, best.start, best.end, path, force=force)
-
-
-def save_sheet(results: Sequence[Grounding], path: str, *, force: bool, footage: Footage | None = None) -> None:
-    """Draws frames of every moment."""
-    from r2tuning.output.media.sheet import write_sheet
-
-    write_sheet(results, path, video=footage, force=force)
 
 
 def save_reel(

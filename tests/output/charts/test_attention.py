@@ -58,10 +58,3 @@ def test_words_with_a_meaning_are_chosen_first() -> None:
     assert choose_words(words, 99) == list(range(9))
     assert choose_words(["[end]"]) == [0]
     assert [words[index] for index in choose_words(words, 6)] == ["show", "me", "red", "star", "corner", "[end]"]
-
-
-def test_wrong_calls_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="1 frames for attention at 2 times"):
-        plot_attention(make_attention(), black(1), tmp_path / "p.png", words=[0], name="")
-    with pytest.raises(ValueError, match="at least one word"):
-        plot_attention(make_attention(), black(2), tmp_path / "p.png", words=[], name="")

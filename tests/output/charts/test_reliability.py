@@ -58,10 +58,8 @@ def test_pictures_are_1000_pixels_wide_and_have_both_colours(tmp_path: Path, cou
         assert (np.diff(columns) > 100).sum() >= count - 1
 
 
-def test_existing_files_and_no_diagrams_are_refused(tmp_path: Path) -> None:
+def test_existing_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"")
     with pytest.raises(OutputError, match="--force"):
         plot_reliability([DIAGRAM], tmp_path / "a.png")
     plot_reliability([DIAGRAM], tmp_path / "a.png", force=True)
-    with pytest.raises(ValueError, match="at least one diagram"):
-        plot_reliability([], tmp_path / "b.png")

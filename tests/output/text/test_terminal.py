@@ -90,11 +90,6 @@ def test_times_before_zero_show_as_zero_as_in_players() -> None:
     assert row.split()[:4] == ["1", "0:00.0", "0:01.8", "0:02.0"]
 
 
-def test_no_rows_cannot_be_asked_for() -> None:
-    with pytest.raises(ValueError, match="at least 1 row, not 0"):
-        printed(make_grounding(), top=0)
-
-
 def test_a_summary_lists_its_shots_and_what_they_take_of_the_budget() -> None:
     file = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="")
     shots = [Moment(4.0, 8.5, 0.5), Moment(61.0, 65.0, 0.75)]

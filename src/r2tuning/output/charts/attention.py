@@ -14,7 +14,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from r2tuning.output.charts.figure import GREY, WIDTH, find_fonts, make_canvas, save_picture, wrap_text
-from r2tuning.output.text.labels import format_clock, show_on_one_line
+from r2tuning.output.text.labels import format_clock
 from r2tuning.types import PatchAttention
 
 MOST_WORDS, MOST_FRAMES = 8, 6
@@ -29,19 +29,10 @@ _VEIL, _COVER = 0.25, 0.8
 
 # Inches.
 _MARGIN, _WORD, _CELL, _PANEL_GAP, _LINE, _SCALE = 0.15, 0.85, 1.35, 0.2, 0.2, 0.75
-_WORD_CELLS, _TITLE_CELLS, _NOTE_CELLS = 12, 80, 160
-_SHORTEST_SCALE = 1e-6
 
 
 def choose_words(words: Sequence[str], most: int = MOST_WORDS) -> list[int]:
-    """Chooses which words of a query to show, where there are too many.
-
-    Args:
-        words: The words; the last stands for the whole sentence and is always shown.
-        most: How many, at least 1.
-
-    Returns:
-        Indices in order: of content words first, then of others.
+    """Indices of at most ``most`` words of a query: content words first, and always the last, the whole sentence.
 
     Example:
         >>> words = "the red star is in the top left corner of the screen [end]".split()
@@ -65,21 +56,12 @@ def plot_attention(
 
     Args:
         attention: The weights.
-        frames: The frames that the model saw, square uint8 RGB ``[side, side, 3]``, one for each time.
-        path: The file to write, ``.png``, ``.svg`` or ``.pdf``.
+        frames: Those that the model saw at the times of the weights, square uint8 RGB ``[side, side, 3]``.
+        path: The picture to write.
         words: Indices of the words to show.
         name: Text below the query, such as video and model.
         force: Whether an existing file may be replaced.
-
-    Raises:
-        OutputError: If the suffix is not one of `FORMATS` or the file cannot be written.
-        ValueError: If there are not as many frames as times, no words, or the patches are no square.
     """
-    patches = attention.weights.shape[-1] - 1
-    if len(frames) != len(attention.times):
-        raise ValueError(f"{len(frames)} frames for attention at {len(attention.times)} times; give one for each")
-    if not words or math.isqrt(patches) ** 2 != patches:
-        raise ValueError(f"{len(words)} words, {patches} patches; give at least one word, and patches of a square")
     save_picture(lambda: _draw(attention, frames, list(words), name), path, force=force)
 
 
@@ -89,35 +71,44 @@ def _draw(attention: PatchAttention, frames: Sequence[np.ndarray], words: Sequen
     room = (WIDTH - 2 * _MARGIN - (columns - 1) * _PANEL_GAP) / columns
     cell = min((room - _WORD) / count, _CELL)
     panel = 2 * _LINE + (len(words) + 1) * cell + _PANEL_GAP
-    note = wrap_text(show_on_one_line(_describe(attention, words)), _NOTE_CELLS, 3)
-    title = wrap_text(show_on_one_line(attention.query), _TITLE_CELLS, 3)
+    shown, known = len(words) - 1, len(attention.words) - 1
+    left_out = "" if shown >= known else f"{shown} of {known} words are shown. "
+    description = (
+        f"{left_out}{attention.words[-1]} is the token in which CLIP gathers the sentence. The numbers are the "
+        "attention (%) that goes to the frame as a whole, its [CLS] token; patches and [CLS] add up to 100 %."
+    )
+    note = wrap_text(description, 160, 3)
+    title = wrap_text(attention.query, 80, 3)
     foot = _SCALE + _LINE * (note.count("\n") + 1)
     head = _MARGIN + (_LINE + 0.04) * (title.count("\n") + 1) + _LINE + 0.1
     height = foot + math.ceil(steps / columns) * panel + head
     figure = make_canvas(height)
-    texts: dict[str, Any] = {"parse_math": False, "va": "top", "x": _MARGIN / WIDTH}
     fonts = find_fonts(title + name + "".join(attention.words))
-    figure.text(y=1 - _MARGIN / height, s=title, fontsize=12, fontfamily=fonts, **texts)
-    figure.text(
-        y=1 - (head - _LINE - 0.1) / height,
-        s=wrap_text(show_on_one_line(name), _NOTE_CELLS, 1),
-        fontsize=9,
-        color=GREY,
-        fontfamily=fonts,
-        **texts,
-    )
-    shown = 100 * attention.weights[:, :, list(words)]
-    scale = Normalize(0, max(float(shown[..., 1:].max()), _SHORTEST_SCALE))
+    texts: dict[str, Any] = {"parse_math": False, "va": "top", "x": _MARGIN / WIDTH, "fontfamily": fonts}
+    figure.text(y=1 - _MARGIN / height, s=title, fontsize=12, **texts)
+    figure.text(y=1 - (head - _LINE - 0.1) / height, s=wrap_text(name, 160), fontsize=9, color=GREY, **texts)
+    weights = 100 * attention.weights[:, :, list(words)]
+    scale = Normalize(0, max(float(weights[..., 1:].max()), 1e-6))
     for step, layer in enumerate(attention.layers):
         row, column = divmod(step, columns)
         left = _MARGIN + column * (room + _PANEL_GAP)
         top = height - head - row * panel
         size = (_WORD + count * cell) / WIDTH, (panel - _PANEL_GAP) / height
-        box = (left / WIDTH, (top - panel + _PANEL_GAP) / height, *size)
-        axes = figure.add_axes(box)
-        _draw_panel(axes, shown[step], frames, [attention.words[word] for word in words], cell, scale, fonts)
-        _label(axes, _name_step(step, layer), attention.times, cell, len(words) + 1)
-    _draw_scale(figure, scale, foot)
+        axes = figure.add_axes((left / WIDTH, (top - panel + _PANEL_GAP) / height, *size))
+        _draw_panel(axes, weights[step], frames, [attention.words[word] for word in words], cell, scale, fonts)
+        up = (len(words) + 1) * cell
+        for column, time in enumerate(attention.times):
+            clock = format_clock(max(float(time), 0.0), decimals=0)
+            axes.text(_WORD + (column + 0.5) * cell, up + 0.04, clock, fontsize=8, ha="center", va="bottom")
+        axes.text(_WORD - 0.06, up + 0.04, "m:ss", fontsize=8, ha="right", va="bottom", color=GREY)
+        axes.text(_WORD, up + _LINE + 0.03, _name_step(step, layer), fontsize=10, va="bottom", weight="bold")
+        axes.set(xlim=(0, _WORD + count * cell), ylim=(0, up + 2 * _LINE))
+        axes.axis("off")
+    axes = figure.add_axes((_MARGIN / WIDTH, (foot - 0.3) / height, 0.3, 0.12 / height))
+    bar = figure.colorbar(ScalarMappable(scale, _COLORS), cax=axes, orientation="horizontal")
+    bar.ax.tick_params(labelsize=8, length=2)
+    label = "attention of a word to a patch (%)"
+    figure.text(_MARGIN / WIDTH + 0.32, (foot - 0.24) / height, label, fontsize=9, va="center")
     figure.text(_MARGIN / WIDTH, 0.1 / height, note, fontsize=8, color=GREY, va="bottom", parse_math=False)
     return figure
 
@@ -133,7 +124,6 @@ def _draw_panel(
 ) -> None:
     """Draws frames, and below them a row for each word; ``weights`` are ``[n, words, P+1]`` in percent."""
     side = math.isqrt(weights.shape[-1] - 1)
-    paint = colormaps[_COLORS]
     edge = 0.015
     for column, frame in enumerate(frames):
         grey = np.repeat(frame.mean(axis=-1, keepdims=True), 3, axis=-1) / 255
@@ -144,48 +134,18 @@ def _draw_panel(
                 axes.imshow(frame, extent=place, aspect="auto")
                 continue
             heat = scale(weights[column, row - 1, 1:].reshape(side, side))
-            layer = paint(heat)
+            layer = colormaps[_COLORS](heat)
             # Little attention leaves the frame visible, much hides it.
             layer[..., 3] = _VEIL + (_COVER - _VEIL) * heat
             axes.imshow(0.5 + 0.5 * grey, extent=place, aspect="auto")
             axes.imshow(layer, extent=place, aspect="auto", interpolation="nearest")
             cls = f"{weights[column, row - 1, 0]:.0f}"
             axes.text(x + cell - 2 * edge, y + 2 * edge, cls, fontsize=7, ha="right", va="bottom", color="white")
+    look: dict[str, Any] = {"fontsize": 9, "ha": "right", "va": "center", "parse_math": False, "fontfamily": fonts}
     for row, word in enumerate(words, start=1):
-        written = wrap_text(show_on_one_line(word), _WORD_CELLS, 1)
-        y = (len(words) - row + 0.5) * cell
-        axes.text(_WORD - 0.06, y, written, fontsize=9, ha="right", va="center", parse_math=False, fontfamily=fonts)
-
-
-def _label(axes: Any, title: str, times: np.ndarray, cell: float, rows: int) -> None:
-    for column, time in enumerate(times):
-        clock = format_clock(max(float(time), 0.0), decimals=0)
-        axes.text(_WORD + (column + 0.5) * cell, rows * cell + 0.04, clock, fontsize=8, ha="center", va="bottom")
-    axes.text(_WORD - 0.06, rows * cell + 0.04, "m:ss", fontsize=8, ha="right", va="bottom", color=GREY)
-    axes.text(_WORD, rows * cell + _LINE + 0.03, title, fontsize=10, va="bottom", weight="bold")
-    axes.set(xlim=(0, _WORD + len(times) * cell), ylim=(0, rows * cell + 2 * _LINE))
-    axes.axis("off")
-
-
-def _draw_scale(figure: Figure, scale: Normalize, foot: float) -> None:
-    height = figure.get_figheight()
-    axes = figure.add_axes((_MARGIN / WIDTH, (foot - 0.3) / height, 0.3, 0.12 / height))
-    bar = figure.colorbar(ScalarMappable(scale, _COLORS), cax=axes, orientation="horizontal")
-    bar.ax.tick_params(labelsize=8, length=2)
-    figure.text(
-        _MARGIN / WIDTH + 0.32, (foot - 0.24) / height, "attention of a word to a patch (%)", fontsize=9, va="center"
-    )
+        axes.text(_WORD - 0.06, (len(words) - row + 0.5) * cell, wrap_text(word, 12), **look)
 
 
 def _name_step(step: int, layer: int) -> str:
     looked = {0: "mean of CLIP's last layers", 1: "last layer of CLIP", 2: "last layer but one", 3: "last but two"}
     return f"Step {step + 1}: {looked.get(layer, f'{layer}th layer from the last')}"
-
-
-def _describe(attention: PatchAttention, words: Sequence[int]) -> str:
-    shown, known = len(words) - 1, len(attention.words) - 1
-    left_out = "" if shown >= known else f"{shown} of {known} words are shown. "
-    return (
-        f"{left_out}{attention.words[-1]} is the token in which CLIP gathers the sentence. The numbers are the "
-        "attention (%) that goes to the frame as a whole, its [CLS] token; patches and [CLS] add up to 100 %."
-    )

@@ -10,30 +10,14 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from r2tuning.output.charts.figure import (
-    BLUE,
-    GREY,
-    WIDTH,
-    find_fonts,
-    make_canvas,
-    save_picture,
-    style_axes,
-    wrap_text,
-)
-from r2tuning.output.text.labels import show_on_one_line
+from r2tuning.output.charts.figure import BLUE, GREY, WIDTH, make_canvas, save_picture, set_fonts, style_axes, wrap_text
 
 _ROW, _GAP, _FOOT, _HEAD, _LABELS = 0.3, 0.35, 0.45, 0.75, 3.0  # inches
-_LABEL_CELLS, _TITLE_CELLS, _COLUMNS = 38, 80, 2
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A mean over several runs.
-
-    Attributes:
-        mean: Percent.
-        deviation: Standard deviation, percent; None for a single run.
-    """
+    """Mean and standard deviation over several runs, in percent; a single run has no deviation."""
 
     mean: float
     deviation: float | None
@@ -41,49 +25,30 @@ class Bar:
 
 @dataclass(frozen=True)
 class BarRow:
-    """What was measured under one setting.
-
-    Attributes:
-        label: The setting.
-        bars: By metric.
-    """
+    """What was measured under one setting, by metric."""
 
     label: str
     bars: Mapping[str, Bar]
 
 
 def plot_bars(title: str, rows: Sequence[BarRow], path: str | os.PathLike[str], *, force: bool = False) -> None:
-    """Draws a chart of lying bars for each metric, with a whisker of one standard deviation and the numbers beside.
+    """Draws a chart of horizontal bars for each metric, with whiskers of one standard deviation; first row on top."""
+    save_picture(lambda: _draw(title, rows), path, force=force)
 
-    Args:
-        title: Above the charts.
-        rows: At least one; the first is on top.
-        path: The file to write, ``.png``, ``.svg`` or ``.pdf``.
-        force: Whether an existing file may be replaced.
 
-    Raises:
-        OutputError: If the suffix is not one of `FORMATS` or the file cannot be written.
-        ValueError: If nothing was measured.
-    """
+def _draw(title: str, rows: Sequence[BarRow]) -> Figure:
     metrics = list(dict.fromkeys(metric for row in rows for metric in row.bars))
-    if not metrics:
-        raise ValueError("nothing was measured; give at least one row with a metric")
-    save_picture(lambda: _draw(title, rows, metrics), path, force=force)
-
-
-def _draw(title: str, rows: Sequence[BarRow], metrics: Sequence[str]) -> Figure:
-    columns = min(_COLUMNS, len(metrics))
+    columns = min(2, len(metrics))
     lines = math.ceil(len(metrics) / columns)
     chart = _ROW * len(rows)
     height = _HEAD + lines * (chart + _GAP + _FOOT)
     figure = make_canvas(height)
-    labels = [wrap_text(show_on_one_line(row.label), _LABEL_CELLS, 1) for row in rows]
-    title = wrap_text(show_on_one_line(title), _TITLE_CELLS, 1)
-    fonts = find_fonts(title + "".join(labels))
-    place: dict[str, Any] = {"x": 0.15 / WIDTH, "va": "top", "parse_math": False, "fontfamily": fonts}
-    figure.text(y=1 - 0.12 / height, s=title, fontsize=12, **place)
+    labels = [wrap_text(row.label, 38) for row in rows]
     note = "Bars: mean; whiskers: one standard deviation over seeds. Axes do not start at 0."
-    figure.text(y=1 - 0.4 / height, s=note, fontsize=8, color=GREY, **place)
+    texts = [
+        figure.text(0.15 / WIDTH, 1 - 0.12 / height, wrap_text(title, 80), fontsize=12, va="top"),
+        figure.text(0.15 / WIDTH, 1 - 0.4 / height, note, fontsize=8, color=GREY, va="top"),
+    ]
     width = (WIDTH - _LABELS - 0.2) / columns
     for index, metric in enumerate(metrics):
         line, column = divmod(index, columns)
@@ -91,9 +56,9 @@ def _draw(title: str, rows: Sequence[BarRow], metrics: Sequence[str]) -> Figure:
         left = _LABELS + column * width
         axes = figure.add_axes((left / WIDTH, bottom / height, (width - 0.25) / WIDTH, chart / height))
         _draw_chart(axes, metric, [row.bars.get(metric) for row in rows])
-        axes.set_yticks(range(len(rows)), labels if column == 0 else [""] * len(rows))
-        for text in axes.get_yticklabels():
-            text.set(fontsize=9, fontfamily=fonts, parse_math=False)
+        axes.set_yticks(range(len(rows)), labels if column == 0 else [""] * len(rows), fontsize=9)
+        texts += axes.get_yticklabels()
+    set_fonts(texts)
     return figure
 
 

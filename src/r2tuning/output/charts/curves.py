@@ -14,52 +14,26 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from r2tuning.output.charts.figure import (
-    COLORS,
-    DASHES,
-    GREY,
-    MARKERS,
-    find_fonts,
-    make_canvas,
-    save_picture,
-    style_axes,
-    wrap_text,
-)
-from r2tuning.output.text.labels import show_on_one_line
+from r2tuning.output.charts.figure import GREY, STYLES, make_canvas, save_picture, set_fonts, style_axes, wrap_text
 
-MOST_RUNS = len(COLORS)
+MOST_RUNS = len(STYLES)
 """More could not be told apart."""
 
-SMOOTHED = 20
-"""A loss is smoothed over this part of its rows."""
-
-_COLUMNS = 3
+_COLUMNS, _LABELS_PER_LINE = 3, 2
 _HEIGHT, _LINE, _MARGIN = 2.2, 0.24, 0.15  # inches
-_LABEL_CELLS, _LABELS_PER_LINE = 45, 2
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A number over the steps of a run.
+    """A number over the steps of a run."""
 
-    Attributes:
-        steps: int64 ``[n]``.
-        values: float64 ``[n]``.
-    """
-
-    steps: np.ndarray
-    values: np.ndarray
+    steps: np.ndarray  # int64 [n]
+    values: np.ndarray  # float64 [n]
 
 
 @dataclass(frozen=True)
 class RunCurves:
-    """The log of a run.
-
-    Attributes:
-        label: Its name in the legend.
-        losses: By name.
-        scores: Of validations, by name, in percent.
-    """
+    """The log of a run: its losses, and its validation scores in percent, by name."""
 
     label: str
     losses: Mapping[str, Curve]
@@ -67,14 +41,7 @@ class RunCurves:
 
 
 def smooth(values: np.ndarray, width: int) -> np.ndarray:
-    """Means over a window about each value, which is cut off at the ends.
-
-    Args:
-        values: ``[n]``.
-        width: Values in a whole window; an even one is taken as the next odd.
-
-    Returns:
-        ``[n]``.
+    """Means of ``[n]`` values over a window around each, cut off at the ends; an even width counts as the next odd.
 
     Example:
         >>> smooth(np.array([0.0, 3.0, 6.0, 3.0]), 3).tolist()
@@ -89,24 +56,12 @@ def smooth(values: np.ndarray, width: int) -> np.ndarray:
 
 
 def plot_curves(runs: Sequence[RunCurves], path: str | os.PathLike[str], *, force: bool = False) -> None:
-    """Draws losses, faint as logged and strong as smoothed, and scores with a mark at each validation.
+    """Draws the losses and scores of at most `MOST_RUNS` runs, which must have at least one curve."""
+    save_picture(lambda: _draw(runs), path, force=force)
 
-    Args:
-        runs: At least one, at most `MOST_RUNS`, with at least one curve together.
-        path: The file to write, ``.png``, ``.svg`` or ``.pdf``.
-        force: Whether an existing file may be replaced.
 
-    Raises:
-        OutputError: If the suffix is not one of `FORMATS` or the file cannot be written.
-        ValueError: If there are too many runs, or no curves.
-    """
+def _draw(runs: Sequence[RunCurves]) -> Figure:
     names = {name: True for run in runs for name in run.losses} | {name: False for run in runs for name in run.scores}
-    if len(runs) > MOST_RUNS or not names:
-        raise ValueError(f"{len(runs)} runs with {len(names)} curves; give at most {MOST_RUNS} with at least one curve")
-    save_picture(lambda: _draw(runs, names), path, force=force)
-
-
-def _draw(runs: Sequence[RunCurves], names: Mapping[str, bool]) -> Figure:
     rows = math.ceil(len(names) / _COLUMNS)
     lines = math.ceil(len(runs) / _LABELS_PER_LINE)
     head = 2 * _MARGIN + _LINE * lines
@@ -115,14 +70,21 @@ def _draw(runs: Sequence[RunCurves], names: Mapping[str, bool]) -> Figure:
     figure = make_canvas(height, layout)
     charts = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
     for axes, (name, is_loss) in zip(charts, names.items(), strict=False):
-        for row, (run, color, dash, marker) in enumerate(zip(runs, COLORS, DASHES, MARKERS, strict=False)):
+        for row, (run, style) in enumerate(zip(runs, STYLES, strict=False)):
             curve = (run.losses if is_loss else run.scores).get(name)
-            if curve is not None and len(curve.steps):
-                (_draw_loss if is_loss else _draw_score)(axes, curve, color=color, linestyle=dash, marker=marker)
-                if not is_loss:
-                    # In the lower right corner, where rising curves leave room.
-                    best, place = f"best {np.nanmax(curve.values):.2f}", (0.97, 0.04 + 0.1 * (len(runs) - 1 - row))
-                    axes.text(*place, best, transform=axes.transAxes, ha="right", fontsize=8, color=color)
+            if curve is None or not len(curve.steps):
+                continue
+            if is_loss:
+                faint, most_marked = {"color": style["color"], "alpha": 0.25, "linewidth": 0.8}, 1
+                axes.plot(curve.steps, curve.values, **faint)
+                values = smooth(curve.values, len(curve.values) // 20)
+            else:
+                values, most_marked = curve.values, 40
+                # In the lower right corner, where rising curves leave room.
+                best, place = f"best {np.nanmax(values):.2f}", (0.97, 0.04 + 0.1 * (len(runs) - 1 - row))
+                axes.text(*place, best, transform=axes.transAxes, ha="right", fontsize=8, color=style["color"])
+            marked = {"markersize": 4} if len(values) <= most_marked else {"marker": ""}
+            axes.plot(curve.steps, values, linewidth=1.5, **style | marked)
         axes.set_title(name, fontsize=10, parse_math=False)
         axes.set_ylabel("loss" if is_loss else "%", fontsize=9)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -131,32 +93,12 @@ def _draw(runs: Sequence[RunCurves], names: Mapping[str, bool]) -> Figure:
         axes.axis("off")
     for axes in charts[max(0, len(names) - _COLUMNS) : len(names)]:
         axes.set_xlabel("step", fontsize=9)
-    _add_legend(figure, [run.label for run in runs])
-    return figure
-
-
-def _draw_loss(axes: Any, curve: Curve, *, marker: str, **style: Any) -> None:
-    alone = {"marker": marker, "markersize": 4} if len(curve.steps) == 1 else {}
-    axes.plot(curve.steps, curve.values, color=style["color"], alpha=0.25, linewidth=0.8)
-    axes.plot(curve.steps, smooth(curve.values, len(curve.values) // SMOOTHED), linewidth=1.5, **style, **alone)
-
-
-def _draw_score(axes: Any, curve: Curve, *, marker: str, **style: Any) -> None:
-    few = {"marker": marker, "markersize": 4} if len(curve.steps) <= 40 else {}
-    axes.plot(curve.steps, curve.values, linewidth=1.5, **style, **few)
-
-
-def _add_legend(figure: Figure, labels: Sequence[str]) -> None:
-    shown = [wrap_text(show_on_one_line(label), _LABEL_CELLS, 1) for label in labels]
     handles = [
-        Line2D([], [], color=color, linestyle=dash, marker=marker, markersize=4, label=label)
-        for label, color, dash, marker in zip(shown, COLORS, DASHES, MARKERS, strict=False)
+        Line2D([], [], markersize=4, label=wrap_text(run.label, 45), **style)
+        for run, style in zip(runs, STYLES, strict=False)
     ]
-    legend = figure.legend(
-        handles=handles, loc="upper left", ncols=_LABELS_PER_LINE, frameon=False, fontsize=9, borderaxespad=0.3
-    )
-    fonts = find_fonts("".join(shown))
-    for text in legend.get_texts():
-        text.set(fontfamily=fonts, parse_math=False)
-    place, note = (0.985, 1 - 0.08 / figure.get_figheight()), "losses: faint as logged, strong smoothed"
-    figure.text(*place, note, fontsize=8, color=GREY, ha="right", va="top")
+    look: dict[str, Any] = {"ncols": _LABELS_PER_LINE, "borderaxespad": 0.3, "frameon": False, "fontsize": 9}
+    set_fonts(figure.legend(handles=handles, loc="upper left", **look).get_texts())
+    note = "losses: faint as logged, strong smoothed"
+    figure.text(0.985, 1 - 0.08 / height, note, fontsize=8, color=GREY, ha="right", va="top")
+    return figure

@@ -6,7 +6,7 @@ import io
 import os
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,17 +20,11 @@ from rich.text import Text
 
 from r2tuning.errors import OutputError
 from r2tuning.files import check_target, write_atomically
+from r2tuning.output.text.labels import show_on_one_line
 
 
 def find_fonts(text: str) -> list[str]:
-    """Finds font families that together show as many characters of a text as the system can.
-
-    Args:
-        text: What is to be shown.
-
-    Returns:
-        Family names, matplotlib's own first; that one alone if it has every character.
-    """
+    """Finds font families that together show as many characters of a text as the system can, matplotlib's own first."""
     families = ["DejaVu Sans"]
     missing = {ord(c) for c in text if not c.isspace()} - _characters(findfont(FontProperties(family=families)))
     for font in fontManager.ttflist:
@@ -56,12 +50,14 @@ def _characters(path: str) -> set[int]:
 
 FORMATS = (".png", ".svg", ".pdf")
 
-# Okabe and Ito's palette, told apart with every kind of color vision; where several meet, lines also differ in dashes
-# and markers.
+# Okabe and Ito's palette can be told apart with every kind of color vision. Lines also differ in dashes and markers.
 ORANGE, BLUE, GREEN, PURPLE, SKY, BLACK = "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#222222"
-COLORS = (ORANGE, BLUE, GREEN, PURPLE, SKY, BLACK)
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 MARKERS = ("o", "s", "^", "D", "v", "P")
+STYLES: list[dict[str, Any]] = [
+    {"color": color, "linestyle": dash, "marker": marker}
+    for color, dash, marker in zip((ORANGE, BLUE, GREEN, PURPLE, SKY, BLACK), DASHES, MARKERS, strict=True)
+]
 GREY, LIGHT = "#555555", "#DDDDDD"
 
 WIDTH = 10.0
@@ -88,11 +84,7 @@ _DRAWING = threading.Lock()
 
 
 def check_plot_target(path: str | os.PathLike[str], *, force: bool) -> Path:
-    """Checks, before a long computation, that a picture may be written, and returns its path.
-
-    Raises:
-        OutputError: If the suffix is not one of `FORMATS` or the file may not be written.
-    """
+    """Checks, before a long computation, that the suffix is one of `FORMATS` and that the file may be written."""
     suffix = Path(path).suffix
     if suffix.lower() not in FORMATS:
         ending = f"ends in {suffix}" if suffix else "has no suffix"
@@ -102,39 +94,33 @@ def check_plot_target(path: str | os.PathLike[str], *, force: bool) -> Path:
 
 
 def save_picture(draw: Callable[[], Figure], path: str | os.PathLike[str], *, force: bool) -> None:
-    """Draws a figure and writes it; the same figure always gives the same file.
-
-    Args:
-        draw: Makes the figure, with a canvas; called with matplotlib's own settings, whatever the program has set.
-        path: The file to write, ``.png``, ``.svg`` (its text stays text) or ``.pdf``.
-        force: Whether an existing file may be replaced.
-
-    Raises:
-        OutputError: If the suffix is not one of `FORMATS` or the file cannot be written.
-    """
+    """Draws a figure with matplotlib's default settings and writes it; the same figure always gives the same file."""
     suffix = check_plot_target(path, force=force).suffix.lower()
-    with _DRAWING, matplotlib.rc_context(), warnings.catch_warnings():
-        matplotlib.rcdefaults()  # not the styles of the calling program
-        # Text stays text, so that SVG viewers use fonts of their own; the same result gives the same file.
-        matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "r2tuning"})
-        # Characters that no installed font has are drawn as boxes; a warning for each helps nobody.
-        warnings.filterwarnings("ignore", r"Glyph .* missing from", UserWarning)
-        # Before 3.11, matplotlib says so of scripts whose letters it places one by one.
-        warnings.filterwarnings("ignore", r"Matplotlib currently does not support", UserWarning)
-        content = _render(draw(), suffix)
-    write_atomically(path, content, force=force)
-
-
-def _render(figure: Figure, suffix: str) -> bytes:
     undated = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}[suffix]
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=suffix[1:], metadata=undated)
-    return buffer.getvalue()
+    content = io.BytesIO()
+    with _DRAWING, matplotlib.rc_context(), warnings.catch_warnings():
+        matplotlib.rcdefaults()
+        # Text stays text, so that SVG viewers use their own fonts.
+        matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "r2tuning"})
+        # A character that no installed font has is drawn as a box.
+        warnings.filterwarnings("ignore", r"Glyph .* missing from", UserWarning)
+        # Before 3.11, matplotlib warns about scripts whose letters it places one by one.
+        warnings.filterwarnings("ignore", r"Matplotlib currently does not support", UserWarning)
+        draw().savefig(content, format=suffix[1:], metadata=undated)
+    write_atomically(path, content.getvalue(), force=force)
 
 
-def wrap_text(text: str, cells: int, most: int) -> str:
-    """Breaks a text into lines as wide as a terminal would show them, and cuts it after ``most`` lines."""
+def wrap_text(text: str, cells: int, most: int = 1) -> str:
+    """Breaks a text into at most ``most`` lines of ``cells`` terminal cells, and cuts the rest."""
+    text = show_on_one_line(text)
     lines = [line.plain for line in Text(text).wrap(Console(width=cells), cells, overflow="fold")]
     if len(lines) > most:
         lines[most - 1 :] = [lines[most - 1].rstrip() + " …"]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def set_fonts(texts: Sequence[Any]) -> None:
+    """Shows any character, and dollar signs as they are."""
+    fonts = find_fonts("".join(text.get_text() for text in texts))
+    for text in texts:
+        text.set(fontfamily=fonts, parse_math=False)

@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.legend import Legend
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 from r2tuning.errors import VideoError
-from r2tuning.output.charts.figure import BLUE, GREY, LIGHT, WIDTH, find_fonts, make_canvas, style_axes, wrap_text
-from r2tuning.output.text.labels import format_clock, show_on_one_line
+from r2tuning.output.charts.figure import GREY, LIGHT, WIDTH, find_fonts, make_canvas, style_axes, wrap_text
+from r2tuning.output.text.labels import format_clock
 from r2tuning.results import Grounding
 from r2tuning.types import Moment, Saliency, Sampling
 
@@ -25,33 +23,17 @@ FOOT, CURVE, ROW, GAP = 0.55, 1.9, 0.24, 0.25
 _MARGIN, _TITLE_LINE, _NAME_LINE = 0.12, 0.21, 0.25
 _THUMBNAIL, _THUMBNAIL_LABEL, _THUMBNAIL_APART, _THUMBNAIL_GAP = 0.85, 0.22, 0.6, 0.04
 
-_TITLE_CELLS, _TITLE_LINES, _NAME_CELLS = 80, 3, 80
-
 _SHORTEST = 0.01  # seconds of an axis: one without length cannot be drawn
 _MOST_TICKS = 12
-_READ_THUMBNAILS = 8
-_READ_WHOLE = 300.0  # seconds; of longer videos, only key frames are decoded
 _TICK_STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800)
 
 
 @dataclass(frozen=True)
 class Thumbnails:
-    """Frames of a video.
+    """Frames of a video, and when a player shows them, in seconds."""
 
-    Attributes:
-        images: Each uint8 RGB ``[h, w, 3]``.
-        times: When they are shown, seconds on the player's clock.
-
-    Raises:
-        ValueError: If images and times differ in number.
-    """
-
-    images: Sequence[np.ndarray] = ()
+    images: Sequence[np.ndarray] = ()  # uint8 RGB [h, w, 3]
     times: Sequence[float] = ()
-
-    def __post_init__(self) -> None:
-        if len(self.images) != len(self.times):
-            raise ValueError(f"{len(self.images)} thumbnails need as many times, not {len(self.times)}")
 
     @property
     def sizes(self) -> list[tuple[float, float]]:
@@ -67,14 +49,12 @@ class Thumbnails:
 
 
 def read_thumbnails(result: Grounding) -> Thumbnails:
-    """Reads a few frames, evenly over the video; none if the file can no longer be read."""
+    """Reads eight frames, evenly over the video; none if the file can no longer be read."""
     from r2tuning.video import sample_frames
 
-    sampling: Sampling = "exact" if result.duration <= _READ_WHOLE else "keyframe"
+    sampling: Sampling = "exact" if result.duration <= 300 else "keyframe"
     try:
-        with sample_frames(
-            result.video, _READ_THUMBNAILS / max(result.duration, _SHORTEST), sampling=sampling
-        ) as frames:
+        with sample_frames(result.video, 8 / max(result.duration, _SHORTEST), sampling=sampling) as frames:
             batches = list(frames)
     except VideoError:
         return Thumbnails()
@@ -83,15 +63,8 @@ def read_thumbnails(result: Grounding) -> Thumbnails:
 
 
 def make_figure(result: Grounding, name: str, body: float) -> Figure:
-    """A figure with a heading: the query, and below it a name.
-
-    Args:
-        result: Whose query it is.
-        name: Text such as video and model.
-        body: Inches below the heading.
-    """
-    title = wrap_text(show_on_one_line(result.query), _TITLE_CELLS, _TITLE_LINES)
-    name = wrap_text(show_on_one_line(name), _NAME_CELLS, 1)
+    """A figure with a heading, the query and a name, above ``body`` inches."""
+    title, name = wrap_text(result.query, 80, 3), wrap_text(name, 80)
     height = body + _NAME_LINE + _TITLE_LINE * (title.count("\n") + 1) + 2 * _MARGIN
     figure = make_canvas(height)
     texts: dict[str, Any] = {"x": LEFT / WIDTH, "parse_math": False, "fontfamily": find_fonts(title + name)}
@@ -107,8 +80,8 @@ def add_time_axes(figure: Figure, result: Grounding, bottom: float, height: floa
     total = figure.get_figheight()
     axes = figure.add_axes((LEFT / WIDTH, bottom / total, AXES / WIDTH, height / total))
     length = max(result.duration, _SHORTEST)
-    day = 86400.0
-    step = next((s for s in _TICK_STEPS if length / s <= _MOST_TICKS), day * math.ceil(length / day / _MOST_TICKS))
+    days = 86400.0 * math.ceil(length / 86400.0 / _MOST_TICKS)
+    step = next((step for step in _TICK_STEPS if length / step <= _MOST_TICKS), days)
     first, last = math.ceil(max(result.start, 0.0) / step), math.floor((result.start + length) / step)
     axes.set_xlim(result.start, result.start + length)
     axes.xaxis.set_major_locator(FixedLocator([step * i for i in range(first, last + 1)]))
@@ -118,13 +91,12 @@ def add_time_axes(figure: Figure, result: Grounding, bottom: float, height: floa
     return axes
 
 
-def draw_curve(axes: Any, saliency: Saliency, label: str, **style: Any) -> None:
-    """Draws a saliency curve; ``style`` is matplotlib's."""
-    times, scores = saliency.times, saliency.scores
+def draw_curve(axes: Any, saliency: Saliency, label: str, style: dict[str, Any]) -> None:
+    """Draws a saliency curve."""
     # Few frames are marked one by one: a line through a single one would not show.
-    chosen = {"color": BLUE, "marker": "o", "linewidth": 1.5, "markersize": 4} | style
-    chosen["marker"] = chosen["marker"] if len(times) <= 40 else ""
-    axes.plot(times, scores, label=label, clip_on=False, **chosen)  # markers at 0 and 1 stay whole
+    style = style | ({} if len(saliency.times) <= 40 else {"marker": ""})
+    # Markers at 0 and 1 are not clipped.
+    axes.plot(saliency.times, saliency.scores, label=label, clip_on=False, linewidth=1.5, markersize=4, **style)
 
 
 def finish_curves(axes: Any, curves: Sequence[Saliency]) -> None:
@@ -140,14 +112,11 @@ def finish_curves(axes: Any, curves: Sequence[Saliency]) -> None:
     axes.set_xlabel("time (m:ss)", fontsize=9, loc="left")
 
 
-def draw_moment(
-    axes: Any, row: float, moment: Moment, color: str, label: str | None = None, *, alpha: float = 1.0
-) -> None:
+def draw_moment(axes: Any, row: float, moment: Moment, color: str, **look: Any) -> None:
     """Draws a moment as a bar with its times beside it."""
     begin, end = axes.get_xlim()
     # The edge keeps a moment visible that is shorter than a pixel.
-    look = {"color": color, "edgecolor": color, "linewidth": 1.5, "alpha": alpha, "label": label}
-    axes.barh(row, moment.end - moment.start, 0.6, moment.start, **look)
+    axes.barh(row, moment.end - moment.start, 0.6, moment.start, color=color, edgecolor=color, linewidth=1.5, **look)
     span = f"{format_clock(max(moment.start, 0.0))} to {format_clock(max(moment.end, 0.0))}"
     before, after = (moment.start - begin) / (end - begin), (end - moment.end) / (end - begin)
     x, side, shift = (moment.end, "left", 5) if after >= before else (moment.start, "right", -5)
@@ -156,11 +125,11 @@ def draw_moment(
     axes.annotate(span, (x, row), (shift, 0), textcoords="offset points", ha=side, va="center", fontsize=8)
 
 
-def draw_truth(axes: Any, row: float, truth: Sequence[tuple[float, float]]) -> None:
-    """Draws true moments as open bars side by side."""
+def draw_truth(axes: Any, truth: Sequence[tuple[float, float]]) -> None:
+    """Draws true moments as open bars in the first row."""
     look = {"facecolor": LIGHT, "edgecolor": GREY, "hatch": "////", "linewidth": 1.2}
     for number, (start, end) in enumerate(truth):
-        axes.barh(row, end - start, 0.6, start, label=None if number else "true moment", **look)
+        axes.barh(0, end - start, 0.6, start, label=None if number else "true moment", **look)
 
 
 def finish_moments(axes: Any, rows: Sequence[str]) -> None:
@@ -200,13 +169,8 @@ def draw_thumbnails(figure: Figure, result: Grounding, thumbnails: Thumbnails, t
     axes.axis("off")
 
 
-def add_legend(figure: Figure, columns: int) -> Legend:
-    """Puts the legend to the right of the time axis's name."""
+def add_legend(figure: Figure, columns: int) -> Any:
+    """Adds the legend to the right of the time axis's name, and returns it."""
     handles = [handle for axes in figure.axes for handle in axes.get_legend_handles_labels()[0]]
     place = {"loc": "lower right", "bbox_to_anchor": (1 - RIGHT / WIDTH, 0)}
     return figure.legend(handles=handles, ncols=columns, frameon=False, fontsize=9, **place)
-
-
-def name_video(result: Grounding) -> str:
-    """The file's name without its folder."""
-    return Path(result.video).name

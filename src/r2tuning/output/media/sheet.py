@@ -49,15 +49,15 @@ class _Row:
 
 
 def write_sheet(
-    results: Sequence[Grounding], target: str | os.PathLike[str], *, video: Footage | None = None, force: bool = False
+    results: Sequence[Grounding], target: str | os.PathLike[str], *, footage: Footage | None = None, force: bool = False
 ) -> None:
     """Draws a contact sheet: below each query its moments, best first, each with frames over its length and times.
 
-    ``results``, at least one, are those of one ``video``, which is opened if it is not given. The target is a ``.png``,
+    ``results``, at least one, are those of one video, whose ``footage`` is opened if it is not given. The target is a ``.png``,
     ``.svg`` or ``.pdf``.
     """
     check_plot_target(target, force=force)
-    footage = video or Footage(results[0].video)
+    footage = footage or Footage(results[0].video)
     rows, left = [], _MOST_ROWS
     for result in results:
         moments = result.moments[:left]

@@ -9,27 +9,26 @@ from r2tuning.output.text.labels import label_moment
 from r2tuning.results import Grounding
 
 BETWEEN = "…"
-"""Title of the chapters between moments. MP4 keeps only where chapters begin, so they end the moments before them."""
+"""Title of the chapters between moments; MP4 keeps only where chapters begin, so these end the moments."""
 
 Piece = tuple[int, int, str]
 """Start and end in milliseconds, and title."""
 
 
 def to_chapters(results: Sequence[Grounding]) -> str:
-    """Writes chapters, which never overlap: where moments do, the one with the higher score has the time.
+    """Writes chapters, which never overlap, on the player's clock, and fills the time between them with `BETWEEN`.
 
-    The moments of all queries are taken by score, best first. Each keeps the longest piece that those before it have
-    left free, and is left out if that is shorter than half of it. What lies between is filled with chapters called
-    `BETWEEN`, up to the last moment.
-
-    Times are a player's. FFmpeg shifts a video that starts late to 0 when it copies it; with ``-copyts`` it does not,
-    and the chapters fit.
+    Moments of all queries are taken by score, best first. Each keeps the longest piece that better ones have left
+    free, and is dropped if that is shorter than half of it.
     """
-    chapters = _fill_gaps(_resolve_overlaps(results))
-    return ";FFMETADATA1\n" + "".join(
-        f"[CHAPTER]\nTIMEBASE=1/1000\nSTART={start}\nEND={end}\ntitle={_escape(title)}\n"
-        for start, end, title in chapters
-    )
+    text = ";FFMETADATA1\n"
+    reached = 0
+    for start, end, title in _resolve_overlaps(results):
+        if start > reached:
+            text += _write_chapter(reached, start, BETWEEN)
+        text += _write_chapter(start, end, title)
+        reached = end
+    return text
 
 
 def _resolve_overlaps(results: Sequence[Grounding]) -> list[Piece]:
@@ -60,16 +59,6 @@ def _longest_free(start: int, end: int, taken: Sequence[Piece]) -> tuple[int, in
     return max(parts, key=lambda part: part[1] - part[0], default=None)
 
 
-def _fill_gaps(pieces: Sequence[Piece]) -> list[Piece]:
-    filled: list[Piece] = []
-    reached = 0
-    for piece in pieces:
-        if piece[0] > reached:
-            filled.append((reached, piece[0], BETWEEN))
-        filled.append(piece)
-        reached = piece[1]
-    return filled
-
-
-def _escape(text: str) -> str:
-    return re.sub(r"[=;#\\]", r"\\\g<0>", text)
+def _write_chapter(start: int, end: int, title: str) -> str:
+    escaped = re.sub(r"[=;#\\]", r"\\\g<0>", title)
+    return f"[CHAPTER]\nTIMEBASE=1/1000\nSTART={start}\nEND={end}\ntitle={escaped}\n"

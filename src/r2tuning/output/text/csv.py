@@ -14,11 +14,9 @@ COLUMNS = ("video", "start", "end", "query", "rank", "score")
 
 
 def to_csv(results: Sequence[Grounding]) -> str:
-    r"""Writes a row for each moment (RFC 4180), best first for each query, under a row of `COLUMNS`.
+    """Writes a row for each moment (RFC 4180), best first for each query, below a row of `COLUMNS`.
 
-    Times are a player's, in seconds with 3 decimals. Line breaks in a query stay; control characters, which
-    spreadsheets refuse, and halves of characters become ``U+FFFD``. Rows end in ``\r\n``.
-
+    Control characters, which spreadsheets refuse, and halves of characters become ``U+FFFD``.
     """
     text = io.StringIO()
     writer = csv.writer(text)

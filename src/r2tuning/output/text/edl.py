@@ -4,34 +4,26 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from itertools import chain
 
 from r2tuning.output.text.edits import Source
 from r2tuning.results import Grounding
 from r2tuning.types import VideoInfo
 
-_COLUMNS = 80  # of a line of the format
-
 
 def to_edl(results: Sequence[Grounding], video: VideoInfo) -> str:
     """Writes the moments as cuts that follow each other: query after query, best first.
 
-    Source timecode counts from the first frame of the video, which is 00:00:00:00; record timecode begins at
-    01:00:00:00, as is the custom. Timecode is non-drop at every rate: it counts frames, so that nothing drifts, and at
-    29.97 and 59.94 frames per second shows 3.6 s less after an hour than a clock. The format has no place for the
-    rate: the editing program takes it from the video, or asks. Hours go on above 24.
-
-    Lines are ASCII and at most 80 characters long: letters lose their accents, other characters become ``?``, and long
-    queries and names are cut.
+    Source timecode begins at 00:00:00:00 and record timecode at 01:00:00:00. Timecode is non-drop at every rate, so
+    it counts frames and does not drift. The format has no field for the rate. Lines are ASCII, at most 80 characters.
     """
-    source = Source.of(video)
+    source = Source(video)
     rate = round(source.rate)  # the frames of a second of timecode
     lines = [_line("TITLE: ", source.name), "FCM: NON-DROP FRAME"]
     channels = "B" if video.has_audio else "V"  # both, or video only
-    position = 3600 * rate
-    cuts = [cut for result in results for cut in source.cut(result)]
-    for number, cut in enumerate(cuts, start=1):
+    for number, cut in enumerate(chain(*source.cut(results)), start=1):
+        position = 3600 * rate + cut.position
         frames = (cut.first, cut.first + cut.length, position, position + cut.length)
-        position += cut.length
         # AX: a source that has no reel, such as a file.
         lines += [
             "",
@@ -54,7 +46,7 @@ def _timecode(frame: int, rate: int) -> str:
 
 
 def _line(head: str, text: str) -> str:
-    """A line of text in ASCII.
+    """A line of text in ASCII: letters lose their accents, other characters become ``?``.
 
     Example:
         >>> _line("TITLE: ", "café 切.mp4")
@@ -62,4 +54,4 @@ def _line(head: str, text: str) -> str:
     """
     letters = (c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
     line = head + "".join(letters).encode("ascii", "replace").decode("ascii")
-    return line if len(line) <= _COLUMNS else line[: _COLUMNS - 3] + "..."
+    return line if len(line) <= 80 else f"{line[:77]}..."

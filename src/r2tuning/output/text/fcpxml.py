@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from r2tuning.output.text.edits import Source
-from r2tuning.output.text.labels import show_on_one_line
 from r2tuning.results import Grounding
 from r2tuning.types import VideoInfo
 
@@ -15,14 +15,11 @@ _FORMAT, _ASSET = "r1", "r2"
 
 
 def to_fcpxml(results: Sequence[Grounding], video: VideoInfo) -> str:
-    """Writes the moments twice: as keywords on the video, and as a project of clips that follow each other.
+    """Writes the moments twice: as keywords on the video, and as a project that plays them, best first for each query.
 
-    In the browser, every query is a keyword of the video's clip over each of its moments (with ``;`` for a comma,
-    which would end a keyword). The project plays them query after query, best first.
-
-    Times are exact multiples of a frame's length, counted from the first frame of the video, which is 0.
+    A comma would end a keyword, so it becomes ``;``. Times are exact multiples of a frame's length.
     """
-    source = Source.of(video)
+    source = Source(video)
 
     def time(frames: int) -> str:
         return f"{frames * source.rate.denominator}/{source.rate.numerator}s" if frames else "0s"
@@ -40,15 +37,12 @@ def to_fcpxml(results: Sequence[Grounding], video: VideoInfo) -> str:
     project = SubElement(event, "project", name=source.name)
     sequence = SubElement(project, "sequence", format=_FORMAT, tcStart="0s", tcFormat="NDF")
     spine = SubElement(sequence, "spine")
-    position = 0
-    for result in results:
-        keyword = show_on_one_line(result.query).replace(",", ";")
-        for cut in source.cut(result):
-            extent = {"start": time(cut.first), "duration": time(cut.length)}
-            SubElement(clip, "keyword", {"value": keyword, "note": cut.label, **extent})
-            place = {"name": cut.label, "offset": time(position), "format": _FORMAT, "tcFormat": "NDF"}
-            SubElement(spine, "asset-clip", {"ref": _ASSET, **place, **extent})
-            position += cut.length
-    sequence.set("duration", time(position))
+    cuts = [*chain(*source.cut(results))]
+    for cut in cuts:
+        extent = {"start": time(cut.first), "duration": time(cut.length)}
+        SubElement(clip, "keyword", {"value": cut.query.replace(",", ";"), "note": cut.label, **extent})
+        place = {"name": cut.label, "offset": time(cut.position), "format": _FORMAT, "tcFormat": "NDF"}
+        SubElement(spine, "asset-clip", {"ref": _ASSET, **place, **extent})
+    sequence.set("duration", time(sum(cut.length for cut in cuts)))
     ElementTree.indent(document)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE fcpxml>\n{ElementTree.tostring(document, "unicode")}\n'

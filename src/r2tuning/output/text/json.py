@@ -12,33 +12,17 @@ from r2tuning.results import Grounding, Summary
 
 
 def to_json(results: Sequence[Grounding | Summary]) -> str:
-    r"""Writes results as a list, in strict JSON (RFC 8259: no NaN, no Infinity).
-
-    Raises:
-        OutputError: If a time or score is not a finite number.
-
-    Examples:
-        >>> to_json([])
-        '[]\n'
-    """
+    """Writes results as a list, in strict JSON (RFC 8259): NaN and infinity are an `OutputError`."""
     return _dump([result.to_dict() for result in results], 2)
 
 
 def to_jsonl(results: Sequence[Grounding | Summary]) -> str:
-    """Writes each result on its own line, with the same keys as `to_json`.
-
-    Raises:
-        OutputError: If a time or score is not a finite number.
-    """
+    """Writes each result on its own line, with the same keys as `to_json`."""
     return "".join(_dump(result.to_dict(), None) for result in results)
 
 
 def to_object(results: Sequence[Summary]) -> str:
-    """Writes a single result as an object.
-
-    Raises:
-        OutputError: If a time or score is not a finite number.
-    """
+    """Writes a single result as an object."""
     (result,) = results
     return _dump(result.to_dict(), 2)
 
@@ -51,19 +35,12 @@ def _dump(content: object, indent: int | None) -> str:
             f"result holds NaN or infinity, which JSON cannot hold ({error}): "
             "check the video features and the checkpoint for damage"
         ) from None
-    # File names that are not UTF-8 hold lone surrogates; the escape \udcxx made of one here is JSON's own.
+    # File names that are not UTF-8 hold lone surrogates, which become JSON's escape \udcxx.
     return text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n"
 
 
 def read_answers(path: Path) -> list[Grounding]:
-    """Reads a JSON file that ``r2tuning ground`` wrote.
-
-    Returns:
-        The answers in the order of the file, at least one.
-
-    Raises:
-        DataError: If the file cannot be read, or holds something else.
-    """
+    """Reads the answers, at least one, of a JSON file that ``r2tuning ground`` wrote."""
     try:
         content: Any = json.loads(path.read_bytes())
     except OSError as error:

@@ -15,16 +15,7 @@ _UNSHOWABLE = {
 
 
 def format_clock(seconds: float, decimals: int = 1) -> str:
-    """Writes a time as ``m:ss.s``, or ``h:mm:ss.s`` from an hour on.
-
-    The whole time is rounded (ties to even) before it is split, so seconds never show as 60.
-
-    Args:
-        seconds: Finite and not negative.
-        decimals: Digits of a second, 0 for none.
-
-    Raises:
-        ValueError: If ``seconds`` is negative or not finite.
+    """Writes a finite time from 0 on as ``m:ss.s``, or ``h:mm:ss.s`` from an hour on; seconds never show as 60.
 
     Examples:
         >>> format_clock(83.25), format_clock(59.96), format_clock(7384.5, decimals=0)
@@ -41,10 +32,7 @@ def format_clock(seconds: float, decimals: int = 1) -> str:
 
 
 def show_on_one_line(text: str) -> str:
-    r"""Turns line breaks and runs of blanks into single blanks, and what cannot be shown into ``U+FFFD``.
-
-    Returns:
-        One line that can be encoded as UTF-8 and does not steer a terminal.
+    r"""Turns blanks and line breaks into single blanks, and what is not UTF-8 or steers a terminal into ``U+FFFD``.
 
     Examples:
         >>> show_on_one_line("a dog\n\n  runs\t")

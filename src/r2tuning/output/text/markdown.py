@@ -9,40 +9,30 @@ from pathlib import PurePath
 
 from r2tuning.output.text.labels import format_clock, show_on_one_line
 from r2tuning.results import Grounding
+from r2tuning.types import Moment
 
 _HEAD = "| query | rank | start | end | length | score |\n| --- | ---: | ---: | ---: | ---: | ---: |\n"
 
 
 def to_markdown(results: Sequence[Grounding]) -> str:
-    """Writes a heading for each video and a table of its moments, best first for each query.
-
-    Notes on an answer stand above the table. Times are a player's, to a tenth of a second; what lies before 0 shows as
-    0. Queries and names stay plain text, whatever they hold.
-    """
+    """Writes a heading, notes and a table of moments for each video, best first for each query; text stays plain."""
     parts = []
     for video, answers in groupby(results, key=lambda result: result.video):
         shown = list(answers)
         notes = "".join(f"- {_escape(f'{r.query}: {note.text}')}\n" for r in shown for note in r.notes)
-        rows = [row for result in shown for row in _rows(result)]
+        rows = [_write_row(r.query, rank, moment) for r in shown for rank, moment in enumerate(r.moments, start=1)]
         table = _HEAD + "".join(rows) if rows else "No moments.\n"
         parts.append("\n".join([f"# {_escape(PurePath(video).name)}\n", *([notes] if notes else []), table]))
     return "\n".join(parts)
 
 
-def _rows(result: Grounding) -> list[str]:
-    query = _escape(result.query)
-    return [
-        f"| {query} | {rank} | {_clock(m.start)} | {_clock(m.end)} | {_clock(m.end - m.start)} | {m.score:.3f} |\n"
-        for rank, m in enumerate(result.moments, start=1)
-    ]
-
-
-def _clock(seconds: float) -> str:
-    return format_clock(max(seconds, 0.0))
+def _write_row(query: str, rank: int, moment: Moment) -> str:
+    times = (format_clock(max(s, 0.0)) for s in (moment.start, moment.end, moment.end - moment.start))
+    return f"| {_escape(query)} | {rank} | {' | '.join(times)} | {moment.score:.3f} |\n"
 
 
 def _escape(text: str) -> str:
-    r"""Keeps Markdown and HTML from seeing anything in a text; ``&`` and ``@`` mean something to code hosts.
+    r"""Escapes what means something in Markdown, in HTML or, as ``@``, on code hosts.
 
     Example:
         >>> print(_escape("a|b *c* <script>"))

@@ -15,35 +15,28 @@ from r2tuning.types import VideoInfo
 
 
 def to_otio(results: Sequence[Grounding], video: VideoInfo) -> str:
-    """Writes the moments as clips that follow each other, query after query, best first.
+    """Writes the moments as clips that follow each other, best first, on a track for each query and one for its sound.
 
-    Each query has a track of its own, and one more for its sound if the video has any. Clips count frames from the
-    first one of the video, which is 0. Their metadata hold, under ``r2tuning``, query, rank and score, and start and
-    end in seconds as a player shows them.
+    Clips count frames from the first one of the video, which is 0. Their metadata hold, under ``r2tuning``, query,
+    rank and score, and start and end in seconds on the player's clock.
     """
-    source = Source.of(video)
+    source = Source(video)
     timeline = Timeline(source.name)
     for kind in (TrackKind.Video, TrackKind.Audio) if video.has_audio else (TrackKind.Video,):
         position = 0
-        for result in results:
+        for result, cuts in zip(results, source.cut(results), strict=True):
             track = Track(show_on_one_line(result.query), kind=kind)
             if position:
                 track.append(Gap(source_range=_span(source, 0, position)))
-            track.extend(_make_clips(source, result))
-            position += sum(cut.length for cut in source.cut(result))
+            for rank, cut in enumerate(cuts, start=1):
+                facts = {"query": cut.query, "rank": rank, "score": float(cut.moment.score)}
+                facts |= {"start": float(cut.moment.start), "end": float(cut.moment.end)}
+                media = ExternalReference(source.url, _span(source, 0, source.length))
+                extent = _span(source, cut.first, cut.length)
+                track.append(Clip(cut.label, media, extent, metadata={"r2tuning": facts}))
+                position += cut.length
             timeline.tracks.append(track)
     return str(write_to_string(timeline, "otio_json")) + "\n"
-
-
-def _make_clips(source: Source, result: Grounding) -> list[Clip]:
-    clips = []
-    for rank, (cut, moment) in enumerate(zip(source.cut(result), result.moments, strict=True), start=1):
-        facts = {"query": show_on_one_line(result.query), "rank": rank, "score": float(moment.score)}
-        times = {"start": float(moment.start), "end": float(moment.end)}
-        media = ExternalReference(source.url, _span(source, 0, source.length))
-        clip = Clip(cut.label, media, _span(source, cut.first, cut.length), metadata={"r2tuning": facts | times})
-        clips.append(clip)
-    return clips
 
 
 def _span(source: Source, first: int, length: int) -> TimeRange:

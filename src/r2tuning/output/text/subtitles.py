@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from html import escape
 
 from r2tuning.output.text.labels import label_moment
 from r2tuning.results import Grounding
 
-_WORD_JOINER = "\N{WORD JOINER}"
-
 
 def to_srt(results: Sequence[Grounding]) -> str:
-    r"""Writes SubRip subtitles, one for each moment, in time order; those of overlapping moments are shown together.
-
-    Times are a player's, rounded to milliseconds; what lies before 0 is cut. The text is the query and the score. The
-    format knows no escapes, so an invisible character (``U+2060``) keeps ``<``, ``{``, ``\`` and ``-->`` from being
-    taken for a tag, a style, a command or a time.
-    """
+    """Writes a SubRip subtitle for each moment, in time order: the query and the score."""
     cues = enumerate(_time_cues(results), start=1)
     return "".join(f"{i}\n{_clock(a, ',')} --> {_clock(b, ',')}\n{_disarm(text)}\n\n" for i, (a, b, text) in cues)
 
 
 def to_webvtt(results: Sequence[Grounding]) -> str:
-    """Writes WebVTT subtitles, which web pages show beside a video; as `to_srt`, but escaped as the format says."""
-    cues = (f"{_clock(a, '.')} --> {_clock(b, '.')}\n{_escape(text)}\n\n" for a, b, text in _time_cues(results))
-    return "WEBVTT\n\n" + "".join(cues)
+    """Writes WebVTT subtitles, which web pages show beside a video."""
+    cues = ((f"{_clock(a, '.')} --> {_clock(b, '.')}", escape(text, quote=False)) for a, b, text in _time_cues(results))
+    return "WEBVTT\n\n" + "".join(f"{times}\n{text}\n\n" for times, text in cues)
 
 
 def _time_cues(results: Sequence[Grounding]) -> Iterator[tuple[int, int, str]]:
@@ -45,8 +39,5 @@ def _clock(milliseconds: int, separator: str) -> str:
 
 
 def _disarm(text: str) -> str:
-    return re.sub(r"[<{\\]|--(?=>)", rf"\g<0>{_WORD_JOINER}", text)
-
-
-def _escape(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    r"""Puts an invisible character after ``<``, ``{``, ``\`` and ``--`` of ``-->``: the format has no escapes."""
+    return re.sub(r"[<{\\]|--(?=>)", "\\g<0>\N{WORD JOINER}", text)

@@ -14,14 +14,11 @@ from r2tuning.output.text.labels import format_clock, show_on_one_line
 from r2tuning.results import Grounding, Summary
 from r2tuning.types import Moment
 
-_BAR_CELLS = 20
-_FILE_COLUMNS = 120
-
 
 def to_table(results: Sequence[Grounding | Summary], top: int = 5) -> str:
     """Writes what `print_results` prints, as plain text."""
     file = io.StringIO()
-    console = Console(file=file, width=_FILE_COLUMNS, color_system=None, legacy_windows=False)
+    console = Console(file=file, width=120, color_system=None, legacy_windows=False)
     print_results(results, console, top)
     return "".join(f"{line.rstrip()}\n" for line in file.getvalue().splitlines())
 
@@ -36,21 +33,7 @@ def print_results(results: Sequence[Grounding | Summary], console: Console, top:
 
 
 def print_grounding(result: Grounding, console: Console, top: int = 5) -> None:
-    """Prints query, video, notes and the best moments.
-
-    An answer without moments (saliency models give none) shows the highest peaks of its saliency curve instead, and
-    says so. Characters that the terminal cannot show are escaped; piped output has no colors.
-
-    Args:
-        result: The answer.
-        console: Where to print.
-        top: Most rows to show, at least 1.
-
-    Raises:
-        ValueError: If ``top`` is less than 1.
-    """
-    if top < 1:
-        raise ValueError(f"top must be at least 1 row, not {top}")
+    """Prints query, video, notes and the best moments, or the highest peaks of saliency where there are no moments."""
     _print_heading(result, console)
     rows = result.moments[:top] or result.highlights(top)
     if not result.moments:
@@ -86,7 +69,7 @@ def _make_table(rows: list[Moment], number: str, console: Console, *, dim: bool 
         table.add_column(name, justify="right", overflow="fold")
     table.add_column("", overflow="fold", style="cyan")
     for place, moment in enumerate(rows, start=1):
-        cells = round(min(max(moment.score, 0.0), 1.0) * _BAR_CELLS)
+        cells = round(20 * min(max(moment.score, 0.0), 1.0))
         table.add_row(
             str(place),
             format_clock(max(moment.start, 0.0)),  # players show the little that may lie before 0 as 0
