@@ -22,7 +22,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from projects.moving_shapes.kinds import Kind, find_kind, recall_meanings
-from r2tuning.ablation.table import HEADINGS, Measured, format_spread, read_table, shorten_keys
+from r2tuning.ablation.table import HEADINGS, CellResult, format_spread, read_table, shorten_keys
 from r2tuning.datasets import Annotation, find_benchmark, load_annotations
 from r2tuning.errors import DataError
 from r2tuning.files import write_atomically
@@ -191,7 +191,7 @@ def tabulate_kinds(val: Sequence[Mapping[str, Any]], test: Sequence[Mapping[str,
     )
 
 
-def tabulate_cells(cells: Sequence[Measured]) -> str:
+def tabulate_cells(cells: Sequence[CellResult]) -> str:
     """An ablation, a row for each cell."""
     keys = list(cells[0].settings)
     names = [name for name in HEADINGS if name in cells[0].spread]
@@ -252,7 +252,7 @@ def _draw_histogram(axes: Axes, values: Sequence[Sequence[float]], names: Sequen
         axes.hist(each, edges, weights=share, histtype="step", color=color, linewidth=1.6, label=name)
 
 
-def draw_refinement(cells: Sequence[Measured]) -> bytes:
+def draw_refinement(cells: Sequence[CellResult]) -> bytes:
     """MR mAP against the number of layers, for each way to use them (Fig. 7); one layer is the same in all ways."""
 
     def fill(axes: Sequence[Axes]) -> None:
@@ -269,7 +269,7 @@ def draw_refinement(cells: Sequence[Measured]) -> bytes:
     return draw(1, 1, fill)
 
 
-def draw_calibration(cells: Sequence[Measured]) -> bytes:
+def draw_calibration(cells: Sequence[CellResult]) -> bytes:
     """MR mAP without the calibrating losses, with each and with both (Table 5)."""
 
     def fill(axes: Sequence[Axes]) -> None:

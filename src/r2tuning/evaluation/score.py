@@ -34,17 +34,10 @@ def score_predictions(
 ) -> dict[str, float]:
     """Scores predictions by the benchmark's own metrics, matched by query id, in any order.
 
-    An empty prediction counts 0. Videos and labels of TVSum may differ by a few clips, and are cut to the shorter.
-
-    Args:
-        predictions: One per query.
-        annotations: Labelled annotations with durations.
-        benchmark: What they belong to.
-        missing: Whether a query without a prediction is an error or counts as an empty prediction.
-
-    Returns:
-        Percent, rounded to two decimals. Moments: what `r2tuning.metrics.evaluate_grounding` gives. YouTube Highlights
-        and TVSum: ``mAP``; of several domains their mean, with ``{domain}-mAP`` for each.
+    Scores are percent, rounded to two decimals. Moments: what `r2tuning.metrics.evaluate_grounding` gives. YouTube
+    Highlights and TVSum: ``mAP``; of several domains their mean, with ``{domain}-mAP`` for each. An empty prediction
+    counts 0, and so does a missing one with ``missing="zero"``. Videos and labels of TVSum may differ by a few clips,
+    and are cut to the shorter.
 
     Example:
         >>> truth = Annotation(qid=1, vid="a", query="a dog", duration=30, moments=((10, 20),))
