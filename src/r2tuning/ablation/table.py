@@ -72,7 +72,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class CellResult:
-    """Scores of a cell, in percent: their spread over all runs, and those of each run (not with `read_table`)."""
+    """Scores of a cell, in percent: their spread over all runs, and those of each run (empty from `read_table`)."""
 
     cell: Cell
     spread: Mapping[str, Spread]

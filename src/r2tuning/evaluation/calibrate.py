@@ -88,10 +88,10 @@ class ScoreQuality:
 
 @dataclass(frozen=True)
 class PresenceQuality:
-    """How well presence separates queries that have a moment (``present``, a number) from those that have none."""
+    """How well presence separates queries that have a moment from those that have none."""
 
-    present: int
-    absent: int
+    present: int  # number of queries that have a moment
+    absent: int  # number of those that have none
     auroc: float
     reliability: Reliability  # both kinds weighted by half
     noticed: float  # share of absent queries below the threshold
@@ -146,7 +146,7 @@ def _fit_presence(present: FloatArray, absent: FloatArray) -> PresenceMap | None
 def choose_threshold(present: FloatArray, absent: FloatArray) -> float:
     """The threshold of maximal balanced accuracy, halfway between two values; of equally good ones the nearest to 0.5.
 
-    Takes the presence of queries that have a moment, and of those that have none.
+    Both arguments are presence: of queries that have a moment, and of queries that have none.
 
     Example:
         >>> choose_threshold(np.array([0.75, 0.5, 0.25]), np.array([0.375, 0.125]))

@@ -61,7 +61,7 @@ def score_predictions(
 
 @dataclass(frozen=True)
 class LengthScore:
-    """MR mAP in percent of queries of ``words`` such as ``1-10`` or ``41+``; None where there are none."""
+    """MR mAP, in percent, of queries with so many words, such as ``1-10`` or ``41+``; None where there are none."""
 
     words: str
     queries: int
@@ -164,8 +164,8 @@ def format_predictions(
 ) -> str:
     """Predictions as text that `read_predictions` and the benchmarks' own evaluators read, one line per query.
 
-    At most ``most`` moments of a query are written; none where no prediction has any. Annotations are of the same
-    queries in the same order.
+    The annotations are of the same queries in the same order. At most ``most`` moments of a query are written; moments
+    are left out where no prediction has any.
 
     Example:
         >>> truth = Annotation(qid=1, vid="a", query="a dog", duration=4)

@@ -79,7 +79,7 @@ class Batch:
     def _change(self, change: Callable[[Tensor], Tensor]) -> Batch:
         targets = Targets(*(change(getattr(self.targets, field.name)) for field in fields(Targets)))
         others = {field.name: change(getattr(self, field.name)) for field in fields(self) if field.name != "targets"}
-        return replace(self, targets=targets, **others)  # type: ignore[arg-type]
+        return replace(self, targets=targets, **others)
 
 
 class TrainingData(Dataset[list[Example]]):
