@@ -1,7 +1,7 @@
-"""Asks a video three questions and compares the answers with the truth, offline.
+"""Grounds three queries in a video and compares the answers with the truth, offline.
 
-The model is the one that comes with r2tuning; it knows only Moving Shapes, videos that are made by program so that
-every moment is known exactly. The video is of its test split: training has not seen it.
+The embedded model knows only Moving Shapes, synthetic videos whose moments are known exactly. The video is from the
+test split, which training has not seen.
 
 Usage: python examples/demo.py [PLOT]
 """
@@ -22,7 +22,7 @@ from r2tuning.output.text.terminal import print_grounding
 FOLDER = Path(__file__).resolve().parent
 PLOT = FOLDER.parent / "build" / "demo.png"
 GOOD = 0.7
-"""IoU from which on papers call an answer right in their strictest column, R1@0.7."""
+"""IoU from which an answer is right, as in R1@0.7."""
 
 
 def main(plot: Path) -> int:
@@ -32,7 +32,7 @@ def main(plot: Path) -> int:
     entries = [json.loads(line) for line in (FOLDER / "sample.jsonl").read_text(encoding="utf-8").splitlines()]
 
     grounder = Grounder.from_pretrained("demo")
-    encoded = grounder.encode(video)  # once, for all questions
+    encoded = grounder.encode(video)  # once, for all queries
     results = grounder.ground(encoded, [entry["query"] for entry in entries], top_k=3)
 
     wrong = 0
@@ -54,7 +54,7 @@ def main(plot: Path) -> int:
 
 
 def compare(result: Grounding, truth: list[tuple[float, float]]) -> float:
-    """IoU of the best answer with the true moment that is nearest to it; 0 without an answer."""
+    """Highest IoU of the best answer with a true moment; 0 without an answer."""
     best = np.array([[moment.start, moment.end] for moment in result.moments[:1]]).reshape(-1, 2)
     return float(temporal_iou(best, np.array(truth, dtype=float)).max(initial=0))
 

@@ -1,4 +1,4 @@
-"""Makes ``sample.mp4`` and ``sample.jsonl``, the video and the queries of ``demo.py``, always the same ones.
+"""Makes ``sample.mp4`` and ``sample.jsonl``, the video and the queries of ``demo.py``.
 
 Usage: python examples/make_sample.py
 """
@@ -10,13 +10,12 @@ from r2tuning.synthetic import describe, make_video, write_video
 from r2tuning.synthetic.queries import to_line
 
 SEED = 34
-"""Of the test split, which training never sees. One of those, among its first 80 videos, that are short and of which
-the model answers these queries well; with others it can fail (docs/moving-shapes.md says how often), as with the one of
-this video about a corner.
+"""A short video among the first 80 of the test split for which the model answers these queries well. It can fail with
+others (docs/moving-shapes.md says how often), such as this video's query about a corner.
 """
 
 QUERIES = (2, 4, 0)
-"""Which of the video's queries: a look, an action, and an action in other words."""
+"""Indices of the video's queries about a look, an action, and an action in other words."""
 
 FOLDER = Path(__file__).resolve().parent
 

@@ -1,6 +1,6 @@
 """Takes ``docs/images/report.png`` and ``report-dark.png``: the page that ``r2tuning ground -o FILE.html`` writes.
 
-Asks the sample video two of the questions of ``demo.py``; needs Chromium.
+Grounds two queries of ``demo.py`` in the sample video; needs Chromium.
 
 Usage: python examples/screenshot_report.py [FOLDER]
 """
@@ -34,7 +34,7 @@ def main(images: Path) -> None:
     """Writes the pictures."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
-        sys.exit("no chromium here: install it to take the pictures")
+        sys.exit("chromium not found; install it to take the pictures")
     lines = (FOLDER / "sample.jsonl").read_text(encoding="utf-8").splitlines()[:QUERIES]
     video = os.path.relpath(FOLDER / "sample.mp4")
     results = Grounder.from_pretrained("demo").ground(video, [json.loads(line)["query"] for line in lines], top_k=3)
@@ -51,7 +51,7 @@ def photograph(browser: str, page: Path, scheme: int) -> Image.Image:
     shot = page.with_suffix(".png")
     options = [f"--window-size={WIDTH},{HEIGHT}", f"--screenshot={shot}", f"--user-data-dir={page.parent / 'profile'}"]
     options.append(f"--blink-settings=preferredColorScheme={scheme}")
-    # The page's own clock runs on for so many milliseconds, in which the video is decoded.
+    # The page gets this many milliseconds to decode the video.
     options.append("--virtual-time-budget=5000")
     subprocess.run([browser, *FLAGS, *options, page.as_uri()], check=True, stderr=subprocess.DEVNULL)
     picture = Image.open(shot).convert("RGB")

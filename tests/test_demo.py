@@ -176,4 +176,6 @@ def test_the_demo_is_right_about_its_sample_and_asks_no_hub(tmp_path: Path) -> N
 def test_a_real_video_is_not_of_its_world(tmp_path: Path) -> None:
     find_demo()
     with pytest.warns(CheckpointWarning, match="of its frames look unlike all that demo was trained on"):
-        Grounder.from_pretrained("demo").ground(shared_file("media/charades.mp4"), "a person opens a door")
+        answer = Grounder.from_pretrained("demo").ground(shared_file("media/charades.mp4"), "a person opens a door")
+    assert answer.notes[0].kind == "domain"
+    assert "do not rely on this answer" in answer.notes[0].text

@@ -1,35 +1,29 @@
-"""Do words look at what they name? ``python -m projects.moving_shapes.attention_share``.
+"""Do words look at what they name? ``python -m projects.moving_shapes.attention_share DIR CHECKPOINT``.
 
-Of queries about a single actor, the share of the attention to patches that falls within the actor's box, against what
-an even attention would give: the share of the picture that the box takes. Boxes are known from the videos' scripts.
-Frames count in which the query is true of one actor only.
+For queries about one actor: the share of the attention to patches that lies within the actor's box, against the share
+of the picture that the box takes. Boxes come from the videos' scripts; frames with several such actors are left out.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from projects.moving_shapes.frames import sampled_times
-from projects.moving_shapes.kinds import recall_meanings
+from projects.moving_shapes.frames import find_sampled
+from projects.moving_shapes.kinds import recall_meanings, recall_script
+from projects.moving_shapes.shared import make_parser, open_features, read_split, to_markdown, write_json
 from r2tuning.checkpoints import read_checkpoint
-from r2tuning.datasets import Annotation, find_benchmark, load_annotations
+from r2tuning.datasets import Annotation
 from r2tuning.errors import DataError
 from r2tuning.features.store import FeatureStore
-from r2tuning.files import write_atomically
 from r2tuning.model import R2Tuning
 from r2tuning.model.attention import pool_attention
-from r2tuning.synthetic.actions import track_script
-from r2tuning.synthetic.scenes import FPS, SPLITS, Script
+from r2tuning.synthetic.scenes import Script
 from r2tuning.synthetic.semantics import Clause, Look, Meaning, find_matches
-from r2tuning.synthetic.staging import make_video
 
 Floats = NDArray[np.float64]
 Box = tuple[float, float, float, float]
@@ -38,15 +32,15 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Share:
-    """What was found in one layer.
+    """Means over queries in one layer, in [0, 1].
 
     Attributes:
         layer: Counted from the last of CLIP, which is 1; 0 for the mean of all.
-        inside: Mean over queries of the share of attention within the box, of all words; in [0, 1].
-        inside_end: Likewise, of the end token alone.
-        chance: Mean over queries of the share of the picture that the box takes.
-        error: Standard error of the mean of ``inside - chance``.
-        above: Share of the queries whose ``inside`` is above their ``chance``.
+        inside: Share of the attention of all words that lies within the box.
+        inside_end: The same for the end token.
+        chance: Share of the picture that the box takes.
+        error: Standard error of ``inside - chance``.
+        above: Share of the queries with ``inside > chance``.
     """
 
     layer: int
@@ -58,7 +52,7 @@ class Share:
 
 
 def names_one_actor(meaning: Meaning) -> bool:
-    """Whether a query is about one actor whose color or shape it names, and about nothing else."""
+    """Whether a query is about nothing but one actor, whose color or shape it names."""
     if meaning.place is not None or len(meaning.clauses) != 1:
         return False
     (clause,) = meaning.clauses
@@ -67,22 +61,9 @@ def names_one_actor(meaning: Meaning) -> bool:
 
 
 def find_boxes(script: Script, clause: Clause) -> dict[int, Box]:
-    """Boxes of the one actor of whom a clause is true.
-
-    Args:
-        script: The video.
-        clause: With neither center nor neighbor.
-
-    Returns:
-        By index of the sampled frame; frames where it is true of none or of several, where it could be argued about, or
-        where the actor is dark, are left out.
-    """
+    """Boxes of the one actor of which a clause is certainly true, by index of the sampled frame."""
     boxes = {}
-    scenes = track_script(script)
-    for index, time in enumerate(sampled_times(script)):
-        frame = round(time * FPS)
-        scene = next(scene for scene in scenes if scene.span.start <= frame < scene.span.stop)
-        at = frame - scene.span.start
+    for index, (scene, at) in enumerate(find_sampled(script)):
         matches = [match for match in find_matches(clause, scene) if match.truth.possible[at]]
         if len(matches) != 1 or not matches[0].truth.certain[at]:
             continue
@@ -94,14 +75,7 @@ def find_boxes(script: Script, clause: Clause) -> dict[int, Box]:
 
 
 def cover_patches(box: Box, side: int) -> Floats:
-    """The share of each patch that lies in a box.
-
-    Args:
-        box: What reaches beyond the square is not seen.
-        side: Patches in a row.
-
-    Returns:
-        ``[side²]``, row by row.
+    """The share of each patch that lies in a box, ``[side²]`` row by row.
 
     Example:
         >>> cover_patches((0.25, 0.5, 1.0, 2.0), 2).tolist()
@@ -117,15 +91,7 @@ def cover_patches(box: Box, side: int) -> Floats:
 
 
 def share_inside(weights: Floats, covered: Floats) -> Floats:
-    """The share of the attention to patches that lies in boxes, over frames and tokens together.
-
-    Args:
-        weights: ``[K, n, L, P+1]``, [CLS] first.
-        covered: ``[n, P]``, from `cover_patches`.
-
-    Returns:
-        ``[K]``, in [0, 1].
-    """
+    """The share ``[K]`` of attention ``[K, n, L, P+1]`` to patches that lies in boxes ``[n, P]``."""
     patches = weights[..., 1:].sum(axis=2)
     found: Floats = (patches * covered).sum(axis=(1, 2)) / patches.sum(axis=(1, 2))
     return found
@@ -134,16 +100,14 @@ def share_inside(weights: Floats, covered: Floats) -> Floats:
 def measure(
     model: R2Tuning, annotations: Sequence[Annotation], meanings: Sequence[Meaning], store: FeatureStore
 ) -> list[Share]:
-    """Measures each layer over queries that `names_one_actor` of, in the order of the model's steps.
+    """Measures each layer over queries about one actor, in the order of the model's steps.
 
     Raises:
         DataError: If no frame can be used.
     """
     inside, inside_end, chance = [], [], []
     for annotation, meaning in zip(annotations, meanings, strict=True):
-        split, _, seed = annotation.vid.partition("-")
-        script = make_video(int(seed), next(name for name in SPLITS if name == split))
-        boxes = find_boxes(script, meaning.clauses[0])
+        boxes = find_boxes(recall_script(annotation.vid), meaning.clauses[0])
         video, query = store.video(annotation.vid), store.query(str(annotation.qid)).float()
         side = math.isqrt(video.shape[2] - 1)
         covered = np.array([cover_patches(box, side) for box in boxes.values()])
@@ -157,7 +121,7 @@ def measure(
         inside_end.append(share_inside(seen[:, :, -1:], covered))
         chance.append(covered.mean())
     if not inside:
-        raise DataError("no query is true of a single actor in any sampled frame; give more queries")
+        raise DataError("no query is true of a single actor in any sampled frame; use more queries")
     gain = np.array(inside) - np.array(chance)[:, None]
     return [
         Share(
@@ -174,27 +138,29 @@ def measure(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures a checkpoint on the features of a split."""
-    parser = argparse.ArgumentParser(description="Share of attention within the box of the actor that a query names.")
-    parser.add_argument("folder", type=Path, help="of SPLIT.jsonl and features/, as synthesize and extract make them")
-    parser.add_argument("checkpoint", help="name or folder")
-    parser.add_argument("--split", choices=SPLITS, default="val")
+    parser = make_parser("Share of attention within the box of the actor that a query names.", split="val")
     parser.add_argument("--queries", type=int, default=100, help="most queries to look at")
-    parser.add_argument("--json", type=Path, help="write the numbers to this file")
     options = parser.parse_args(arguments)
-    annotations = load_annotations(options.folder / f"{options.split}.jsonl", find_benchmark("moving-shapes"))
+    annotations = read_split(options.folder, options.split)
     pairs = zip(annotations, recall_meanings(annotations), strict=True)
     clear = [(annotation, meaning) for annotation, meaning in pairs if names_one_actor(meaning)][: options.queries]
     _, model = read_checkpoint(options.checkpoint)
     chosen, meanings = [annotation for annotation, _ in clear], [meaning for _, meaning in clear]
-    shares = measure(model.eval(), chosen, meanings, FeatureStore.open(options.folder / "features"))
-    if options.json is not None:
-        content = {"split": options.split, "queries": len(clear), "layers": [asdict(share) for share in shares]}
-        write_atomically(options.json, json.dumps(content, indent=2) + "\n", force=True)
-    print(f"{len(clear)} queries\n| layer from the last | inside, % | [end], % | chance, % | above chance, % |")
-    print("|---:|---:|---:|---:|---:|")
-    for each in shares:
-        numbers = 100 * each.inside, 100 * each.error, 100 * each.inside_end, 100 * each.chance, 100 * each.above
-        print("| {} | {:.1f} ± {:.1f} | {:.1f} | {:.1f} | {:.0f} |".format(each.layer, *numbers))
+    shares = measure(model.eval(), chosen, meanings, open_features(options.folder))
+    layers = [asdict(share) for share in shares]
+    write_json(options.json, {"split": options.split, "queries": len(clear), "layers": layers})
+    print(f"{len(clear)} queries")
+    headings = ["layer from the last", "inside, %", "[end], %", "chance, %", "above chance, %"]
+    rows = [
+        [
+            f"{each.layer}",
+            f"{100 * each.inside:.1f} ± {100 * each.error:.1f}",
+            *(f"{100 * value:.1f}" for value in (each.inside_end, each.chance)),
+            f"{100 * each.above:.0f}",
+        ]
+        for each in shares
+    ]
+    print(to_markdown(headings, rows, texts=0))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Batches to train the demo's CLIP on: frames, of which some patches are seen, and sentences, with what is true."""
+"""Training batches of the demo's CLIP: frames, of which some patches are seen, and sentences, with their truth."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from projects.moving_shapes.told import FACTS, tell_tokens
 from r2tuning.backbones.loading import CLIP_MEAN, CLIP_STD
 
 NAMED: tuple[Sequence[Enum], ...] = (COLORS, SHAPES, SIZES)
-_KEPT = 28  # patches of a frame that are looked at, but in the last steps, which see all
+_KEPT = 28  # patches of a frame that are seen, except in the last steps
 _WHOLE_FROM = 0.92  # of the steps
 
 
@@ -27,15 +27,15 @@ class Settings:
     """How the CLIP is trained.
 
     Attributes:
-        steps: Of the optimizers.
-        seeing: The first of them, in which the vision tower learns to name what it sees, without sentences.
+        steps: Number of steps.
+        seeing: The first of them, in which the vision tower alone is trained.
         batch: Frames per step.
         captions: Sentences about frames per step.
         looks: Phrases about single actors per step.
-        queries: Queries of the train split per step, of which only the words are looked at.
+        queries: Queries of the train split per step, of which only the words are trained.
         lr: Highest learning rate.
-        warmup: Steps over which it rises.
-        seed: Of the weights, and of what is drawn.
+        warmup: Steps until it is reached.
+        seed: Of weights and batches.
     """
 
     steps: int = 4400
@@ -50,7 +50,7 @@ class Settings:
 
 
 class Captioned(torch.utils.data.Dataset[dict[str, Tensor]]):
-    """Batches by number, from a first on: pixels, tokens, truths."""
+    """Batches by step, starting with step ``first``."""
 
     def __init__(
         self, frames: Frames, queries: Sequence[str], tokenizer: CLIPTokenizer, settings: Settings, first: int
@@ -66,7 +66,7 @@ class Captioned(torch.utils.data.Dataset[dict[str, Tensor]]):
         chance = Random(f"captions {settings.seed} {self.first + index}")
         indices = sorted(chance.sample(range(len(self.frames.places)), settings.batch))
         batch = caption_frames(chance, self.frames, indices, settings.captions, settings.looks, GRID)
-        # A little noise and light: videos are compressed, drawn frames are not.
+        # A little noise and brightness: videos are compressed, drawn frames are not.
         noise = torch.Generator().manual_seed(chance.getrandbits(32))
         pixels = torch.from_numpy(self.frames.pixels[indices]).float()
         grain = torch.randn(pixels.shape[1:], generator=noise).roll(chance.randrange(SIDE), -1)
@@ -101,7 +101,7 @@ class Captioned(torch.utils.data.Dataset[dict[str, Tensor]]):
 
 
 def choose_patches(touched: Tensor, count: int, noise: torch.Generator) -> Tensor:
-    """Numbers of ``count`` patches of each frame, sorted: those that show actors, then any others."""
+    """Indices of ``count`` patches of each frame, sorted; patches that show actors come first."""
     return (touched.float() + torch.rand(touched.shape, generator=noise)).topk(count).indices.sort().values
 
 

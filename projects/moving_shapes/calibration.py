@@ -1,35 +1,40 @@
-"""Do scores mean what they say? ``python -m projects.moving_shapes.calibration``.
+"""Do scores mean what they say, and show what is absent? ``python -m projects.moving_shapes.calibration``.
 
-Nothing is fitted: the calibration that `r2tuning calibrate` stored in the checkpoint is held against a split that it
-has not seen.
+The calibration in a checkpoint is measured on a split that it was not fitted to. The scores of the best moment and of
+the top saliency are compared between queries that have a moment and absent ones, which differ by one thing.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from matplotlib.axes import Axes
+
+from projects.moving_shapes.shared import draw_charts, make_parser, write_json
 from r2tuning.checkpoints import find_checkpoint, read_checkpoint
 from r2tuning.checkpoints.folder import load_calibration
 from r2tuning.cli.evaluate import place_data
 from r2tuning.cli.score_table import print_calibration
 from r2tuning.errors import CheckpointError
 from r2tuning.evaluation.calibrate import CalibrationQuality, measure_calibration
-from r2tuning.evaluation.evidence import find_absent, gather_evidence
+from r2tuning.evaluation.evidence import Evidence, find_absent, gather_evidence
 from r2tuning.evaluation.splits import open_split
-from r2tuning.files import write_atomically
 from r2tuning.grounder import Grounder
 from r2tuning.metrics import expected_calibration_error
+from r2tuning.metrics.reliability import auroc
+from r2tuning.output.charts.figure import BLUE, ORANGE
 from r2tuning.output.charts.reliability import ReliabilityDiagram, plot_reliability
-from r2tuning.synthetic.scenes import SPLITS
 from r2tuning.training.recipes import load_recipe
 from r2tuning.types import Reliability
 
+SCORES = "best moment", "top saliency"
+"""Columns of the evidence for presence."""
+
 
 def describe(quality: CalibrationQuality) -> dict[str, object]:
-    """The numbers as JSON has them; errors are expected calibration errors in percent."""
+    """The numbers for JSON; errors are expected calibration errors in percent."""
     found: dict[str, object] = {
         name: {"count": score.count, "before": _percent(score.before), "after": _percent(score.after)}
         for name, score in (("moments", quality.moments), ("saliency", quality.saliency))
@@ -52,7 +57,7 @@ def _percent(points: Reliability) -> float:
 
 
 def list_diagrams(quality: CalibrationQuality) -> list[ReliabilityDiagram]:
-    """A diagram for each kind of score, those of presence last."""
+    """A diagram for each kind of score, presence last."""
     diagrams = [
         ReliabilityDiagram(
             f"{name}: ECE {_percent(score.before):.1f} to {_percent(score.after):.1f} %",
@@ -71,14 +76,35 @@ def list_diagrams(quality: CalibrationQuality) -> list[ReliabilityDiagram]:
     return diagrams
 
 
+def separate(evidence: Evidence) -> dict[str, float]:
+    """For each score, the chance that it is higher for a present query than for an absent one."""
+    return {name: auroc(evidence.present[:, column], evidence.absent[:, column]) for column, name in enumerate(SCORES)}
+
+
+def draw_separation(evidence: Evidence, path: Path) -> None:
+    """Histograms of both scores, of present and of absent queries."""
+
+    def fill(charts: Sequence[Axes]) -> None:
+        for column, (axes, (name, value)) in enumerate(zip(charts, separate(evidence).items(), strict=True)):
+            present, absent = evidence.present[:, column], evidence.absent[:, column]
+            if column == 0:  # log-odds
+                present, absent = (1 / (1 + np.exp(-odds)) for odds in (present, absent))
+            both = np.concatenate([present, absent])
+            edges = np.linspace(both.min(), max(both.max(), both.min() + 1e-6), 31).tolist()
+            for scores, label, color in ((present, "present", BLUE), (absent, "absent", ORANGE)):
+                share = np.full(len(scores), 100 / len(scores))
+                axes.hist(scores, edges, weights=share, color=color, alpha=0.35, label=f"{label} ({len(scores)})")
+                axes.hist(scores, edges, weights=share, color=color, histtype="step", linewidth=1.5)
+            axes.set(title=f"{name}: AUROC {value:.3f}", xlabel=f"score of {name}", ylabel="queries (%)")
+
+    draw_charts(path, len(SCORES), 1, fill)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Asks a model the queries of a split, and those that are asked in vain."""
-    parser = argparse.ArgumentParser(description="How far scores are from what they say, and how well presence tells.")
-    parser.add_argument("folder", type=Path, help="of SPLIT.jsonl, SPLIT_absent.jsonl and features/ of both")
-    parser.add_argument("checkpoint", help="name or folder; calibrated")
-    parser.add_argument("--split", choices=SPLITS, default="test")
+    """Measures a calibrated checkpoint on the queries and absent queries of a split."""
+    parser = make_parser("Calibration errors, and how well scores tell absent queries.")
     parser.add_argument("--plot", type=Path, help="draw reliability diagrams into this .png, .svg or .pdf file")
-    parser.add_argument("--json", type=Path, help="write the numbers to this file")
+    parser.add_argument("--separation", type=Path, help="draw scores of present and absent queries into this file")
     options = parser.parse_args(arguments)
     path = find_checkpoint(options.checkpoint)
     calibration = load_calibration(path)
@@ -88,13 +114,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     data = open_split(plan.data, options.split, fps=plan.fps)
     config, model = read_checkpoint(path)
     evidence = gather_evidence(Grounder(model, config, None), data, find_absent(data))
-    quality = measure_calibration(calibration, evidence)
+    quality, separation = measure_calibration(calibration, evidence), separate(evidence)
     if options.plot is not None:
         plot_reliability(list_diagrams(quality), options.plot, force=True)
-    if options.json is not None:
-        content = {"split": options.split} | describe(quality)
-        write_atomically(options.json, json.dumps(content, indent=2) + "\n", force=True)
+    if options.separation is not None:
+        draw_separation(evidence, options.separation)
+    rounded = {name: round(value, 4) for name, value in separation.items()}
+    write_json(options.json, {"split": options.split} | describe(quality) | {"auroc": rounded})
     print_calibration(f"{config.name} on the {options.split} split", quality)
+    for name, value in separation.items():
+        print(f"{name:14}AUROC {value:.4f}")
 
 
 if __name__ == "__main__":

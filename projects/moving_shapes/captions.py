@@ -1,4 +1,4 @@
-"""Captions of drawn frames: thousands of sentences, and of which frames and patches each is true."""
+"""Captions of drawn frames, and the frames and patches of which they are true."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from random import Random
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,16 +18,12 @@ from r2tuning.synthetic.scenes import Action, Corner
 from r2tuning.synthetic.semantics import BESIDE, NEAR, Clause, Look, Meaning
 
 TRUE, FALSE, OPEN = 1, 0, -1
-"""Values of truth; whatever is open trains nothing."""
+"""Values of truth; open ones are not trained."""
 
-_COVERED, _TOUCHED = 0.3, 0.02  # share of a patch that an actor's disc covers, to be seen there and to be doubtful
+_COVERED, _TOUCHED = 0.3, 0.02  # covered share of a patch from which an actor is visible, or doubtful
 _COLOR, _SHAPE, _SIZE, _ACTION, _CORNER = range(len(ATTRIBUTES))
-_TELL_ACTION = 0.15
-"""How often a clause tells what its actor does: a single frame hardly shows it."""
-
+_TELL_ACTION = 0.15  # how often a clause tells an action, which a single frame hardly shows
 _STAYING = np.array([action.stays for action in ACTIONS])
-
-_Member = TypeVar("_Member", bound=Enum)
 
 
 @dataclass(frozen=True)
@@ -35,13 +31,13 @@ class Batch:
     """Frames with sentences.
 
     Attributes:
-        captions: ``M`` sentences about whole frames.
+        captions: M sentences about whole frames.
         caption_truth: int8 ``[B, M]``.
-        looks: ``L`` phrases about single actors, half of them at the end of a longer sentence.
-        alone: Whether the phrase is all that its sentence says, ``[L]``.
+        looks: L phrases about single actors, half of them at the end of a longer sentence.
+        alone: ``[L]``, whether the phrase is a whole text.
         look_truth: int8 ``[B, patches, L]``.
-        owners: int8 ``[B, patches]``: the actor that a patch shows, -1 for none or several.
-        touched: Whether a patch shows any part of an actor, ``[B, patches]``.
+        owners: int8 ``[B, patches]``, the actor that a patch shows; -1 for none or several.
+        touched: ``[B, patches]``, whether a patch shows any part of an actor.
     """
 
     captions: list[str]
@@ -56,18 +52,8 @@ class Batch:
 def caption_frames(
     chance: Random, frames: Frames, indices: Sequence[int], captions: int, looks: int, grid: int
 ) -> Batch:
-    """Invents sentences about some frames: half are true of one of them, half would be but for one word.
-
-    Args:
-        chance: Of what is said, and of the words.
-        frames: Where the frames come from.
-        indices: Of the frames.
-        captions: How many about whole frames.
-        looks: How many about single actors.
-        grid: Patches per side.
-    """
-    places, attributes = frames.places[indices], frames.attributes[indices]
-    geometry = frames.geometry[indices]
+    """Invents captions and looks about some frames: half are true of one of them, half differ in one word."""
+    places, attributes, geometry = frames.places[indices], frames.attributes[indices], frames.geometry[indices]
     meanings: list[Meaning] = []
     while len(meanings) < captions:
         row = chance.randrange(len(indices))
@@ -133,12 +119,13 @@ def _draw_clause(
         clause = replace(clause, corner=CORNERS[corner] if chance.random() < 0.7 else Corner.ANY)
     elif roll < _TELL_ACTION:
         clause = replace(clause, action=action)
-    related = [other for other in there if other != slot and _gap(geometry, slot, other) < BESIDE]
+    gaps = _gaps(geometry[None])[0, slot]
+    related = [other for other in there if other != slot and gaps[other] < BESIDE]
     if related and action is Action.CIRCLE:
         clause = replace(
             clause, corner=None, action=action, center=_draw_look(chance, attributes[chance.choice(related)])
         )
-    # Next to somebody who passes by is open to argument, and would train nothing.
+    # Whether a passing actor is next to another is arguable.
     related = [other for other in related if _STAYING[attributes[[slot, other], _ACTION]].all()]
     if related and clause.action is None and clause.corner is None:
         clause = replace(clause, neighbor=_draw_look(chance, attributes[chance.choice(related)]))
@@ -146,7 +133,7 @@ def _draw_clause(
 
 
 def _begin_sentence(chance: Random, attributes: NDArray[np.int8]) -> str:
-    """What a sentence can say before it comes to another actor; it need not be true."""
+    """A clause, true or not, before another actor is mentioned."""
     other = _draw_clause(chance, attributes)
     assert other is not None  # the frame shows an actor
     clause = replace(other[0], action=chance.choice([action for action in ACTIONS if action is not Action.CIRCLE]))
@@ -154,7 +141,7 @@ def _begin_sentence(chance: Random, attributes: NDArray[np.int8]) -> str:
 
 
 def _draw_look(chance: Random, attributes: NDArray[np.int8]) -> Look:
-    """Some of what an actor looks like, at least color or shape."""
+    """A part of an actor's look, at least color or shape."""
     kept = chance.choice(("c", "s", "cs", "cs", "csz", "csz", "cz", "sz"))
     return Look(
         COLORS[attributes[_COLOR]] if "c" in kept else None,
@@ -164,9 +151,9 @@ def _draw_look(chance: Random, attributes: NDArray[np.int8]) -> Look:
 
 
 def _change_word(chance: Random, meaning: Meaning) -> Meaning:
-    """The same but for one thing."""
+    """The meaning with one thing changed."""
     if not meaning.clauses or (meaning.place is not None and chance.random() < 0.3):
-        return replace(meaning, place=_choose_other(chance, PLACES, meaning.place))
+        return replace(meaning, place=_change(chance, meaning.place, PLACES))
     clauses = list(meaning.clauses)
     index = chance.randrange(len(clauses))
     clause = clauses[index]
@@ -177,27 +164,21 @@ def _change_word(chance: Random, meaning: Meaning) -> Meaning:
         others = [action for action in ACTIONS if action not in (clause.action, Action.CIRCLE)]
         clauses[index] = replace(clause, action=chance.choice(others))
     elif option == "corner":
-        clauses[index] = replace(clause, corner=_choose_other(chance, CORNERS, clause.corner))
-    elif option == "center" and clause.center is not None:
-        clauses[index] = replace(clause, center=_change_look(chance, clause.center))
-    elif option == "neighbor" and clause.neighbor is not None:
-        clauses[index] = replace(clause, neighbor=_change_look(chance, clause.neighbor))
+        clauses[index] = replace(clause, corner=_change(chance, clause.corner, CORNERS))
     else:
-        clauses[index] = replace(clause, subject=_change_look(chance, clause.subject))
+        look = "subject" if option == "action" else option
+        changed: dict[str, Any] = {look: _change_look(chance, getattr(clause, look))}
+        clauses[index] = replace(clause, **changed)
     return replace(meaning, clauses=tuple(clauses))
 
 
 def _change_look(chance: Random, look: Look) -> Look:
-    names = [name for name in ("color", "shape", "size") if getattr(look, name) is not None]
-    name = chance.choice(names)
-    if name == "color":
-        return replace(look, color=_choose_other(chance, COLORS, look.color))
-    if name == "shape":
-        return replace(look, shape=_choose_other(chance, SHAPES, look.shape))
-    return replace(look, size=_choose_other(chance, SIZES, look.size))
+    kinds: dict[str, Sequence[Enum]] = {"color": COLORS, "shape": SHAPES, "size": SIZES}
+    name = chance.choice([name for name in kinds if getattr(look, name) is not None])
+    return replace(look, **{name: _change(chance, getattr(look, name), kinds[name])})
 
 
-def _choose_other(chance: Random, kind: Sequence[_Member], value: _Member | None) -> _Member:
+def _change(chance: Random, value: Enum | None, kind: Sequence[Enum]) -> Any:
     return chance.choice([other for other in kind if other is not value])
 
 
@@ -259,7 +240,7 @@ def _judge_patches(look: Look, attributes: NDArray[np.int8], coverage: NDArray[n
 
 
 def cover(geometry: NDArray[np.float32], grid: int) -> NDArray[np.float32]:
-    """Share of each patch that an actor's disc covers, ``[B, actors, patches]``; sampled at 4 × 4 points."""
+    """Share of each patch that an actor's disc covers, ``[B, actors, patches]``, from 4 × 4 points."""
     points = (np.arange(grid * 4) + 0.5) / (grid * 4)
     x, y, radius = (geometry[..., index, None, None] for index in range(3))
     inside = (points[None, None, None, :] - x) ** 2 + (points[None, None, :, None] - y) ** 2 < radius**2
@@ -269,13 +250,9 @@ def cover(geometry: NDArray[np.float32], grid: int) -> NDArray[np.float32]:
 
 
 def find_owners(coverage: NDArray[np.float32]) -> NDArray[np.int8]:
-    """The one actor that is seen in a patch, ``[B, patches]``; -1 where there is none, or another one too."""
+    """The only actor that is visible in a patch, ``[B, patches]``; -1 for none or several."""
     alone = ((coverage > _COVERED).sum(axis=1) == 1) & ((coverage > _TOUCHED).sum(axis=1) == 1)
     return np.where(alone, coverage.argmax(axis=1), -1).astype(np.int8)
-
-
-def _gap(geometry: NDArray[np.float32], one: int, other: int) -> float:
-    return float(_gaps(geometry[None])[0, one, other])
 
 
 def _gaps(geometry: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Features of the train split from drawn frames, as `r2tuning extract` would store those of its videos."""
+"""Stores the features of drawn frames, as `r2tuning extract` stores those of videos."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import torch
 from projects.moving_shapes.frames import SAMPLING, Frames, draw_frames
 from r2tuning.backbones import ClipBackbone
 from r2tuning.cli.progress import show_progress
-from r2tuning.datasets import Annotation
 from r2tuning.features.encoded import EncodingFacts, FeatureWriter
 from r2tuning.features.extraction import QueryTask, extract_queries
 from r2tuning.features.store import FeatureStore
@@ -26,15 +25,7 @@ BACKBONE, LAYERS = "r2tuning/demo", 4
 
 
 def store_features(frames: Path, split: Split, videos: int, folder: Path, jobs: int) -> None:
-    """Encodes drawn videos and their queries, and writes their annotations; what is there is kept.
-
-    Args:
-        frames: Cache of drawn frames.
-        split: Of the videos.
-        videos: The first so many of seed 0.
-        folder: Of the data; the features go to ``features`` in it.
-        jobs: Processes.
-    """
+    """Encodes the first drawn videos of a split and their queries, and writes their annotations."""
     backbone = ClipBackbone.load(BACKBONE, layers=LAYERS)
     with show_progress("Frames", "videos") as progress:
         drawn = draw_frames(frames, split, videos, backbone.image_size, jobs, progress)
@@ -47,7 +38,8 @@ def store_features(frames: Path, split: Split, videos: int, folder: Path, jobs: 
         for done, _ in enumerate(pool.imap_unordered(_encode, missing, chunksize=4), start=1):
             progress(done, len(missing))
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        described = pool.starmap(_describe, [(seed, split) for seed in range(videos)], chunksize=8)
+        scripts = pool.starmap(make_video, [(seed, split) for seed in range(videos)], chunksize=8)
+        described = pool.map(describe, scripts, chunksize=8)
     annotations = [annotation for one in described for annotation in one]
     queries = [QueryTask(str(annotation.qid), annotation.query) for annotation in annotations]
     with show_progress("Queries", "queries") as progress:
@@ -55,12 +47,8 @@ def store_features(frames: Path, split: Split, videos: int, folder: Path, jobs: 
     write_atomically(folder / f"{split}.jsonl", "".join(map(to_line, annotations)), force=True)
 
 
-def _describe(seed: int, split: Split) -> list[Annotation]:
-    return describe(make_video(seed, split))
-
-
 class _Worker:
-    """What a process of its own needs, loaded once."""
+    """What a process needs, loaded once."""
 
     backbone: ClipBackbone
     store: FeatureStore

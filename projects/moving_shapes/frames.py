@@ -1,9 +1,9 @@
-"""Draws the frames that a video would be sampled at, without encoding the video, and notes who is where in them."""
+"""Draws the sampled frames of videos, without encoding the videos, and notes what they show."""
 
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
@@ -13,20 +13,20 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from r2tuning.synthetic.actions import track_script
+from r2tuning.synthetic.actions import SceneTracks, track_script
 from r2tuning.synthetic.render import render
 from r2tuning.synthetic.scenes import FPS, Action, Color, Corner, Place, Script, Shape, Size, Split
 from r2tuning.synthetic.semantics import ARGUABLE_SIZE, IN_CORNER
 from r2tuning.synthetic.staging import make_video
 from r2tuning.video.preprocess import Preprocessor
-from r2tuning.video.selection import count_clips, pick_last_before
+from r2tuning.video.selection import count_clips, pick_frames
 
 SAMPLING = Fraction(1, 2)
 """Frames per second, as the demo model samples."""
 
 MOST_ACTORS = 6
 UNKNOWN = -2
-"""An attribute that a person could argue about: captions that name it are neither true nor false."""
+"""An arguable attribute: captions that name it are neither true nor false."""
 
 COLORS, SHAPES, SIZES, ACTIONS, PLACES = list(Color), list(Shape), list(Size), list(Action), list(Place)
 CORNERS = [corner for corner in Corner if corner is not Corner.ANY]
@@ -43,10 +43,9 @@ class Frames:
     """Sampled frames with the truth about them.
 
     Attributes:
-        pixels: uint8 ``[N, 3, side, side]``, as preprocessing hands them to CLIP.
+        pixels: uint8 ``[N, 3, side, side]``, preprocessed.
         places: ``[N]``, index in `PLACES`.
-        attributes: int8 ``[N, MOST_ACTORS, 5]``, an index per `ATTRIBUTES`; -1 for none (no such actor, in no corner),
-            `UNKNOWN` where it can be argued about.
+        attributes: int8 ``[N, MOST_ACTORS, 5]``, an index for each of `ATTRIBUTES`; -1 for none, or `UNKNOWN`.
         geometry: fp32 ``[N, MOST_ACTORS, 5]``: center and radius in heights of the square; cosine and sine of the
             rotation times the shape's symmetry, both 0 for round shapes.
         starts: Index of the first frame of each video, and N.
@@ -64,16 +63,7 @@ class Frames:
 def draw_frames(
     folder: Path, split: Split, videos: int, side: int, jobs: int, progress: Callable[[int, int], None]
 ) -> Frames:
-    """Draws what is not in the folder yet, and maps it.
-
-    Args:
-        folder: Cache; one file of pixels and one of truths per split, size and number of videos.
-        split: Of the videos.
-        videos: The first so many of seed 0.
-        side: Pixels.
-        jobs: Processes.
-        progress: Called with videos done and expected.
-    """
+    """Draws the first videos of a split with ``side`` pixels, or maps them if they are cached in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{split}-{videos}-{side}"
     pixel_file, truth_file = folder / f"{name}.pixels.npy", folder / f"{name}.truth.npz"
@@ -83,9 +73,7 @@ def draw_frames(
         starts = np.concatenate([[0], np.cumsum(counts)])
         total = int(starts[-1])
         pixels = np.lib.format.open_memmap(pixel_file, "w+", np.uint8, (total, 3, side, side))
-        places = np.zeros(total, np.int8)
-        attributes = np.full((total, MOST_ACTORS, len(ATTRIBUTES)), -1, np.int8)
-        geometry = np.zeros((total, MOST_ACTORS, len(GEOMETRY)), np.float32)
+        places, attributes, geometry = _empty_truth(total)
         tasks = [(str(pixel_file), seed, split, side, int(starts[seed])) for seed in range(videos)]
         with multiprocessing.get_context("spawn").Pool(jobs) as pool:
             for done, (seed, truth) in enumerate(pool.imap_unordered(_draw_video, tasks, chunksize=4), start=1):
@@ -108,11 +96,20 @@ def draw_frames(
         )
 
 
+def find_sampled(script: Script) -> Iterator[tuple[SceneTracks, int]]:
+    """For every sampled frame, its scene and the frame's index in the scene."""
+    scenes = track_script(script)
+    for time in sampled_times(script):
+        number = round(time * FPS)
+        scene = next(scene for scene in scenes if scene.span.start <= number < scene.span.stop)
+        yield scene, number - scene.span.start
+
+
 def sampled_times(script: Script) -> list[float]:
     """Times in seconds of the frames that sampling picks from the video's file."""
     shown = ((Fraction(index, FPS), index) for index in range(script.frames))
     count = count_clips(Fraction(script.duration), SAMPLING)
-    return [index / FPS for _, index in islice(pick_last_before(shown, SAMPLING), count)]
+    return [index / FPS for _, index in islice(pick_frames(shown, SAMPLING), count)]
 
 
 def _draw_video(task: tuple[str, int, Split, int, int]) -> tuple[int, _Truth]:
@@ -123,20 +120,19 @@ def _draw_video(task: tuple[str, int, Split, int, int]) -> tuple[int, _Truth]:
     preprocess = Preprocessor(side)
     for index, time in enumerate(times):
         frame = av.VideoFrame.from_ndarray(render(script, time), format="rgb24")
-        # Through the color model of the video file, as decoded frames come.
+        # Through the color model of video files, like decoded frames.
         pixels[start + index] = preprocess(frame.reformat(format="yuv420p"))
-    return seed, _note_truth(script, times)
+    return seed, _note_truth(script, len(times))
 
 
-def _note_truth(script: Script, times: list[float]) -> _Truth:
-    places = np.zeros(len(times), np.int8)
-    attributes = np.full((len(times), MOST_ACTORS, len(ATTRIBUTES)), -1, np.int8)
-    geometry = np.zeros((len(times), MOST_ACTORS, len(GEOMETRY)), np.float32)
-    scenes = track_script(script)
-    for index, time in enumerate(times):
-        number = round(time * FPS)
-        scene = next(scene for scene in scenes if scene.span.start <= number < scene.span.stop)
-        at = number - scene.span.start
+def _empty_truth(frames: int) -> _Truth:
+    attributes = np.full((frames, MOST_ACTORS, len(ATTRIBUTES)), -1, np.int8)
+    return np.zeros(frames, np.int8), attributes, np.zeros((frames, MOST_ACTORS, len(GEOMETRY)), np.float32)
+
+
+def _note_truth(script: Script, frames: int) -> _Truth:
+    places, attributes, geometry = _empty_truth(frames)
+    for index, (scene, at) in enumerate(find_sampled(script)):
         places[index] = PLACES.index(scene.scene.place)
         for slot, track in enumerate(scene.tracks):
             pose, action = track.pose, Action(track.actions[at])
@@ -152,14 +148,8 @@ def _note_truth(script: Script, times: list[float]) -> _Truth:
                 corner if action.stays else UNKNOWN if corner >= 0 else -1,
             )
             turned, symmetry = float(pose.angle[at]), track.actor.shape.symmetry
-            round_shape = 0.0 if symmetry == 0 else 1.0
-            geometry[index, slot] = (
-                x,
-                y,
-                radius,
-                round_shape * np.cos(symmetry * turned),
-                round_shape * np.sin(symmetry * turned),
-            )
+            turns = [np.cos(symmetry * turned), np.sin(symmetry * turned)] if symmetry else [0.0, 0.0]
+            geometry[index, slot] = [x, y, radius, *turns]
     return places, attributes, geometry
 
 

@@ -1,26 +1,25 @@
-"""Scores by what queries are about: ``python -m projects.moving_shapes.kinds``.
+"""Scores by what queries are about: ``python -m projects.moving_shapes.kinds PREDICTIONS ANNOTATIONS``.
 
-Predictions are those that ``r2tuning evaluate --predictions`` writes. What a query means is not in the files; it is
-found again by making its video's script anew.
+Predictions are those of ``r2tuning evaluate --predictions``. The meaning of a query is not in the files; it is found by
+making the script of its video again.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from pathlib import Path
 
-from r2tuning.datasets import Annotation, find_benchmark, load_annotations, to_ground_truth
+from projects.moving_shapes.shared import BENCHMARK, to_markdown, write_json
+from r2tuning.datasets import Annotation, load_annotations, to_ground_truth
 from r2tuning.errors import DataError
 from r2tuning.evaluation.score import read_predictions
-from r2tuning.files import write_atomically
 from r2tuning.metrics import Prediction, evaluate_grounding, match_predictions
 from r2tuning.synthetic.queries import choose_queries, names_held_out
-from r2tuning.synthetic.scenes import SPLITS
+from r2tuning.synthetic.scenes import SPLITS, Script
 from r2tuning.synthetic.semantics import Meaning
 from r2tuning.synthetic.staging import make_video
 
@@ -39,16 +38,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class GroupScore:
-    """How well some queries are answered, in percent.
-
-    Attributes:
-        by: What the group is one of: ``all``, ``kind``, ``combination`` or ``action``.
-        group: Its name.
-        queries: How many there are.
-        r1_50: R1@0.5.
-        r1_70: R1@0.7.
-        mean_ap: MR mAP.
-    """
+    """R1@0.5, R1@0.7 and MR mAP of a group of queries, in percent; ``by`` is the kind of grouping."""
 
     by: str
     group: str
@@ -59,63 +49,53 @@ class GroupScore:
 
 
 def find_kind(meaning: Meaning) -> Kind:
-    """What a query with this meaning is about: its most demanding part.
-
-    Example:
-        >>> from r2tuning.synthetic.scenes import Place
-        >>> find_kind(Meaning(Place.SEA))
-        <Kind.PLACE: 'place'>
-    """
+    """What a query with this meaning is about: its most demanding part."""
     if not meaning.clauses:
         return Kind.PLACE
     if len(meaning.clauses) > 1:
         return Kind.TOGETHER
     (clause,) = meaning.clauses
-    parts = (clause.center, Kind.CIRCLE), (clause.neighbor, Kind.BESIDE), (clause.corner, Kind.CORNER)
-    return next(
-        (kind for part, kind in (*parts, (clause.action, Kind.ACTION)) if part is not None),
-        Kind.LOOK,
-    )
+    if clause.center is not None:
+        return Kind.CIRCLE
+    if clause.neighbor is not None:
+        return Kind.BESIDE
+    if clause.corner is not None:
+        return Kind.CORNER
+    return Kind.LOOK if clause.action is None else Kind.ACTION
 
 
 def recall_meanings(annotations: Sequence[Annotation]) -> list[Meaning]:
-    """What the queries mean, one meaning for each.
-
-    Args:
-        annotations: Of videos of Moving Shapes; not of queries that are true of no moment.
+    """The meanings of queries that have moments.
 
     Raises:
-        DataError: If one is no query of Moving Shapes, or was made by another version of the world.
+        DataError: If one is not a query of Moving Shapes, or of another version of the world.
     """
     meanings: dict[str, dict[str, Meaning]] = {}
     for annotation in annotations:
         if annotation.vid not in meanings:
-            meanings[annotation.vid] = _meanings_by_text(annotation.vid)
+            queries = choose_queries(recall_script(annotation.vid))
+            meanings[annotation.vid] = {query.text: query.meaning for query in queries}
         if annotation.query not in meanings[annotation.vid]:
             raise DataError(
-                f"{annotation.vid}: {annotation.query!r} is not asked of this video; make the annotations anew with "
+                f"{annotation.vid}: {annotation.query!r} is not a query of this video; make the annotations again with "
                 "r2tuning synthesize"
             )
     return [meanings[annotation.vid][annotation.query] for annotation in annotations]
 
 
-def _meanings_by_text(vid: str) -> dict[str, Meaning]:
-    found = re.fullmatch(rf"({'|'.join(SPLITS)})-(\d{{7,}})", vid)
-    if found is None:
-        raise DataError(f"{vid}: is no video of Moving Shapes; give annotations that r2tuning synthesize made")
-    split = next(split for split in SPLITS if split == found[1])
-    return {query.text: query.meaning for query in choose_queries(make_video(int(found[2]), split))}
+def recall_script(vid: str) -> Script:
+    """The script of a video, by the video's name."""
+    found = re.fullmatch(r"(\w+)-(\d{7,})", vid)
+    split = next((split for split in SPLITS if found is not None and found[1] == split), None)
+    if found is None or split is None:
+        raise DataError(f"{vid}: is not a video of Moving Shapes; give annotations of r2tuning synthesize")
+    return make_video(int(found[2]), split)
 
 
 def score_groups(
     predictions: Sequence[Prediction], annotations: Sequence[Annotation], meanings: Sequence[Meaning]
 ) -> list[GroupScore]:
-    """Scores of all queries, then by kind, by whether training lacks a combination they name, and by action.
-
-    Args:
-        predictions: One per annotation, in any order.
-        annotations: With moments.
-        meanings: One per annotation.
+    """Scores of all queries, by kind, by whether training lacks a combination that they name, and by action.
 
     Raises:
         MetricError: If predictions and annotations do not match.
@@ -124,10 +104,10 @@ def score_groups(
         "all": ["all"] * len(meanings),
         "kind": [find_kind(meaning).value for meaning in meanings],
         "combination": ["unseen" if names_held_out(meaning) else "seen" for meaning in meanings],
-        "action": [_first_action(meaning) for meaning in meanings],
+        "action": [str(m.clauses[0].action.value) if m.clauses and m.clauses[0].action else "" for m in meanings],
     }
     order = [kind.value for kind in Kind]
-    # Without ratings only moments are scored, which takes a third of the time.
+    # Without ratings, only moments are scored.
     truths = [to_ground_truth(replace(annotation, saliency=None)) for annotation in annotations]
     answers = match_predictions(predictions, annotations, "error")
     scores = []
@@ -141,26 +121,6 @@ def score_groups(
     return scores
 
 
-def _first_action(meaning: Meaning) -> str:
-    """What the first actor does; empty where the query does not say."""
-    action = meaning.clauses[0].action if meaning.clauses else None
-    return "" if action is None else action.value
-
-
-def format_scores(scores: Sequence[GroupScore]) -> str:
-    """The scores as a Markdown table.
-
-    Example:
-        >>> print(format_scores([GroupScore("kind", "place", 12, 100, 91.67, 95.5)]), end="")
-        | by | group | queries | R1@0.5 | R1@0.7 | mAP |
-        |---|---|---:|---:|---:|---:|
-        | kind | place | 12 | 100.00 | 91.67 | 95.50 |
-    """
-    lines = ["| by | group | queries | R1@0.5 | R1@0.7 | mAP |", "|---|---|---:|---:|---:|---:|"]
-    lines += [f"| {s.by} | {s.group} | {s.queries} | {s.r1_50:.2f} | {s.r1_70:.2f} | {s.mean_ap:.2f} |" for s in scores]
-    return "\n".join(lines) + "\n"
-
-
 def main() -> None:
     """Reads the files and prints the table."""
     parser = argparse.ArgumentParser(description="Scores by what queries are about.")
@@ -168,13 +128,12 @@ def main() -> None:
     parser.add_argument("annotations", type=Path, help="such as shapes/test.jsonl")
     parser.add_argument("--json", type=Path, help="also write the scores to this file")
     arguments = parser.parse_args()
-    annotations = load_annotations(arguments.annotations, find_benchmark("moving-shapes"))
+    annotations = load_annotations(arguments.annotations, BENCHMARK)
     predictions = read_predictions(arguments.predictions, annotations, moments=True)
     scores = score_groups(predictions, annotations, recall_meanings(annotations))
-    if arguments.json is not None:
-        content = {"annotations": arguments.annotations.name, "groups": [asdict(score) for score in scores]}
-        write_atomically(arguments.json, json.dumps(content, indent=2) + "\n", force=True)
-    print(format_scores(scores), end="")
+    write_json(arguments.json, {"annotations": arguments.annotations.name, "groups": list(map(asdict, scores))})
+    rows = [[s.by, s.group, f"{s.queries}", f"{s.r1_50:.2f}", f"{s.r1_70:.2f}", f"{s.mean_ap:.2f}"] for s in scores]
+    print(to_markdown(["by", "group", "queries", "R1@0.5", "R1@0.7", "mAP"], rows, texts=2))
 
 
 if __name__ == "__main__":

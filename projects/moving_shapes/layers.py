@@ -1,15 +1,12 @@
-"""How alike layers are (the paper's Fig. 9): ``python -m projects.moving_shapes.layers``.
+"""How alike layers are (the paper's Fig. 9): ``python -m projects.moving_shapes.layers DIR CHECKPOINT=TITLE… -o FILE``.
 
-Mean cosine of video features of one layer and query features of another, over pairs that belong together, as the
-calibrating losses see them: [CLS] tokens, averaged over the frames of the moments, and pooled query tokens, both after
-their projections. Give checkpoints that were trained without and with these losses, such as those of
-``r2tuning ablate moving-shapes --paper calibration``.
+Mean cosine of the video features of one layer and the query features of another, over pairs that belong together, as
+the calibrating losses see them: projected [CLS] tokens, averaged over the frames of the moments, and pooled queries.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,34 +17,23 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from projects.moving_shapes.shared import open_features, write_json
 from r2tuning.checkpoints import read_checkpoint
 from r2tuning.datasets import Annotation, Benchmark, find_benchmark, load_annotations
 from r2tuning.errors import DataError
 from r2tuning.features.store import FeatureStore
-from r2tuning.files import write_atomically
 from r2tuning.model import R2Tuning
 from r2tuning.output.charts.figure import GREY, WIDTH, check_plot_target, save_picture
 from r2tuning.training.losses import mean_positive, to_unit
 
 Floats = NDArray[np.float64]
 
-MOST_COLUMNS, MOST_COLUMNS_OF_MANY, MANY = 4, 2, 4
-
 
 @torch.inference_mode()
 def compare_layers(
     model: R2Tuning, annotations: Sequence[Annotation], benchmark: Benchmark, store: FeatureStore
 ) -> Floats:
-    """Compares every layer of queries with every layer of their videos.
-
-    Args:
-        model: In evaluation mode.
-        annotations: With moments; those that fall between two frames are left out.
-        benchmark: Theirs.
-        store: Features.
-
-    Returns:
-        ``[K, K]``, mean cosines; rows are layers of the text, columns of the video, oldest first.
+    """Mean cosines ``[K, K]`` of every layer of queries (rows) and every layer of their videos, oldest first.
 
     Raises:
         DataError: If no annotation can be used.
@@ -65,14 +51,13 @@ def compare_layers(
             total += (to_unit(output.query_pooled) @ seen.transpose(-1, -2))[0].double().numpy()
             count += 1
     if not count:
-        raise DataError("no moment holds a sampled frame; give other annotations")
+        raise DataError("no moment holds a sampled frame; choose other annotations")
     return total / count
 
 
 def draw_layers(found: Mapping[str, Floats]) -> Figure:
     """Heat maps side by side with the numbers in them, on one scale from -1 to 1."""
-    many = max(map(len, found.values())) > MANY
-    columns = min(len(found), MOST_COLUMNS_OF_MANY if many else MOST_COLUMNS)
+    columns = min(len(found), 2 if max(map(len, found.values())) > 4 else 4)
     rows = math.ceil(len(found) / columns)
     size = (WIDTH - 1) / max(columns, 2)
     figure = Figure(figsize=(WIDTH, 0.9 + rows * (size + 0.35)), dpi=100, layout="constrained")
@@ -81,7 +66,7 @@ def draw_layers(found: Mapping[str, Floats]) -> Figure:
     for axes in charts.ravel()[len(found) :]:
         axes.axis("off")
     for axes, (title, matrix) in zip(charts.ravel(), found.items(), strict=False):
-        image = axes.imshow(matrix, vmin=-1, vmax=1, cmap="PuOr_r")  # told apart with every kind of color vision
+        image = axes.imshow(matrix, vmin=-1, vmax=1, cmap="PuOr_r")  # for every kind of color vision
         names = [f"{index - len(matrix)}" for index in range(len(matrix))]
         axes.set_xticks(range(len(matrix)), names)
         axes.set_yticks(range(len(matrix)), names)
@@ -114,17 +99,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     check_plot_target(options.output, force=True)
     benchmark = find_benchmark(options.benchmark)
     annotations = load_annotations(benchmark.find_file(options.folder, options.split), benchmark)[: options.queries]
-    store = FeatureStore.open(options.folder / "features")
+    store = open_features(options.folder)
     found = {}
     for name in options.checkpoints:
-        # Folders of an ablation have equals signs in their names; titles have none.
+        # Folders of an ablation have equals signs in their names; titles do not.
         place, equals, title = name.rpartition("=")
         place, title = (place, title) if equals and not Path(name).exists() else (name, Path(name).name)
         found[title] = compare_layers(read_checkpoint(place)[1].eval(), annotations, benchmark, store)
     save_picture(lambda: draw_layers(found), options.output, force=True)
-    if options.json is not None:
-        content = {title: np.round(matrix, 4).tolist() for title, matrix in found.items()}
-        write_atomically(options.json, json.dumps(content, indent=2) + "\n", force=True)
+    write_json(options.json, {title: np.round(matrix, 4).tolist() for title, matrix in found.items()})
     print(f"{len(annotations)} pairs: {options.output}")
 
 

@@ -1,24 +1,29 @@
-"""Puts what was trained into the package, in fp16: ``pack clip FOLDER`` or ``pack head CHECKPOINT DATA``."""
+"""Puts what was trained into the package, in fp16: ``pack clip FOLDER`` or ``pack head DATA CHECKPOINT…``.
+
+Of several checkpoints, the head is the mean of their weights. Trainings that continue from the same weights end in
+different places around the same optimum, and their mean is closer to it than most of them.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from transformers import CLIPModel, CLIPTokenizer
 
+from projects.moving_shapes.shared import open_features, read_split
 from projects.moving_shapes.tiny_clip import SIDE
 from r2tuning.backbones.loading import CLIP_MEAN, CLIP_STD
 from r2tuning.checkpoints import DOMAIN_FILE, Domain, read_checkpoint
 from r2tuning.checkpoints.folder import save_checkpoint
 from r2tuning.checkpoints.published import DEMO_FOLDER, DEMO_WORLD
-from r2tuning.features.store import FeatureStore
+from r2tuning.errors import CheckpointError
 from r2tuning.files import write_atomically
 
-_FIT_SHARE = 10
-"""Every tenth train video tells where the threshold lies, the others where the world is."""
+_FIT_SHARE = 10  # every tenth train video fits the threshold of the domain, the others its center
 
 
 def pack_clip(folder: Path) -> None:
@@ -37,18 +42,24 @@ def pack_clip(folder: Path) -> None:
     write_atomically(target / "preprocessor_config.json", json.dumps(normalization, indent=2) + "\n", force=True)
 
 
-def pack_head(checkpoint: str, data: Path) -> None:
-    """Copies a checkpoint into the package, with the bounds of its world."""
-    config, model = read_checkpoint(checkpoint)
-    state = {name: value.half() if value.is_floating_point() else value for name, value in model.state_dict().items()}
-    save_checkpoint(DEMO_FOLDER, state, config)
-    fit_domain(FeatureStore.open(data / "features"), data).save(DEMO_FOLDER / DOMAIN_FILE)
+def average_checkpoints(checkpoints: Sequence[str], folder: Path) -> None:
+    """Writes the mean of checkpoints in fp16, with the configuration of the first.
+
+    Raises:
+        CheckpointError: If their models differ in shape.
+    """
+    (config, model), *others = (read_checkpoint(name) for name in checkpoints)
+    for name, (_, other) in zip(checkpoints[1:], others, strict=True):
+        if other.config != model.config:
+            raise CheckpointError(f"{name}: differs in shape from {checkpoints[0]}; average checkpoints of one model")
+    states = [model.state_dict(), *(other.state_dict() for _, other in others)]
+    means = {name: torch.stack([state[name].double() for state in states]).mean(dim=0).half() for name in states[0]}
+    save_checkpoint(folder, means, config)
 
 
-def fit_domain(store: FeatureStore, data: Path) -> Domain:
+def fit_domain(data: Path) -> Domain:
     """Where in CLIP's space the frames of the train split lie."""
-    lines = (data / "train.jsonl").read_text(encoding="utf-8").splitlines()
-    vids = list(dict.fromkeys(json.loads(line)["vid"] for line in lines))
+    store, vids = open_features(data), dict.fromkeys(annotation.vid for annotation in read_split(data, "train"))
     tokens = [store.video(vid)[:, -1, 0].float() for vid in vids]  # [CLS] of the last layer
     held_out = torch.cat(tokens[::_FIT_SHARE])
     fitted = torch.cat([token for index, token in enumerate(tokens) if index % _FIT_SHARE])
@@ -56,14 +67,15 @@ def fit_domain(store: FeatureStore, data: Path) -> Domain:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     what = parser.add_subparsers(dest="what", required=True)
     what.add_parser("clip").add_argument("folder", type=Path)
     head = what.add_parser("head")
-    head.add_argument("checkpoint")
     head.add_argument("data", type=Path)
+    head.add_argument("checkpoints", nargs="+")
     arguments = parser.parse_args()
     if arguments.what == "clip":
         pack_clip(arguments.folder)
     else:
-        pack_head(arguments.checkpoint, arguments.data)
+        average_checkpoints(arguments.checkpoints, DEMO_FOLDER)
+        fit_domain(arguments.data).save(DEMO_FOLDER / DOMAIN_FILE)

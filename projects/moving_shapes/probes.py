@@ -1,4 +1,4 @@
-"""Linear probes of the demo CLIP: what a patch shows and where its actor is, and what a word tells."""
+"""Linear probes of the demo CLIP: what a patch shows, where its actor is, and what a word tells."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TOLD = {
     "corner": range(47, 52),
     "place": range(52, 62),
 }
-"""Numbers of what words are asked: as `FACTS`, but looks are the same whoever has them."""
+"""Numbers of the probed facts of words: `FACTS`, but with one set of looks for all actors."""
 
 KINDS: tuple[Sequence[Enum], ...] = (COLORS, SHAPES, SIZES)
 GEOMETRY = 5  # x, y, log radius, cosine, sine
@@ -41,12 +41,7 @@ GEOMETRY = 5  # x, y, log radius, cosine, sine
 
 @dataclass(frozen=True)
 class Probe:
-    """Logits or values that are linear in normalized tokens.
-
-    Attributes:
-        weight: ``[outputs, D]``.
-        bias: ``[outputs]``.
-    """
+    """A linear map of normalized tokens: ``weight [outputs, D]`` and ``bias [outputs]``."""
 
     weight: Tensor
     bias: Tensor
@@ -54,14 +49,14 @@ class Probe:
 
 @dataclass(frozen=True)
 class Patches:
-    """Tokens of the last layers, and what they show: patches of one actor, of bare ground, and whole frames.
+    """Tokens of patches with one actor, of empty patches, and of whole frames.
 
     Attributes:
-        tokens: Normalized, ``[N, Dv + 2]``.
-        shown: Looks and places that they show, ``[N, looks + places]``.
-        known: Whether that can be said, likewise.
-        where: Position, radius and rotation of the actor, ``[N, 5]``.
-        is_actor: Whether there is one, ``[N]``.
+        tokens: ``[N, Dv + 2]``, normalized.
+        shown: ``[N, looks + places]``, what they show.
+        known: ``[N, looks + places]``, whether that is clear.
+        where: ``[N, 5]``, position, radius and rotation of the actor.
+        is_actor: ``[N]``, whether there is one.
     """
 
     tokens: Tensor
@@ -72,7 +67,7 @@ class Patches:
 
 
 def sample_patches(store: FeatureStore, frames: Frames, layers: int) -> Patches:
-    """Tokens of the first videos; of bare ground as many as of actors, none that show parts of actors or several."""
+    """Tokens of the first videos, with as many empty patches as patches of one actor."""
     chance = torch.Generator().manual_seed(0)
     parts: list[Patches] = []
     for video, vid in enumerate(frames.vids[:_VIDEOS]):
@@ -98,7 +93,7 @@ def sample_patches(store: FeatureStore, frames: Frames, layers: int) -> Patches:
 
 
 def normalize_tokens(features: Tensor) -> Tensor:
-    """Features ``[T, K, P+1, Dv]`` with their endpoints, as the first layer of the video's map normalizes them."""
+    """Features ``[T, K, P+1, Dv]`` with their endpoints, normalized like in the first layer of the video's map."""
     ends = temporal_endpoints(torch.ones(1, len(features), dtype=torch.bool))[0, :, None, None]
     wide = torch.cat([features, ends.expand(*features.shape[:-1], 2)], dim=-1)
     return F.layer_norm(wide, wide.shape[-1:])
@@ -111,7 +106,7 @@ def locate(geometry: Tensor) -> Tensor:
 
 
 def _show(index: Tensor, kind: Sequence[Enum]) -> tuple[Tensor, Tensor]:
-    """Which of a kind's looks is shown, and whether that can be said, both ``[N, looks of the kind]``."""
+    """Which of a kind's looks is shown, and whether that is clear, both ``[N, looks of the kind]``."""
     shown = F.one_hot(index.clamp(min=0), len(kind)).float() * (index >= 0)[:, None]
     return shown, (index != UNKNOWN).float()[:, None].expand_as(shown)
 
@@ -130,7 +125,7 @@ def _collect(
 
 
 def sample_words(store: FeatureStore, annotations: Path, backbone: str, layers: int) -> tuple[Tensor, Tensor]:
-    """Normalized tokens ``[N, Dq]`` of sentences, and what they tell ``[N, 62]``, in the order of `TOLD`."""
+    """Normalized tokens ``[N, Dq]`` of sentences, and the facts ``[N, 62]`` that they tell, in the order of `TOLD`."""
     tokenizer = load_clip(backbone).tokenizer
     words, facts = [], []
     for annotation in load_annotations(annotations, find_benchmark("moving-shapes"))[:_SENTENCES]:
@@ -145,7 +140,7 @@ def sample_words(store: FeatureStore, annotations: Path, backbone: str, layers: 
 
 
 def fit_probe(tokens: Tensor, truth: Tensor, known: Tensor) -> Probe:
-    """Logistic regression of what is true of tokens ``[N, D]``, where it is ``known [N, outputs]``."""
+    """Logistic regression of ``truth`` from tokens ``[N, D]``, where it is ``known [N, outputs]``."""
     probe = nn.Linear(tokens.shape[1], truth.shape[1])
     nn.init.zeros_(probe.weight)
     nn.init.constant_(probe.bias, -3.0)
@@ -169,7 +164,7 @@ def fit_probe(tokens: Tensor, truth: Tensor, known: Tensor) -> Probe:
 
 
 def fit_values(tokens: Tensor, truth: Tensor, others: Tensor) -> Probe:
-    """Ridge regression of values ``[N, outputs]``; other tokens should give about 0."""
+    """Ridge regression of ``truth [N, outputs]``; other tokens should give about 0."""
     weight = 0.1 * len(tokens) / len(others)
     x = torch.cat([tokens, others * weight**0.5])
     x = torch.cat([x, torch.cat([torch.ones(len(tokens), 1), torch.full((len(others), 1), weight**0.5)])], dim=1)

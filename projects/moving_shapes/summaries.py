@@ -1,13 +1,11 @@
-"""Are summaries about what matters? ``python -m projects.moving_shapes.summaries``.
+"""Do summaries hold what matters? ``python -m projects.moving_shapes.summaries DIR CHECKPOINT``.
 
-What matters in a video of Moving Shapes is known: how its raters grade each 2-second clip, on average over all queries.
-Scores of clips are compared with that by rank, and summaries by how much of it they hold.
+What matters in a video is how its raters grade each 2-second clip, on average over all queries. Scores of clips are
+compared with that by rank, and summaries by how much of it they hold.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,39 +13,40 @@ from pathlib import Path
 
 import numpy as np
 
+from projects.moving_shapes.kinds import recall_script
+from projects.moving_shapes.shared import (
+    BENCHMARK,
+    make_parser,
+    open_features,
+    read_split,
+    to_markdown,
+    write_json,
+)
 from r2tuning.checkpoints import read_checkpoint
-from r2tuning.datasets import Annotation, find_benchmark, load_annotations
+from r2tuning.datasets import Annotation
 from r2tuning.decoding.summary import choose_shots
 from r2tuning.errors import DataError
 from r2tuning.evaluation.predict import open_video, predict, see_whole
 from r2tuning.features.store import FeatureStore
-from r2tuning.files import write_atomically
 from r2tuning.grounder import Grounder, outline_video
 from r2tuning.intervals import FloatArray
 from r2tuning.metrics.summarization import kendall_tau, spearman_rho
 from r2tuning.results import RATIO, Grounding
-from r2tuning.synthetic import make_video
-from r2tuning.synthetic.scenes import FPS, SPLITS, Split
+from r2tuning.synthetic.scenes import FPS
 from r2tuning.video.shots import detect_shots
 
 DRAWS = 20
-"""Random scores of a video, over which random results are averaged."""
+"""Number of random curves that are averaged for each video."""
 
 NEAR = 0.5 / FPS
-"""Seconds by which a cut may be off and still be the true one: less than a frame."""
+"""Seconds by which a true cut may be off: less than a frame."""
 
 Shots = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True)
 class Case:
-    """A video with what matters in it.
-
-    Attributes:
-        answer: Of any kind; what scores are put into.
-        shots: Starts and ends, seconds.
-        importance: ``[T]``, see `find_importance`.
-    """
+    """A video, its shots in seconds, and what matters in it, ``[T]``."""
 
     answer: Grounding
     shots: Shots
@@ -59,11 +58,11 @@ class Row:
     """How good one kind of scores is, on average over videos.
 
     Attributes:
-        name: Of the kind.
+        name: The kind of scores.
         kendall_tau: Rank correlation of scores and importance.
         spearman_rho: The same by Spearman.
-        held: Importance in the summary as a share of what the best summary of the same budget holds.
-        used: Length of the summary as a share of its budget.
+        held: Importance in the summary, as a share of the best summary with the same budget.
+        used: Length of the summary, as a share of its budget.
         most_used: The greatest such share.
     """
 
@@ -77,7 +76,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Cuts:
-    """How many true cuts there are, how many of them were found, and how many were found that are none."""
+    """Numbers of true cuts, of true cuts that were found, and of false ones."""
 
     true: int
     found: int
@@ -85,25 +84,21 @@ class Cuts:
 
 
 def find_importance(annotations: Sequence[Annotation]) -> FloatArray:
-    """Mean rating of every clip over raters and queries.
-
-    Args:
-        annotations: All queries of one video.
-
-    Returns:
-        ``[clips]``, 0 to 4.
+    """Mean rating ``[clips]`` of every clip of a video, 0 to 4, over raters and queries.
 
     Raises:
         DataError: If a query has no ratings.
     """
+    ratings = []
     for annotation in annotations:
         if annotation.saliency is None:
             raise DataError(f"query {annotation.qid!r} has no ratings; give annotations of Moving Shapes")
-    return np.asarray(np.mean([np.mean(a.saliency, axis=1) for a in annotations if a.saliency is not None], axis=0))
+        ratings.append(annotation.saliency.mean(axis=1))
+    return np.asarray(np.mean(ratings, axis=0))
 
 
 def spread_evenly(clips: int, chosen: int) -> FloatArray:
-    """1 for so many clips at equal distances, 0 for the others.
+    """1 for ``chosen`` clips at equal distances, 0 for the others.
 
     Example:
         >>> spread_evenly(9, 3).astype(int).tolist()
@@ -115,7 +110,7 @@ def spread_evenly(clips: int, chosen: int) -> FloatArray:
 
 
 def hold(spans: Shots, importance: FloatArray, duration: float) -> float:
-    """Importance × seconds within spans that count from the video's beginning.
+    """Importance × seconds within spans.
 
     Example:
         >>> hold([(1.0, 4.0)], np.array([2.0, 0.5]), duration=4.0)
@@ -127,41 +122,29 @@ def hold(spans: Shots, importance: FloatArray, duration: float) -> float:
 
 
 def score_curves(name: str, cases: Sequence[Case], curves: Sequence[Sequence[FloatArray]]) -> Row:
-    """Scores a kind of curves.
-
-    Args:
-        name: Of the kind.
-        cases: The videos.
-        curves: For each video one or more curves ``[T]``, over which its results are averaged.
-    """
-    results = [
-        np.mean([_score_curve(case, curve) for curve in tried], axis=0)
-        for case, tried in zip(cases, curves, strict=True)
-    ]
-    tau, rho, held, used = np.mean(results, axis=0).tolist()
-    return Row(name, tau, rho, held, used, float(np.max([result[-1] for result in results])))
-
-
-def _score_curve(case: Case, curve: FloatArray) -> tuple[float, float, float, float]:
-    return (
-        kendall_tau(curve, case.importance),
-        spearman_rho(curve, case.importance),
-        *_compare(case, _summarize(case, curve)),
-    )
+    """Scores a kind of curves, of which each video has one or more."""
+    results = []
+    for case, tried in zip(cases, curves, strict=True):
+        scored = [_score(case, curve, _summarize(case, curve)) for curve in tried]
+        results.append(np.mean(scored, axis=0).tolist())
+    return _average(name, results)
 
 
 def score_even(cases: Sequence[Case]) -> Row:
-    """Scores the selection of single clips at equal distances, as many as the budget has room for."""
+    """Scores single clips at equal distances, as many as the budget has room for."""
     results = []
     for case in cases:
-        clips, duration = len(case.importance), case.answer.duration
-        clip = duration / clips
+        clips = len(case.importance)
+        clip = case.answer.duration / clips
         curve = spread_evenly(clips, max(1, int(RATIO * clips)))
         spans = [(index * clip, (index + 1) * clip) for index in np.flatnonzero(curve).tolist()]
-        ranks = kendall_tau(curve, case.importance), spearman_rho(curve, case.importance)
-        results.append((*ranks, *_compare(case, spans)))
+        results.append(_score(case, curve, spans))
+    return _average("evenly spaced", results)
+
+
+def _average(name: str, results: Sequence[Sequence[float]]) -> Row:
     tau, rho, held, used = np.mean(results, axis=0).tolist()
-    return Row("evenly spaced", tau, rho, held, used, float(np.max(results, axis=0)[-1]))
+    return Row(name, tau, rho, held, used, max(result[-1] for result in results))
 
 
 def _summarize(case: Case, curve: FloatArray) -> Shots:
@@ -171,11 +154,12 @@ def _summarize(case: Case, curve: FloatArray) -> Shots:
     return [(start - answer.start, end - answer.start) for start, end, _ in shots]
 
 
-def _compare(case: Case, spans: Shots) -> tuple[float, float]:
+def _score(case: Case, curve: FloatArray, spans: Shots) -> list[float]:
     duration = case.answer.duration
     best = hold(_summarize(case, case.importance), case.importance, duration)
+    held = hold(spans, case.importance, duration) / best if best > 0 else 1.0
     used = sum(end - start for start, end in spans) / (RATIO * duration)
-    return (hold(spans, case.importance, duration) / best if best > 0 else 1.0), used
+    return [kendall_tau(curve, case.importance), spearman_rho(curve, case.importance), held, used]
 
 
 def compare_cuts(found: Shots, true: Sequence[float]) -> Cuts:
@@ -191,70 +175,51 @@ def compare_cuts(found: Shots, true: Sequence[float]) -> Cuts:
 
 
 def read_cases(
-    folder: Path, split: Split, videos: Mapping[str, Sequence[Annotation]], store: FeatureStore
+    folder: Path, videos: Mapping[str, Sequence[Annotation]], store: FeatureStore
 ) -> tuple[list[Case], Cuts]:
-    """What is known of every video, and how well its cuts are found."""
-    benchmark, cases, cuts = find_benchmark("moving-shapes"), [], []
+    """The videos, and how well their cuts are found."""
+    cases, cuts = [], []
     for vid, queries in videos.items():
         shots = detect_shots(folder / "videos" / f"{vid}.mp4")
-        script = make_video(int(vid.rpartition("-")[2]), split)
-        cuts.append(compare_cuts(shots, [scene.start for scene in script.scenes[1:]]))
-        answer = outline_video(open_video(queries[0], benchmark, store, layers=1))
+        cuts.append(compare_cuts(shots, [scene.start for scene in recall_script(vid).scenes[1:]]))
+        answer = outline_video(open_video(queries[0], BENCHMARK, store, layers=1))
         cases.append(Case(answer, shots, find_importance(queries)))
     return cases, Cuts(*np.sum([(c.true, c.found, c.false) for c in cuts], axis=0).tolist())
 
 
-def format_rows(rows: Sequence[Row]) -> str:
-    """The rows as a Markdown table.
-
-    Example:
-        >>> print(format_rows([Row("random", 0.0123, -0.02, 0.5, 0.9, 1.0)]), end="")
-        | scores | Kendall | Spearman | importance held | budget used | at most |
-        |---|---:|---:|---:|---:|---:|
-        | random | 0.012 | -0.020 | 50 % | 90 % | 100 % |
-    """
-    lines = ["| scores | Kendall | Spearman | importance held | budget used | at most |"]
-    lines.append("|---|---:|---:|---:|---:|---:|")
-    lines += [
-        f"| {row.name} | {row.kendall_tau:.3f} | {row.spearman_rho:.3f} | {row.held:.0%} | {row.used:.0%} "
-        f"| {row.most_used:.0%} |".replace("%", " %")
-        for row in rows
-    ]
-    return "\n".join(lines) + "\n"
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Scores the videos of a split in four ways."""
-    parser = argparse.ArgumentParser(description="Summaries of Moving Shapes against what matters in the videos.")
-    parser.add_argument("folder", type=Path, help="of SPLIT.jsonl, videos/ and features/")
-    parser.add_argument("checkpoint", help="name or folder")
-    parser.add_argument("--split", choices=SPLITS, default="test")
-    parser.add_argument("--json", type=Path, help="write the numbers to this file")
-    options = parser.parse_args(arguments)
-    benchmark = find_benchmark("moving-shapes")
-    annotations = load_annotations(benchmark.find_file(options.folder, options.split), benchmark)
-    store = FeatureStore.open(options.folder / "features")
+    options = make_parser("Summaries of Moving Shapes against what matters in the videos.").parse_args(arguments)
+    annotations, store = read_split(options.folder, options.split), open_features(options.folder)
     config, model = read_checkpoint(options.checkpoint)
-    predictions = predict(Grounder(model, see_whole(config), None), annotations, benchmark, store)
+    predictions = predict(Grounder(model, see_whole(config), None), annotations, BENCHMARK, store)
     videos: dict[str, list[Annotation]] = defaultdict(list)
-    asked: dict[str, list[FloatArray]] = defaultdict(list)
+    curves: dict[str, list[FloatArray]] = defaultdict(list)
     for annotation, prediction in zip(annotations, predictions, strict=True):
         assert prediction.saliency is not None  # our models always give it
         videos[annotation.vid].append(annotation)
-        asked[annotation.vid].append(prediction.saliency)
-    cases, cuts = read_cases(options.folder, options.split, videos, store)
+        curves[annotation.vid].append(prediction.saliency)
+    cases, cuts = read_cases(options.folder, videos, store)
     draw = np.random.default_rng(0)
     rows = [
-        score_curves("saliency, mean over the queries", cases, [[np.mean(asked[vid], axis=0)] for vid in videos]),
+        score_curves("saliency, mean over the queries", cases, [[np.mean(curves[vid], axis=0)] for vid in videos]),
         score_curves("no query", cases, [[case.answer.saliency.scores] for case in cases]),
         score_curves("random", cases, [list(draw.random((DRAWS, len(case.importance)))) for case in cases]),
         score_even(cases),
     ]
-    if options.json is not None:
-        content = {"split": options.split, "videos": len(cases), "queries": len(annotations), "ratio": RATIO}
-        found = {"cuts": asdict(cuts), "scores": [asdict(row) for row in rows]}
-        write_atomically(options.json, json.dumps(content | found, indent=2) + "\n", force=True)
-    print(format_rows(rows), end="")
+    content = {"split": options.split, "videos": len(cases), "queries": len(annotations), "ratio": RATIO}
+    write_json(options.json, content | {"cuts": asdict(cuts), "scores": list(map(asdict, rows))})
+    headings = ["scores", "Kendall", "Spearman", "importance held", "budget used", "at most"]
+    table = [
+        [
+            row.name,
+            f"{row.kendall_tau:.3f}",
+            f"{row.spearman_rho:.3f}",
+            *(f"{100 * value:.0f} %" for value in (row.held, row.used, row.most_used)),
+        ]
+        for row in rows
+    ]
+    print(to_markdown(headings, table))
     print(f"Cuts: {cuts.found} of {cuts.true} found, {cuts.false} false.")
 
 

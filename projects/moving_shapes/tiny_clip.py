@@ -1,4 +1,4 @@
-"""The shape of the demo model's CLIP, and its tokenizer; both untrained."""
+"""The untrained CLIP of the demo model, and its tokenizer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LONGEST_CAPTION = 64
 
 
 def make_tokenizer(corpus: list[str]) -> CLIPTokenizer:
-    """A byte-level tokenizer of CLIP's kind that has the corpus's words as single tokens, and any other in parts."""
+    """A byte-level CLIP tokenizer with a token for every word of the corpus."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
@@ -77,15 +77,11 @@ def make_clip(tokenizer: CLIPTokenizer, width: int = 160, text_width: int = 128)
 
 
 @torch.no_grad()
-def write_positions(clip: CLIPModel, loudness: float) -> None:
-    """Lets every patch say where it is.
+def write_positions(clip: CLIPModel, strength: float) -> None:
+    """Encodes every patch's position in its embedding, with a strength to compare with a patch's embedding.
 
-    Position embeddings begin next to silent beside patches, and nothing that a caption says of one frame asks for more:
-    a CLIP trained so cannot tell left from right, and nobody can see by its features what moves.
-
-    Args:
-        clip: Whose position embeddings are changed.
-        loudness: Of each coordinate, to be compared with the length of a patch's embedding.
+    Position embeddings start weak, and captions of single frames do not strengthen them: such a CLIP cannot tell left
+    from right, and its features do not show what moves.
     """
     width = clip.vision_embed_dim
     x, y = torch.meshgrid(*[torch.linspace(-1, 1, GRID)] * 2, indexing="xy")
@@ -94,4 +90,4 @@ def write_positions(clip: CLIPModel, loudness: float) -> None:
     ]
     codes = torch.stack(waves, dim=-1).flatten(0, 1)
     directions, _ = torch.linalg.qr(torch.randn(width, codes.shape[1], generator=torch.Generator().manual_seed(0)))
-    clip.vision_model.embeddings.position_embedding.weight[1:] += loudness / 3**0.5 * codes @ directions.T
+    clip.vision_model.embeddings.position_embedding.weight[1:] += strength / 3**0.5 * codes @ directions.T

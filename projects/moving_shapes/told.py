@@ -1,8 +1,7 @@
-"""What each word of a sentence tells: whom it means, what that one looks like and does, and where.
+"""The facts that each word of a sentence tells: which actor it means, its look, its action, and where.
 
-The sentences are those of `r2tuning.synthetic.language`, whose words are known, so that they can be read from left to
-right, as the text tower reads them. A thing is told at its last word ("a tiny red *star*"), an action, a corner and a
-place at theirs.
+The words of `r2tuning.synthetic.language` are known, so that sentences are read from left to right, like the text tower
+does. A look is told at its last word ("a tiny red *star*"), an action, a corner and a place at theirs.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ CORNERS = tuple(Corner)
 
 
 class Role(Enum):
-    """Whom a thing is in its sentence."""
+    """The role of an actor in its sentence."""
 
     SUBJECT = 0
-    RELATED = 1  # whom the subject is next to, or circles
+    RELATED = 1  # next to the subject, or circled by it
     OTHER = 2  # subject of a later clause
 
 
@@ -45,7 +44,7 @@ _NUMBER = {fact: number for number, fact in enumerate(FACTS)}
 
 
 class _Mark(Enum):
-    """Words that tell nothing themselves, but of whom the next ones speak."""
+    """Words that tell no fact, but about which actor the next words are."""
 
     ANY_SHAPE = "any shape"
     SOMETHING = "something"
@@ -54,12 +53,7 @@ class _Mark(Enum):
 
 
 def facts_of(topic: str) -> range:
-    """Numbers of the facts of a topic, such as ``role``.
-
-    Example:
-        >>> facts_of("role")
-        range(44, 47)
-    """
+    """Numbers of the facts of a topic, such as ``role``."""
     numbers = [number for (name, _), number in _NUMBER.items() if name == topic]
     return range(numbers[0], numbers[-1] + 1)
 
@@ -90,13 +84,7 @@ _WORDS = re.compile(r"\b(?:" + "|".join(map(re.escape, sorted(_SAID, key=len, re
 
 
 def read(text: str) -> list[tuple[int, tuple[int, ...]]]:
-    """What a sentence tells, from left to right.
-
-    Args:
-        text: A sentence about Moving Shapes.
-
-    Returns:
-        Ends of words in the text, and numbers of the `FACTS` that they tell.
+    """The ends of telling words in a sentence, and the numbers of the `FACTS` that they tell.
 
     Example:
         >>> text = "a red star falls"
@@ -133,16 +121,11 @@ def read(text: str) -> list[tuple[int, tuple[int, ...]]]:
 
 
 def tell_tokens(text: str, ends: Sequence[int]) -> NDArray[np.bool_]:
-    """What each token of a sentence tells, ``[tokens, facts]``.
-
-    Args:
-        text: The sentence.
-        ends: Where the tokens end in it; 0 for those that are no part of it.
-    """
+    """The facts that each token of a sentence tells, ``[tokens, facts]``; ``ends`` is 0 for special tokens."""
     facts = np.zeros((len(ends), len(FACTS)), dtype=bool)
     at = {end: index for index, end in enumerate(ends) if end}
     for end, numbers in read(text):
-        # A text that is cut off has no such token.
+        # A truncated text has no such token.
         if end in at:
             facts[at[end], list(numbers)] = True
     return facts

@@ -1,4 +1,4 @@
-"""Trains the demo model's CLIP on drawn frames: which sentences are true of which frames, and of which patches."""
+"""Trains the demo model's CLIP on drawn frames, and on sentences that are true of frames or patches."""
 
 from __future__ import annotations
 
@@ -28,18 +28,16 @@ from r2tuning.synthetic.scenes import Split
 from r2tuning.synthetic.staging import make_video
 
 _WEIGHTS = 0.5, 1.0, 1.0, 1.0, 1.0, 0.05  # of geometry, names, captions, looks, looks of actors, facts
-_RARE = 8.0  # how much more a fact that is told counts than one that is not
+_RARE = 8.0  # weight of a fact that is told, relative to one that is not
 _LOG_EVERY, _SAVE_EVERY = 50, 200  # steps
 
 
 class Trainee(nn.Module):
-    """The CLIP, and what is only needed to train it.
+    """The CLIP, and heads that only its training needs.
 
-    Besides the sentences, the tokens of actors are asked for color, shape and size, and for the actor's position,
-    radius and rotation: a CLIP of the real world picks these up from its millions of captions, ours has to be
-    asked (from sentences alone it learned colors in half an hour, but no shapes). Words are asked what they tell: no
-    single frame shows that "sinks" and "falls" mean the same. R² reads several layers with one set of weights, so the
-    last two are asked alike. The CLIP does not hold these heads.
+    The heads predict the color, shape, size, position, radius and rotation of actors from their patches (from sentences
+    alone it learns colors in half an hour, but no shapes), and facts from words, since no single frame shows that
+    "sinks" and "falls" mean the same. R² reads several layers with the same weights, so the last two are trained.
     """
 
     def __init__(self, clip: CLIPModel) -> None:
@@ -54,11 +52,7 @@ class Trainee(nn.Module):
         self.patch_scale, self.patch_bias = _scalar(math.log(10.0)), _scalar(-4.0)
 
     def look(self, pixels: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
-        """What the last two layers make of frames of which only the patches ``kept [B, P]``, sorted, are seen.
-
-        Returns:
-            Tokens ``[B, 1 + P, width]`` of the last layer, and of the one before.
-        """
+        """Tokens ``[B, 1 + P, width]`` of the last layer and the one before, of the patches ``kept [B, P]`` only."""
         tower = self.clip.vision_model
         tokens = tower.embeddings(pixels)
         rows = torch.arange(len(pixels))[:, None]
@@ -71,8 +65,8 @@ class Trainee(nn.Module):
     def compare(self, hidden: Tensor, captions: Tensor, looks: Tensor, alone: Tensor) -> tuple[Tensor, Tensor]:
         """Logits ``[B, M]`` of captions and ``[B, P, L + A]`` of looks for tokens of frames.
 
-        Looks are read at their last word, so that words within long sentences know whom they mean, and those that are
-        ``alone [L]``, A in number, at the end of the text too.
+        Looks are read at their last word, so that words within sentences know which actor they mean; the A looks that
+        are ``alone [L]`` are read at the end of the text too.
         """
         tower = self.clip.vision_model
         projected = functional.normalize(self.clip.visual_projection(tower.post_layernorm(hidden)), dim=-1)
@@ -81,12 +75,12 @@ class Trainee(nn.Module):
         return frames, projected[:, 1:] @ said.T * self.patch_scale.exp() + self.patch_bias
 
     def tell(self, tokens: Tensor) -> Tensor:
-        """Logits of the facts that the words of texts tell, by the last two layers, ``[2, texts, words, facts]``."""
+        """Logits ``[2, texts, words, facts]`` of facts, by the last two layers."""
         states = self.clip.text_model(input_ids=tokens, output_hidden_states=True).hidden_states
         return torch.stack([self.facts(states[-1]), self.facts(states[-2])])
 
     def embed(self, tokens: Tensor, before: int) -> Tensor:
-        """Unit vectors of texts, read so many tokens before the end token, which has the highest number."""
+        """Unit vectors of texts, read ``before`` tokens before the end token, which has the highest number."""
         text = self.clip.text_model(input_ids=tokens).last_hidden_state
         read = text[torch.arange(len(tokens)), tokens.argmax(dim=1) - before]
         return functional.normalize(self.clip.text_projection(read), dim=-1)
@@ -97,13 +91,7 @@ def _scalar(value: float) -> nn.Parameter:
 
 
 def facts_loss(logits: Tensor, facts: Tensor, tokens: Tensor) -> Tensor:
-    """Binary cross-entropy of what words tell, summed over facts; those that are told count more, as they are few.
-
-    Args:
-        logits: ``[layers, texts, words, facts]``.
-        facts: ``[texts, words, facts]``.
-        tokens: ``[texts, words]``, 0 after the end.
-    """
+    """Binary cross-entropy ``[layers, texts, words, facts]``, summed over facts; the few that are told count more."""
     real = tokens > 0
     losses = functional.binary_cross_entropy_with_logits(
         logits, facts.expand_as(logits), reduction="none", pos_weight=torch.tensor(_RARE)
@@ -112,20 +100,14 @@ def facts_loss(logits: Tensor, facts: Tensor, tokens: Tensor) -> Tensor:
 
 
 def contrast(logits: Tensor, truth: Tensor) -> Tensor:
-    """Mean binary cross-entropy of what is true, and of what is false, in equal parts; open truths are left out."""
+    """Mean binary cross-entropy of true and of false pairs, in equal parts, without open ones."""
     losses = functional.binary_cross_entropy_with_logits(logits, (truth == 1).float(), reduction="none")
     parts = [losses[truth == value].mean() for value in (1, 0) if bool((truth == value).any())]
     return torch.stack(parts).mean()
 
 
 def geometry_loss(guess: Tensor, owners: Tensor, geometry: Tensor) -> Tensor:
-    """How wrong the tokens of actors are about where the actor is, its radius and rotation.
-
-    Args:
-        guess: ``[B, P, 5]``.
-        owners: The actor that a token shows ``[B, P]``, negative for none.
-        geometry: Of the actors, ``[B, actors, 5]``.
-    """
+    """Loss of position, radius and rotation ``[B, P, 5]`` for the actors ``owners [B, P]`` that tokens show."""
     row, token = (owners >= 0).nonzero(as_tuple=True)
     actor = geometry[row, owners[row, token]]
     target = torch.cat([(actor[:, :2] - 0.5) * GRID, (actor[:, 2:3] / 0.11).log(), actor[:, 3:]], dim=1)
@@ -147,25 +129,19 @@ def names_loss(logits: Tensor, truth: Tensor) -> Tensor:
 
 
 def score_guesses(logits: Tensor, truth: Tensor) -> float:
-    """Mean of the shares of true and of false ones that are told apart at 0."""
+    """Balanced accuracy of logits."""
     guessed = logits > 0
     return float((guessed[truth == 1].float().mean() + (~guessed[truth == 0]).float().mean()) / 2)
 
 
 def learning_rate(step: int, settings: Settings) -> float:
-    """Rises to its highest, then falls along a cosine to 0.
-
-    Example:
-        >>> settings = Settings(steps=1000, lr=1.0, warmup=100)
-        >>> [round(learning_rate(step, settings), 2) for step in (0, 99, 500, 999)]
-        [0.01, 0.98, 0.5, 0.0]
-    """
+    """Linear warmup, and a cosine to 0."""
     along = 0.5 + 0.5 * math.cos(math.pi * step / settings.steps)
     return settings.lr * min(1.0, (step + 1) / settings.warmup) * along
 
 
 def make_optimizers(model: Trainee, lr: float) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices within the towers, which needs two thirds of AdamW's steps here; AdamW for all else."""
+    """Muon for the matrices of the towers, which needs two thirds of AdamW's steps here; AdamW for the rest."""
     towers = (model.clip.vision_model.encoder, model.clip.text_model.encoder)
     matrices = [value for tower in towers for value in tower.parameters() if value.ndim == 2]
     others = [value for value in model.parameters() if not any(value is matrix for matrix in matrices)]
@@ -178,12 +154,7 @@ def make_optimizers(model: Trainee, lr: float) -> list[torch.optim.Optimizer]:
 def train(frames: Frames, settings: Settings, folder: Path) -> None:
     """Trains a CLIP and writes it with its tokenizer, in Hugging Face layout.
 
-    Every `_SAVE_EVERY` steps its state is saved beside the folder, from which the next call goes on.
-
-    Args:
-        frames: Of the train split.
-        settings: How.
-        folder: Where to.
+    Every `_SAVE_EVERY` steps the state is saved beside the folder, and the next call continues from it.
     """
     torch.manual_seed(settings.seed)
     tokenizer = make_tokenizer(collect_words(frames, settings.seed))
@@ -220,11 +191,8 @@ def train(frames: Frames, settings: Settings, folder: Path) -> None:
         log.append([*(part.item() for part in parts), *scores])
         if (step + 1) % _LOG_EVERY == 0:  # `seeing` has to be a multiple, as its steps log less
             values = " ".join(f"{value:.3f}" for value in np.mean(log, axis=0))
-            print(
-                f"step {step + 1}/{settings.steps} {time.monotonic() - begin:.0f} s {values}",
-                file=sys.stderr,
-                flush=True,
-            )
+            seconds = time.monotonic() - begin
+            print(f"step {step + 1}/{settings.steps} {seconds:.0f} s {values}", file=sys.stderr, flush=True)
             log = []
         if (step + 1) % _SAVE_EVERY == 0:
             part = state_file.with_suffix(".part")
@@ -240,7 +208,7 @@ def train(frames: Frames, settings: Settings, folder: Path) -> None:
 
 
 def judge(model: Trainee, batch: dict[str, Tensor], device: torch.device) -> tuple[list[Tensor], list[float]]:
-    """Losses in the order of `_WEIGHTS`; shares of shapes, captions, looks on actors, and told facts that are right."""
+    """Losses in the order of `_WEIGHTS`, and accuracies of shapes, captions, looks on actors, and facts."""
     with device:  # where new tensors are made
         return _judge(model, {name: value.to(device) for name, value in batch.items()})
 
@@ -264,7 +232,7 @@ def _judge(model: Trainee, batch: dict[str, Tensor]) -> tuple[list[Tensor], list
         parts += [
             contrast(captions, batch["caption_truth"]),
             contrast(looks, truth),
-            # Ground behind actors is easily told; which actor is meant is what has to be learned.
+            # Background is easy; which actor is meant has to be learned.
             contrast(looks[owned], truth[owned]),
             facts_loss(facts, batch["facts"], batch["sentences"]),
         ]
@@ -275,7 +243,7 @@ def _judge(model: Trainee, batch: dict[str, Tensor]) -> tuple[list[Tensor], list
 
 
 def collect_words(frames: Frames, seed: int) -> list[str]:
-    """Sentences to learn the tokens from."""
+    """Sentences to train the tokenizer on."""
     chance = Random(f"corpus {seed}")
     corpus: list[str] = []
     for _ in range(300):
@@ -286,19 +254,16 @@ def collect_words(frames: Frames, seed: int) -> list[str]:
 
 
 def collect_queries(split: Split, videos: int) -> list[str]:
-    """What is asked of the first videos of seed 0."""
+    """The queries of the first videos of a split."""
     with multiprocessing.get_context("spawn").Pool(2) as pool:
-        found = pool.starmap(_ask, [(seed, split) for seed in range(videos)], chunksize=8)
-    return [text for texts in found for text in texts]
-
-
-def _ask(seed: int, split: Split) -> list[str]:
-    return [query.text for query in choose_queries(make_video(seed, split))]
+        scripts = pool.starmap(make_video, [(seed, split) for seed in range(videos)], chunksize=8)
+        found = pool.map(choose_queries, scripts, chunksize=8)
+    return [query.text for queries in found for query in queries]
 
 
 @torch.inference_mode()
 def validate(model: Trainee, tokenizer: CLIPTokenizer, folder: Path, device: torch.device) -> list[float]:
-    """Losses and scores, as in training, on other videos."""
+    """Losses and accuracies, as in training, on other videos."""
     frames = draw_frames(folder, "val", 40, SIDE, 2, lambda _done, _of: None)
     data = Captioned(frames, collect_queries("val", 40), tokenizer, Settings(seed=99, seeing=0), 0)
     rows = []

@@ -1,16 +1,15 @@
-"""A head that can read: ``python -m projects.moving_shapes.warm_start``.
+"""Wires the first weights of the head: ``python -m projects.moving_shapes.warm_start FRAMES DATA FOLDER --set …``.
 
-A head from random weights has to find out, from nothing but moments, which words belong to which patches, and that what
-moves can be told from two frames. Two cores have no time for that. So it begins as a rough sketch of an answer, of
-which every weight is then trained:
+From random weights, a head would have to learn from moments alone which words belong to which patches, and that
+movement shows in two frames; two cores have no time for that. Every weight is trained afterwards.
 
-- Its two feature maps begin as linear probes, which say of a patch its color, shape, size, and where its actor is, and
-  of a word what it tells (`projects.moving_shapes.told`). Each of these has channels of its own.
-- Words look for patches that have what they tell. Of what they see, only the last word of a thing ("a red *star*") is
-  let through: other words push these channels down, so that they lose when the most of all words is taken (Eq. 5).
-- Some units of the feed-forward layer count what was asked for and is not there, and what moves as was asked.
-- Most heads of the self-attention look a little back or a little ahead: positions of frames 2 s apart differ too little
-  to learn that soon. What they see of where actors are is subtracted, which is how actors move.
+- The two feature maps start as linear probes of what patches show (color, shape, size, position) and what words tell
+  (`told`), with a channel for each.
+- Words look for patches that have what they tell. Only the last word of a thing ("a red *star*") passes on what it
+  sees: other words push these channels down, so that they lose in the maximum over words (Eq. 5).
+- Some units of the feed-forward layer count what the query names and the frame lacks, and what moves as the query says.
+- Six self-attention heads look a little back or ahead, since positions of frames 2 s apart differ too little for
+  attention to learn that soon. The difference of the positions of actors is their movement.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -38,26 +38,24 @@ from r2tuning.synthetic.scenes import Action
 from r2tuning.training.build import build_model, describe_model
 from r2tuning.training.recipes import load_recipe
 
-_ASKED = 2.0  # what a word gives to what it tells; patches give 1 to what they show, and all four sums differ
-_CLOSED, _CLOSED_LOOK = 1.5, 3.5  # how far words are pushed down that are not the last one of a thing
-_SHARPNESS = 12.0  # how much more a word looks at a patch for each property that fits
-_PE = 4  # channels that only say which frame it is
-_CONSTANTS, _CONSTANT = 8, 4.0  # inner channels that keep the spread of the inner LayerNorm about the same
-_QUIET = 0.3  # what the outer LayerNorm scales by
-_SEEN, _SAID = 16.0, 4.0  # logits of a probe from surely not to surely: patches leave more doubt than words
+_ASKED = 2.0  # value of what a word tells; what a patch shows has 1, so that all four sums differ
+_CLOSED, _CLOSED_LOOK = 1.5, 3.5  # how far words are pushed down that are not the last of a thing
+_SHARPNESS = 12.0  # added attention logit of a patch for each matching property
+_PE = 4  # channels of the position encoding alone
+_CONSTANTS, _CONSTANT = 8, 4.0  # inner channels that stabilize the inner LayerNorm
+_QUIET = 0.3  # scale of the outer LayerNorm
+_SEEN, _SAID = 16.0, 4.0  # width of a probe's logits from 0 to 1; patches are less certain than words
 
-_LOUDNESS = torch.tensor([0.5, 0.5, 0.75, 0.35, 0.35])
-"""Less than a closed door takes away, whatever the position."""
-_AWAY = (0.11, 0.22, 0.42)
-"""How far, in radians of the position encoding, heads look away: of 57 frames, 1, 2 and 4."""
+_STRENGTH = torch.tensor([0.5, 0.5, 0.75, 0.35, 0.35])  # of positions; always less than a closed door subtracts
+_AWAY = (0.11, 0.22, 0.42)  # how far heads look, in radians of the position encoding: 1, 2 and 4 of 57 frames
 
 
 class Channels:
-    """Which channels of the model begin with what."""
+    """The first meaning of each channel of the model."""
 
     def __init__(self) -> None:
         self._next = _PE
-        self.nothing, self.asked = self._take(1), self._take(1)  # what others are compared with: 0, and `_ASKED`
+        self.nothing, self.asked = self._take(1), self._take(1)  # 0 and `_ASKED`, for comparison
         self.look, self.other_look = self._take(len(LOOKS)), self._take(len(LOOKS))
         self.where = [self._take(GEOMETRY) for _ in facts_of("role")]
         self.action, self.other_action = (
@@ -73,14 +71,7 @@ class Channels:
 
 
 def warm_start(frames: Frames, data: Path, folder: Path, settings: list[str]) -> None:
-    """Writes a checkpoint to begin with.
-
-    Args:
-        frames: Drawn frames of the train split, with the truth about them.
-        data: Folder of the annotations and features of the train split.
-        folder: Of the checkpoint.
-        settings: Of the recipe, as after ``--set``.
-    """
+    """Writes a checkpoint to start training from, from drawn frames and the data of the train split."""
     recipe = load_recipe("moving-shapes", settings)
     store = FeatureStore.open(data / "features")
     model = build_model(recipe, store)
@@ -108,27 +99,24 @@ def wire_video(video_map: FeatureMap, looks: Probe, where: Probe, tokens: Tensor
         torch.cat([sure.weight, sure.weight, where.weight, -where.weight]),
         torch.cat([sure.bias, sure.bias - 1, where.bias, -where.bias]),
     )
-    # What is shown goes from 0 to 1 and no further; positions have both signs.
+    # What is shown is clamped to [0, 1]; positions have both signs.
     outputs = torch.zeros(_linears(video_map)[-1].out_features, len(inner.bias))
     for index in range(count):
-        for channel in (
-            [channels.look.start + index, channels.other_look.start + index]
-            if index < len(LOOKS)
-            else [channels.place.start + index - len(LOOKS)]
-        ):
+        looks_at = [channels.look.start + index, channels.other_look.start + index]
+        for channel in looks_at if index < len(LOOKS) else [channels.place.start + index - len(LOOKS)]:
             outputs[channel, index], outputs[channel, count + index] = 1, -1
     for index in range(GEOMETRY):
         for place in channels.where:
-            outputs[place.start + index, 2 * count + index] = _LOUDNESS[index]
-            outputs[place.start + index, 2 * count + GEOMETRY + index] = -_LOUDNESS[index]
+            outputs[place.start + index, 2 * count + index] = _STRENGTH[index]
+            outputs[place.start + index, 2 * count + GEOMETRY + index] = -_STRENGTH[index]
     wire_map(video_map, inner, outputs, torch.zeros(len(outputs)), tokens)
 
 
 def wire_query(query_map: FeatureMap, told: Probe, words: Tensor) -> None:
-    """Words say what they tell, and close the channels of looks and places unless they are the last of a thing."""
+    """Words say what they tell, and close the channels of looks and positions unless they are the last of a thing."""
     channels = Channels()
     sure = Probe(told.weight / _SAID, told.bias / _SAID + 0.75)
-    # From 0 to 1 and no further, but for what there is no room to bound.
+    # Clamped to [0, 1], except corners, for which there are no units left.
     bounded = [fact for topic, facts in TOLD.items() if topic != "corner" for fact in facts]
     inner = Probe(
         torch.cat([sure.weight, sure.weight[bounded]]),
@@ -166,15 +154,7 @@ def wire_query(query_map: FeatureMap, told: Probe, words: Tensor) -> None:
 
 
 def wire_map(feature_map: FeatureMap, inner: Probe, outputs: Tensor, shift: Tensor, tokens: Tensor) -> None:
-    """Makes a map give ``outputs @ relu(inner(tokens)) + shift``, nearly.
-
-    Args:
-        feature_map: The map.
-        inner: ``I`` values of normalized tokens.
-        outputs: ``[C, I]``.
-        shift: ``[C]``.
-        tokens: Normalized tokens ``[N, D]``, to learn how the inner values spread.
-    """
+    """Makes a map approximate ``outputs [C, I] @ relu(inner(tokens)) + shift [C]``; ``tokens [N, D]`` fit its norms."""
     outer, norm = (layer for layer in feature_map if isinstance(layer, nn.LayerNorm))
     first, second = _linears(feature_map)
     count = len(inner.bias)
@@ -182,7 +162,7 @@ def wire_map(feature_map: FeatureMap, inner: Probe, outputs: Tensor, shift: Tens
     norm.reset_parameters()
     first.weight *= 0.1
     first.bias.zero_()
-    # Steps of Adam are as long for small weights as for large ones, so that small ones would soon be forgotten.
+    # Steps of Adam have the same length for small weights, which would soon be overwritten.
     outer.weight.fill_(_QUIET)
     first.weight[:count], first.bias[:count] = inner.weight / _QUIET, inner.bias
     constants = slice(count, count + _CONSTANTS)
@@ -222,7 +202,7 @@ def wire_time(model: R2Tuning) -> None:
     attention, width = refinement.self_attention, model.config.hidden // model.config.heads
     refinement.cross_attention.output.weight *= 0.3
     _linears(refinement.feed_forward)[-1].weight *= 0.5
-    # What else a frame holds must not blur which frame it is.
+    # Other content must not disturb the position encoding.
     refinement.cross_norm.weight[:_PE] = 0
     angles = [10000.0 ** (-2 * pair / model.config.hidden) for pair in range(_PE // 2)]
     tracks = torch.cat([torch.arange(place.start, place.stop) for place in channels.where])
@@ -240,14 +220,9 @@ def wire_time(model: R2Tuning) -> None:
                 row = head.start + 2 * pair
                 attention.key.weight[row, sine], attention.key.weight[row + 1, cosine] = gain, gain
                 # sin(p + turn), cos(p + turn)
-                attention.query.weight[row, sine], attention.query.weight[row, cosine] = (
-                    gain * math.cos(turn),
-                    gain * math.sin(turn),
-                )
-                attention.query.weight[row + 1, cosine], attention.query.weight[row + 1, sine] = (
-                    gain * math.cos(turn),
-                    -gain * math.sin(turn),
-                )
+                along, across = gain * math.cos(turn), gain * math.sin(turn)
+                attention.query.weight[row, [sine, cosine]] = torch.tensor([along, across])
+                attention.query.weight[row + 1, [sine, cosine]] = torch.tensor([-across, along])
             attention.value.weight[head.start : head.start + len(tracks), tracks] = torch.eye(len(tracks))
             attention.output.weight[:, head] = 0
             column = free
@@ -259,10 +234,10 @@ def wire_time(model: R2Tuning) -> None:
 
 
 def wire_comparing(model: R2Tuning) -> None:
-    """Counts what was asked for and is not there, and what moves as asked, in channels that said which frame it is.
+    """Counts what is named and missing, and what moves as named, in the channels of the position encoding.
 
-    Channels of looks and places hold 0, 1 (there), 2 (asked for) or 3 (both), in a scale that the norms before chose;
-    two more channels tell it, as they hold 0 and 2. Of these, ``relu(x - 1) - 2 relu(x - 2)`` is 1 at 2 alone.
+    Channels of looks and places hold 0, 1 (shown), 2 (named) or 3 (both), in a scale that two more channels show, as
+    they hold 0 and 2. Of these values, ``relu(x - 1) - 2 relu(x - 2)`` is 1 for 2 alone.
     """
     channels = Channels()
     first, second = _linears(model.block.temporal_refinement.feed_forward)
@@ -285,14 +260,14 @@ def wire_comparing(model: R2Tuning) -> None:
     for moved, span in ((_SUBJECT_MOVES, channels.action), (_OTHER_MOVES, channels.other_action)):
         for action, value, sign, weight in _SEEN_AS:
             if value in moved:
-                # Off unless asked for: then both channels are the same.
+                # Active only if the action is named: then both channels are equal.
                 gate = {span.start + ACTIONS.index(action): _GATE, asked: -_GATE}
                 motion = {channels.motion.start + number: sign for number in moved[value]}
                 add_unit(gate | motion, 3, weight)
 
 
 def wire_heads(model: R2Tuning) -> None:
-    """Moments begin as what has nothing missing and moves as asked, on all levels alike."""
+    """Moments start where nothing is missing and actors move as named, on all levels alike."""
     for step in model.pyramid.modules():
         if isinstance(step, Downsample):
             step.conv.weight[:_PE] = 0
@@ -306,24 +281,19 @@ def wire_heads(model: R2Tuning) -> None:
 
 
 _SUBJECT, _OTHER = range(GEOMETRY), range(2 * GEOMETRY, 3 * GEOMETRY)
+# For each distance: whose values are subtracted (False) or added (True).
 _MOTIONS: tuple[tuple[tuple[Sequence[int], bool], ...], ...] = (
     ((_SUBJECT, False), (_SUBJECT, True), (_OTHER, False)),
     ((_SUBJECT, False), (_OTHER[:3], False)),
     ((range(3), False),),
 )
-"""Of each distance: whose values are subtracted (False) or added up."""
 
 _SUBJECT_MOVES = {0: (0, 15, 23), 1: (1, 16, 24), 2: (2, 17, 25), 3: (3, 18)}
 _OTHER_MOVES = {0: (10, 20), 1: (11, 21), 2: (12, 22)}
-"""Which channels of motion say how x, y, radius and cosine change."""
+"""The channels of motion that hold the changes of x, y, radius and cosine."""
 
 _GATE = 4.0
-_STILL = [
-    (action, value, sign, -1.0)
-    for action in (Action.REST, Action.SPIN, Action.BLINK)
-    for value in (0, 1)
-    for sign in (1.0, -1.0)
-]
+_STILL = product((Action.REST, Action.SPIN, Action.BLINK), (0, 1), (1.0, -1.0), (-1.0,))
 _SEEN_AS: tuple[tuple[Action, int, float, float], ...] = (
     (Action.MOVE_LEFT, 0, -1.0, 1.0),
     (Action.MOVE_RIGHT, 0, 1.0, 1.0),
@@ -341,7 +311,7 @@ _SEEN_AS: tuple[tuple[Action, int, float, float], ...] = (
     (Action.REST, 2, -1.0, -1.0),
     *_STILL,
 )
-"""What speaks for an action (1) or against it (-1): a value that grows (1) or falls (-1)."""
+"""Evidence: an action, a value, whether it grows (1) or falls (-1), and whether that confirms the action (1) or not."""
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
-"""The zero-shot baseline: ``python -m projects.moving_shapes.zero_shot``.
+"""The zero-shot baseline: ``python -m projects.moving_shapes.zero_shot DIR``.
 
-Nothing is learned but how to cut: the similarity of each frame to the sentence, as CLIP itself measures it, is
-smoothed, and the moments are the runs of frames above a threshold. Both are chosen on the validation split.
+CLIP's similarity of each frame to the sentence is smoothed, and moments are the runs of frames above a threshold. Width
+and threshold are chosen on the validation split.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
@@ -20,13 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import layer_norm, normalize
 
+from projects.moving_shapes.frames import SAMPLING
+from projects.moving_shapes.shared import BENCHMARK, open_features, read_split, write_json
 from r2tuning.backbones import ClipBackbone
 from r2tuning.backbones.loading import load_clip
-from r2tuning.datasets import Annotation, Benchmark, find_benchmark, load_annotations, to_ground_truth
+from r2tuning.datasets import Annotation, to_ground_truth
 from r2tuning.errors import BackboneError, FeatureError
 from r2tuning.evaluation.predict import open_query, open_video
 from r2tuning.features.store import FeatureStore
-from r2tuning.files import write_atomically
 from r2tuning.intervals import FloatArray
 from r2tuning.metrics import BRIEF, Prediction, evaluate_grounding
 
@@ -34,7 +34,7 @@ Curve = NDArray[np.float64]
 """``[T]``, similarity of each frame to a sentence."""
 
 Scale = Literal["cosine", "range", "rank"]
-"""What a threshold is measured on: the similarity; its place between the curve's lowest and highest; its rank."""
+"""What a threshold is compared with: the similarity, its place between the curve's lowest and highest, or its rank."""
 
 THRESHOLDS: dict[Scale, tuple[float, ...]] = {
     "cosine": tuple(np.linspace(0, 0.9, 10).round(2).tolist()),
@@ -43,21 +43,16 @@ THRESHOLDS: dict[Scale, tuple[float, ...]] = {
 }
 FRAME = "vision_model.post_layernorm.weight", "vision_model.post_layernorm.bias", "visual_projection.weight"
 SENTENCE = "text_model.final_layer_norm.weight", "text_model.final_layer_norm.bias", "text_projection.weight"
-"""What turns the last block's tokens into vectors that CLIP compares: scale and shift of a norm, and a projection."""
+"""The final norms (scale, shift) and projections of CLIP."""
 
+FPS = float(SAMPLING)
 WIDTHS = (0.0, 0.5, 1.0, 2.0)
-"""Frames, of the Gaussian that smooths."""
+"""Widths of the smoothing Gaussian, in frames."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How moments are cut out of a curve.
-
-    Attributes:
-        scale: What the threshold is measured on.
-        threshold: Frames at or above it belong to a moment.
-        width: Standard deviation in frames of the Gaussian that smooths; 0 leaves the curve as it is.
-    """
+    """How moments are cut out of a curve: frames at or above the threshold, after smoothing (0: none)."""
 
     scale: Scale
     threshold: float
@@ -65,14 +60,7 @@ class Rule:
 
 
 def smooth(curve: Curve, width: float) -> Curve:
-    """A curve under a Gaussian; at the ends, its weights are shared among the frames that are there.
-
-    Example:
-        >>> smooth(np.array([0.0, 1.0, 0.0]), 0).tolist()
-        [0.0, 1.0, 0.0]
-        >>> smooth(np.array([1.0, 1.0, 1.0]), 2).round(6).tolist()
-        [1.0, 1.0, 1.0]
-    """
+    """A curve smoothed by a Gaussian, whose weights are normalized at the ends."""
     if width == 0:
         return curve
     apart = np.arange(len(curve))[:, None] - np.arange(len(curve))
@@ -81,7 +69,7 @@ def smooth(curve: Curve, width: float) -> Curve:
 
 
 def measure(curve: Curve, scale: Scale) -> Curve:
-    """A curve as its threshold sees it.
+    """A curve on the scale of the threshold.
 
     Example:
         >>> curve = np.array([0.1, 0.5, 0.3, 0.1])
@@ -96,15 +84,7 @@ def measure(curve: Curve, scale: Scale) -> Curve:
 
 
 def cut_moments(curve: Curve, rule: Rule, fps: float) -> FloatArray:
-    """The longest runs of frames above the threshold, scored by their mean similarity.
-
-    Args:
-        curve: Similarities.
-        rule: How to cut.
-        fps: Frames per second.
-
-    Returns:
-        ``[n, 3]``: starts, ends (seconds) and scores, best first.
+    """The longest runs of frames above the threshold, with their mean similarity, ``[n, 3]``, best first.
 
     Example:
         >>> cut_moments(np.array([0.1, 0.6, 0.8, 0.1, 0.9]), Rule("cosine", 0.5, 0), fps=0.5).tolist()
@@ -118,14 +98,8 @@ def cut_moments(curve: Curve, rule: Rule, fps: float) -> FloatArray:
 
 
 def choose_rule(curves: Sequence[Curve], annotations: Sequence[Annotation], fps: float) -> tuple[Rule, float]:
-    """The rule with the best MR mAP, and that mAP in percent; of equally good ones the first.
-
-    Args:
-        curves: One per annotation.
-        annotations: With moments.
-        fps: Frames per second.
-    """
-    # Without ratings only moments are scored: the curves are the same under every rule.
+    """The first rule with the best MR mAP, and that mAP in percent."""
+    # Without ratings, only moments are scored.
     unrated = [replace(annotation, saliency=None) for annotation in annotations]
     rules = [Rule(scale, t, width) for scale, ts in THRESHOLDS.items() for t, width in product(ts, WIDTHS)]
     scores = [score_rule(rule, curves, unrated, fps)["MR-full-mAP"] for rule in rules]
@@ -134,7 +108,7 @@ def choose_rule(curves: Sequence[Curve], annotations: Sequence[Annotation], fps:
 
 
 def score_rule(rule: Rule, curves: Sequence[Curve], annotations: Sequence[Annotation], fps: float) -> dict[str, float]:
-    """All metrics of a rule, in percent; highlights are scored on the curves as they are."""
+    """All metrics of a rule, in percent; highlights are scored on the raw curves."""
     predictions = [
         Prediction(annotation.qid, cut_moments(curve, rule, fps), curve)
         for curve, annotation in zip(curves, annotations, strict=True)
@@ -143,20 +117,16 @@ def score_rule(rule: Rule, curves: Sequence[Curve], annotations: Sequence[Annota
 
 
 class Similarity:
-    """CLIP's own judgement of frames, from features that are stored before its final norms and projections.
-
-    Args:
-        name: Short name, hub name or folder of the CLIP.
-        store: Features of its last layers.
+    """CLIP's similarities, from features that are stored before its final norms and projections.
 
     Raises:
-        BackboneError: If it cannot be loaded, or lacks its projections.
+        BackboneError: If the CLIP cannot be loaded, or lacks its projections.
         FeatureError: If the features are of another CLIP.
     """
 
     def __init__(self, name: str, store: FeatureStore) -> None:
         clip = load_clip(name)
-        # Grounding needs no final norms and projections, so that loading a CLIP is content without them.
+        # Grounding does not need them, so that a CLIP loads without them.
         missing = sorted({*FRAME, *SENTENCE} - clip.weights.keys())
         if missing:
             raise BackboneError(f"{name}: has no {missing[0]}; give a whole CLIP")
@@ -167,12 +137,12 @@ class Similarity:
 
     @torch.inference_mode()
     def frames(self, tokens: Tensor) -> Tensor:
-        """Unit vectors of frames ``[T, D]``, from the last block's [CLS] tokens ``[T, Dv]``."""
+        """Unit vectors ``[…, D]`` of frames or patches, from tokens ``[…, Dv]`` of the last block."""
         return self._project(tokens, FRAME, self._clip.image.layer_norm_eps)
 
     @torch.inference_mode()
     def sentence(self, token: Tensor) -> Tensor:
-        """Unit vector of a sentence ``[D]``, from the last block's end token ``[Dq]``."""
+        """Unit vector ``[D]`` of a sentence, from the end token ``[Dq]`` of the last block."""
         return self._project(token, SENTENCE, self._clip.text.layer_norm_eps)
 
     def _project(self, tokens: Tensor, names: tuple[str, str, str], eps: float) -> Tensor:
@@ -180,17 +150,15 @@ class Similarity:
         return normalize(layer_norm(tokens, scale.shape, scale, shift, eps) @ projection.T, dim=-1)
 
 
-def draw_curves(
-    similarity: Similarity, annotations: Sequence[Annotation], benchmark: Benchmark, store: FeatureStore
-) -> list[Curve]:
-    """Similarity of every frame to the sentence, a curve for each annotation."""
+def draw_curves(similarity: Similarity, annotations: Sequence[Annotation], store: FeatureStore) -> list[Curve]:
+    """Similarities of frames to the sentence, a curve for each annotation."""
     frames: dict[str, Tensor] = {}
     curves = []
     for annotation in annotations:
         if annotation.vid not in frames:
-            encoded = open_video(annotation, benchmark, store, layers=1)
+            encoded = open_video(annotation, BENCHMARK, store, layers=1)
             frames[annotation.vid] = similarity.frames(encoded.read(0, encoded.frames)[0, :, 0].float())
-        end = open_query(annotation, benchmark, store, layers=1).values[0, -1]
+        end = open_query(annotation, BENCHMARK, store, layers=1).values[0, -1]
         curves.append((frames[annotation.vid] @ similarity.sentence(end)).double().numpy())
     return curves
 
@@ -202,21 +170,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--clip", default="r2tuning/demo", help="the CLIP of the features")
     parser.add_argument("--json", type=Path, help="write the scores to this file")
     options = parser.parse_args(arguments)
-    benchmark = find_benchmark("moving-shapes")
-    store = FeatureStore.open(options.folder / "features")
+    store = open_features(options.folder)
     similarity = Similarity(options.clip, store)
 
     def read(split: str) -> tuple[list[Curve], list[Annotation]]:
-        annotations = load_annotations(benchmark.find_file(options.folder, split), benchmark)
-        return draw_curves(similarity, annotations, benchmark, store), annotations
+        annotations = read_split(options.folder, split)
+        return draw_curves(similarity, annotations, store), annotations
 
-    assert benchmark.fps is not None  # it is a constant of this benchmark
-    rule, chosen_with = choose_rule(*read("val"), benchmark.fps)
+    rule, chosen_with = choose_rule(*read("val"), FPS)
     curves, annotations = read("test")
-    metrics = score_rule(rule, curves, annotations, benchmark.fps)
-    if options.json is not None:
-        content = {"split": "test", "queries": len(curves), "rule": asdict(rule), "val_mAP": chosen_with}
-        write_atomically(options.json, json.dumps(content | {"metrics": metrics}, indent=2) + "\n", force=True)
+    metrics = score_rule(rule, curves, annotations, FPS)
+    content = {"split": "test", "queries": len(curves), "rule": asdict(rule), "val_mAP": chosen_with}
+    write_json(options.json, content | {"metrics": metrics})
     print(f"{rule}, chosen with mAP {chosen_with:.2f} on val")
     for name in BRIEF:
         if name in metrics:

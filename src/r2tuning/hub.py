@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hashlib import _Hash
 
 Progress: TypeAlias = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
-"""Shows a step of the work while a block runs: from its description to a function of the bytes done and their total."""
+"""Shows a step while a block runs: takes its description, yields a function of the bytes done and their total."""
 
 
 @contextmanager

@@ -1,7 +1,5 @@
 """Spans of time: overlap (IoU) and merging, defined once for decoding, metrics and output."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np
@@ -11,35 +9,23 @@ FloatArray = NDArray[np.float64]
 
 
 def temporal_iou(predicted: FloatArray, true: FloatArray) -> FloatArray:
-    """IoU of every predicted with every true moment.
+    """Computes the IoU of every predicted with every true moment: ``[..., N, M]``, in [0, 1].
 
-    Args:
-        predicted: ``[..., N, ≥ 2]``, starts and ends in seconds, end ≥ start; further columns are ignored.
-        true: ``[..., M, ≥ 2]`` in the same form; leading dimensions broadcast.
-
-    Returns:
-        ``[..., N, M]``, in [0, 1].
+    Takes ``[..., N, ≥ 2]`` and ``[..., M, ≥ 2]``: starts and ends in seconds, end ≥ start. Further columns are ignored;
+    leading dimensions broadcast.
 
     Example:
         >>> predicted, true = np.array([[0.0, 10.0], [20.0, 30.0]]), np.array([[5.0, 15.0], [20.0, 30.0]])
-        >>> temporal_iou(predicted, true).round(3)
-        array([[0.333, 0.   ],
-               [0.   , 1.   ]])
+        >>> temporal_iou(predicted, true).round(3).tolist()
+        [[0.333, 0.0], [0.0, 1.0]]
     """
     return elementwise_iou(predicted[..., :, None, :], true[..., None, :, :])
 
 
 def elementwise_iou(spans: FloatArray, others: FloatArray) -> FloatArray:
-    """IoU of spans and others one by one.
+    """Computes the IoU of spans and others one by one: ``[...]`` of two ``[..., ≥ 2]`` as for `temporal_iou`.
 
     Two spans of no length have IoU 0, even where they coincide, so zeros can pad a batch.
-
-    Args:
-        spans: ``[..., ≥ 2]``, starts and ends, end ≥ start.
-        others: ``[..., ≥ 2]`` in the same form; leading dimensions broadcast.
-
-    Returns:
-        ``[...]``, in [0, 1].
 
     Example:
         >>> elementwise_iou(np.array([0.0, 4.0]), np.array([[2.0, 6.0], [4.0, 5.0]])).round(3).tolist()
@@ -56,8 +42,7 @@ def elementwise_iou(spans: FloatArray, others: FloatArray) -> FloatArray:
 def merge_spans(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
     """Sorts spans by time and merges those that touch or overlap.
 
-    Raises:
-        ValueError: If there is no span, or one does not end after it starts.
+    Raises `ValueError` if there is no span, or one does not end after it starts.
 
     Example:
         >>> merge_spans([(8, 9), (1, 3), (2, 5), (5, 6)])

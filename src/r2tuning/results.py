@@ -261,7 +261,8 @@ def _save(result: Grounding | Summary, path: str | os.PathLike[str], force: bool
     # The only import from a higher tier: `result.save` needs the writers, and they need the results.
     from r2tuning.output.registry import find_target, save_results
 
-    save_results([result], find_target(os.fspath(path), type(result)), force=force)
+    target = find_target(os.fspath(path), summary=isinstance(result, Summary))
+    save_results([result], target, force=force)
 
 
 def _to_dicts(moments: list[Moment]) -> list[dict[str, float]]:

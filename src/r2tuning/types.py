@@ -62,14 +62,10 @@ class FrameBatch:
 
 @dataclass(frozen=True)
 class SampledVideo:
-    """Facts that are known once all frames of a video have been sampled.
+    """What is known once all T frames of a video have been sampled.
 
-    Attributes:
-        frames: Number of sampled frames T.
-        duration: Seconds that could be used; less than the file has when ``truncated``.
-        start: Seconds on the player's clock at which the first frame is shown.
-        truncated: Whether the file ended early or was damaged.
-        sampling: The strategy that picked the frames.
+    The duration is that of the usable part: ``truncated`` videos ended early or were damaged. The start is the time of
+    the first frame on the player's clock. Both are in seconds.
     """
 
     frames: int

@@ -134,6 +134,6 @@ def test_attention_over_the_best_moment_and_at_chosen_times(tiny: tuple[Path, Pa
     assert "red" not in texts(tmp_path / "b.svg")
     refused(invoke("attention", video, "the red dog", *options, "-o", tmp_path / "b.svg"), 1, "b.svg exists")
     wrong = ["-m", model, "-o", tmp_path / "c.svg"]
-    refused(invoke("attention", video, "a dog", *wrong, "--words", "cat"), 1, "'cat' is no word", "a, dog, [end]")
+    refused(invoke("attention", video, "a dog", *wrong, "--words", "cat"), 1, "'cat' is not a word", "a, dog, [end]")
     refused(invoke("attention", video, "a dog", *wrong, *["--at", 1] * 7), 2, "at most 6")
     refused(invoke("attention", tmp_path / "no.mp4", "a dog", *wrong), 1, "no.mp4")

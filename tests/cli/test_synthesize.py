@@ -8,19 +8,13 @@ import sys
 import time
 from pathlib import Path
 
-import typer
 from typer.testing import CliRunner
 
-from r2tuning.cli.main import ErrorBoundary
-from r2tuning.cli.synthesize import synthesize
+from r2tuning.cli.main import app
 from r2tuning.synthetic import make_video
 from r2tuning.synthetic.generate import MOST_PER_SEED
 
 # The command inside the error boundary, without the other commands.
-app = typer.Typer(cls=ErrorBoundary)
-app.command()(synthesize)
-app.callback()(lambda: None)
-
 SHORT = 2  # its first video of the validation split is the shortest there can be
 
 

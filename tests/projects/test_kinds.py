@@ -1,4 +1,4 @@
-"""Queries are sorted by what they ask, and the groups' scores add up to those of all."""
+"""Queries are grouped by kind, and the groups' scores add up to those of all."""
 
 import json
 import subprocess
@@ -61,10 +61,10 @@ def test_meanings_are_found_again(annotations: list[Annotation]) -> None:
 
 
 def test_other_queries_are_refused(annotations: list[Annotation]) -> None:
-    with pytest.raises(DataError, match=r"test-0000000: 'a cat' is not asked of this video; make"):
+    with pytest.raises(DataError, match=r"test-0000000: 'a cat' is not a query of this video; make"):
         recall_meanings([replace(annotations[0], query="a cat")])
     for vid in ("trip.mp4", "dev-0000001", "test-0000001-x", "test-1"):
-        with pytest.raises(DataError, match=f"{vid}: is no video of Moving Shapes"):
+        with pytest.raises(DataError, match=f"{vid}: is not a video of Moving Shapes"):
             recall_meanings([replace(annotations[0], vid=vid)])
 
 
@@ -94,7 +94,7 @@ def test_groups_are_scored_by_the_benchmarks_metrics(annotations: list[Annotatio
 
 
 def test_a_missing_answer_is_an_error(annotations: list[Annotation]) -> None:
-    with pytest.raises(MetricError, match="no prediction for 1 of"):
+    with pytest.raises(MetricError, match="no prediction for 1 query"):
         score_groups(answer(annotations)[1:], annotations, recall_meanings(annotations))
 
 
@@ -102,16 +102,9 @@ def test_the_script_reads_what_evaluate_writes(annotations: list[Annotation], tm
     (tmp_path / "test.jsonl").write_text("".join(map(to_line, annotations)), encoding="utf-8")
     text = format_predictions(answer(annotations), annotations)
     (tmp_path / "answers.jsonl").write_text(text, encoding="utf-8")
-    command = [
-        sys.executable,
-        "-m",
-        "projects.moving_shapes.kinds",
-        tmp_path / "answers.jsonl",
-        tmp_path / "test.jsonl",
-    ]
-    done = subprocess.run(
-        [*map(str, command), "--json", str(tmp_path / "kinds.json")], cwd=ROOT, capture_output=True, text=True
-    )
+    arguments = [tmp_path / "answers.jsonl", tmp_path / "test.jsonl", "--json", tmp_path / "kinds.json"]
+    command = [sys.executable, "-m", "projects.moving_shapes.kinds", *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     groups = json.loads((tmp_path / "kinds.json").read_text())["groups"]
     assert len(done.stdout.splitlines()) == len(groups) + 2

@@ -1,6 +1,5 @@
-"""The document has a place for every number, tables say what the results say, and what is missing stays."""
+"""The document has a section for every result; sections without results stay unchanged."""
 
-import io
 import json
 import shutil
 from pathlib import Path
@@ -78,7 +77,7 @@ def test_statistics_are_those_of_the_files(folder: Path, docs: Path, capsys: pyt
         assert picture.size == (1000, 660)
     # Nothing else was measured.
     assert section(docs, "refinement") == before
-    assert "left as it is for want of refinement.json" in capsys.readouterr().err
+    assert "unchanged without refinement.json" in capsys.readouterr().err
 
 
 def test_every_result_has_its_place(
@@ -92,7 +91,10 @@ def test_every_result_has_its_place(
         "zero-shot": {"metrics": METRICS},
         "kinds-val": {"groups": [group]},
         "kinds-test": {"groups": [group | {"r1_50": 25.0}]},
-        "absent": {"present": 20, "absent": 7, "auroc": {"best moment": 0.8125, "top saliency": 0.5}},
+        "scores": {
+            "presence": {"present": 20, "absent": 7},
+            "auroc": {"best moment": 0.8125, "top saliency": 0.5},
+        },
     }.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
     ways = [(way, str(k)) for way in ("reversed", "forward", "mean", "single") for k in (2, 3)]
@@ -141,7 +143,7 @@ def test_ratings_and_moments_are_counted() -> None:
     assert facts.durations == [script.duration]
     assert set(facts.ratings) <= {1, 2, 3, 4}
     assert len(facts.ratings) == sum(int((a.saliency > 0).sum()) for a in facts.annotations if a.saliency is not None)
-    assert sum(facts.moments) == len(facts.lengths)
+    assert len(facts.lengths) >= len(facts.covered) == len(facts.words)
     assert max(facts.covered) <= 60
     assert tabulate_splits([facts]).count("\n") > 15
 
@@ -149,6 +151,7 @@ def test_ratings_and_moments_are_counted() -> None:
 def test_lines_are_drawn_in_four_colors(tmp_path: Path) -> None:
     cells = [({"model.refinement": "reversed", "model.layers": "1"}, 20.0)]
     cells += [({"model.refinement": w, "model.layers": "2"}, 25.0) for w in ("reversed", "forward", "mean", "single")]
-    chart = draw_refinement(read_table(save_table(tmp_path / "table.json", cells)))
-    colors = {color for _, color in Image.open(io.BytesIO(chart)).convert("RGB").getcolors(100_000) or ()}
+    draw_refinement(read_table(save_table(tmp_path / "table.json", cells)), tmp_path / "chart.png")
+    with Image.open(tmp_path / "chart.png") as chart:
+        colors = {color for _, color in chart.convert("RGB").getcolors(100_000) or ()}
     assert {(0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167)} <= colors

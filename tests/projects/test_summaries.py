@@ -1,4 +1,4 @@
-"""Planted importance is found again, correlations are SciPy's, and the script reads what the commands write."""
+"""Planted importance is found, correlations match SciPy, and the script reads what the commands write."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What words are said to tell is what the sentence means."""
+"""The facts that words tell are those of the sentence's meaning."""
 
 from collections.abc import Iterator
 from enum import Enum

@@ -1,4 +1,4 @@
-"""The sketch that the demo's head begins with does what it is drawn for."""
+"""The wired weights of the demo's head do what they are wired for."""
 
 from collections.abc import Iterator
 

@@ -26,7 +26,7 @@ from projects.moving_shapes.zero_shot import (
 )
 from r2tuning.backbones import ClipBackbone
 from r2tuning.backbones.loading import CLIP_MEAN, CLIP_STD
-from r2tuning.datasets import Annotation, find_benchmark
+from r2tuning.datasets import Annotation
 from r2tuning.errors import BackboneError, FeatureError
 from r2tuning.features.encoded import EncodedVideo, EncodingFacts
 from r2tuning.features.store import FeatureStore
@@ -34,7 +34,6 @@ from r2tuning.synthetic import describe, make_video
 from r2tuning.synthetic.queries import to_line
 from r2tuning.video.preprocess import PREPROCESS_VERSION
 
-BENCHMARK = find_benchmark("moving-shapes")
 SIDE, PATCH = 32, 8  # pixels
 curves = st.lists(st.floats(-1, 1), min_size=1, max_size=30).map(np.array)
 
@@ -81,7 +80,7 @@ def test_curves_are_those_of_clip_itself(folder: Path, tmp_path: Path) -> None:
     clip = ClipBackbone.load(folder / "clip", layers=2)
     frames = save_features(tmp_path, clip, annotations)
     store = FeatureStore.open(tmp_path)
-    found = draw_curves(Similarity(str(folder / "clip"), store), annotations, BENCHMARK, store)
+    found = draw_curves(Similarity(str(folder / "clip"), store), annotations, store)
 
     model = CLIPModel.from_pretrained(folder / "clip").eval()
     tokenizer = AutoTokenizer.from_pretrained(folder / "clip")

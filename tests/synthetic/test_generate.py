@@ -1,4 +1,4 @@
-"""A folder of videos: complete, the same with any number of processes, and able to go on."""
+"""A folder of videos is complete, the same with any number of processes, and continued after an interruption."""
 
 import json
 from pathlib import Path

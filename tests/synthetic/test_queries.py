@@ -1,4 +1,4 @@
-"""What is asked: lengths, moments, distractors, and what is asked in vain; checked over many seeds."""
+"""Queries over many seeds: lengths, moments, distractors, and absent queries."""
 
 import json
 from random import Random
@@ -18,7 +18,7 @@ from r2tuning.synthetic.semantics import Clause, Look, Meaning, find_truth, spli
 SCRIPTS = [make_video(seed, split) for split in SPLITS for seed in range(100, 108)]
 QUERIES = [(script, choose_queries(script)) for script in SCRIPTS]
 ABSENT = [(script, choose_absent_queries(script, queries)) for script, queries in QUERIES]
-"""Scripts with their questions, and with those asked in vain."""
+"""Scripts with their queries, and with absent ones."""
 
 
 def test_videos_have_queries_and_absent_queries() -> None:

@@ -1,4 +1,4 @@
-"""Scripts: reproducible, apart between splits, and possible."""
+"""Scripts are reproducible, unrelated between splits, and physically possible."""
 
 import numpy as np
 import pytest

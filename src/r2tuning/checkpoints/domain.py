@@ -25,8 +25,6 @@ DOMAIN_FILE = "domain.safetensors"
 INSIDE = 0.95
 """Share of frames like the training frames that count as inside; of an unrelated video most are outside."""
 
-_WORLD = "world"
-
 
 @dataclass(frozen=True, eq=False)
 class Domain:
@@ -81,7 +79,7 @@ class Domain:
     def save(self, path: str | Path) -> None:
         """Writes a file; named `DOMAIN_FILE` in a checkpoint folder, it is loaded with the checkpoint."""
         tensors = {"mean": self.mean, "whitening": self.whitening.contiguous(), "threshold": self.threshold}
-        write_atomically(path, save(tensors, metadata={_WORLD: self.world}), force=True)
+        write_atomically(path, save(tensors, metadata={"world": self.world}), force=True)
 
     @classmethod
     def load(cls, path: str | Path, width: int) -> Domain | None:
@@ -92,7 +90,7 @@ class Domain:
         try:
             with safe_open(path, "pt") as file:
                 found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
-                world = (file.metadata() or {}).get(_WORLD)
+                world = (file.metadata() or {}).get("world")
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"{path}: truncated or not a safetensors file ({error}); copy it again") from error
         if world is None:

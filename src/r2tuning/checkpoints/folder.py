@@ -50,7 +50,6 @@ class CheckpointConfig(BaseModel):
         fps: Frames per second in training.
         window: Seconds; longer videos are covered by overlapping windows of this length.
         decoding: Rounding and suppression of moments.
-        provenance: Where the weights come from.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

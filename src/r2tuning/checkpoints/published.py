@@ -26,8 +26,6 @@ REPOSITORY = "yeliudev/R2-Tuning"
 BACKBONE = "openai/clip-vit-base-patch32"
 """The frozen CLIP whose features every published checkpoint reads."""
 
-_PARAMETERS = {"grounding": 2_836_242, "saliency": 1_846_281}
-
 
 @dataclass(frozen=True)
 class PublishedCheckpoint:
@@ -64,14 +62,9 @@ class PublishedCheckpoint:
         return f"https://huggingface.co/{REPOSITORY}/resolve/main/{self.file}"
 
     @property
-    def parameters(self) -> int:
-        """Number of learnable parameters."""
-        return _PARAMETERS[self.family]
-
-    @property
     def approximate_size(self) -> int:
         """Bytes to download, to within a few percent: four for each parameter."""
-        return 4 * self.parameters
+        return 4 * {"grounding": 2_836_242, "saliency": 1_846_281}[self.family]
 
     @property
     def cached_folder(self) -> Path:

@@ -32,7 +32,6 @@ from r2tuning.cli.outputs import (
     write_outputs,
 )
 from r2tuning.files import check_target
-from r2tuning.results import Grounding
 
 
 def ground(
@@ -67,7 +66,7 @@ def ground(
         if save_features.suffix != FEATURE_SUFFIX:
             raise typer.BadParameter(f"the file's name must end in {FEATURE_SUFFIX}", param_hint="--save-features")
         check_target(save_features, force=force)
-    targets = plan_outputs(output, json, Grounding, queries=len(queries), force=force)
+    targets = plan_outputs(output, json, queries=len(queries), force=force)
     if embed:
         if not any(target.form == "html" for target in targets):
             raise typer.BadParameter("there is no page to put the video into: give -o FILE.html", param_hint="--embed")

@@ -22,7 +22,6 @@ from r2tuning.cli.options import (
     open_encoded,
 )
 from r2tuning.cli.outputs import JsonOption, OutputOption, plan_outputs, write_outputs
-from r2tuning.results import Grounding
 
 
 def highlights(
@@ -50,7 +49,7 @@ def highlights(
     """
     check_positive("--fps", fps)
     check_positive("--seconds", seconds)
-    targets = plan_outputs(output, json, Grounding, force=force)
+    targets = plan_outputs(output, json, force=force)
     grounder = load_grounder(model, backbone, device, engine)
     answer = ground_or_outline(grounder, open_encoded(grounder, video, fps, sampling), query)
     found = replace(answer, moments=answer.highlights(top, seconds))

@@ -54,23 +54,23 @@ FastOption = Annotated[
 
 
 def plan_outputs(
-    outputs: Sequence[str] | None, json: str | None, kind: type[Grounding | Summary], *, queries: int = 1, force: bool
+    outputs: Sequence[str] | None, json: str | None, *, force: bool, queries: int = 1, summary: bool = False
 ) -> list[Target]:
     """Checks, before a long computation, what is to be written.
 
     Args:
         outputs: Values of ``--output``.
         json: Value of ``--json``.
-        kind: What will be written.
-        queries: How many answers there will be; some formats have a file for each.
         force: Whether existing files may be replaced.
+        queries: How many answers there will be; some formats have a file for each.
+        summary: Whether a summary will be written, not answers.
 
     Raises:
         OutputError: If a suffix names no format or a file may not be written.
         ModuleNotFoundError: If a format needs an extra that is not installed.
     """
     texts = [*(outputs or []), *([] if json is None else [f"json:{json}"])]
-    targets = [find_target(text, kind) for text in texts]
+    targets = [find_target(text, summary=summary) for text in texts]
     taken = set()
     for target in targets:
         for file in target.list_files(queries):

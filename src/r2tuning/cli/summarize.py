@@ -22,8 +22,6 @@ from r2tuning.cli.options import (
 )
 from r2tuning.cli.outputs import JsonOption, SummaryOutputOption, plan_outputs, write_outputs
 from r2tuning.cli.progress import show_progress
-from r2tuning.results import Summary
-from r2tuning.results import summarize as choose_shots
 
 
 def summarize(
@@ -49,13 +47,15 @@ def summarize(
 
     Example: r2tuning summarize trip.mp4 --seconds 60 -o summary.mp4
     """
+    from r2tuning.results import summarize as choose_shots
+
     check_positive("--fps", fps)
     check_positive("--seconds", seconds)
     if ratio is not None and seconds is not None:
         raise typer.BadParameter("give one of --ratio and --seconds, not both", param_hint="--seconds")
     if ratio is not None and not 0 < ratio <= 1:
         raise typer.BadParameter(f"must be above 0 and at most 1, not {ratio}", param_hint="--ratio")
-    targets = plan_outputs(output, json, Summary, force=force)
+    targets = plan_outputs(output, json, force=force, summary=True)
     grounder = load_grounder(model, backbone, device, engine)
     answer = ground_or_outline(grounder, open_encoded(grounder, video, fps, sampling), query)
     with show_progress("Looking for cuts", "frames") as progress:

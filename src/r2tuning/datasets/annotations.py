@@ -24,7 +24,7 @@ class Annotation:
     Attributes:
         qid: Unique in a file.
         vid: The video's id; for custom data the file, as written.
-        query: The sentence.
+
         duration: Seconds of video; None for custom data, where only the video file knows.
         moments: Starts and ends in seconds, start ≤ end.
         saliency: float64 ``[clips, raters]``, the labels as in the benchmark; None without.
@@ -59,9 +59,6 @@ def fit_moments(annotation: Annotation) -> Annotation:
     Example:
         >>> fit_moments(Annotation(qid=1, vid="a", query="a dog", duration=30, moments=((31, 25.5),))).moments
         ((25.5, 30),)
-        >>> fit_moments(Annotation(qid=1, vid="a", query="a dog", duration=30, moments=((25, 90),)))
-        Traceback (most recent call last):
-        r2tuning.errors.DataError: moment 1: [25, 90] s lies outside a video of 30 s; correct the moment or the duration
     """
     end = math.inf if annotation.duration is None else annotation.duration
     margin = max(MIN_OVERHANG, OVERHANG * end)
@@ -78,12 +75,7 @@ def fit_moments(annotation: Annotation) -> Annotation:
 
 
 def to_ground_truth(annotation: Annotation) -> GroundTruth:
-    """The annotation as `r2tuning.metrics.evaluate_grounding` takes it, with labels as in QVHighlights or none.
-
-    Example:
-        >>> to_ground_truth(Annotation(qid=1, vid="a", query="a dog", duration=30, moments=((2, 8),))).windows
-        array([[2., 8.]])
-    """
+    """The annotation as `r2tuning.metrics.evaluate_grounding` takes it, with labels as in QVHighlights or none."""
     if annotation.duration is None:
         raise DataError(
             f"duration of {annotation.vid} is unknown; read it from the video and set it with "

@@ -29,7 +29,6 @@ class Split:
     """One split: ``train``, ``val`` or ``test``.
 
     Attributes:
-        name: The split.
         hub_file: The authors' annotation file in the benchmark's folder on the hub.
         files: Possible names in a local folder, the preferred first.
         elsewhere: URL of a better file than the hub's, which a user may put into the folder.
@@ -59,7 +58,7 @@ class Benchmark:
         hub_folder: The authors' folder on the hub, below ``datasets/``, and prefix of its archives; empty without.
         parse: From an entry of a file to its annotation; None for custom data, where an annotation is several rows.
         task: ``moments`` needs a model of the grounding family, ``highlights`` one of the saliency family.
-        scorer: The metric.
+
         domains: Parts of the benchmark that have a separate model each.
         validation_videos: Ids of the videos in ``val``, where one file may hold all splits; else empty.
         labels: How saliency labels become a target.

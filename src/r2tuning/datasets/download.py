@@ -83,18 +83,11 @@ def download_benchmark(
     announce: Callable[[Sequence[HubFile]], None] = lambda _: None,
     progress: Progress = no_progress,
 ) -> Path:
-    """Downloads what is missing of a benchmark into a folder, and resumes after an interruption.
+    """Downloads what is missing of a benchmark into a folder, by default `dataset_folder`; resumes if interrupted.
 
     Every file is checked against the hash that the hub lists. Other files in the folder are left alone; files of the
-    same names that were not downloaded are an OutputError.
-
-    Args:
-        benchmark: The benchmark.
-        folder: The target, by default `dataset_folder`.
-        annotations_only: Leaves out the features.
-        keep_archives: Keeps unpacked archives in ``archives/``.
-        announce: Called once, before anything is fetched, with the files to fetch (none if complete).
-        progress: Shows the checking and unpacking of a file.
+    same names that were not downloaded are an OutputError. Before anything is fetched, ``announce`` is called once with
+    the files to fetch, none if all are there.
     """
     from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]  # it is documented there
 

@@ -87,10 +87,7 @@ def load_annotations(
         )
 
     chosen = [
-        annotation
-        for annotation in annotations
-        if (domain is None or annotation.domain == domain)
-        and (split is None or benchmark.is_in_split(annotation.vid, split))
+        a for a in annotations if domain in (None, a.domain) and (not split or benchmark.is_in_split(a.vid, split))
     ]
     if not chosen:
         raise DataError(f"{path}: has no video of {benchmark.name} in split {split}, domain {domain}; check the file")

@@ -13,11 +13,9 @@ from r2tuning.intervals import FloatArray
 
 @dataclass(frozen=True)
 class LabelRule:
-    """How a benchmark's labels become a saliency target.
+    """How a benchmark's labels become a saliency target, from 0 for the lowest rating to 1 for the highest.
 
     Attributes:
-        lowest: The rating that becomes 0.
-        highest: The rating that becomes 1.
         threshold: Target above which a frame is positive; None for the video's median.
         slack: Frames by which video and labels may differ in length.
         best_only: The target is 1 where any rater gives the highest rating, else 0, instead of the mean rating.

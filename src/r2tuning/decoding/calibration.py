@@ -3,38 +3,26 @@
 Each is a logistic curve (J. Platt, 1999) of two or three numbers, which a few hundred queries are enough to fit.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-FloatArray = NDArray[np.float64]
+from r2tuning.intervals import FloatArray
 
-TOP_FRAMES = 2
-"""Frames of highest saliency that are averaged for presence; a single one may be chance."""
-
-_NEAR = 2.0**-25
-"""Half the distance of 1 to the next fp32 below: a score of 0 or 1 is not certain."""
+TOP_FRAMES = 2  # frames of highest saliency that are averaged for presence; a single one may be chance
+_NEAR = 2.0**-25  # half the distance of 1 to the next fp32 below: a score of 0 or 1 is not certain
+_CONFIG = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ScoreMap(BaseModel):
-    """A probability that rises with a score.
+    """A probability that rises with a score."""
 
-    Attributes:
-        slope: Above 0.
-        offset: Log-odds of a score of 0.
-
-    Raises:
-        pydantic.ValidationError: If a field is unknown or out of range.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = _CONFIG
 
     slope: float = Field(gt=0)
-    offset: float
+    offset: float  # log-odds of a score of 0
 
     def apply(self, values: NDArray[Any]) -> FloatArray:
         """Probabilities, fp64, of values of any shape.
@@ -47,24 +35,14 @@ class ScoreMap(BaseModel):
 
 
 class PresenceMap(BaseModel):
-    """The probability that the video has what the query describes.
+    """The probability that the video has what the query describes."""
 
-    Attributes:
-        moment: Weight of the log-odds of the best moment's score, at least 0.
-        saliency: Weight of the top saliency, at least 0.
-        offset: Log-odds where both are 0.
-        threshold: Lowest presence that counts as present.
+    model_config = _CONFIG
 
-    Raises:
-        pydantic.ValidationError: If a field is unknown or out of range.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    moment: float = Field(ge=0)
-    saliency: float = Field(ge=0)
-    offset: float
-    threshold: float = Field(ge=0, le=1)
+    moment: float = Field(ge=0)  # weight of the log-odds of the best moment's score
+    saliency: float = Field(ge=0)  # weight of the top saliency
+    offset: float  # log-odds where both are 0
+    threshold: float = Field(ge=0, le=1)  # lowest presence that counts as present
 
     def apply(self, evidence: FloatArray) -> FloatArray:
         """Probabilities ``[...]`` of evidence ``[..., 2]``, see `find_evidence`."""
@@ -72,23 +50,16 @@ class PresenceMap(BaseModel):
 
 
 class Calibration(BaseModel):
-    """The maps from one model's scores to probabilities.
+    """The maps from one model's scores to probabilities."""
 
-    Attributes:
-        moments: From the log-odds of a moment's score to the probability that it overlaps a true moment with IoU ≥ 0.5,
-            if the video has one; None for the saliency family, which gives no moments.
-        saliency: From a frame's saliency to the probability that it is relevant, if anything in the video is.
-        presence: None if it was not fitted.
+    model_config = _CONFIG
 
-    Raises:
-        pydantic.ValidationError: If a field is unknown or out of range.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
+    # From the log-odds of a moment's score to the probability that it overlaps a true moment with IoU ≥ 0.5, if the
+    # video has one; None for the saliency family, which gives no moments.
     moments: ScoreMap | None
+    # From a frame's saliency to the probability that it is relevant, if anything in the video is.
     saliency: ScoreMap
-    presence: PresenceMap | None
+    presence: PresenceMap | None  # None if it was not fitted
 
     def calibrate_moments(self, scores: NDArray[Any]) -> FloatArray:
         """Probabilities of moments' scores; 0, the score of suppressed moments, stays 0."""
@@ -102,7 +73,7 @@ class Calibration(BaseModel):
 
     @property
     def presence_threshold(self) -> float | None:
-        """Lowest presence that counts as present."""
+        """The threshold of `PresenceMap`."""
         return None if self.presence is None else self.presence.threshold
 
 
@@ -136,14 +107,9 @@ def top_saliency(saliency: NDArray[Any]) -> float:
 
 
 def find_evidence(moment_scores: NDArray[Any], saliency: NDArray[Any]) -> FloatArray:
-    """The features that presence is computed from.
+    """Computes what presence is estimated from: ``[2]``, log-odds of the best moment's score, and the top saliency.
 
-    Args:
-        moment_scores: ``[N]``, raw; N may be 0.
-        saliency: ``[T]``, raw, T ≥ 1.
-
-    Returns:
-        ``[2]``: log-odds of the best moment's score, and the top saliency.
+    Takes raw scores of moments ``[N]``, N may be 0, and the raw saliency ``[T]``, T ≥ 1.
     """
     best = max(float(moment_scores.max(initial=0)), _NEAR)
     return np.array([float(log_odds(np.array(best))), top_saliency(saliency)])

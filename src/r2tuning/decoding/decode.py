@@ -14,28 +14,17 @@ Suppression = Literal["none", "normal", "linear", "gaussian"]
 
 
 class DecodingConfig(BaseModel):
-    """Rounding and suppression of overlapping moments.
-
-    Attributes:
-        unit: Round starts and ends to multiples of this many seconds; None keeps them as they are.
-        nms: Kind of suppression: ``normal`` drops, ``linear`` and ``gaussian`` lower the scores of overlapping moments.
-        nms_threshold: IoU from which ``normal`` drops the lower-scored moment.
-        nms_sigma: Width of ``gaussian``.
-
-    Raises:
-        pydantic.ValidationError: If a field is unknown or out of range.
-    """
+    """Rounding and suppression of overlapping moments (see `r2tuning.decoding.moments`)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    unit: float | None = Field(default=None, gt=0)
-    nms: Suppression = "normal"
-    nms_threshold: float = Field(default=0.7, gt=0, le=1)
-    nms_sigma: float = Field(default=0.5, gt=0)
+    unit: float | None = Field(default=None, gt=0)  # seconds; starts and ends become multiples of it
+    nms: Suppression = "normal"  # drops overlapping moments; linear and gaussian lower their scores
+    nms_threshold: float = Field(default=0.7, gt=0, le=1)  # IoU from which normal drops the lower-scored moment
+    nms_sigma: float = Field(default=0.5, gt=0)  # width of gaussian
 
 
-KEPT_MOMENTS = 50
-"""Moments kept for each sample, as in the published models."""
+KEPT_MOMENTS = 50  # for each sample, as in the published models
 
 
 @dataclass(frozen=True)
@@ -61,16 +50,7 @@ def decode(output: ModelOutput, fps: float) -> list[Decoded]:
 
 
 def decode_moments(output: ModelOutput, sample: int, fps: float) -> Tensor:
-    """Moments of one sample: a point at p with stride s predicts ``(p - off₀·s, p + off₁·s) / fps``.
-
-    Args:
-        output: Predictions of `R2Tuning`.
-        sample: Index into the batch.
-        fps: Sampled frames per second.
-
-    Returns:
-        fp32 ``[N, 3]``, see `Decoded`.
-    """
+    """Moments ``[N, 3]`` of one sample: a point at p with stride s predicts ``(p - off₀·s, p + off₁·s) / fps``."""
     if output.offsets is None:
         return output.class_logits.new_zeros(0, 3)
     real = output.point_mask[sample]
@@ -79,21 +59,13 @@ def decode_moments(output: ModelOutput, sample: int, fps: float) -> Tensor:
     start = (position - offsets[:, 0] * stride) / fps
     end = (position + offsets[:, 1] * stride) / fps
     score, order = output.class_logits[sample][real].sigmoid().sort(descending=True, stable=True)
-    moments = torch.stack([start[order], end[order], score], dim=1)
-    return moments[:KEPT_MOMENTS]
+    return torch.stack([start[order], end[order], score], dim=1)[:KEPT_MOMENTS]
 
 
 def decode_saliency(output: ModelOutput, sample: int) -> Tensor:
-    """Saliency of one sample: the best score over levels, each stretched to the frames.
+    """Saliency of the T real frames of one sample: the best score over levels, each stretched to the frames.
 
     Grounding models multiply it by the cosine of frame and pooled query (Eq. 14).
-
-    Args:
-        output: Predictions of `R2Tuning`.
-        sample: Index into the batch.
-
-    Returns:
-        fp32 ``[T]`` for the T real frames of the sample.
     """
     real = output.video_mask[sample]
     frames = int(real.sum())

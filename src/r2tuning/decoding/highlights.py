@@ -1,8 +1,6 @@
 """Highlights: where a curve over a video is highest, and a curve for when there is no query."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -10,15 +8,12 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
-Highlight = tuple[float, float, float]
-"""Start and end in seconds, and height."""
-
-_ROUNDING = 1e-9
-"""Seconds."""
+Highlight = tuple[float, float, float]  # start and end in seconds, and height
+_ROUNDING = 1e-9  # seconds
 
 
 def score_frames(tokens: Tensor) -> Tensor:
-    """Scores each frame by how typical of the video and how new it is.
+    """Scores frames, fp32 ``[T, D]``, T ≥ 1, by how typical of the video and how new each is.
 
     With unit vectors ``x``, frame t of T scores
 
@@ -26,13 +21,7 @@ def score_frames(tokens: Tensor) -> Tensor:
 
     The first term is high for what the video shows a lot, the second for frames that repeat a neighbor. At a cut, the
     more similar neighbor is the one in the same shot, so cuts alone make nothing new. The lowest frame of a video gets
-    0, the highest 1.
-
-    Args:
-        tokens: fp32 ``[T, D]``, T ≥ 1.
-
-    Returns:
-        fp32 ``[T]`` in [0, 1]; 0.5 if all frames score the same.
+    0, the highest 1; all get 0.5 if they score the same.
 
     Example:
         >>> score_frames(torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [1.0, 0.0]])).round(decimals=2)
@@ -57,29 +46,18 @@ def score_frames(tokens: Tensor) -> Tensor:
 def find_highlights(
     times: ArrayLike, scores: ArrayLike, extent: tuple[float, float], top: int, seconds: float | None = None
 ) -> list[Highlight]:
-    """Picks the highest peaks of a curve, which do not overlap.
+    """Picks the highest peaks of a curve, at most ``top``, highest first; they do not overlap.
 
-    A peak is a frame, or a run of equal ones, higher than its neighbors and above 0. It lasts for as long as
-    the curve stays at or above half its height (its full width at half maximum), but not into a higher peak.
+    A peak is a frame, or a run of equal ones, higher than its neighbors and above 0. It lasts for as long as the curve
+    stays at or above half its height (its full width at half maximum), but not into a higher peak.
 
-    With a given length, each highlight is centered on its peak and holds the highest clip; it is shifted away from the
-    ends of the video and from better highlights. A peak whose highest clip lies in a better highlight, or that has no
-    room beside one, is skipped.
+    With ``seconds``, each highlight is that long, centered on its peak, and holds the highest clip; it is shifted away
+    from the ends of the video and from better highlights. A peak whose highest clip lies in a better highlight, or that
+    has no room beside one, is skipped.
 
-    Args:
-        times: ``[T]``, centers of the frames' clips, seconds.
-        scores: ``[T]``, the curve.
-        extent: Seconds at which the video begins and ends.
-        top: Most highlights to return.
-        seconds: Length of each, at most that of the video; None for that of its peak.
+    ``times`` are the centers of the frames' clips, and ``extent`` is when the video begins and ends, all in seconds.
 
-    Returns:
-        At most ``top``, highest first.
-
-    Raises:
-        ValueError: If ``top`` or ``seconds`` is not positive.
-
-    Examples:
+    Example:
         >>> find_highlights([1, 3, 5, 7], [0.1, 0.75, 0.5, 0.125], (0, 8), top=5)
         [(2.0, 6.0, 0.75)]
         >>> find_highlights([1, 3, 5, 7], [0.1, 0.75, 0.5, 0.125], (0, 8), top=5, seconds=7)
@@ -95,9 +73,19 @@ def find_highlights(
     chosen: list[Highlight] = []
     for frame, first, last in _find_peaks(curve):
         low, high = max(centres[first] - clip / 2, start), min(centres[last] + clip / 2, end)
-        room = (low, high) if seconds is None else _place(low, high, centres[frame], clip, seconds, extent, chosen)
-        if room is not None:
-            chosen.append((float(room[0]), float(room[1]), float(curve[frame])))
+        if seconds is not None:
+            peak = centres[frame]  # the center of the highest clip
+            left = max([start, *(after for _, after, _ in chosen if after <= peak)])
+            right = min([end, *(before for before, _, _ in chosen if before >= peak)])
+            length = min(seconds, end - start)
+            taken = any(before < peak < after for before, after, _ in chosen)
+            if taken or right - left < length - _ROUNDING:
+                continue
+            earliest, latest = sorted((peak + clip / 2 - length, peak - clip / 2))
+            begin = min(max((low + high - length) / 2, earliest), latest)
+            low = max(min(begin, right - length), left)
+            high = min(low + length, right)
+        chosen.append((float(low), float(high), float(curve[frame])))
         if len(chosen) == top:
             break
     return chosen
@@ -119,26 +107,3 @@ def _find_peaks(curve: NDArray[np.float64]) -> Iterator[tuple[int, int, int]]:
         last = int(outside[split]) - 1 if split < len(outside) else len(curve) - 1
         free[first : last + 1] = False
         yield frame, first, last
-
-
-def _place(
-    low: float,
-    high: float,
-    top: float,
-    clip: float,
-    seconds: float,
-    extent: tuple[float, float],
-    taken: Sequence[Highlight],
-) -> tuple[float, float] | None:
-    """Start and end of a highlight of that length around a peak whose highest clip is centered at ``top``."""
-    if any(start < top < end for start, end, _ in taken):
-        return None
-    left = max([extent[0], *(end for _, end, _ in taken if end <= top)])
-    right = min([extent[1], *(start for start, _, _ in taken if start >= top)])
-    length = min(seconds, extent[1] - extent[0])
-    if right - left < length - _ROUNDING:
-        return None
-    earliest, latest = sorted((top + clip / 2 - length, top - clip / 2))
-    begin = min(max((low + high - length) / 2, earliest), latest)
-    begin = max(min(begin, right - length), left)
-    return begin, min(begin + length, right)

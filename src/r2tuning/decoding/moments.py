@@ -13,26 +13,17 @@ Moments = NDArray[np.float64]
 
 
 def finish_moments(moments: Moments, duration: float, config: DecodingConfig, top: int | None = None) -> Moments:
-    """Clamps and rounds (`clamp_moments`), suppresses and sorts (`suppress_overlaps`) raw moments ``[N, 3]``.
+    """Clamps and rounds (`clamp_moments`), suppresses and sorts (`suppress_overlaps`) raw moments.
 
-    Returns:
-        ``[≤ N, 3]``, best first, at most ``top``; moments that ``normal`` suppression dropped have score 0.
+    At most ``top`` remain, best first; moments that ``normal`` suppression dropped have score 0.
     """
     return suppress_overlaps(clamp_moments(moments, duration, config.unit), config, top)
 
 
 def clamp_moments(moments: Moments, duration: float, unit: float | None) -> Moments:
-    """Clamps starts and ends to ``[0, duration]`` and rounds them to multiples of ``unit``.
+    """Clamps starts and ends to ``[0, duration]`` and rounds them to multiples of ``unit`` seconds, in a copy.
 
     A moment that reached the end of the video before it was clamped keeps its exact times.
-
-    Args:
-        moments: ``[N, 3]``.
-        duration: Seconds of video.
-        unit: Seconds; None to leave times as they are.
-
-    Returns:
-        A new array ``[N, 3]``.
 
     Example:
         >>> clamp_moments(np.array([[-1.0, 7.2, 0.9], [3.1, 31.0, 0.8]]), duration=30.0, unit=2.0).tolist()
@@ -50,14 +41,7 @@ def suppress_overlaps(moments: Moments, config: DecodingConfig, top: int | None 
     """Non-maximum suppression: the best moment lowers the scores of those it overlaps, then the next best, and so on.
 
     ``normal`` sets scores at IoU ≥ threshold to 0, ``linear`` multiplies by 1 − IoU, ``gaussian`` by exp(−IoU²/σ).
-
-    Args:
-        moments: ``[N, 3]``.
-        config: Kind of suppression and its numbers.
-        top: Return only this many.
-
-    Returns:
-        A new array ``[N or top, 3]``, best first.
+    Returns a copy, best first, at most ``top``.
     """
     settled = moments.copy()
     count = len(settled) if top is None else min(top, len(settled))
@@ -75,5 +59,4 @@ def suppress_overlaps(moments: Moments, config: DecodingConfig, top: int | None 
                 rest[:, 2] *= 1 - iou
             else:
                 rest[:, 2] *= np.exp(-(iou**2) / config.nms_sigma)
-    order = (-settled[:, 2]).argsort(kind="stable")
-    return settled[order][:count]
+    return settled[(-settled[:, 2]).argsort(kind="stable")][:count]

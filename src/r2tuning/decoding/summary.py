@@ -1,7 +1,5 @@
 """Choosing the shots that sum up a video within a budget: pieces of shots, and the 0/1 knapsack that picks them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 from math import ceil, floor
@@ -9,22 +7,13 @@ from math import ceil, floor
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-LONGEST = 10.0
-"""Seconds; a longer shot can be taken in part."""
-
-PARTS = 4
-"""At least as many pieces of a long shot fit into a budget."""
-
-STEP = 0.1
-"""Seconds in which lengths are counted, rounded up: a choice never exceeds its budget."""
-
-Spans = NDArray[np.float64]
-"""``[n, 2]``, starts and ends in seconds."""
-
-ScoredSpan = tuple[float, float, float]
-"""Start and end in seconds, and mean saliency."""
-
+LONGEST = 10.0  # seconds; a longer shot can be taken in part
+PARTS = 4  # at least as many pieces of a long shot fit into a budget
+STEP = 0.1  # seconds in which lengths are counted, rounded up: a choice never exceeds its budget
 _ROUNDING = 1e-6  # seconds
+
+Spans = NDArray[np.float64]  # [n, 2], starts and ends in seconds
+ScoredSpan = tuple[float, float, float]  # start and end in seconds, and mean saliency
 
 
 def choose_shots(
@@ -37,18 +26,11 @@ def choose_shots(
     """Chooses the shots of the greatest total saliency within a budget: a 0/1 knapsack, solved exactly.
 
     A shot is worth its mean saliency times its length. One that is longer than `LONGEST`, or than a quarter of the
-    budget (but no less than one sampled frame stands for), is first cut into equal pieces that are not. Where no
-    piece fits, or none is worth more than 0, the one of the highest mean is taken, cut to the budget about its middle.
+    budget (but no less than one sampled frame stands for), is first cut into equal pieces that are not. Where no piece
+    fits, or none is worth more than 0, the one of the highest mean is taken, cut to the budget about its middle.
 
-    Args:
-        times: ``[T]``, centers of the frames' clips, seconds.
-        scores: ``[T]``, saliency.
-        extent: Seconds at which the video begins and ends.
-        shots: Starts and ends in seconds, in time order; what lies outside the extent is left out.
-        budget: Seconds, above 0.
-
-    Returns:
-        The chosen shots in time order, pieces that touch as one; empty if no shot lies in the extent.
+    ``times`` are the centers of the frames' clips, and ``extent`` is when the video begins and ends; ``shots``, in time
+    order, are cut to it. Returns the chosen shots in time order, with pieces that touch joined.
 
     Example:
         >>> choose_shots([1, 3, 5, 7], [0.25, 0.75, 0.5, 0.0], (0, 8), [(0, 2), (2, 6), (6, 8)], budget=4)
@@ -98,18 +80,9 @@ def cut_shots(shots: Sequence[tuple[float, float]], extent: tuple[float, float],
 def choose_items(values: Sequence[float], sizes: Sequence[int], capacity: int) -> list[int]:
     """Solves the 0/1 knapsack exactly, by dynamic programming over the room that is used.
 
-    Takes time in proportion to items × capacity, and an eighth of that in bytes.
-
-    Args:
-        values: Of every item; those that are not positive are never taken.
-        sizes: Of every item, whole numbers of at least 1.
-        capacity: Room for the chosen items together, at least 0.
-
-    Returns:
-        Ascending indices of the items of the greatest total value that fit; of equally good choices one.
-
-    Raises:
-        ValueError: If a size is below 1 or the capacity below 0.
+    Returns ascending indices of the items of the greatest total value that fit, one choice of equally good ones. Values
+    that are not positive are never taken; sizes are at least 1. The time is proportional to items × capacity, and the
+    memory is an eighth of that in bytes.
 
     Example:
         >>> choose_items([6.0, 5.0, 5.0], sizes=[4, 3, 3], capacity=6)

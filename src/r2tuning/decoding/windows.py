@@ -1,8 +1,7 @@
 """Covers a long video with overlapping windows, and merges their predictions.
 
-The model's position encodings are relative to the length of its input, so a video longer than those it was trained on
-is split. Neighboring windows share half their frames: at least one of them sees all of a moment that is shorter than
-half a window.
+Position encodings are relative to the length of the input, so a video longer than those of the training is split.
+Neighboring windows share half their frames: one of them sees all of a moment that is shorter than half a window.
 """
 
 from collections.abc import Sequence
@@ -14,11 +13,8 @@ from numpy.typing import NDArray
 from r2tuning.decoding.moments import Moments
 from r2tuning.intervals import elementwise_iou
 
-SEAM = 0.04
-"""Share of a window: a moment that ends this near to its edge counts as cut off by it."""
-
-SAME = 0.5
-"""Lowest IoU at which moments of two windows are one, and lowest ratio of their scores."""
+SEAM = 0.04  # share of a window: a moment that ends this near to its edge counts as cut off by it
+SAME = 0.5  # lowest IoU at which moments of two windows are one, and lowest ratio of their scores
 
 
 @dataclass(frozen=True)
@@ -30,24 +26,13 @@ class Window:
 
 
 def plan_windows(frames: int, length: int, overlap_ratio: float = 0.5) -> list[Window]:
-    """Covers a video with windows of equal length; the last one ends with the video.
+    """Covers ``frames`` with windows of ``length``, or with one if they fit; the last one ends with the video.
 
-    Args:
-        frames: T of the whole video, at least 1.
-        length: Frames of one window, at least 1.
-        overlap_ratio: Share of a window that overlaps the next, in [0, 1).
-
-    Returns:
-        One window if the video fits.
-
-    Raises:
-        ValueError: If an argument is out of range.
+    ``overlap_ratio``, in [0, 1), is the share of a window that overlaps the next.
 
     Example:
         >>> [(w.start, w.stop) for w in plan_windows(10, 4)]
         [(0, 4), (2, 6), (4, 8), (6, 10)]
-        >>> plan_windows(3, 4)
-        [Window(start=0, stop=3)]
     """
     if frames < 1 or length < 1 or not 0 <= overlap_ratio < 1:
         raise ValueError(f"cannot plan windows of {length} frames over {frames} with overlap {overlap_ratio}")
@@ -59,14 +44,7 @@ def plan_windows(frames: int, length: int, overlap_ratio: float = 0.5) -> list[W
 
 
 def merge_saliency(windows: Sequence[Window], curves: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Merges curves: where windows overlap, the one whose middle is nearer to a frame weighs more.
-
-    Args:
-        windows: From `plan_windows`.
-        curves: ``[stop - start]`` for each window.
-
-    Returns:
-        ``[T]``.
+    """Merges the curves of `plan_windows` into ``[T]``: in overlaps, windows whose middle is nearer weigh more.
 
     Example:
         >>> merge_saliency([Window(0, 2), Window(1, 3)], [np.float32([0, 1]), np.float32([0, 1])]).tolist()
@@ -81,8 +59,7 @@ def merge_saliency(windows: Sequence[Window], curves: Sequence[NDArray[np.float3
         trust = np.minimum(near, near[::-1])
         total[window.start : window.stop] += trust * curve
         weight[window.start : window.stop] += trust
-    merged: NDArray[np.float32] = (total / weight).astype(np.float32)
-    return merged
+    return np.asarray(total / weight, np.float32)
 
 
 def merge_moments(windows: Sequence[Window], found: Sequence[Moments], fps: float) -> Moments:
@@ -91,13 +68,8 @@ def merge_moments(windows: Sequence[Window], found: Sequence[Moments], fps: floa
     Goes through the windows from left to right. Two moments are one if they agree in what both windows saw; the part
     that an edge cut off then comes from the other, so a moment may grow over many windows.
 
-    Args:
-        windows: From `plan_windows`.
-        found: Raw moments ``[N, 3]`` of each window, in seconds from the window's first frame.
-        fps: Sampled frames per second.
-
-    Returns:
-        ``[≤ ΣN, 3]``, in seconds from the video's first frame, best first.
+    ``found`` holds raw moments ``[N, 3]`` of each window, in seconds from the window's first frame. The merged ones are
+    in seconds from the video's first frame, best first.
 
     Example:
         >>> windows = plan_windows(12, 8)  # frames 0 to 8 and 4 to 12
@@ -114,19 +86,13 @@ def merge_moments(windows: Sequence[Window], found: Sequence[Moments], fps: floa
         low = -np.inf if window is windows[0] else window.start / fps
         high = np.inf if window is windows[-1] else window.stop / fps
         shift = window.start / fps
-        seen = _inside(moments + np.array([shift, shift, 0.0]), low, high, seam)
+        moved = moments + np.array([shift, shift, 0.0])
+        kept = moved[(moved[:, 1] > low + seam) & (moved[:, 0] < high - seam)]  # a neighbor sees the others better
+        # Start, end, score, and the end of the window.
+        seen = np.column_stack([kept[:, :2].clip(low, high), kept[:, 2], np.full(len(kept), high)])
         near = merged[:, 3] > low
         merged = np.concatenate([merged[~near], _match(merged[near], seen, low, seam)])
     return merged[(-merged[:, 2]).argsort(kind="stable"), :3]
-
-
-def _inside(moments: Moments, low: float, high: float, seam: float) -> Moments:
-    """Clips moments to a window and drops those within a seam, which a neighbor sees better.
-
-    Returns ``[≤ N, 4]``: start, end, score, and the window's end.
-    """
-    kept = moments[(moments[:, 1] > low + seam) & (moments[:, 0] < high - seam)]
-    return np.column_stack([kept[:, :2].clip(low, high), kept[:, 2], np.full(len(kept), high)])
 
 
 def _match(before: Moments, after: Moments, low: float, seam: float) -> Moments:
@@ -136,8 +102,9 @@ def _match(before: Moments, after: Moments, low: float, seam: float) -> Moments:
     where it only repeats a better moment.
     """
     after = after.copy()
-    cut_end, cut_start = _cut_end(before, seam), _cut_start(after, low, seam)
-    same = _same(before, after, low, seam)
+    cut_end = before[:, 1] >= before[:, 3] - seam  # [M], which run out of the last window that saw them
+    cut_start = after[:, 0] <= low + seam  # [N], which run into the window
+    same = _same(before, after, cut_end, cut_start, low, seam)
     better = before[:, None, 2] >= after[None, :, 2]
     replaced = cut_end & (same & ~better).any(axis=1)
     repeated = cut_start & (same & better).any(axis=0)
@@ -156,7 +123,9 @@ def _match(before: Moments, after: Moments, low: float, seam: float) -> Moments:
     return np.concatenate([before[~replaced], after[~repeated]])
 
 
-def _same(before: Moments, after: Moments, low: float, seam: float) -> NDArray[np.bool_]:
+def _same(
+    before: Moments, after: Moments, cut_end: NDArray[np.bool_], cut_start: NDArray[np.bool_], low: float, seam: float
+) -> NDArray[np.bool_]:
     """Which moments of earlier windows and of the next are one, ``[M, N]``.
 
     They must agree in what both windows saw, and as a whole once each gets the other's end where its own was cut off.
@@ -167,18 +136,7 @@ def _same(before: Moments, after: Moments, low: float, seam: float) -> NDArray[n
     shared = elementwise_iou(m_seen, n_seen)
     # For a sliver seen by both, IoU says little: it is enough that they overlap and their ends are near.
     agree = (shared >= SAME) | ((shared > 0) & (np.abs(m_seen - n_seen) <= seam).all(axis=-1))
-    m_end = np.where(_cut_end(before, seam)[:, None], np.maximum(m[..., 1], n[..., 1]), m[..., 1])
-    n_start = np.where(_cut_start(after, low, seam), np.minimum(m[..., 0], n[..., 0]), n[..., 0])
+    m_end = np.where(cut_end[:, None], np.maximum(m[..., 1], n[..., 1]), m[..., 1])
+    n_start = np.where(cut_start, np.minimum(m[..., 0], n[..., 0]), n[..., 0])
     whole = elementwise_iou(np.stack([m[..., 0], m_end], axis=-1), np.stack([n_start, n[..., 1]], axis=-1))
-    same: NDArray[np.bool_] = agree & (whole >= SAME)
-    return same
-
-
-def _cut_end(before: Moments, seam: float) -> NDArray[np.bool_]:
-    """Which moments run out of the last window that saw them, ``[M]``."""
-    return before[:, 1] >= before[:, 3] - seam
-
-
-def _cut_start(after: Moments, low: float, seam: float) -> NDArray[np.bool_]:
-    """Which moments run into the window that begins at ``low``, ``[N]``."""
-    return after[:, 0] <= low + seam
+    return np.asarray(agree & (whole >= SAME))

@@ -16,9 +16,6 @@ from r2tuning.types import Sampling
 from r2tuning.video import sample_frames
 from r2tuning.video.preprocess import PREPROCESS_VERSION
 
-BATCHES_AHEAD = 2
-"""Batches of frames that are decoded while CLIP has another: they take 5 MB each."""
-
 Item = TypeVar("Item")
 
 Progress = Callable[[int, int], None]
@@ -45,7 +42,7 @@ def encode_video(
         stream = sample_frames(
             path, fps, backbone.image_size, batch_size=batch_size, sampling=sampling, threads=threads
         )
-        with stream as frames, closing(read_ahead(frames, BATCHES_AHEAD)) as batches:
+        with stream as frames, closing(read_ahead(frames, 2)) as batches:  # a batch takes 5 MB
             done = 0
             for batch in batches:
                 writer.append(backbone.encode_frames(batch.pixels))

@@ -31,15 +31,7 @@ Facts = TypeVar("Facts", bound=BaseModel)
 
 
 class EncodingFacts(BaseModel):
-    """How the features of a video were made; other facts are those of `SampledVideo` and `ClipBackbone`.
-
-    Attributes:
-        video: The file they were made from.
-        fps: Sampled frames per second.
-        backbone: Hub name or folder of the CLIP.
-        preprocess_version: Of the preparation of frames.
-        engine: What ran the CLIP.
-    """
+    """How the features of a video were made: the facts of its `SampledVideo` and of the CLIP."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -63,7 +55,6 @@ class EncodedVideo:
         values: The features in memory, or the safetensors file that holds them.
 
     Attributes:
-        facts: How the features were made.
         frames: T.
         layers: K.
         tokens: P + 1.

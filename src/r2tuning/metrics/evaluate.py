@@ -1,7 +1,5 @@
 """All metrics of QVHighlights in one call, and the matching of predictions to queries."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
@@ -27,13 +25,9 @@ BRIEF = (
 """The metrics that papers print, in the order of a table."""
 
 
-class HasQueryId(Protocol):
-    """A record of one query."""
-
+class _HasQueryId(Protocol):
     @property
-    def qid(self) -> QueryId:
-        """The query's id."""
-        ...
+    def qid(self) -> QueryId: ...
 
 
 def evaluate_grounding(
@@ -52,15 +46,13 @@ def evaluate_grounding(
         missing: Whether a query without a prediction is an error or counts as an empty prediction.
 
     Returns:
-        Percent, rounded to two decimals. ``MR-{range}-{metric}`` with range full, short, middle or long and
-        metric ``R1@t``, ``R5@t`` (t = 0.3 … 0.95), ``mAP``, ``mAP@t`` (t = 0.5 … 0.95) or ``mIoU``; omitted
-        for a range without queries. ``HL-min-{Fair,Good,VeryGood}-{mAP,Hit1}`` over the queries with
-        saliency labels; omitted if there are none, or if no prediction has saliency. `BRIEF` lists those
-        that papers print.
+        Percent, rounded to two decimals. ``MR-{range}-{metric}`` with range full, short, middle or long and metric
+        ``R1@t``, ``R5@t`` (t = 0.3 … 0.95), ``mAP``, ``mAP@t`` (t = 0.5 … 0.95) or ``mIoU``; omitted for a range
+        without queries. ``HL-min-{Fair,Good,VeryGood}-{mAP,Hit1}`` over the queries with saliency labels; omitted if
+        there are none, or if no prediction has saliency. `BRIEF` lists those that papers print.
 
     Raises:
-        MetricError: If a record is malformed, predictions and queries do not match (see `match_predictions`),
-            or nothing is annotated.
+        MetricError: If a record is malformed, `match_predictions` fails, or nothing is annotated.
 
     Example:
         >>> truth = {"qid": 1, "duration": 30, "relevant_windows": [[10, 20]]}
@@ -82,17 +74,11 @@ def evaluate_grounding(
 
 
 def match_predictions(
-    predictions: Sequence[Prediction], ground_truth: Sequence[HasQueryId], missing: Missing = "error"
+    predictions: Sequence[Prediction], ground_truth: Sequence[_HasQueryId], missing: Missing = "error"
 ) -> list[Prediction]:
-    """Finds the prediction for each query, by its id.
+    """Finds the prediction for each query, by its id, in the order of the ground truth.
 
-    Args:
-        predictions: In any order.
-        ground_truth: Records or annotations, one per query.
-        missing: Whether a query without a prediction is an error or gets an empty prediction.
-
-    Returns:
-        One prediction per query, in the order of the ground truth.
+    A query without a prediction is an error, or gets an empty one if ``missing`` is ``"zero"``.
 
     Raises:
         MetricError: If an id occurs twice, a prediction belongs to no query, or a query has no prediction.

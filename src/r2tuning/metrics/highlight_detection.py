@@ -1,7 +1,5 @@
 """Highlight detection as QVHighlights, YouTube Highlights and TVSum score it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,22 +9,16 @@ from r2tuning.errors import MetricError
 from r2tuning.intervals import FloatArray
 from r2tuning.metrics.records import WORKERS, GroundTruth, Prediction, to_floats
 
-LEVELS = {"Fair": 2, "Good": 3, "VeryGood": 4}
-"""Lowest label of a positive clip."""
+LEVELS = {"Fair": 2, "Good": 3, "VeryGood": 4}  # lowest label of a positive clip
 CLIP_SECONDS = 2
 
 
 def interpolated_average_precision(scores: FloatArray, positive: NDArray[np.bool_]) -> FloatArray:
     """Computes AP as QVHighlights does: the unweighted mean of precision over the distinct non-zero recall levels.
 
-    Clips of equal score form one precision/recall point. Precision is made non-increasing from the right.
-
-    Args:
-        scores: ``[..., T]``; -inf marks padding.
-        positive: ``[..., T, W]``, the positive clips of each worker; False in padding.
-
-    Returns:
-        ``[..., W]``, in [0, 1]; 0 for a worker without positives.
+    Clips of equal score form one precision/recall point. Precision is made non-increasing from the right. Takes scores
+    ``[..., T]``, -inf in padding, and each worker's positive clips ``[..., T, W]``; returns ``[..., W]`` in [0, 1], 0
+    for a worker without positives.
 
     Example:
         >>> positive = np.array([[True], [True], [False], [False]])
@@ -47,15 +39,11 @@ def interpolated_average_precision(scores: FloatArray, positive: NDArray[np.bool
 
 
 def score_highlights(predictions: Sequence[Prediction], ground_truth: Sequence[GroundTruth]) -> dict[str, float]:
-    """Computes HD mAP and Hit@1 of QVHighlights, at three levels of labels.
+    """Computes HD mAP and Hit@1 of QVHighlights, at three levels of labels: fractions in [0, 1], not rounded.
 
-    For mAP, scores are padded with 0 or cut to the number of clips. For Hit@1 the top clip is the highest
-    score given (the first on ties); beyond the last clip it is a miss. An empty or missing curve counts 0.
-
-    Both sequences are of the same queries in the same order, each with saliency labels.
-
-    Returns:
-        Fractions in [0, 1], not rounded: ``HL-min-{Fair,Good,VeryGood}-{mAP,Hit1}``.
+    For mAP, scores are padded with 0 or cut to the number of clips. For Hit@1 the top clip is the highest score given
+    (the first on ties); beyond the last clip it is a miss. An empty or missing curve counts 0. Both sequences are of
+    the same queries in the same order, each with saliency labels.
     """
     clips = [int(annotation.duration / CLIP_SECONDS) for annotation in ground_truth]
     labels = np.zeros((len(ground_truth), max(1, *clips), WORKERS))
@@ -90,13 +78,9 @@ def trapezoid_average_precision(
 ) -> FloatArray:
     """Computes the area under the precision/recall curve by trapezoids, precision starting at 1.
 
-    Args:
-        scores: ``[T]``; equal scores keep their order.
-        positive: ``[T, ...]``, one or more judgments of the same clips.
-        top: Use only this many best clips, with recall over the positives among them; None uses all.
-
-    Returns:
-        ``[...]``, in [0, 1]; 0 without positives.
+    Takes ``[T]`` scores, of which equal ones keep their order, and one or more judgments ``[T, ...]`` of the same
+    clips. With ``top``, only that many best clips count, with recall over the positives among them. Returns ``[...]``
+    in [0, 1], 0 without positives.
 
     Example:
         >>> area = trapezoid_average_precision(np.array([0.9, 0.8, 0.1]), np.array([True, False, True]))
@@ -114,14 +98,11 @@ def trapezoid_average_precision(
 
 
 def youtube_map(saliency: Sequence[ArrayLike], labels: Sequence[ArrayLike]) -> float:
-    """Computes mAP of one YouTube Highlights domain: a clip is positive if its label is above 0.
+    """Computes mAP of one YouTube Highlights domain, in percent: a clip is positive if its label is above 0.
 
     Args:
         saliency: ``[T]`` scores of every video.
         labels: ``[T]`` labels of every video.
-
-    Returns:
-        Percent, rounded to two decimals.
 
     Raises:
         MetricError: If there is no video, lengths differ, or a score is not finite.
@@ -135,17 +116,13 @@ def youtube_map(saliency: Sequence[ArrayLike], labels: Sequence[ArrayLike]) -> f
 
 
 def tvsum_top5_map(saliency: Sequence[ArrayLike], ratings: Sequence[ArrayLike]) -> float:
-    """Computes top-5 mAP of TVSum: a clip is positive for a rater who rates it above their median in the video.
+    """Computes top-5 mAP of TVSum, in percent: the mean over raters, then over videos.
+
+    A clip is positive for a rater who rates it above their median in the video. Errors are those of `youtube_map`.
 
     Args:
         saliency: ``[T]`` scores of every video.
         ratings: ``[T, R]`` ratings of every video (R = 20 raters, 1 to 5).
-
-    Returns:
-        Percent, rounded to two decimals; the mean over raters, then over videos.
-
-    Raises:
-        MetricError: As `youtube_map`.
 
     Example:
         >>> tvsum_top5_map([[0.9, 0.8, 0.1]], [[[5, 1], [1, 1], [1, 1]]])

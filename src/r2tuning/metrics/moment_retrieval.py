@@ -1,7 +1,5 @@
 """Moment retrieval as QVHighlights scores it: R1, R5, mAP and mIoU, in four ranges of true length."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
@@ -11,23 +9,18 @@ from numpy.typing import NDArray
 from r2tuning.intervals import FloatArray, temporal_iou
 from r2tuning.metrics.records import GroundTruth, Prediction
 
+# Lengths of true moments in seconds, (above, up to].
 RANGES = {"full": (-1.0, math.inf), "short": (0.0, 10.0), "middle": (10.0, 30.0), "long": (30.0, math.inf)}
-"""Lengths of true moments in seconds, (above, up to]."""
 RECALL_IOUS = tuple(round(0.3 + 0.05 * step, 2) for step in range(14))
 PRECISION_IOUS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
-MAX_MOMENTS = 10
-"""How many predicted moments per query count: the first ones listed."""
+MAX_MOMENTS = 10  # predicted moments that count for each query: the first ones listed
 
 
 def match_moments(iou: FloatArray, thresholds: FloatArray) -> NDArray[np.bool_]:
     """Tells true from false positives: each prediction, best first, takes the unused true moment of highest IoU.
 
-    Args:
-        iou: ``[Q, N, M]``, predicted moments in score order by true moments, in [0, 1]; padding is 0.
-        thresholds: ``[H]``, the IoU a prediction needs, in (0, 1].
-
-    Returns:
-        ``[Q, H, N]``, whether the prediction found an unused true moment.
+    Takes IoUs ``[Q, N, M]`` of predictions in score order with true moments, 0 in padding, and thresholds ``[H]`` above
+    0. Returns ``[Q, H, N]``: whether each prediction found an unused true moment.
 
     Example:
         >>> iou = np.array([[[0.9, 0.6], [0.8, 0.0]]])
@@ -36,8 +29,6 @@ def match_moments(iou: FloatArray, thresholds: FloatArray) -> NDArray[np.bool_]:
     """
     queries, predicted, true = iou.shape
     found = np.zeros((queries, len(thresholds), predicted), dtype=bool)
-    if true == 0:
-        return found
     unused = np.ones((queries, len(thresholds), true), dtype=bool)
     for rank in range(predicted):
         candidates = np.where(unused, iou[:, rank, None, :], 0.0)
@@ -51,12 +42,7 @@ def match_moments(iou: FloatArray, thresholds: FloatArray) -> NDArray[np.bool_]:
 def detection_average_precision(found: NDArray[np.bool_], true: NDArray[np.int64]) -> FloatArray:
     """Computes AP of a ranking: Σ Δrecall · precision, with precision made non-increasing from the right.
 
-    Args:
-        found: ``[..., N]``, true positives in score order.
-        true: Number of true moments, ≥ 1, of a shape that broadcasts with ``[...]``.
-
-    Returns:
-        ``[...]``, in [0, 1].
+    ``found``, ``[..., N]``, marks the true positives in score order; ``true``, ``[...]``, counts the true moments, ≥ 1.
 
     Example:
         >>> detection_average_precision(np.array([[False, True, True]]), np.array([2])).round(3)
@@ -68,16 +54,11 @@ def detection_average_precision(found: NDArray[np.bool_], true: NDArray[np.int64
 
 
 def score_moments(predictions: Sequence[Prediction], ground_truth: Sequence[GroundTruth]) -> dict[str, float]:
-    """Computes R1, R5, mAP and mIoU for every range of true lengths.
+    """Computes R1, R5, mAP and mIoU for every range of true lengths: fractions in [0, 1], not rounded.
 
-    A range keeps the true moments of its length and the queries that have any; predictions are not filtered. R@k
-    and mIoU rank predictions as listed, mAP ranks the first ten of the list by score (equal scores: as listed).
-
-    Both sequences are of the same queries in the same order.
-
-    Returns:
-        Fractions in [0, 1], not rounded, under names such as ``MR-full-mAP``, ``MR-short-mAP@0.75``,
-        ``MR-full-R1@0.5`` and ``MR-long-mIoU``. A range without queries has no entries.
+    A range keeps the true moments of its length and the queries that have any; predictions are not filtered. R@k and
+    mIoU rank predictions as listed, mAP ranks the first ten of the list by score (equal scores: as listed). A range
+    without queries has no entries. Both sequences are of the same queries in the same order.
     """
     real, true = _pad([annotation.windows for annotation in ground_truth], 2, None)
     _, predicted = _pad([prediction.windows for prediction in predictions], 3, MAX_MOMENTS)
@@ -90,24 +71,18 @@ def score_moments(predictions: Sequence[Prediction], ground_truth: Sequence[Grou
     for name, (above, up_to) in RANGES.items():
         keep = real & (length > above) & (length <= up_to)
         queries = keep.any(axis=1)
-        if queries.any():
-            kept = keep[queries]
-            in_range = _score_range(listed[queries] * kept[:, None], ranked[queries] * kept[:, None], kept.sum(axis=1))
-            metrics |= {f"MR-{name}-{metric}": value for metric, value in in_range.items()}
-    return metrics
-
-
-def _score_range(listed: FloatArray, ranked: FloatArray, true: NDArray[np.int64]) -> dict[str, float]:
-    """Metrics of ``[Q, N, M]`` IoUs, predictions as listed and in score order; ``true [Q]`` moments per query."""
-    metrics: dict[str, float] = {}
-    for top in (1, 5):
-        best = listed[:, :top].max(axis=(1, 2))
-        metrics |= {f"R{top}@{threshold:g}": float((best >= threshold).mean()) for threshold in RECALL_IOUS}
-    found = match_moments(ranked, np.asarray(PRECISION_IOUS))
-    precision = detection_average_precision(found, true[:, None]).mean(axis=0)
-    metrics |= {f"mAP@{threshold:g}": float(at) for threshold, at in zip(PRECISION_IOUS, precision, strict=True)}
-    metrics["mAP"] = float(precision.mean())
-    metrics["mIoU"] = float(listed[:, 0].max(axis=1).mean())
+        if not queries.any():
+            continue
+        kept = keep[queries]
+        in_range = listed[queries] * kept[:, None]
+        for top in (1, 5):
+            best = in_range[:, :top].max(axis=(1, 2))
+            metrics |= {f"MR-{name}-R{top}@{at:g}": float((best >= at).mean()) for at in RECALL_IOUS}
+        found = match_moments(ranked[queries] * kept[:, None], np.asarray(PRECISION_IOUS))
+        precision = detection_average_precision(found, kept.sum(axis=1)[:, None]).mean(axis=0)
+        metrics |= {f"MR-{name}-mAP@{at:g}": float(ap) for at, ap in zip(PRECISION_IOUS, precision, strict=True)}
+        metrics[f"MR-{name}-mAP"] = float(precision.mean())
+        metrics[f"MR-{name}-mIoU"] = float(in_range[:, 0].max(axis=1).mean())
     return metrics
 
 

@@ -13,8 +13,7 @@ from r2tuning.errors import MetricError
 from r2tuning.intervals import FloatArray
 
 QueryId = int | str
-WORKERS = 3
-"""How many people labeled every clip of QVHighlights."""
+WORKERS = 3  # people who labeled every clip of QVHighlights
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,13 +25,11 @@ class GroundTruth:
         duration: Seconds of video.
         windows: float64 ``[M, 2]``, starts and ends of the true moments in seconds; M may be 0.
         clip_ids: int64 ``[n]``, positions of the labeled 2-second clips; all others have label 0.
-        saliency: float64 ``[n, 3]``, three workers' labels from 0 (very bad) to 4 (very good); None if there
-            are none.
+        saliency: float64 ``[n, 3]``, three workers' labels from 0 (very bad) to 4 (very good); may be None.
         query: The sentence.
 
     Raises:
-        MetricError: If a value is not finite, a shape is wrong, a moment ends before it starts, or a label
-            belongs to no clip of the video.
+        MetricError: If a value or shape is invalid, or a label belongs to no clip of the video.
     """
 
     qid: QueryId
@@ -69,12 +66,8 @@ class GroundTruth:
     def from_json(cls, line: Mapping[str, Any]) -> GroundTruth:
         """Reads a line of a QVHighlights annotation file.
 
-        Args:
-            line: Keys ``qid`` and ``duration``; optionally ``relevant_windows``, ``relevant_clip_ids``,
-                ``saliency_scores`` and ``query``, which may be null. Other keys are ignored.
-
-        Raises:
-            MetricError: If a key is missing or a value is invalid.
+        Keys are ``qid`` and ``duration``; optionally ``relevant_windows``, ``relevant_clip_ids``, ``saliency_scores``
+        and ``query``, which may be null. Others are ignored.
         """
         qid = _require(line, "qid", "a ground truth")
         windows = line.get("relevant_windows")
@@ -110,19 +103,13 @@ class Prediction:
         _check_qid(self.qid, name)
         object.__setattr__(self, "windows", _check_moments(self.windows, 3, name))
         if self.saliency is not None:
-            saliency = to_floats(self.saliency, (None,), f"{name}: saliency scores")
-            object.__setattr__(self, "saliency", saliency)
+            object.__setattr__(self, "saliency", to_floats(self.saliency, (None,), f"{name}: saliency scores"))
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Prediction:
         """Reads a line of a QVHighlights submission.
 
-        Args:
-            line: Keys ``qid`` and ``pred_relevant_windows``, and optionally ``pred_saliency_scores``.
-                Other keys are ignored.
-
-        Raises:
-            MetricError: If a key is missing or a value is invalid.
+        Keys are ``qid`` and ``pred_relevant_windows``, and optionally ``pred_saliency_scores``. Others are ignored.
         """
         qid = _require(line, "qid", "a prediction")
         windows = _require(line, "pred_relevant_windows", f"prediction for query {qid!r}")

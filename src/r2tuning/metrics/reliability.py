@@ -1,7 +1,5 @@
 """Whether scores are calibrated probabilities, and whether they separate positives from negatives."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,22 +8,18 @@ from r2tuning.intervals import FloatArray
 from r2tuning.metrics.summarization import rank_values
 from r2tuning.types import Reliability
 
-BINS = 10
-"""Bins of equal width."""
+BINS = 10  # of equal width
 
 
 def find_reliability(
     probabilities: FloatArray, outcomes: NDArray[np.bool_], weights: FloatArray | None = None
 ) -> Reliability:
-    """Computes the points of a reliability diagram.
+    """Computes the points of a reliability diagram, one for each non-empty bin of `BINS`, lowest first.
 
     Args:
         probabilities: ``[n]``, in [0, 1].
         outcomes: ``[n]``, whether each came true.
         weights: ``[n]``, above 0; None weighs all the same.
-
-    Returns:
-        One point per non-empty bin of `BINS`, lowest first.
 
     Raises:
         MetricError: If there are none, their numbers differ, or a probability is outside [0, 1].
@@ -51,13 +45,9 @@ def find_reliability(
 
 
 def expected_calibration_error(points: Reliability) -> float:
-    """Computes the expected calibration error (Naeini et al., 2015; Guo et al., 2017).
+    """Computes the expected calibration error (Naeini et al., 2015; Guo et al., 2017), in [0, 1].
 
-    Args:
-        points: From `find_reliability`.
-
-    Returns:
-        In [0, 1]: |mean probability − share that came true| of each bin, weighted by the bin's share.
+    This is the mean of |mean probability − share that came true| over the bins, weighted by the share of each bin.
 
     Example:
         >>> expected_calibration_error(find_reliability(np.array([0.75, 0.75]), np.array([True, False])))
@@ -69,15 +59,7 @@ def expected_calibration_error(points: Reliability) -> float:
 def auroc(positive: FloatArray, negative: FloatArray) -> float:
     """Computes the chance that a positive scores higher than a negative, ties counting half (Mann and Whitney).
 
-    Args:
-        positive: ``[n]``.
-        negative: ``[m]``.
-
-    Returns:
-        In [0, 1]; 0.5 if the scores say nothing.
-
-    Raises:
-        MetricError: If either is empty.
+    Takes scores ``[n]`` and ``[m]``, at least one of each. Scores that say nothing give 0.5.
 
     Example:
         >>> auroc(np.array([0.9, 0.5]), np.array([0.5, 0.1, 0.2]))

@@ -1,7 +1,5 @@
 """Rank correlation of a saliency curve with people's ratings: Kendall's τ and Spearman's ρ."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -13,12 +11,7 @@ from r2tuning.intervals import FloatArray
 def kendall_tau(x: FloatArray, y: FloatArray) -> float:
     """Computes Kendall's τ-b, which corrects for ties (Kendall, 1945), in O(n log² n).
 
-    Args:
-        x: ``[n]``.
-        y: ``[n]``.
-
-    Returns:
-        τ in [-1, 1]; 0 if one side is constant.
+    Takes ``[n]`` values of each side. Returns τ in [-1, 1]; 0 if one side is constant.
 
     Example:
         >>> round(kendall_tau(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 3.0, 2.0, 4.0])), 4)
@@ -37,12 +30,7 @@ def kendall_tau(x: FloatArray, y: FloatArray) -> float:
 def spearman_rho(x: FloatArray, y: FloatArray) -> float:
     """Computes Spearman's ρ: the correlation of ranks, equal values sharing their average rank.
 
-    Args:
-        x: ``[n]``.
-        y: ``[n]``.
-
-    Returns:
-        ρ in [-1, 1]; 0 if one side is constant.
+    Takes ``[n]`` values of each side. Returns ρ in [-1, 1]; 0 if one side is constant.
 
     Example:
         >>> round(spearman_rho(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 3.0, 2.0, 4.0])), 4)

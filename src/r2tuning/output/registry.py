@@ -7,20 +7,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from r2tuning.errors import OutputError, VideoError
 from r2tuning.files import check_target, write_atomically
-from r2tuning.results import Grounding, Summary
 
 if TYPE_CHECKING:
     from r2tuning.output.media.footage import Footage
+    from r2tuning.results import Grounding, Summary
     from r2tuning.types import Moment, VideoInfo
 
 STDOUT = "-"
 """Stands for standard output, as a file's name."""
 
-Results = Sequence[Grounding | Summary]
+Results: TypeAlias = "Sequence[Grounding | Summary]"
 
 
 @dataclass(frozen=True)
@@ -116,12 +116,12 @@ class Target:
                 check_target(file, force=force)
 
 
-def find_target(text: str, kind: type[Grounding | Summary] = Grounding) -> Target:
+def find_target(text: str, *, summary: bool = False) -> Target:
     """Finds the format of a file by its suffix, or by a name before a colon.
 
     Args:
         text: ``FILE``, or ``FORMAT:FILE`` where the suffix does not say it, as for stdout and contact sheets.
-        kind: What is to be written.
+        summary: Whether a summary is to be written, not answers.
 
     Raises:
         OutputError: If there is no such format, or the format needs another suffix.
@@ -130,7 +130,7 @@ def find_target(text: str, kind: type[Grounding | Summary] = Grounding) -> Targe
         >>> find_target("trip.SRT").form, find_target("csv:-").path, find_target("sheet:trip.png").form
         ('srt', '-', 'sheet')
     """
-    writers = SUMMARY_WRITERS if kind is Summary else WRITERS
+    writers = SUMMARY_WRITERS if summary else WRITERS
     form, colon, path = text.partition(":")
     if not colon or form.lower() not in writers:
         form, path = "", text
@@ -168,8 +168,9 @@ def write_format(results: Results, form: str, video: VideoInfo | None = None, **
         ModuleNotFoundError: If ``form`` is ``otio`` and the extra ``export`` is not installed.
 
     Examples:
-        >>> from r2tuning.types import Moment, Saliency
         >>> import numpy as np
+        >>> from r2tuning.results import Grounding
+        >>> from r2tuning.types import Moment, Saliency
         >>> curve = Saliency(np.zeros(0), np.zeros(0))
         >>> answer = Grounding("a dog", "trip.mp4", 8.0, 0.0, [Moment(2.0, 6.0, 0.875)], curve, "demo", "exact")
         >>> print(write_format([answer], "srt"), end="")
@@ -178,6 +179,8 @@ def write_format(results: Results, form: str, video: VideoInfo | None = None, **
         a dog (0.88)
         <BLANKLINE>
     """
+    from r2tuning.results import Summary
+
     writer = (SUMMARY_WRITERS if results and isinstance(results[0], Summary) else WRITERS)[form]
     shown = _prepare(results, form, writer)
     if writer.framed:
@@ -210,6 +213,8 @@ def save_results(results: Results, target: Target, *, force: bool = False, **opt
 
 def _prepare(results: Results, form: str, writer: Writer) -> list[Any]:
     """Checks the results; summaries become answers if the format cannot hold them."""
+    from r2tuning.results import Summary
+
     answers = [result.answer if isinstance(result, Summary) else result for result in results]
     if not writer.many_videos and len(videos := {answer.video for answer in answers}) > 1:
         raise ValueError(f"{form} is about one video, not {len(videos)}: write a file for each")

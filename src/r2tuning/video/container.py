@@ -29,29 +29,16 @@ _READ_ATTEMPTS = 1000
 
 @contextmanager
 def open_video(path: str | os.PathLike[str]) -> Iterator[VideoStream]:
-    """Opens a local file and yields the video stream a player would show.
+    """Opens a local file and yields the video stream a player would show; the file is closed on leaving.
 
-    The stream is the first one marked as default, else the one FFmpeg finds best; cover art does not count.
-    Playlists may name local files only: the network is never used.
-
-    Args:
-        path: The file; closed on leaving.
-
-    Yields:
-        The stream, with a decoder; its ``container`` is open.
-
-    Raises:
-        VideoError: The file cannot be read, or is not a video; also instead of FFmpeg's errors inside the block.
+    The stream is the first one marked as default, else the one FFmpeg finds best; cover art does not count. Playlists
+    may name local files only: the network is never used. FFmpeg's errors inside the block become `VideoError`.
     """
     _check_readable(path)
     try:
         # An absolute path cannot be mistaken for "protocol:…".
-        container = av.open(
-            str(Path(path).absolute()),
-            options={"protocol_whitelist": "file"},
-            metadata_errors="replace",
-        )
-        with container:
+        absolute = str(Path(path).absolute())
+        with av.open(absolute, options={"protocol_whitelist": "file"}, metadata_errors="replace") as container:
             yield _choose_stream(container, path)
     except av.FFmpegError as error:
         raise VideoError(

@@ -1,10 +1,7 @@
-"""Pixel preprocessing of frames for CLIP: the only copy in the package.
+"""Pixel preprocessing of frames for CLIP, the only copy in the package: scales the short side, cuts out the center.
 
-The short side is scaled to the model's size, and the center is cut out. Mean and standard deviation belong to the
-backbone and are applied where it runs (`r2tuning.backbones`).
+Mean and standard deviation belong to the backbone and are applied where it runs (`r2tuning.backbones`).
 """
-
-from __future__ import annotations
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -19,15 +16,11 @@ _SCALER = 0x4 | 0x2000 | 0x40000
 
 
 class Preprocessor:
-    """Turns decoded frames into CLIP's square crops.
+    """Turns decoded frames into CLIP's square crops of ``size`` pixels, turned clockwise by ``rotation`` degrees.
 
     Scaling happens in the color model of the frame, before the conversion to RGB; matrix and range follow its tags.
     Untagged video is read as BT.601, as by FFmpeg and by the tools that made the published features. They ignore the
     sample aspect ratio, and so does this. Use one instance per video: it keeps FFmpeg's scaler.
-
-    Args:
-        size: Pixels per side of the crop.
-        rotation: Degrees clockwise (0, 90, 180 or 270) by which frames are turned for display.
     """
 
     def __init__(self, size: int, rotation: int = 0) -> None:

@@ -11,7 +11,6 @@ from typing import cast
 
 from av.format import Flags
 from av.sidedata.sidedata import SideData
-from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from r2tuning.errors import VideoError
@@ -38,12 +37,6 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
     ``AVFMT_TS_DISCONT``, such as MPEG-TS) count from the first timestamp of any stream. Mirroring and the sample
     aspect ratio are ignored: width and height count stored pixels, turned upright.
 
-    Args:
-        path: The file.
-
-    Returns:
-        The facts, of the default video stream.
-
     Raises:
         VideoError: The file cannot be read, is not a video, or none of its frames can be decoded.
     """
@@ -68,11 +61,12 @@ def survey(path: str | os.PathLike[str]) -> Survey:
         guesses = (stream.guessed_rate, stream.base_rate, stream.average_rate)
         codec = stream.codec_context.codec.canonical_name
         has_audio = len(stream.container.streams.audio) > 0
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    rotation = find_rotation(struct.unpack("=9i", bytes(matrix))) if isinstance(matrix, SideData) else 0
+    width, height = (frame.height, frame.width) if rotation in (90, 270) else (frame.width, frame.height)
     if frame.pts is not None:
         timeline = timeline.starting_at(frame.pts)
     rate, variable = find_frame_rate(timeline.ticks, timeline.end, timeline.time_base, guesses)
-    rotation = find_rotation(_display_matrix(frame))
-    width, height = (frame.height, frame.width) if rotation in (90, 270) else (frame.width, frame.height)
     info = VideoInfo(
         path=os.fspath(path),
         duration=float(timeline.duration),
@@ -89,10 +83,10 @@ def survey(path: str | os.PathLike[str]) -> Survey:
 
 
 def find_rotation(matrix: tuple[int, ...]) -> int:
-    """Finds how far a display matrix turns the picture, in degrees clockwise: 0, 90, 180 or 270.
+    """Finds how far a display matrix, nine numbers by rows, turns the picture clockwise: 0, 90, 180 or 270 degrees.
 
-    Its nine numbers are given by rows; the first two rows map the picture's right and down. A mirrored picture is read
-    as mirrored left to right and then turned.
+    The first two rows map the picture's right and down. A mirrored picture counts as mirrored left to right, then
+    turned.
 
     Example:
         >>> find_rotation((0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30))
@@ -104,11 +98,6 @@ def find_rotation(matrix: tuple[int, ...]) -> int:
     if a * d - b * c < 0:
         a, b = -a, -b
     return round(degrees(atan2(b, a)) / 90) * 90 % 360
-
-
-def _display_matrix(frame: VideoFrame) -> tuple[int, ...]:
-    data = frame.side_data.get("DISPLAYMATRIX")
-    return struct.unpack("=9i", bytes(data)) if isinstance(data, SideData) else (1, 0, 0, 0, 1, 0, 0, 0, 1)
 
 
 def _clock_origin(stream: VideoStream) -> Fraction:

@@ -15,28 +15,22 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from r2tuning.errors import VideoError, VideoWarning
-from r2tuning.types import FrameBatch, SampledVideo, Sampling, VideoInfo
+from r2tuning.types import FrameBatch, SampledVideo, Sampling
 from r2tuning.video.container import open_video
 from r2tuning.video.planned.groups import DecodingError, decode_picks
 from r2tuning.video.preprocess import Preprocessor
 from r2tuning.video.probe import survey
-from r2tuning.video.selection import count_clips, pick_last_before, pick_nearest
+from r2tuning.video.selection import count_clips, pick_frames
 from r2tuning.video.sequential import Coverage, decode_in_order
 
 
 class FrameStream(Iterator[FrameBatch]):
     """The sampled frames of one video, batch after batch; made by :func:`sample_frames`.
 
-    Iterating opens the file; the end, an error or :meth:`close` releases it. Use it in a ``with`` statement if you may
-    stop early.
-
-    Attributes:
-        info: Facts about the file.
-        expected_frames: Number of frames to come, T; fewer come if the file turns out to be damaged.
+    ``info`` holds the file's facts, and ``expected_frames`` how many frames will come, T; fewer come if the file turns
+    out to be damaged. Iterating opens the file; the end, an error or :meth:`close` releases it. Use it in a ``with``
+    statement if you may stop early.
     """
-
-    info: VideoInfo
-    expected_frames: int
 
     def __init__(
         self,
@@ -61,11 +55,7 @@ class FrameStream(Iterator[FrameBatch]):
 
     @property
     def sampled(self) -> SampledVideo:
-        """What is known once all frames have been sampled.
-
-        Raises:
-            RuntimeError: There are batches left to take.
-        """
+        """What is known once all frames have been sampled; a `RuntimeError` before."""
         if self._sampled is None:
             raise RuntimeError("FrameStream.sampled is known only after the last batch; iterate to the end first")
         return self._sampled
@@ -113,9 +103,8 @@ class FrameStream(Iterator[FrameBatch]):
         """Yields for each interval when its frame is shown, in seconds since the first one, and its pixels."""
         taken = 0
         if self._survey.index is not None and not self._coverage.keyframes:
-            planned = decode_picks(
-                self._survey, self._fps, self._make_preprocessor, cheap=self._sampling == "fast", threads=self._threads
-            )
+            cheap = self._sampling == "fast"
+            planned = decode_picks(self._survey, self._fps, self._make_preprocessor, cheap, self._threads)
             try:
                 with closing(planned):
                     for pick in planned:
@@ -130,10 +119,10 @@ class FrameStream(Iterator[FrameBatch]):
     def _pick_in_order(self, skipped: int) -> Generator[tuple[Fraction, np.ndarray], None, None]:
         """Does the same by decoding everything from the beginning; leaves out the first few intervals."""
         coverage, preprocess = self._coverage, self._make_preprocessor()
-        pick = pick_nearest if coverage.keyframes else pick_last_before
         previous: tuple[VideoFrame, np.ndarray] | None = None
         with open_video(self.info.path) as stream:
-            picks = pick(decode_in_order(stream, coverage, self._threads), self._fps)
+            decoded = decode_in_order(stream, coverage, self._threads)
+            picks = pick_frames(decoded, self._fps, nearest=coverage.keyframes)
             for interval, (time, frame) in enumerate(picks):
                 # Only now is it known how long the video really is. Earlier picks are all within that.
                 if coverage.finished and interval >= count_clips(coverage.duration, self._fps):
@@ -189,15 +178,11 @@ def sample_frames(
 
     Args:
         path: The file.
-        fps: Frames per second, > 0. Read as the nearest fraction with a denominator up to a million, so 29.97 and
-            30000/1001 are both exact.
-        size: Pixels per side of the crops, > 0; the model's input size, such as 224 or 336.
-        batch_size: Most frames per batch, > 0. It does not change the frames.
+        fps: Above 0; read as the nearest fraction with a denominator up to a million: 29.97 and 30000/1001 are exact.
+        size: Pixels per side of the crops; the model's input size, such as 224 or 336.
+        batch_size: Most frames per batch. It does not change the frames.
         sampling: ``exact``, ``fast`` or ``keyframe``.
-        threads: Most threads that decode, > 0; None for one per core that this process may use.
-
-    Returns:
-        The stream of batches; ``stream.info`` is known at once.
+        threads: Most threads that decode; None for one per core that this process may use.
 
     Raises:
         VideoError: The file cannot be read, is not a video, or none of its frames can be decoded.

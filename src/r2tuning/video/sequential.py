@@ -20,18 +20,12 @@ _TOLERATED_SHARE = Fraction(1, 100)
 
 
 class Coverage:
-    """How much of a stream could be decoded.
-
-    Attributes:
-        timeline: The stream's timeline.
-        keyframes: Whether only key frames are decoded.
-        finished: Whether the stream was read to its end.
-    """
+    """How much of a stream could be decoded; with ``keyframes``, how much of its key frames."""
 
     def __init__(self, timeline: Timeline, frame_rate: Fraction, *, keyframes: bool = False) -> None:
         self.timeline = timeline
         self.keyframes = keyframes
-        self.finished = False
+        self.finished = False  # whether the stream was read to its end
         self._interval = 1 / frame_rate
         self._tolerance = _TOLERATED_FRAMES * self._interval
         self._decoded = 0
@@ -40,10 +34,20 @@ class Coverage:
 
     def add(self, frame: VideoFrame) -> Fraction:
         """Counts a decoded frame; returns when it is shown, in seconds since the first."""
-        start, self._end = self._find_times(frame)
+        timeline, tick = self.timeline, frame.pts
+        if not timeline.stamped:
+            in_turn = timeline.key_ticks if self.keyframes else timeline.ticks
+            tick = int(in_turn[min(self._decoded, len(in_turn) - 1)])
         self._decoded += 1
         self._corrupt += frame.is_corrupt
-        return start
+        if tick is None:
+            start, self._end = self._end, self._end + self._interval
+            return start
+        after = int(np.searchsorted(timeline.ticks, tick, side="right"))
+        following = int(timeline.ticks[after]) if after < len(timeline.ticks) else timeline.end
+        first = int(timeline.ticks[0])
+        self._end = (following - first) * timeline.time_base
+        return (tick - first) * timeline.time_base
 
     def add_all(self) -> None:
         """Counts every frame of the timeline as decoded."""
@@ -81,34 +85,13 @@ class Coverage:
         """Whether too many frames were lost, wherever they were."""
         return self.lost > self.stored * _TOLERATED_SHARE
 
-    def _find_times(self, frame: VideoFrame) -> tuple[Fraction, Fraction]:
-        """When ``frame`` is shown and when the next one is, in seconds since the first."""
-        ticks = self.timeline.ticks
-        if self.timeline.stamped:
-            if frame.pts is None:
-                return self._end, self._end + self._interval
-            tick = frame.pts
-        else:
-            in_turn = self.timeline.key_ticks if self.keyframes else ticks
-            tick = int(in_turn[min(self._decoded, len(in_turn) - 1)])
-        after = int(np.searchsorted(ticks, tick, side="right"))
-        next_tick = int(ticks[after]) if after < len(ticks) else self.timeline.end
-        first, base = int(ticks[0]), self.timeline.time_base
-        return (tick - first) * base, (next_tick - first) * base
-
 
 def decode_in_order(
     stream: VideoStream, coverage: Coverage, threads: int | None = None
 ) -> Iterator[tuple[Fraction, VideoFrame]]:
-    """Decodes all frames of a stream, or all key frames if ``coverage`` says so.
+    """Decodes all frames of an open stream, or all key frames if ``coverage`` says so, and counts them there.
 
-    Args:
-        stream: An open stream, not read yet.
-        coverage: Counts the frames.
-        threads: Most threads of the decoder; None for one per core.
-
-    Yields:
-        Seconds since the first frame, and the frame.
+    Yields seconds since the first frame, and the frame. If ``threads`` is None, the decoder may use every core.
     """
     timeline = coverage.timeline
     stream.thread_type = "AUTO"

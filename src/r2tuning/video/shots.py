@@ -1,7 +1,5 @@
 """Finds hard cuts: places where a frame differs from the one before far more than the frames around do."""
 
-from __future__ import annotations
-
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -16,20 +14,16 @@ from r2tuning.video.container import open_video
 from r2tuning.video.probe import survey
 from r2tuning.video.sequential import Coverage, decode_in_order
 
-Picture = NDArray[np.float32]
-"""``[rows, columns, 3]``, a small copy of a frame; levels 0 to 255."""
+Picture = NDArray[np.float32]  # [rows, columns, 3], a small copy of a frame; levels 0 to 255
 
+# Pixels of the small copies: noise averages out, and cuts still show.
 WIDTH, HEIGHT = 32, 18
-"""Pixels of the small copies: noise averages out, and cuts still show."""
-
+# Seconds on either side of a cut that it is compared with, and for which the new picture must stay.
 REACH = 0.5
-"""Seconds on either side of a cut that it is compared with, and for which the new picture must stay."""
-
+# How many times a cut exceeds the mean change on either side: fast motion changes all the time.
 RATIO = 3.0
-"""How many times a cut exceeds the mean change on either side: fast motion changes all the time."""
-
+# The share of the picture that must change by this many levels: an object that appears is not a cut.
 SHARE, LEVELS = 0.4, 10.0
-"""The share of the picture that must change by this many levels: an object that appears is not a cut."""
 
 _AREA = 0x20  # libswscale's SWS_AREA: every pixel of the frame counts
 _REPORT = 64  # frames between two reports of progress
@@ -38,20 +32,11 @@ _REPORT = 64  # frames between two reports of progress
 def detect_shots(
     path: str | os.PathLike[str], progress: Callable[[int, int], None] | None = None
 ) -> list[tuple[float, float]]:
-    """Finds the shots of a video: what lies between its hard cuts.
+    """Finds the shots of a video: starts and ends in seconds on the player's clock, without gaps.
 
     All frames are decoded, scaled to `WIDTH` × `HEIGHT` pixels and compared (`find_cuts`), in constant memory. Fades
-    and dissolves are not cuts. Shots last at least `REACH`.
-
-    Args:
-        path: Video file.
-        progress: Called with the numbers of frames done and expected.
-
-    Returns:
-        Starts and ends in seconds on the player's clock, without gaps, from the first frame to the end of the last.
-
-    Raises:
-        VideoError: If the file cannot be read, is not a video, or none of its frames can be decoded.
+    and dissolves are not cuts. Shots last at least `REACH`. ``progress`` is called with the numbers of frames done and
+    expected. Raises `VideoError` if no frame can be decoded.
     """
     found = survey(path)
     info = found.info
@@ -76,7 +61,7 @@ def detect_shots(
 
 
 def find_cuts(pictures: Iterable[Picture], reach: int) -> Iterator[int]:
-    """Finds hard cuts between pictures.
+    """Finds hard cuts between pictures of one size; yields the index of the first picture after each.
 
     With ``d(a, b)`` the mean absolute difference of two pictures, there is a cut before picture i if
 
@@ -86,12 +71,7 @@ def find_cuts(pictures: Iterable[Picture], reach: int) -> Iterator[int]:
     - the new picture stays for ``reach`` pictures: every ``d(i-1, i+k)`` and ``d(i-1-k, i)`` is at least half of the
       change. A flash comes and goes, and is not a cut.
 
-    Args:
-        pictures: In order, at least one; all of one size.
-        reach: Pictures to compare on either side; nearer to the beginning or end no cut is found.
-
-    Yields:
-        The index of the first picture after each cut.
+    Within ``reach`` pictures of the beginning or end, no cut is found.
 
     Example:
         >>> black, white = np.zeros((2, 2, 3), np.float32), np.full((2, 2, 3), 200, np.float32)

@@ -15,33 +15,22 @@ from av.video.stream import VideoStream
 # Containers with these traits state no length: FFmpeg guesses one from the bit rate or the last timestamps.
 _NO_DECLARED_LENGTH = cast(int, (Flags.ts_discont | Flags.no_timestamps | Flags.generic_index).value)
 
-# Seconds. A longer pause between two frames is a damaged timestamp, or the clock of another recording.
+# Seconds. A longer pause between two frames is a damaged timestamp, which would stretch a video to years, or the clock
+# of another recording.
 _LONGEST_GAP = 3600
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """When the frames of a stream are shown.
+    """When the frames of a stream are shown, in ticks of ``time_base`` seconds."""
 
-    Attributes:
-        ticks: int64 ``[n]``, n ≥ 1, when each frame is shown, ascending without repeats, in units of ``time_base``.
-        end: The tick at which the last frame ends.
-        time_base: Seconds per tick.
-        stamped: Whether the file says when each frame is shown; otherwise frames take the ticks in turn.
-        declared: Seconds of video that the file's header states, if it does.
-        lost: Number of stored frames that are not in ``ticks``: those before the first that can be decoded, and those
-            whose times are damaged.
-        key_ticks: int64 ``[k]``, when the stored key frames are shown. If the file states no times, off by the few
-            B-frames shown before each.
-    """
-
-    ticks: np.ndarray
-    end: int
+    ticks: np.ndarray  # int64 [n], n ≥ 1, of each frame, ascending without repeats
+    end: int  # of the last frame
     time_base: Fraction
-    stamped: bool
-    declared: Fraction | None
-    lost: int
-    key_ticks: np.ndarray
+    stamped: bool  # whether the file says when each frame is shown; otherwise frames take the ticks in turn
+    declared: Fraction | None  # seconds of video that the file's header states
+    lost: int  # stored frames missing in ticks: they come before the first that decodes, or their times are damaged
+    key_ticks: np.ndarray  # int64 [k], of stored key frames; without stamps, off by the few B-frames before each
 
     @property
     def duration(self) -> Fraction:
@@ -103,8 +92,6 @@ def read_timeline(stream: VideoStream, packets: Iterable[Packet[VideoStream]]) -
 def find_longest_run(ticks: np.ndarray, longest_gap: int) -> np.ndarray:
     """Finds the run with the most times and no gap above ``longest_gap``; of equals, the earliest.
 
-    Otherwise one damaged timestamp would stretch a video to years.
-
     Example:
         >>> find_longest_run(np.array([-500, 0, 1, 2, 900]), 100)
         array([0, 1, 2])
@@ -126,27 +113,16 @@ def _fill_in(times: list[int | None], lengths: list[int]) -> np.ndarray:
 def find_frame_rate(
     ticks: np.ndarray, end: int, time_base: Fraction, guesses: Iterable[Fraction | None] = ()
 ) -> tuple[Fraction, bool]:
-    """Finds the frame rate behind rounded timestamps.
+    """Finds the frame rate behind rounded timestamps, and whether it is variable.
 
-    A rate explains the timestamps if they all lie within one rounding step of its grid. The step is a tick, or a
+    A rate explains ascending ``ticks`` if they all lie within one rounding step of its grid. The step is a tick, or a
     millisecond if the video has passed through a container that rounds to those. The first rate that explains them
-    wins: the guesses, then the whole number and the NTSC rate (n·1000/1001) nearest to the mean, then the simplest
-    fraction near it.
-
-    Args:
-        ticks: int64 ``[n]``, n ≥ 1, ascending, in units of ``time_base``.
-        end: The tick at which the last frame ends.
-        time_base: Seconds per tick.
-        guesses: Rates that a header or FFmpeg suggests, likeliest first; None and 0 are ignored.
-
-    Returns:
-        Frames per second, and whether the rate is variable; if so, it is the frame count over the duration.
+    wins: the ``guesses`` of a header or FFmpeg, then the whole number and the NTSC rate (n·1000/1001) nearest to the
+    mean, then the simplest fraction near it. A variable rate is the frame count over the duration.
 
     Example:
         >>> find_frame_rate(np.array([0, 33, 67, 100, 133]), 167, Fraction(1, 1000))
         (Fraction(30, 1), False)
-        >>> find_frame_rate(np.array([0, 42, 83, 125, 167, 208, 250, 292, 333]), 375, Fraction(1, 1000))
-        (Fraction(24, 1), False)
         >>> find_frame_rate(np.array([0, 1, 2, 7]), 8, Fraction(1, 10))
         (Fraction(5, 1), True)
     """
@@ -160,16 +136,12 @@ def find_frame_rate(
     simplest = [mean_inside.limit_denominator(limit) for limit in (10, 1001, 1_000_000)]
     candidates = [*known, Fraction(round(mean_inside)), ntsc, *simplest]
     for step in (Fraction(1), Fraction(1, 1000) / time_base):
-        for rate in candidates:
-            if rate and _spread(ticks, 1 / (rate * time_base)) <= max(step, Fraction(1)) + Fraction(1, 1000):
+        for rate in filter(None, candidates):
+            strayed = (ticks - ticks[0]) - np.arange(count) * float(1 / (rate * time_base))
+            # At most 1 if each tick was rounded to the nearest.
+            if float(np.ptp(strayed)) <= max(step, Fraction(1)) + Fraction(1, 1000):
                 return rate, False
     return mean, True
-
-
-def _spread(ticks: np.ndarray, interval: Fraction) -> float:
-    """How far the ticks stray from an even grid: at most 1 if each was rounded to the nearest tick."""
-    distance = (ticks - ticks[0]) - np.arange(len(ticks)) * float(interval)
-    return float(distance.max() - distance.min())
 
 
 def _declared_duration(stream: VideoStream, first: int) -> Fraction | None:

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from support.groundings import make_grounding
 
-from r2tuning.errors import DataError
+from r2tuning.errors import DataError, OutputError
 from r2tuning.output.text.json import read_answers, to_json
+from r2tuning.results import Summary
+from r2tuning.types import Moment
 
 
 def test_answers_come_back(tmp_path: Path) -> None:
@@ -56,3 +58,23 @@ def test_what_holds_no_answers_is_refused(tmp_path: Path, text: str, reason: str
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         read_answers(tmp_path / "a.json")
+
+
+def test_summaries_come_back() -> None:
+    summary = Summary(make_grounding(query=""), 10.0, [Moment(1.0, 4.0, 0.5), Moment(6.0, 7.5, -0.25)])
+    assert Summary.from_dict(json.loads(json.dumps(summary.to_dict()))).to_dict() == summary.to_dict()
+    with pytest.raises(DataError, match="not a summary"):
+        Summary.from_dict(make_grounding().to_dict())
+
+
+def test_results_save_themselves(tmp_path: Path) -> None:
+    answer = make_grounding()
+    answer.save(tmp_path / "a.json")
+    assert [found.to_dict() for found in read_answers(tmp_path / "a.json")] == [answer.to_dict()]
+    with pytest.raises(OutputError, match="--force"):
+        answer.save(tmp_path / "a.json")
+    answer.save(tmp_path / "a.srt")
+    assert (tmp_path / "a.srt").read_text().startswith("1\n00:00:02,000 --> ")
+    Summary(answer, 10.0, [Moment(6.0, 7.0, 0.1), Moment(8.0, 9.0, 0.5)]).save(tmp_path / "a.csv")
+    rows = (tmp_path / "a.csv").read_text().splitlines()[1:]
+    assert [row.split(",")[1] for row in rows] == ["8.000", "6.000"]  # best first, as of any answer

@@ -27,13 +27,10 @@ _WORDS = "LMN"  # categories of letters, the marks that belong to them, and digi
 
 
 def name_clip(number: int, count: int, query: str, start: float, end: float) -> str:
-    """Names the clip of a moment after its query and times in seconds.
+    """Names the clip of a moment after its query and times in seconds: NFC, shorter than 255 bytes in UTF-8.
 
     The number, from 1 to ``count``, comes first: it keeps clips in order and names distinct, and no name means a device
     to Windows. Of the query, letters and digits of any script remain.
-
-    Returns:
-        A file name without folder, NFC, shorter than 255 bytes in UTF-8.
 
     Example:
         >>> name_clip(1, 5, "The dog catches... the *frisbee*!", 12.34, 3718)
@@ -58,10 +55,6 @@ def copy_stretch(footage: Footage, stretch: Stretch, file: Path) -> None:
     """Copies the packets of a stretch, which begins with a key frame, and its sound into an MP4 file.
 
     Pictures that the last one needs are copied too, so that a few frames after the stretch may be shown.
-
-    Raises:
-        VideoError: MP4 does not allow the codec, or none of the packets can be read.
-        OSError: The file cannot be written; or another of FFmpeg's errors.
     """
     path, begin = footage.info.path, stretch.begin * footage.time_base
     with closing(_read_video(footage, stretch)) as video:
@@ -152,13 +145,12 @@ def cut(
     """Cuts a span of a video, with its sound, into an MP4 file; subtitles are left out.
 
     Args:
-        video: The file; pass :class:`Footage` to cut several spans without reading the file each time.
+        video: The file, or a :class:`Footage` to cut several spans without reading the file each time.
         start: Seconds on the player's clock.
         end: Seconds on the player's clock.
         target: The file to write.
-        exact: Whether the clip holds exactly the frames that appear in ``[start, end)``, encoded again. Otherwise the
-            stored packets are copied, which is fast and lossless, but begins at the key frame at or before ``start``
-            and may end a few frames later.
+        exact: Encode exactly the frames that appear in ``[start, end)`` again. Otherwise the stored packets are copied:
+            fast and lossless, but from the key frame at or before ``start``, and maybe to a few frames after ``end``.
         force: Whether an existing file may be replaced.
 
     Returns:
@@ -174,13 +166,13 @@ def cut(
     with replace_file(target, force=force, refusals=(av.FFmpegError,)) as file:
         if exact:
             write_stretches(footage, [stretch], file)
-        else:
-            if not footage.stamped:
-                raise VideoError(
-                    f"{footage.info.path} does not say when its frames are shown; cut it exactly, without --fast"
-                )
+        elif footage.stamped:
             stretch = footage.extend_to_key_frame(stretch)
             copy_stretch(footage, stretch, file)
+        else:
+            raise VideoError(
+                f"{footage.info.path} does not say when its frames are shown; cut it exactly, without --fast"
+            )
     return footage.find_time(stretch.begin)
 
 
@@ -196,7 +188,7 @@ def join(
 
     Args:
         video: The file.
-        spans: Start and end of each, in seconds on the player's clock; overlaps are shown once.
+        spans: Starts and ends in seconds on the player's clock; overlaps are shown once.
         target: The file to write.
         force: Whether an existing file may be replaced.
         progress: Called after each frame with the numbers of frames written and expected.

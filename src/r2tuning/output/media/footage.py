@@ -7,7 +7,6 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
 from itertools import chain
 from math import ceil, isfinite
 from typing import cast
@@ -33,15 +32,9 @@ _STILL = Fraction(1, 4)
 
 @dataclass(frozen=True)
 class Stretch:
-    """The frames shown in a span of a video, in ticks of its stream.
+    """The frames shown in a span of a video, in ticks of its stream."""
 
-    Attributes:
-        ticks: int64 ``[n]``, n ≥ 1, when each frame appears; the first may do so before ``begin``.
-        begin: When the stretch begins.
-        end: When it ends.
-    """
-
-    ticks: np.ndarray
+    ticks: np.ndarray  # int64 [n], n ≥ 1, when each frame appears; the first may do so before ``begin``
     begin: int
     end: int
 
@@ -52,11 +45,9 @@ class Footage:
     Attributes:
         info: Facts about the file.
         time_base: Seconds per tick.
+        stamped: Whether the file says when each frame is shown.
         sound: Its sound; None if it has none that can be decoded.
         aspect: Width of a stored pixel over its height.
-
-    Args:
-        video: The file.
 
     Raises:
         VideoError: The file cannot be read, is not a video, or none of its frames can be decoded.
@@ -66,7 +57,11 @@ class Footage:
         known = survey(video)
         self.info = known.info
         self.time_base = known.timeline.time_base
+        self.stamped = known.timeline.stamped
         self._timeline, self._index = known.timeline, known.index
+        # int64 [k], ascending, when the frames appear at which decoding can begin.
+        entries = known.timeline.key_ticks if known.index is None else known.index.ticks[known.index.entries]
+        self._entries = np.sort(entries)
         self._origin = int(self._timeline.ticks[0]) * self.time_base - Fraction(self.info.start)
         with open_video(video) as stream:
             self.sound: Sound | None = find_sound(stream)
@@ -79,27 +74,12 @@ class Footage:
             return max(1, round(self.info.width * self.aspect)), self.info.height
         return self.info.width, max(1, round(self.info.height * self.aspect))
 
-    @property
-    def stamped(self) -> bool:
-        """Whether the file says when each frame is shown."""
-        return self._timeline.stamped
-
     def find(self, start: float, end: float) -> Stretch:
-        """Finds the frames that appear in ``[start, end)``.
+        """Finds the frames that appear in ``[start, end)``, in seconds on the player's clock; at least one.
 
-        If nothing new appears for a while, as in recorded slides, the frame on the screen at ``start`` counts too.
-        The last frame keeps its length, unless it stays on the screen well beyond ``end``.
-
-        Args:
-            start: Seconds on the player's clock.
-            end: Seconds on the player's clock.
-
-        Returns:
-            The stretch, at least one frame long.
-
-        Raises:
-            ValueError: The span does not end after it starts.
-            VideoError: The video shows nothing in the span.
+        If nothing new appears for a while, as in recorded slides, the frame on the screen at ``start`` counts too. The
+        last frame keeps its length, unless it stays on the screen well beyond ``end``. Raises `ValueError` if the span
+        does not end after it starts, and `VideoError` if the video shows nothing in it.
         """
         if not (isfinite(start) and isfinite(end) and start < end):
             raise ValueError(f"a span must end after it starts, not run from {start} s to {end} s")
@@ -138,16 +118,10 @@ class Footage:
         return Stretch(ticks[(ticks >= begin) & (ticks <= last)], begin, stretch.end)
 
     def read_frames(self, ticks: np.ndarray) -> Generator[tuple[int, VideoFrame], None, None]:
-        """Decodes frames, and seeks to a key frame where that skips any between them.
+        """Decodes the frames that appear at ``ticks``, int64 ``[n]``, n ≥ 1, ascending.
 
-        Args:
-            ticks: int64 ``[n]``, n ≥ 1, ascending, when the frames appear.
-
-        Yields:
-            Tick and frame, as stored: not turned. Damaged frames are missing.
-
-        Raises:
-            VideoError: The file can no longer be read.
+        Seeks to a key frame where that skips any between them. Yields tick and frame, as stored: not turned. Damaged
+        frames are missing.
         """
         places = np.searchsorted(self._timeline.ticks, ticks)
         entries = np.searchsorted(self._timeline.ticks, self._entries)
@@ -187,13 +161,6 @@ class Footage:
                 return chain([first], packets)
             back *= 2
         return None
-
-    @cached_property
-    def _entries(self) -> np.ndarray:
-        """int64 ``[k]``, ascending, when the frames appear at which decoding can begin."""
-        if self._index is None:
-            return np.sort(self._timeline.key_ticks)
-        return np.sort(self._index.ticks[self._index.entries])
 
     def _find_tick(self, seconds: float, tolerance: Fraction = _TOLERANCE) -> int:
         return ceil((Fraction(seconds) - tolerance + self._origin) / self.time_base)

@@ -1,9 +1,8 @@
 """Writes a moment as an animated GIF."""
 
-from __future__ import annotations
-
 import io
 import os
+from collections import Counter
 from contextlib import closing
 from fractions import Fraction
 
@@ -23,101 +22,70 @@ _LONGEST = 10.0  # seconds; what follows is left out
 _TURNS = {0: (), 90: ("clock",), 180: ("clock", "clock"), 270: ("cclock",)}
 
 
-def check_gif_target(path: str | os.PathLike[str], *, force: bool) -> None:
-    """Checks, before a long computation, that a GIF may be written.
-
-    Args:
-        path: The file to be written.
-        force: Whether an existing file may be replaced.
-
-    Raises:
-        OutputError: If the suffix is not ``.gif`` or the file may not be written.
-    """
-    if not os.fspath(path).lower().endswith(".gif"):
-        raise OutputError(f"{path} must end in .gif: animated pictures are written as GIF")
-    check_target(path, force=force)
-
-
 def write_gif(
     video: str | Footage, start: float, end: float, target: str | os.PathLike[str], *, force: bool = False
 ) -> None:
     """Writes a span of a video as a GIF that repeats: 10 frames per second, at most 480 pixels wide and 10 s long.
 
-    Args:
-        video: The file.
-        start: Seconds on the player's clock.
-        end: Seconds on the player's clock; what is later than 10 s after ``start`` is left out.
-        target: The file to write.
-        force: Whether an existing file may be replaced.
-
-    Raises:
-        OutputError: The file may not or cannot be written.
-        ValueError: The span does not end after it starts.
-        VideoError: The video cannot be read, or nothing of the span can be decoded.
+    ``start`` and ``end`` are seconds on the player's clock; what is later than 10 s after ``start`` is left out.
     """
-    check_gif_target(target, force=force)
+    if not os.fspath(target).lower().endswith(".gif"):
+        raise OutputError(f"{target} must end in .gif: animated pictures are written as GIF")
+    check_target(target, force=force)
     footage = video if isinstance(video, Footage) else Footage(video)
     stretch = footage.find(start, min(end, start + _LONGEST))
     # For each tenth of a second, the frame on the screen.
     times = np.arange(stretch.begin, stretch.end, float(1 / (_RATE * footage.time_base)))
     places = np.searchsorted(stretch.ticks, times, side="right") - 1
-    needed, repeats = np.unique(stretch.ticks[np.maximum(places, 0)], return_counts=True)
-    counts = dict(zip(needed.tolist(), repeats.tolist(), strict=True))
-    palette: _Palette | None = None
+    ticks = stretch.ticks[np.maximum(places, 0)]
+    counts = Counter(ticks.tolist())
+    graph: Graph | None = None
     shown = 0
-    with closing(footage.read_frames(needed)) as frames:
+    with closing(footage.read_frames(np.unique(ticks))) as frames:
         for tick, frame in frames:
-            palette = palette or _Palette(frame, footage)
+            if graph is None:
+                graph, shape = _make_palette_graph(frame, footage), (frame.width, frame.height, frame.format.name)
             for _ in range(counts[tick]):
-                palette.add(frame, shown)
+                fitted = frame.reformat(*shape)  # a recording may change its size or format midway
+                fitted.pts, fitted.time_base = shown, Fraction(1, _RATE)
+                graph.push(fitted)
                 shown += 1
-    if palette is None:
+    if graph is None:
         raise VideoError(f"{footage.info.path}: none of these frames can be decoded; copy or download it again")
-    write_atomically(target, palette.encode(), force=force)
+    write_atomically(target, _encode(graph), force=force)
 
 
-class _Palette:
-    """Scales frames and reduces them to 256 colors that suit them all."""
+def _make_palette_graph(frame: VideoFrame, footage: Footage) -> Graph:
+    """Makes a filter that scales frames like this one and reduces them to 256 colors that suit them all."""
+    graph = Graph()
+    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, _RATE))
+    width = min(_WIDTH, footage.shape[0])
+    height = max(1, round(footage.shape[1] * width / footage.shape[0]))
+    turned = [graph.add("transpose", turn) for turn in _TURNS[footage.info.rotation]]
+    split, use = graph.add("split"), graph.add("paletteuse")
+    palette = graph.add("palettegen")
+    graph.link_nodes(source, *turned, graph.add("scale", f"{width}:{height}:flags=lanczos"), split, palette)
+    split.link_to(use, 1, 0)
+    palette.link_to(use, 0, 1)
+    graph.link_nodes(use, graph.add("buffersink"))
+    graph.configure()
+    return graph
 
-    def __init__(self, frame: VideoFrame, footage: Footage) -> None:
-        self._graph = graph = Graph()
-        self._shape = frame.width, frame.height, frame.format.name
-        source = graph.add_buffer(
-            width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, _RATE)
-        )
-        width = min(_WIDTH, footage.shape[0])
-        height = max(1, round(footage.shape[1] * width / footage.shape[0]))
-        turned = [graph.add("transpose", turn) for turn in _TURNS[footage.info.rotation]]
-        split, use = graph.add("split"), graph.add("paletteuse")
-        palette = graph.add("palettegen")
-        graph.link_nodes(source, *turned, graph.add("scale", f"{width}:{height}:flags=lanczos"), split, palette)
-        split.link_to(use, 1, 0)
-        palette.link_to(use, 0, 1)
-        graph.link_nodes(use, graph.add("buffersink"))
-        graph.configure()
 
-    def add(self, frame: VideoFrame, number: int) -> None:
-        """Adds a frame; one of another size or format, to which a recording may change midway, is converted."""
-        width, height, format_name = self._shape
-        frame = frame.reformat(width, height, format_name)
-        frame.pts, frame.time_base = number, Fraction(1, _RATE)
-        self._graph.push(frame)
-
-    def encode(self) -> bytes:
-        """Returns the file's content."""
-        self._graph.push(None)
-        buffer = io.BytesIO()
-        with av.open(buffer, "w", format="gif") as container:
-            stream: VideoStream | None = None
-            while True:
-                try:
-                    frame = self._graph.vpull()
-                except (av.EOFError, av.BlockingIOError):
-                    break
-                if stream is None:
-                    stream = container.add_stream("gif", rate=_RATE)
-                    stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, "pal8"
-                container.mux(stream.encode(frame))
-            if stream is not None:
-                container.mux(stream.encode(None))
-        return buffer.getvalue()
+def _encode(graph: Graph) -> bytes:
+    graph.push(None)
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="gif") as container:
+        stream: VideoStream | None = None
+        while True:
+            try:
+                frame = graph.vpull()
+            except (av.EOFError, av.BlockingIOError):
+                break
+            if stream is None:
+                stream = container.add_stream("gif", rate=_RATE)
+                stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, "pal8"
+            container.mux(stream.encode(frame))
+        if stream is not None:
+            container.mux(stream.encode(None))
+    return buffer.getvalue()

@@ -1,7 +1,5 @@
 """Encodes stretches of a video, pictures and sound, into an MP4 file that plays everywhere."""
 
-from __future__ import annotations
-
 import struct
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -54,14 +52,11 @@ def write_stretches(
     """Encodes stretches one after the other.
 
     Pictures keep the distances of their timestamps, and sound is aligned with them to the sample: neither drifts,
-    however many stretches there are. A rotated video stays rotated, by its display matrix. An odd width or height
-    loses its last column or row; pictures of more than 8 bits are rounded to 8. ``progress`` is called after each
-    frame with the numbers of frames written and expected.
+    however many stretches there are. A rotated video stays rotated, by its display matrix. An odd width or height loses
+    its last column or row; pictures of more than 8 bits are rounded to 8. ``progress`` is called after each frame with
+    the numbers of frames written and expected.
 
-    Raises:
-        OutputError: This FFmpeg has no encoder for MP4.
-        VideoError: None of the frames can be decoded.
-        OSError: The file cannot be written; or another of FFmpeg's errors.
+    Raises `OutputError` if this FFmpeg has no encoder for MP4, and `VideoError` if none of the frames can be decoded.
     """
     expected = sum(len(stretch.ticks) for stretch in stretches)
     with av.open(str(file), "w", format="mp4", options={"movflags": "faststart"}) as container:
@@ -89,7 +84,9 @@ class _Writer:
         self._length = Fraction(0)  # seconds of the stretches that are done
         self._samples = 0
         self._video: VideoStream | None = None
-        self._fitter: _FrameFitter | None = None
+        self._size: tuple[int, int] | None = None  # of the first frame
+        self._fitter: Graph | None = None
+        self._fitted: tuple[int, int, str] | None = None  # the frames that the fitter takes
         self._audio = None
         if footage.sound is not None:
             self._audio = container.add_stream(
@@ -99,7 +96,7 @@ class _Writer:
 
     def add(self, stretch: Stretch) -> None:
         """Appends a stretch."""
-        base, find_time = self._footage.time_base, self._footage.find_time
+        base = self._footage.time_base
         shown = np.maximum(stretch.ticks, stretch.begin)
         lengths = dict(zip(stretch.ticks.tolist(), np.diff([*shown, stretch.end]).tolist(), strict=True))
         after = self._length + (stretch.end - stretch.begin) * base
@@ -108,15 +105,14 @@ class _Writer:
                 number = -1
                 for number, (tick, frame) in enumerate(frames):
                     # If the first frame is damaged, the next one stands in for it.
-                    since = max(tick, stretch.begin) - stretch.begin if number else 0
-                    time = self._length + since * base
+                    time = self._length + (max(tick - stretch.begin, 0) if number else 0) * base
                     self._write_frame(frame, time, lengths[tick] * base)
                     self._write_sound(sound, time)
                 if number < 0:
+                    start, end = self._footage.find_time(stretch.begin), self._footage.find_time(stretch.end)
                     raise VideoError(
-                        f"{self._footage.info.path} is damaged: nothing can be decoded from "
-                        f"{find_time(stretch.begin):.3f} s to {find_time(stretch.end):.3f} s; "
-                        f"copy or download it again"
+                        f"{self._footage.info.path} is damaged: nothing can be decoded from {start:.3f} s to "
+                        f"{end:.3f} s; copy or download it again"
                     )
             self._write_sound(sound, after)
         self._length = after
@@ -128,8 +124,7 @@ class _Writer:
                 self._container.mux(stream.encode(None))
 
     def _write_frame(self, stored: VideoFrame, time: Fraction, length: Fraction) -> None:
-        self._fitter = self._fitter or _FrameFitter(stored.width, stored.height)
-        frame = self._fitter.fit(stored)
+        frame = self._fit(stored)
         if self._video is None:
             self._video = self._add_video(stored, frame)
         frame.time_base = self._time_base
@@ -138,6 +133,17 @@ class _Writer:
         self._container.mux(self._video.encode(frame))
         self.written += 1
         self._progress(self.written)
+
+    def _fit(self, frame: VideoFrame) -> VideoFrame:
+        """Converts a frame to the even size of the first one and to 8 bits; a recording may change both midway."""
+        shape = frame.width, frame.height, frame.format.name
+        self._size = width, height = self._size or shape[:2]
+        if shape == (width // 2 * 2, height // 2 * 2, _FORMAT):
+            return frame
+        if self._fitter is None or shape != self._fitted:
+            self._fitter, self._fitted = _make_fitter(frame, width, height), shape
+        self._fitter.push(frame)
+        return cast(VideoFrame, self._fitter.pull())
 
     def _add_video(self, stored: VideoFrame, fitted: VideoFrame) -> VideoStream:
         rate = self._footage.info.frame_rate.limit_denominator(1001)
@@ -192,39 +198,15 @@ def _find_encoder() -> Encoder:
     raise OutputError("this FFmpeg has no video encoder for MP4: install PyAV from PyPI (pip install av)")
 
 
-class _FrameFitter:
-    """Converts frames to one even size and to 8 bits.
-
-    Frames of another size than ``width`` by ``height``, to which a recording may change midway, are scaled.
-    """
-
-    def __init__(self, width: int, height: int) -> None:
-        self._width, self._height = width, height
-        self._shape: tuple[int, int, str] | None = None
-        self._graph: Graph | None = None
-
-    def fit(self, frame: VideoFrame) -> VideoFrame:
-        """Cuts off the last column or row of an odd size; returns the frame itself if it fits."""
-        shape = frame.width, frame.height, frame.format.name
-        even = self._width // 2 * 2, self._height // 2 * 2
-        if shape == (*even, _FORMAT):
-            return frame
-        if self._graph is None or shape != self._shape:
-            self._graph, self._shape = self._make_graph(frame), shape
-        self._graph.push(frame)
-        return cast(VideoFrame, self._graph.pull())
-
-    def _make_graph(self, frame: VideoFrame) -> Graph:
-        graph = Graph()
-        nodes = [
-            graph.add_buffer(
-                width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1)
-            )
-        ]
-        if (frame.width, frame.height) != (self._width, self._height):
-            nodes.append(graph.add("scale", f"{self._width}:{self._height}"))
-        nodes.append(graph.add("crop", "trunc(iw/2)*2:trunc(ih/2)*2:0:0"))
-        nodes.append(graph.add("format", _FORMAT))
-        graph.link_nodes(*nodes, graph.add("buffersink"))
-        graph.configure()
-        return graph
+def _make_fitter(frame: VideoFrame, width: int, height: int) -> Graph:
+    """Makes a filter for frames like this one: 8 bits, scaled, without the last column or row of an odd size."""
+    graph = Graph()
+    time_base = frame.time_base or Fraction(1)
+    nodes = [graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=time_base)]
+    if (frame.width, frame.height) != (width, height):
+        nodes.append(graph.add("scale", f"{width}:{height}"))
+    nodes.append(graph.add("crop", "trunc(iw/2)*2:trunc(ih/2)*2:0:0"))
+    nodes.append(graph.add("format", _FORMAT))
+    graph.link_nodes(*nodes, graph.add("buffersink"))
+    graph.configure()
+    return graph

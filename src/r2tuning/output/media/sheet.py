@@ -1,7 +1,5 @@
 """Draws a contact sheet: a row of frames for each moment."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from contextlib import closing
@@ -30,7 +28,7 @@ _MARGIN, _LABEL, _GAP, _TALLEST = 0.2, 1.75, 0.08, 1.3
 _SLOT = (WIDTH - 2 * _MARGIN - _LABEL) / _FRAMES
 _TITLE_LINE, _TIME_LINE, _ROW_GAP = 0.26, 0.2, 0.12
 
-_TITLE_CELLS, _TITLE_LINES = 100, 3
+_TITLE_SIZE = 100, 3  # cells and lines
 
 
 @dataclass(frozen=True)
@@ -51,23 +49,12 @@ class _Row:
 
 
 def write_sheet(
-    results: Sequence[Grounding],
-    target: str | os.PathLike[str],
-    *,
-    video: Footage | None = None,
-    force: bool = False,
+    results: Sequence[Grounding], target: str | os.PathLike[str], *, video: Footage | None = None, force: bool = False
 ) -> None:
     """Draws a contact sheet: below each query its moments, best first, each with frames over its length and times.
 
-    Args:
-        results: Results of one video, at least one.
-        target: The file to write, ``.png``, ``.svg`` or ``.pdf``.
-        video: The video, if it is open already.
-        force: Whether an existing file may be replaced.
-
-    Raises:
-        OutputError: If the suffix names no picture format or the file cannot be written.
-        VideoError: The video cannot be read.
+    ``results``, at least one, are those of one ``video``, which is opened if it is not given. The target is a ``.png``,
+    ``.svg`` or ``.pdf``.
     """
     check_plot_target(target, force=force)
     footage = video or Footage(results[0].video)
@@ -75,31 +62,19 @@ def write_sheet(
     for result in results:
         moments = result.moments[:left]
         left -= len(moments)
-        hidden = len(result.moments) - len(moments)
         note = "" if result.moments else " (no moment found)"
-        rows.append(_Row(title=_wrap(f"{show_on_one_line(result.query)}{note}")))
+        rows.append(_Row(title=wrap_text(f"{show_on_one_line(result.query)}{note}", *_TITLE_SIZE)))
         rows += [_make_row(footage, rank, moment) for rank, moment in enumerate(moments, start=1)]
-        if hidden:
+        if hidden := len(result.moments) - len(moments):
             rows.append(_Row(title=f"… and {hidden} more moments"))
-    name = _wrap(show_on_one_line(Path(results[0].video).name))
+    name = wrap_text(show_on_one_line(Path(results[0].video).name), *_TITLE_SIZE)
     save_picture(lambda: _draw(name, rows), target, force=force)
-
-
-def pick_times(moment: Moment) -> list[float]:
-    """Times of frames spread over a moment, each in the middle of its part.
-
-    Example:
-        >>> pick_times(Moment(10.0, 18.0, 0.5))
-        [11.0, 13.0, 15.0, 17.0]
-    """
-    step = (moment.end - moment.start) / _FRAMES
-    return [moment.start + (part + 0.5) * step for part in range(_FRAMES)]
 
 
 def _make_row(footage: Footage, rank: int, moment: Moment) -> _Row:
     start, end = (format_clock(max(time, 0.0)) for time in (moment.start, moment.end))
-    times = pick_times(moment)
-    ticks = np.array([footage.find_shown(time) for time in times], np.int64)
+    step = (moment.end - moment.start) / _FRAMES
+    ticks = np.array([footage.find_shown(moment.start + (part + 0.5) * step) for part in range(_FRAMES)], np.int64)
     try:
         with closing(footage.read_frames(np.unique(ticks))) as found:
             images = {tick: _turn_upright(frame, footage) for tick, frame in found}
@@ -120,21 +95,14 @@ def _turn_upright(frame: VideoFrame, footage: Footage) -> np.ndarray:
     return np.asarray(np.rot90(image, -footage.info.rotation // 90))
 
 
-def _wrap(text: str) -> str:
-    return wrap_text(text, _TITLE_CELLS, _TITLE_LINES)
-
-
 def _draw(name: str, rows: Sequence[_Row]) -> Figure:
     total = 2 * _MARGIN + _TITLE_LINE * (name.count("\n") + 1) + sum(row.height for row in rows)
     figure = Figure(figsize=(WIDTH, total), dpi=100)
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1))  # in inches, from the top
     axes.axis("off")
-    texts: dict[str, Any] = {
-        "parse_math": False,
-        "va": "top",
-        "fontfamily": find_fonts(name + "".join(row.title for row in rows)),
-    }
+    fonts = find_fonts(name + "".join(row.title for row in rows))
+    texts: dict[str, Any] = {"parse_math": False, "va": "top", "fontfamily": fonts}
     axes.text(_MARGIN, _MARGIN, name, fontsize=9, color=GREY, **texts)
     top = _MARGIN + _TITLE_LINE * (name.count("\n") + 1)
     for row in rows:

@@ -32,17 +32,11 @@ _SLACK = Fraction(1, 50)
 
 @dataclass(frozen=True)
 class Sound:
-    """The sound that a player would play with a video.
+    """The sound that a player would play with a video."""
 
-    Attributes:
-        index: Number of the stream in the file.
-        rate: Samples per second as they are read; the file's unless AAC does not support it.
-        channels: 1, or 2 if the file has more than one.
-    """
-
-    index: int
-    rate: int
-    channels: int
+    index: int  # of the stream in the file
+    rate: int  # samples per second as they are read; the file's unless AAC does not support it
+    channels: int  # 1, or 2 if the file has more than one
 
 
 def find_sound(stream: VideoStream) -> Sound | None:
@@ -59,19 +53,9 @@ def find_sound(stream: VideoStream) -> Sound | None:
 
 
 def read_samples(path: str, sound: Sound, begin: Fraction, samples: int) -> Iterator[np.ndarray]:
-    """Decodes sound, with silence where the file has none.
+    """Decodes sound from ``begin``, a stored time in seconds, with silence where the file has none.
 
-    Args:
-        path: The file.
-        sound: Its sound.
-        begin: Stored time of the first sample, in seconds.
-        samples: How many samples of each channel to read.
-
-    Yields:
-        float32 ``[channels, n]``, that many samples together.
-
-    Raises:
-        VideoError: The file can no longer be read.
+    Yields blocks, float32 ``[channels, n]``, which hold ``samples`` of each channel in all.
     """
     done = 0
     due: int | None = None  # where the next block belongs if it follows the one before

@@ -3,8 +3,6 @@
 Containers say less, and are sometimes wrong: they mark frames as key frames after which frames still need earlier ones.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -12,21 +10,13 @@ from typing import NamedTuple
 
 
 class PacketFacts(NamedTuple):
-    """What a packet says about itself.
+    """What a packet says about itself."""
 
-    Attributes:
-        entry: Whether decoding can begin here. From here on, only leading packets need earlier ones.
-        leading: Whether it follows an entry, but is shown before it and needs packets from before it.
-        reference: Whether packets of its temporal layer, or of higher ones, may need it.
-        layer: Its temporal layer; packets need none of higher layers.
-        parameters: The parameter sets it carries for later packets.
-    """
-
-    entry: bool
-    leading: bool = False
-    reference: bool = True
-    layer: int = 0
-    parameters: bytes = b""
+    entry: bool  # whether decoding can begin here; from here on, only leading packets need earlier ones
+    leading: bool = False  # whether it follows an entry, but is shown before it and needs packets from before it
+    reference: bool = True  # whether packets of its temporal layer, or of higher ones, may need it
+    layer: int = 0  # its temporal layer; packets need none of higher layers
+    parameters: bytes = b""  # the parameter sets it carries for later packets
 
 
 FactsReader = Callable[[memoryview], "PacketFacts | None"]
@@ -34,14 +24,9 @@ FactsReader = Callable[[memoryview], "PacketFacts | None"]
 
 
 def choose_facts_reader(codec: str, extradata: bytes | None) -> FactsReader | None:
-    """Chooses the reader for the packets of a stream.
+    """Chooses the reader for packets of a codec, by FFmpeg's canonical name; None if it is not supported here.
 
-    Args:
-        codec: FFmpeg's canonical name.
-        extradata: The stream's header, which says how packets are divided.
-
-    Returns:
-        The reader, or None for a codec that is not supported here.
+    The stream's header, ``extradata``, says how packets are divided.
     """
     header = extradata or b""
     if codec == "h264":

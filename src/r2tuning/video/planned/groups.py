@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from fractions import Fraction
@@ -23,7 +23,7 @@ from av.video.stream import VideoStream
 from r2tuning.video.container import open_video, read_packets
 from r2tuning.video.planned.index import Group, PacketIndex
 from r2tuning.video.probe import Survey
-from r2tuning.video.selection import count_clips, pick_cheap, pick_last_before
+from r2tuning.video.selection import count_clips, pick_cheap, pick_frames
 from r2tuning.video.timeline import Timeline
 
 # How far decoding runs ahead of the caller: it bounds the memory that results and packets take.
@@ -34,6 +34,14 @@ _RESULTS_AHEAD = 32  # per group
 _LARGEST_GROUP = 32 << 20
 
 Result = TypeVar("Result")
+MakeConvert = Callable[[], Callable[[VideoFrame], Result]]
+
+
+class _Job(NamedTuple):
+    number: int
+    group: Group
+    packets: Iterable[Packet[VideoStream]]
+    threads: int  # for its decoder
 
 
 class DecodingError(Exception):
@@ -41,36 +49,23 @@ class DecodingError(Exception):
 
 
 def decode_picks(
-    survey: Survey,
-    fps: Fraction,
-    make_convert: Callable[[], Callable[[VideoFrame], Result]],
-    *,
-    cheap: bool,
-    threads: int | None = None,
+    survey: Survey, fps: Fraction, make_convert: MakeConvert[Result], cheap: bool, threads: int | None = None
 ) -> Generator[tuple[Fraction, Result], None, None]:
     """Decodes the frame that is sampled for each interval, and as few others as possible.
 
-    Args:
-        survey: Facts about the file, with an index of its packets.
-        fps: Intervals per second.
-        make_convert: Makes the function called with each frame picked; every thread has its own.
-        cheap: Whether to pick as `pick_cheap` does, else as `pick_last_before`.
-        threads: Most threads; None for one per core that this process may use.
+    For each interval of 1/``fps`` seconds, yields when its frame is shown, in seconds since the first one, and the
+    frame converted. Each thread makes its own converter with ``make_convert``. `pick_cheap` picks the frames if
+    ``cheap``, else `pick_frames`. If ``threads`` is None, there is one for each core that this process may use.
 
-    Yields:
-        For each interval, when its frame is shown in seconds since the first one, and what it was converted to.
-
-    Raises:
-        DecodingError: At the first sign that decoding all packets in order might give other frames. What was yielded
-            until then stands.
-        VideoError: The file can no longer be opened.
+    Raises `DecodingError` at the first sign that decoding all packets in order might give other frames. What was
+    yielded until then stands.
     """
     timeline, index = survey.timeline, survey.index
     assert index is not None
-    ticks = _plan_ticks(timeline, index, fps, cheap=cheap)
+    ticks = _plan_ticks(timeline, index, fps, cheap)
     # The last frame of all shows whether the file is whole.
     groups = index.group(np.unique(np.append(ticks, timeline.ticks[-1])))
-    counts = dict(zip(*(column.tolist() for column in np.unique(ticks, return_counts=True)), strict=True))
+    counts = Counter(ticks.tolist())
     first = int(timeline.ticks[0])
     with closing(decode_groups(survey.info.path, index, groups, make_convert, threads)) as shown:
         held: tuple[int, Result] | None = None
@@ -78,40 +73,40 @@ def decode_picks(
         for following in chain(shown, (None,)):
             if held is not None:
                 tick, result = held
-                for _ in range(counts.get(tick, 0)):
+                for _ in range(counts[tick]):
                     yield (tick - first) * timeline.time_base, result
             held = following
 
 
 def decode_groups(
-    path: str | os.PathLike[str],
+    path: str,
     index: PacketIndex,
     groups: Sequence[Group],
-    make_convert: Callable[[], Callable[[VideoFrame], Result]],
+    make_convert: MakeConvert[Result],
     threads: int | None = None,
 ) -> Generator[tuple[int, Result], None, None]:
     """Decodes groups, given in display order, and converts their wanted frames, in constant memory.
 
-    Arguments and errors are those of `decode_picks`. Closing the generator ends the threads.
-
-    Yields:
-        When a frame is shown, as in :attr:`Group.ticks`, and what it was converted to.
+    Yields when a frame is shown, as in :attr:`Group.ticks`, and the frame converted. Arguments and errors are those of
+    `decode_picks`. Closing the generator ends the threads.
     """
     cores = threads or count_cores()
     light = max(int(index.sizes[group.packets].sum()) for group in groups) <= _LARGEST_GROUP
     size = min(cores, len(groups)) if light else 1
     with open_video(path) as stream:
-        crew: _Crew[Result] = _Crew(_deal_packets(stream, index, groups), share_cores(len(groups), size, cores), size)
-        members = [Thread(target=crew.work, args=(path, make_convert), daemon=True) for _ in range(size)]
+        jobs = _deal_packets(stream, index, groups, share_cores(len(groups), size, cores))
+        crew: _Crew[Result] = _Crew(jobs, size)
+        members: list[Thread] = []
         try:
-            for member in members:
+            for _ in range(size):
+                member = Thread(target=crew.work, args=(path, make_convert), daemon=True)
                 member.start()
+                members.append(member)
             yield from crew.take_results(len(groups))
         finally:
             crew.stop()
             for member in members:
-                if member.ident is not None:  # it was started
-                    member.join()
+                member.join()
 
 
 def count_cores() -> int:
@@ -134,7 +129,7 @@ def share_cores(groups: int, size: int, cores: int) -> list[int]:
     return [cores // size] * (groups - last) + [cores // last] * last if last else [cores // size] * groups
 
 
-def _plan_ticks(timeline: Timeline, index: PacketIndex, fps: Fraction, *, cheap: bool) -> np.ndarray:
+def _plan_ticks(timeline: Timeline, index: PacketIndex, fps: Fraction, cheap: bool) -> np.ndarray:
     """Picks a frame for each interval: int64 ``[T]``, when they are shown, ascending, with repeats."""
 
     def timed(ticks: np.ndarray) -> Iterator[tuple[Fraction, int]]:
@@ -145,15 +140,15 @@ def _plan_ticks(timeline: Timeline, index: PacketIndex, fps: Fraction, *, cheap:
         keys, references = np.sort(index.ticks[index.entries]), np.sort(index.ticks[~index.droppable])
         picks = pick_cheap(timed(keys), timed(references), fps)
     else:
-        picks = pick_last_before(timed(timeline.ticks), fps)
+        picks = pick_frames(timed(timeline.ticks), fps)
     count = count_clips(timeline.duration, fps)
     return np.fromiter((tick for _, tick in islice(picks, count)), dtype=np.int64, count=count)
 
 
 def _deal_packets(
-    stream: VideoStream, index: PacketIndex, groups: Sequence[Group]
-) -> Iterator[tuple[Group, Iterable[Packet[VideoStream]]]]:
-    """Reads a stream once; yields each group with its packets, which must be used up before the next group is taken."""
+    stream: VideoStream, index: PacketIndex, groups: Sequence[Group], shares: Sequence[int]
+) -> Iterator[_Job]:
+    """Reads a stream once; the packets of each job must be used up before the next job is taken."""
     numbered = enumerate(read_packets(stream))
     shared: list[tuple[int, Packet[VideoStream]]] = []  # those that two groups may need
 
@@ -172,26 +167,16 @@ def _deal_packets(
                 if due == len(group.packets):
                     return
 
-    for group, following in zip(groups, [*groups[1:], None], strict=True):
-        yield group, read_group(group, int(following.packets[0]) if following else len(index.ticks))
-
-
-class _Job(NamedTuple):
-    """A group to decode, and with how many threads."""
-
-    number: int
-    group: Group
-    packets: Iterable[Packet[VideoStream]]
-    threads: int
+    begins = [*(int(group.packets[0]) for group in groups[1:]), len(index.ticks)]
+    for number, (group, next_begin, threads) in enumerate(zip(groups, begins, shares, strict=True)):
+        yield _Job(number, group, read_group(group, next_begin), threads)
 
 
 class _Crew(Generic[Result]):
-    """``size`` threads that decode groups and the packets dealt to them, and the results that are not taken yet."""
+    """``size`` threads that decode groups, and the results that are not taken yet."""
 
-    def __init__(
-        self, dealt: Iterator[tuple[Group, Iterable[Packet[VideoStream]]]], shares: Sequence[int], size: int
-    ) -> None:
-        self._dealt, self._shares, self._size = dealt, shares, size
+    def __init__(self, jobs: Iterator[_Job], size: int) -> None:
+        self._jobs, self._size = jobs, size
         self._dealing = Lock()
         self._started = 0
         # Guards all below; every change of it is notified.
@@ -201,7 +186,7 @@ class _Crew(Generic[Result]):
         self._error: BaseException | None = None
         self._stopped = False
 
-    def work(self, path: str | os.PathLike[str], make_convert: Callable[[], Callable[[VideoFrame], Result]]) -> None:
+    def work(self, path: str, make_convert: MakeConvert[Result]) -> None:
         """Decodes group after group until there are no more; runs in a thread."""
         try:
             convert = make_convert()
@@ -247,13 +232,12 @@ class _Crew(Generic[Result]):
                 self._changed.wait_for(lambda: self._stopped or self._started <= self._turn + ahead)
                 if self._stopped:
                     return None
-            dealt = next(self._dealt, None)
-            if dealt is None:
+            job = next(self._jobs, None)
+            if job is None:
                 return None
-            group, packets = dealt
-            number, self._started = self._started, self._started + 1
-            # A single thread can decode them as they are read.
-            return _Job(number, group, packets if self._size == 1 else list(packets), self._shares[number])
+            self._started += 1
+            # A single thread can decode packets as they are read.
+            return job if self._size == 1 else job._replace(packets=list(job.packets))
 
     def _put(self, number: int, result: tuple[int, Result] | None) -> bool:
         with self._changed:

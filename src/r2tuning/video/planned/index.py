@@ -22,40 +22,26 @@ _ENTRY, _LEADING, _REFERENCE = 1, 2, 4
 
 @dataclass(frozen=True)
 class Group:
-    """Packets that a fresh decoder can decode, and which of their frames are wanted.
+    """Packets that a fresh decoder can decode, and which of their frames are wanted."""
 
-    Attributes:
-        packets: int64 ``[n]``, numbers of the packets to decode, ascending; those between them are skipped.
-        ticks: int64 ``[m]``, when the wanted frames are shown, ascending.
-    """
-
-    packets: np.ndarray
-    ticks: np.ndarray
+    packets: np.ndarray  # int64 [n], numbers of the packets to decode, ascending; those between them are skipped
+    ticks: np.ndarray  # int64 [m], when the wanted frames are shown, ascending
 
 
 @dataclass(frozen=True)
 class PacketIndex:
-    """The packets of a stream, one frame each, in file order, which is decoding order.
+    """The packets of a stream, one frame each, in file order, which is decoding order; ``[n]`` of everything."""
 
-    Attributes:
-        ticks: int64 ``[n]``, when each frame is shown, in units of the stream's time base.
-        sizes: int64 ``[n]``, bytes.
-        entries: bool ``[n]``, whether decoding can begin here.
-        leading: bool ``[n]``, whether it follows an entry but needs packets from before it.
-        droppable: bool ``[n]``, whether no other packet needs it.
-    """
-
-    ticks: np.ndarray
-    sizes: np.ndarray
-    entries: np.ndarray
-    leading: np.ndarray
-    droppable: np.ndarray
+    ticks: np.ndarray  # int64, when the frame is shown, in units of the stream's time base
+    sizes: np.ndarray  # int64, bytes
+    entries: np.ndarray  # bool, whether decoding can begin here
+    leading: np.ndarray  # bool, whether it follows an entry but needs packets from before it
+    droppable: np.ndarray  # bool, whether no other packet needs it
 
     def group(self, ticks: np.ndarray) -> list[Group]:
-        """Finds what to decode for the frames shown at ``ticks``, ascending without repeats.
+        """Finds what to decode for the frames shown at ``ticks``, ascending without repeats, in display order.
 
-        Returns:
-            Groups in display order. A packet may be in two successive ones.
+        A packet may be in two successive groups.
         """
         order = np.argsort(self.ticks)
         wanted = order[np.searchsorted(self.ticks, ticks, sorter=order)]
@@ -98,8 +84,7 @@ class PacketIndexer:
     def finish(self, timeline: Timeline) -> PacketIndex | None:
         """Builds the index from the timeline of all packets.
 
-        Returns:
-            The index, or None if packets do not tell for certain which frames they become, or which they need.
+        It is None if packets do not tell for certain which frames they become, or which they need.
         """
         if self._read is None or not timeline.stamped or timeline.lost or len(timeline.ticks) != len(self._ticks):
             return None
@@ -120,7 +105,9 @@ class PacketIndexer:
         return index if sound else None
 
     def _record(self, packet: Packet[VideoStream]) -> bool:
-        if packet.pts is None or packet.is_discard or packet.is_corrupt or _changes_header(packet):
+        # Most packets have no side data at all, which is quicker to check than each kind.
+        changes_header = any(any(map(packet.has_sidedata, _CHANGES)) for _ in packet.iter_sidedata())
+        if packet.pts is None or packet.is_discard or packet.is_corrupt or changes_header:
             return False
         facts = self._read(memoryview(packet)) if self._read is not None else None
         if facts is None:
@@ -134,11 +121,6 @@ class PacketIndexer:
         self._kinds.append(_ENTRY * facts.entry | _LEADING * facts.leading | _REFERENCE * facts.reference)
         self._layers.append(facts.layer)
         return True
-
-
-def _changes_header(packet: Packet[VideoStream]) -> bool:
-    # Most packets have no side data at all, which is quicker to check than each kind.
-    return any(any(map(packet.has_sidedata, _CHANGES)) for _ in packet.iter_sidedata())
 
 
 def comes_out_in_order(ticks: Iterable[int], depth: int) -> bool:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from support.small_benchmarks import make_model
 
-from projects.moving_shapes.average import average_checkpoints
+from projects.moving_shapes.pack import average_checkpoints
 from r2tuning.checkpoints import load_state, save_checkpoint
 from r2tuning.errors import CheckpointError
 
@@ -20,14 +20,13 @@ def test_each_weight_is_the_mean_of_all(tmp_path: Path) -> None:
     mean = load_state(tmp_path / "mean")
     assert mean.keys() == state.keys()
     for key, value in state.items():
-        torch.testing.assert_close(mean[key], 3 * value)
+        assert mean[key].dtype == torch.float16
+        torch.testing.assert_close(mean[key], (3 * value.double()).half())
 
 
 def test_other_shapes_are_refused(tmp_path: Path) -> None:
     config, model = make_model()
     save_checkpoint(tmp_path / "one", model.state_dict(), config)
-    with pytest.raises(
-        CheckpointError, match=r"demo: is of another shape than .*one; average checkpoints of one model"
-    ):
+    with pytest.raises(CheckpointError, match=r"demo: differs in shape from .*one; average checkpoints of one model"):
         average_checkpoints([str(tmp_path / "one"), "demo"], tmp_path / "mean")
     assert not (tmp_path / "mean").exists()
