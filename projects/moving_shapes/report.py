@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 
 from projects.moving_shapes.kinds import Kind, find_kind, recall_meanings
 from projects.moving_shapes.shared import draw_charts, read_split, to_markdown
-from r2tuning.ablation.table import HEADINGS, Measured, format_spread, read_table, shorten_keys
+from r2tuning.ablation.table import HEADINGS, CellResult, format_spread, read_table, shorten_keys
 from r2tuning.datasets import Annotation
 from r2tuning.errors import DataError
 from r2tuning.files import write_atomically
@@ -156,7 +156,7 @@ def tabulate_kinds(val: Sequence[Mapping[str, Any]], test: Sequence[Mapping[str,
     )
 
 
-def tabulate_cells(cells: Sequence[Measured]) -> str:
+def tabulate_cells(cells: Sequence[CellResult]) -> str:
     """An ablation, a row for each cell."""
     keys = list(cells[0].settings)
     names = [name for name in HEADINGS if name in cells[0].spread]
@@ -199,7 +199,7 @@ def draw_splits(splits: Sequence[SplitFacts], path: Path) -> None:
     draw_charts(path, 2, 2, fill)
 
 
-def draw_refinement(cells: Sequence[Measured], path: Path) -> None:
+def draw_refinement(cells: Sequence[CellResult], path: Path) -> None:
     """MR mAP against the number of layers, for each way to use them (Fig. 7); one layer is the same in all ways."""
 
     def fill(axes: Sequence[Axes]) -> None:
@@ -216,7 +216,7 @@ def draw_refinement(cells: Sequence[Measured], path: Path) -> None:
     draw_charts(path, 1, 1, fill)
 
 
-def draw_calibration(cells: Sequence[Measured], path: Path) -> None:
+def draw_calibration(cells: Sequence[CellResult], path: Path) -> None:
     """MR mAP without the calibrating losses, with each and with both (Table 5)."""
 
     def fill(axes: Sequence[Axes]) -> None:

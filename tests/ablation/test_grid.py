@@ -11,18 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.planted import TINY, plant_charades
 
-from r2tuning.ablation.grid import (
-    LONGEST_NAME,
-    Ablation,
-    Axis,
-    Cell,
-    count_layers,
-    cross,
-    load_cells,
-    plan_features,
-    run_ablation,
-)
+from r2tuning.ablation.grid import Axis, count_layers, cross, load_cells, plan_features, run_ablation
 from r2tuning.ablation.studies import plan_study, score_lengths
+from r2tuning.ablation.table import LONGEST_NAME, Ablation, Cell
 from r2tuning.errors import RecipeError
 from r2tuning.training.config import Recipe
 from r2tuning.training.loop import Report
@@ -167,8 +158,9 @@ def test_ctrl_c_ends_the_grid_and_it_goes_on_to_the_same_numbers(data: Path, tmp
 def test_a_cell_that_fails_does_not_stop_the_others(data: Path, tmp_path: Path) -> None:
     grid = load_grid(data, cross([Cell()], [Axis("model.layers", ("3", "1"))]))  # the features have two
     done = run_ablation(grid, tmp_path, range(1))
-    assert [failed.cell.title for failed in done.failed] == ["model.layers=3"]
-    assert "features have 2 layers, the recipe needs 3" in done.failed[0].reason
+    ((cell, reason),) = done.failed
+    assert cell.title == "model.layers=3"
+    assert "features have 2 layers, the recipe needs 3" in reason
     assert [result.cell.title for result in done.results] == ["model.layers=1"]
     assert done.left == 0
 

@@ -13,8 +13,7 @@ from support.planted import TINY, plant_charades
 from support.videos import write_video
 from typer.testing import CliRunner, Result
 
-from r2tuning.ablation.grid import Ablation, Cell, CellResult, FailedCell
-from r2tuning.ablation.table import format_markdown, tabulate
+from r2tuning.ablation.table import Ablation, Cell, CellResult, format_markdown, summarize_runs, tabulate
 from r2tuning.cli.main import app
 from r2tuning.features.store import FeatureStore
 
@@ -168,11 +167,14 @@ def test_ctrl_c_stops_after_saving(data: Path, tmp_path: Path) -> None:
 
 
 def test_metrics_of_some_cells_only_leave_a_dash() -> None:
-    results = (
-        CellResult(Cell((("a.x", "1"), ("b.x", "p|q"))), ({"MR-full-mAP": 50.0, "HL-min-VeryGood-Hit1": 60.0},)),
-        CellResult(Cell((("a.x", "2"), ("b.x", "[red]"))), ({"MR-full-mAP": 51.0, "MR-short-mAP": 1.0},)),
+    results = tuple(
+        CellResult(Cell((("a.x", x), ("b.x", b))), summarize_runs([run]))
+        for x, b, run in (
+            ("1", "p|q", {"MR-full-mAP": 50.0, "HL-min-VeryGood-Hit1": 60.0}),
+            ("2", "[red]", {"MR-full-mAP": 51.0, "MR-short-mAP": 1.0}),
+        )
     )
-    ablation = Ablation(results, (FailedCell(Cell((("a.x", "3"), ("b.x", "r"))), "no data"),), 1)
+    ablation = Ablation(results, ((Cell((("a.x", "3"), ("b.x", "r"))), "no data"),), 1)
     headings, rows = tabulate(ablation, "mine")
     assert headings == ["a.x", "b.x", "mAP", "Hit@1"]
     assert rows == [["1", "p|q", "50.00", "60.00"], ["2", "[red]", "51.00", "-"]]

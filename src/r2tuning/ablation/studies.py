@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from r2tuning.ablation.grid import Axis, Cell, cross
+from r2tuning.ablation.grid import Axis, cross
+from r2tuning.ablation.table import Cell
 from r2tuning.backbones import choose_device
 from r2tuning.checkpoints import read_checkpoint
 from r2tuning.datasets import find_benchmark
@@ -22,15 +23,7 @@ Study = Literal["refinement", "calibration", "baseline", "lengths"]
 
 
 def plan_study(study: Study, recipe: Recipe, layers: int) -> list[Cell]:
-    """The cells of one of the paper's ablations.
-
-    Args:
-        study: Which one.
-        recipe: The base of all cells.
-        layers: K of the features.
-
-    Raises:
-        RecipeError: If the recipe leaves nothing to compare.
+    """The cells of one of the paper's ablations; ``layers`` is K of the features.
 
     Example:
         >>> for cell in plan_study("calibration", Recipe(name="mine"), 4):
@@ -45,7 +38,10 @@ def plan_study(study: Study, recipe: Recipe, layers: int) -> list[Cell]:
             raise RecipeError(
                 "the features have one layer, so there is nothing to refine; extract them with --layers 4"
             )
-        return _refinements(layers)
+        # Four ways to use the last 1, 2, … K layers; with one layer all four are the same model, trained once.
+        ways = Axis("model.refinement", ("reversed", "forward", "mean", "single"))
+        depths = Axis("model.layers", tuple(str(depth) for depth in range(2, layers + 1)))
+        return [Cell((("model.refinement", "reversed"), ("model.layers", "1"))), *cross([Cell()], [ways, depths])]
     if study == "calibration":
         return _calibrations(recipe)
     if study == "baseline":
@@ -56,14 +52,6 @@ def plan_study(study: Study, recipe: Recipe, layers: int) -> list[Cell]:
     if benchmark.task != "moments":
         raise RecipeError(f"{recipe.name}: {benchmark.name} has no moments to score by words; choose another recipe")
     return [Cell()]
-
-
-def _refinements(layers: int) -> list[Cell]:
-    """Four ways to use the last 1, 2, … K layers; with one layer all four are the same model, trained once."""
-    ways = Axis("model.refinement", ("reversed", "forward", "mean", "single"))
-    depths = Axis("model.layers", tuple(str(depth) for depth in range(2, layers + 1)))
-    one_layer = Cell((("model.refinement", "reversed"), ("model.layers", "1")))
-    return [one_layer, *cross([Cell()], [ways, depths])]
 
 
 def _calibrations(recipe: Recipe) -> list[Cell]:
@@ -79,19 +67,7 @@ def _calibrations(recipe: Recipe) -> list[Cell]:
 
 
 def score_lengths(run: Path) -> dict[str, float]:
-    """MR mAP of a run's best checkpoint on its validation split, by the number of words in the query (Table 6).
-
-    Args:
-        run: Folder of a finished run.
-
-    Returns:
-        Percent, for each range of words that has queries.
-
-    Raises:
-        CheckpointError: If the checkpoint cannot be read.
-        DataError: If the annotations cannot be read.
-        FeatureError: If features are missing.
-    """
+    """MR mAP in percent of a run's best checkpoint on its validation split, by words in the query (Table 6)."""
     recipe = load_recipe(run / RECIPE_FILE)
     split = open_split(recipe.data, fps=recipe.fps, seed=recipe.training.seed)
     config, model = read_checkpoint(RunFolder(run).best)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from statistics import mean, stdev
-from typing import TYPE_CHECKING
 
 from r2tuning.errors import DataError
-
-if TYPE_CHECKING:
-    from r2tuning.ablation.grid import Ablation
 
 HEADINGS = {
     "MR-full-R1@0.3": "R1@0.3",
@@ -25,25 +23,78 @@ HEADINGS = {
 }
 """The metrics of the paper's tables, and their names there."""
 
+LONGEST_NAME = 100
+"""Characters of a folder's name; file systems take 255 bytes."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of a grid: keys and values that make it differ from the recipe."""
+
+    settings: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The settings as they were written.
+
+        Example:
+            >>> Cell((("model.layers", "2"), ("data.domain", "dog"))).title
+            'model.layers=2, data.domain=dog'
+        """
+        return ", ".join(f"{key}={value}" for key, value in self.settings) or "recipe"
+
+    @property
+    def folder(self) -> str:
+        """A unique name for the cell's folder, of letters, digits and ``._=,+-``.
+
+        Example:
+            >>> Cell((("model.layers", "2"), ("optimizer.lr", "1e-4"))).folder
+            'model.layers=2,optimizer.lr=1e-4'
+            >>> Cell((("backbone", "openai/clip"),)).folder
+            'backbone=openai-clip-65b37026'
+            >>> Cell().folder
+            'recipe'
+        """
+        plain = ",".join(f"{key}={value}" for key, value in self.settings) or "recipe"
+        safe = re.sub(r"[^A-Za-z0-9._=,+-]+", "-", plain)
+        if safe == plain and len(plain) <= LONGEST_NAME:
+            return plain
+        return f"{safe[:LONGEST_NAME]}-{sha256(plain.encode()).hexdigest()[:8]}"
+
 
 @dataclass(frozen=True)
 class Spread:
-    """One metric over several runs.
-
-    Attributes:
-        mean: Percent.
-        deviation: Standard deviation of the runs (n − 1), percent; None for a single run.
-    """
+    """One metric over several runs, in percent: mean and standard deviation (n − 1), None for a single run."""
 
     mean: float
     deviation: float | None
 
 
+@dataclass(frozen=True)
+class CellResult:
+    """Scores of a cell, in percent: their spread over all runs, and those of each run (empty from `read_table`)."""
+
+    cell: Cell
+    spread: Mapping[str, Spread]
+    runs: tuple[Mapping[str, float], ...] = ()
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Keys of the recipe and their values, as written."""
+        return dict(self.cell.settings)
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A grid so far: finished cells in its order, cells that could not be trained and why, and the number left."""
+
+    results: tuple[CellResult, ...]
+    failed: tuple[tuple[Cell, str], ...]
+    left: int
+
+
 def summarize_runs(runs: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
     """Mean and standard deviation of every metric that all runs have.
-
-    Args:
-        runs: Metrics of at least one run.
 
     Example:
         >>> summarize_runs([{"mAP": 40.0}, {"mAP": 42.0}])
@@ -80,22 +131,17 @@ def shorten_keys(keys: list[str]) -> list[str]:
 def tabulate(ablation: Ablation, name: str) -> tuple[list[str], list[list[str]]]:
     """Headings, and a row of texts for each finished cell.
 
-    Args:
-        ablation: The grid.
-        name: Of the recipe, for the first column if nothing varies.
-
-    Returns:
-        The varied settings, then the metrics of the paper's tables, or all metrics if there are none of these.
+    The varied settings (the recipe's name if there are none) come before the metrics: those of the paper's tables, or
+    all if there are none of these.
     """
-    spreads = [result.spread for result in ablation.results]
-    found = list(dict.fromkeys(metric for spread in spreads for metric in spread))
+    results = ablation.results
+    found = list(dict.fromkeys(metric for result in results for metric in result.spread))
     metrics = [metric for metric in HEADINGS if metric in found] or found
-    settings = [result.cell.settings for result in ablation.results]
-    keys = [key for key, _ in settings[0]] if settings else []
+    keys = list(results[0].settings) if results else []
     headings = [*(shorten_keys(keys) or ["recipe"]), *(HEADINGS.get(metric, metric) for metric in metrics)]
     rows = [
-        [*([value for _, value in chosen] or [name]), *(format_spread(spread.get(metric)) for metric in metrics)]
-        for chosen, spread in zip(settings, spreads, strict=True)
+        [*(result.settings.values() or [name]), *(format_spread(result.spread.get(metric)) for metric in metrics)]
+        for result in results
     ]
     return headings, rows
 
@@ -106,7 +152,7 @@ def format_markdown(ablation: Ablation, name: str, seeds: int) -> str:
     rules = ["---" if column < count_settings(ablation) else "---:" for column in range(len(headings))]
     lines = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in (headings, rules, *rows)]
     parts = [caption(ablation, name, seeds), "\n".join(f"| {line} |" for line in lines)]
-    parts += [f"Failed: {failed.cell.title}: {failed.reason}" for failed in ablation.failed]
+    parts += [f"Failed: {cell.title}: {reason}" for cell, reason in ablation.failed]
     return "\n\n".join(parts) + "\n"
 
 
@@ -114,20 +160,20 @@ def describe_ablation(ablation: Ablation, name: str, seeds: int) -> dict[str, ob
     """The grid in plain Python values, with all metrics of all runs, as ``--json`` writes it."""
     cells = [
         {
-            "settings": dict(result.cell.settings),
+            "settings": result.settings,
             "folder": result.cell.folder,
             "metrics": {metric: asdict(spread) for metric, spread in result.spread.items()},
             "runs": [dict(run) for run in result.runs],
         }
         for result in ablation.results
     ]
-    failed = [{"settings": dict(each.cell.settings), "reason": each.reason} for each in ablation.failed]
+    failed = [{"settings": dict(cell.settings), "reason": reason} for cell, reason in ablation.failed]
     return {"recipe": name, "seeds": list(range(seeds)), "cells": cells, "failed": failed, "left": ablation.left}
 
 
 def count_settings(ablation: Ablation) -> int:
     """Number of columns before the metrics."""
-    return max(1, len(ablation.results[0].cell.settings)) if ablation.results else 1
+    return max(1, len(ablation.results[0].settings)) if ablation.results else 1
 
 
 def caption(ablation: Ablation, name: str, seeds: int) -> str:
@@ -137,35 +183,21 @@ def caption(ablation: Ablation, name: str, seeds: int) -> str:
     return f"{name}: {len(ablation.results)} of {total} cells, {spread}, percent"
 
 
-@dataclass(frozen=True)
-class Measured:
-    """A cell of an ablation.
-
-    Attributes:
-        settings: Keys of the recipe and their values, as written.
-        spread: Mean and deviation of each metric.
-    """
-
-    settings: Mapping[str, str]
-    spread: Mapping[str, Spread]
-
-
-def read_table(path: Path) -> list[Measured]:
-    """Cells of a ``table.json`` of ``r2tuning ablate``.
-
-    Raises:
-        DataError: If the file cannot be read or is no such table, or if cells failed or are left.
-    """
+def read_table(path: Path) -> list[CellResult]:
+    """Cells of a ``table.json`` of ``r2tuning ablate`` that is complete: no cell failed or is left."""
     try:
         table = json.loads(path.read_bytes())
         left, failed = table["left"], len(table["failed"])
         cells = [
-            Measured(cell["settings"], {name: Spread(**spread) for name, spread in cell["metrics"].items()})
+            CellResult(
+                Cell(tuple(cell["settings"].items())),
+                {name: Spread(**spread) for name, spread in cell["metrics"].items()},
+            )
             for cell in table["cells"]
         ]
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}; check the path") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: not a table ({error!r:.80}); give a table.json of r2tuning ablate") from None
     if left or failed:
         raise DataError(f"{path}: {left} cells left, {failed} failed; run r2tuning ablate again")

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import TimeRemainingColumn
 
-from r2tuning.ablation.table import caption, count_settings, describe_ablation, format_markdown, tabulate
+from r2tuning.ablation.table import (
+    Ablation,
+    Cell,
+    caption,
+    count_settings,
+    describe_ablation,
+    format_markdown,
+    tabulate,
+)
 from r2tuning.cli.options import ForceOption
 from r2tuning.cli.score_table import ScoresJsonOption, print_table, write_scores
-from r2tuning.cli.train import OverridesOption, describe_report, make_features
+from r2tuning.cli.train import OverridesOption, make_features, show_training
 from r2tuning.errors import OutputError
 from r2tuning.files import check_target, write_atomically
 
 if TYPE_CHECKING:
-    from r2tuning.ablation.grid import Ablation, Cell
     from r2tuning.training.loop import Report
 
 TABLE = "table.md"
@@ -61,7 +64,7 @@ def ablate(
     if json not in (None, "-"):
         check_target(json, force=force)
 
-    from r2tuning.ablation.grid import Axis, Cell, count_layers, cross, load_cells, plan_features, run_ablation
+    from r2tuning.ablation.grid import Axis, count_layers, cross, load_cells, plan_features, run_ablation
     from r2tuning.ablation.studies import plan_study, score_lengths
     from r2tuning.training.recipes import load_recipe
 
@@ -77,34 +80,21 @@ def ablate(
         raise OutputError(f"{folder}: cannot be made ({error.strerror}); choose another --run folder") from error
     for wanted in plan_features(recipes):
         make_features(wanted)
-    with _show_training() as show:
+    with show_training(TimeRemainingColumn()) as show:
+
+        def show_cell(cell: Cell, seed: int, report: Report) -> None:
+            label = f"{cell.title}, seed {seed}"
+            show(label, f"{label}, step {report.step} of {report.steps}", report)
+
         done = run_ablation(
             list(zip(cells, recipes, strict=True)),
             folder,
             range(seeds),
             measure=score_lengths if paper == "lengths" else None,
-            report=show,
+            report=show_cell,
             save=partial(_save, base.name, seeds, folder),
         )
     _show(done, base.name, seeds, folder, json, force)
-
-
-@contextmanager
-def _show_training() -> Iterator[Callable[[Cell, int, Report], None]]:
-    """A bar for the current run, and a line for every validation."""
-    console = Console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), TextColumn("steps")
-    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=None)
-
-        def show(cell: Cell, seed: int, report: Report) -> None:
-            run = f"{cell.title}, seed {seed}"
-            progress.update(task, description=escape(run), completed=report.step, total=report.steps)
-            if "total" not in report.values:
-                line = f"{run}, step {report.step} of {report.steps}: {describe_report(report)}"
-                console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-        yield show
 
 
 def _save(name: str, seeds: int, folder: Path, so_far: Ablation) -> None:
@@ -118,8 +108,8 @@ def _show(done: Ablation, name: str, seeds: int, folder: Path, json: str | None,
     if json != "-":
         headings, rows = tabulate(done, name)
         print_table(caption(done, name, seeds), headings, rows, names=count_settings(done))
-    for failed in done.failed:
-        typer.echo(f"failed: {failed.cell.title}: {failed.reason}", err=True)
+    for cell, reason in done.failed:
+        typer.echo(f"failed: {cell.title}: {reason}", err=True)
     if done.left:
         typer.echo(f"stopped with {done.left} cells left; run the same command again to continue", err=True)
         raise typer.Exit(130)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from r2tuning.cli.options import DeviceOption, EngineOption, SamplingOption
+from r2tuning.cli.options import DeviceOption, EngineOption, SamplingOption, check_positive
 from r2tuning.cli.progress import show_progress
 from r2tuning.errors import VideoError
 
@@ -44,8 +44,7 @@ def extract(
 
     Example: r2tuning extract charades_train.jsonl videos/ features/ --benchmark charades-sta --jobs 4
     """
-    if fps is not None and not 0 < fps < float("inf"):
-        raise typer.BadParameter(f"must be above 0, not {fps}", param_hint="--fps")
+    check_positive("--fps", fps)
 
     from r2tuning.datasets import find_benchmark
 

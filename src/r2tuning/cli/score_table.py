@@ -50,19 +50,10 @@ def report_scores(
     json_file: str | None = None,
     force: bool = False,
 ) -> None:
-    """Scores predictions, and prints or writes the scores.
+    """Scores predictions, prints the scores, and writes them as JSON to a file, or to stdout instead of the table.
 
-    Args:
-        title: Of the table.
-        source: What was scored, for the JSON.
-        predictions: One per query.
-        annotations: The truth.
-        benchmark: Its rules.
-        published: Scores to compare with, in percent; None leaves them out of the JSON too.
-        missing: Whether a query without a prediction is an error or counts 0.
-        bins: Whether to show mAP by the number of words of the query.
-        json_file: Receives all scores; ``-`` is stdout, instead of the table.
-        force: Whether ``json_file`` may be replaced.
+    ``source`` says in the JSON what was scored. ``published`` are scores to compare with, in percent; None leaves them
+    out of the JSON too.
     """
     from r2tuning.evaluation.score import score_predictions, score_query_lengths
 
@@ -117,11 +108,7 @@ def print_calibration(title: str, quality: CalibrationQuality) -> None:
 def print_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], *, names: int = 1) -> None:
     """Prints a table to stdout; deviations move to a second line if the terminal is too narrow.
 
-    Args:
-        title: A line above it.
-        headings: Of the columns.
-        rows: Texts; short rows are filled up with empty cells.
-        names: How many first columns are names, aligned left; the others are numbers.
+    Short rows are filled up with empty cells. The first ``names`` columns are aligned left, the others are numbers.
     """
     console = Console()
 

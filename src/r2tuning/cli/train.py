@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from r2tuning.cli.progress import show_progress
 from r2tuning.cli.score_table import print_scores
@@ -40,27 +51,13 @@ def train(
     checked = load_recipe(recipe, overrides or ())
     folder = run or Path("runs") / checked.name
     make_features(checked)
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("Training"),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TextColumn("steps"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[status]}"),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        # Only the main process gets reports.
-        task = progress.add_task("", total=None, status="", visible=False)
-
-        def show(report: Report) -> None:
-            status = describe_report(report)
-            progress.update(task, completed=report.step, total=report.steps, status=status, visible=True)
-            if "total" not in report.values:
-                console.print(f"epoch {report.epoch + 1}: {status}", soft_wrap=True, highlight=False)
-
-        trained = run_training(checked, folder, resume=resume, report=show)
+    with show_training(TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[status]}")) as show:
+        trained = run_training(
+            checked,
+            folder,
+            resume=resume,
+            report=lambda report: show("Training", f"epoch {report.epoch + 1}", report),
+        )
     if not trained.main:
         return
     if not trained.finished:
@@ -70,6 +67,24 @@ def train(
         raise typer.Exit(130)
     print_scores(f"{checked.name}, best validation", trained.metrics, {})
     typer.echo(f"Best checkpoint: {trained.best}")
+
+
+@contextmanager
+def show_training(*columns: ProgressColumn) -> Iterator[Callable[[str, str, Report], None]]:
+    """A bar for the current run, and a line for every validation; yields a function of label, line and report."""
+    console = Console(stderr=True)
+    first = TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), TextColumn("steps")
+    with Progress(*first, *columns, console=console, disable=not console.is_terminal) as progress:
+        # Only the main process gets reports.
+        task = progress.add_task("", total=None, status="", visible=False)
+
+        def show(label: str, line: str, report: Report) -> None:
+            status, done, steps = describe_report(report), report.step, report.steps
+            progress.update(task, description=escape(label), completed=done, total=steps, status=status, visible=True)
+            if "total" not in report.values:
+                console.print(f"{line}: {status}", markup=False, highlight=False, soft_wrap=True)
+
+        yield show
 
 
 def make_features(recipe: Recipe) -> None:

@@ -23,19 +23,11 @@ CHANCE_ERRORS = 3
 
 
 def fit_logistic(evidence: FloatArray, right: NDArray[np.bool_], *, balanced: bool = False) -> tuple[FloatArray, float]:
-    """Logistic regression with no weight below 0.
+    """Logistic regression of outcomes ``[n]`` on evidence ``[n, D]``: weights ``[D]``, none below 0, and the offset.
 
     Targets are those of Platt (1999), a little inside 0 and 1, so that separable evidence has a finite solution.
-    Evidence that would get a weight below 0 is left out.
-
-    Args:
-        evidence: ``[n, D]``, finite.
-        right: ``[n]``.
-        balanced: Whether both outcomes weigh the same, however many there are of each.
-
-    Returns:
-        Weights ``[D]`` and the offset of ``sigmoid(evidence @ weights + offset)``; a weight is 0 where its evidence is
-        constant or left out.
+    Evidence that is constant, or would get a weight below 0, gets the weight 0. If ``balanced``, both outcomes have the
+    same weight, however many there are of each.
 
     Example:
         >>> weights, offset = fit_logistic(np.array([[0.0], [0.0], [1.0], [1.0]]), np.array([False, True, True, True]))
@@ -96,37 +88,23 @@ class ScoreQuality:
 
 @dataclass(frozen=True)
 class PresenceQuality:
-    """How well presence separates present from absent queries.
+    """How well presence separates queries that have a moment from those that have none."""
 
-    Attributes:
-        present: Number of queries that have a moment.
-        absent: Number of queries that have none.
-        auroc: The chance that a present query has a higher presence than an absent one.
-        reliability: With both kinds weighted by half.
-        noticed: Share of absent queries below the threshold.
-        kept: Share of present queries not below it.
-    """
-
-    present: int
-    absent: int
+    present: int  # number of queries that have a moment
+    absent: int  # number of those that have none
     auroc: float
-    reliability: Reliability
-    noticed: float
-    kept: float
+    reliability: Reliability  # both kinds weighted by half
+    noticed: float  # share of absent queries below the threshold
+    kept: float  # share of present queries not below it
 
 
 @dataclass(frozen=True)
 class CalibrationQuality:
-    """How reliable all scores of a model are.
+    """How reliable all scores of a model are."""
 
-    Attributes:
-        moments: None for the saliency family.
-        presence: None where the model has none, or there are no absent queries.
-    """
-
-    moments: ScoreQuality | None
+    moments: ScoreQuality | None  # None for the saliency family
     saliency: ScoreQuality
-    presence: PresenceQuality | None
+    presence: PresenceQuality | None  # None where the model has none, or there are no absent queries
 
 
 def fit_calibration(evidence: Evidence) -> Calibration:
@@ -168,7 +146,7 @@ def _fit_presence(present: FloatArray, absent: FloatArray) -> PresenceMap | None
 def choose_threshold(present: FloatArray, absent: FloatArray) -> float:
     """The threshold of maximal balanced accuracy, halfway between two values; of equally good ones the nearest to 0.5.
 
-    Takes the presence of queries that have a moment, and of those that have none.
+    Both arguments are presence: of queries that have a moment, and of queries that have none.
 
     Example:
         >>> choose_threshold(np.array([0.75, 0.5, 0.25]), np.array([0.375, 0.125]))

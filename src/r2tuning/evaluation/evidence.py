@@ -31,16 +31,11 @@ class Judged:
 
 @dataclass(frozen=True)
 class AbsentQueries:
-    """Queries that are true of no moment of their video.
-
-    Attributes:
-        videos: For each query an annotation of the video to search.
-        source: Where they come from, to be shown.
-    """
+    """Queries that are true of no moment of their video, and for each an annotation of that video."""
 
     queries: Sequence[Annotation]
     videos: Sequence[Annotation]
-    source: str
+    source: str  # where they come from, to be shown
 
 
 @dataclass(frozen=True)

@@ -45,20 +45,10 @@ def predict(
 ) -> list[Prediction]:
     """Grounds every query in stored features; a video's are read and projected once for all its queries.
 
-    Seconds count from the first frame, as they do in training. The grounder's configuration decides on windows, see
-    `see_whole`. Of the labels, only the number is used.
-
-    Args:
-        grounder: The model.
-        annotations: Queries and their videos.
-        benchmark: What they belong to.
-        store: Features of videos and queries.
-        progress: Called after every video with the number of queries done and their total.
-        videos: Annotations of the videos to search, one for each query, if not those of the queries.
-
-    Returns:
-        One prediction for each annotation, in their order: up to 50 moments (seconds, score in [0, 1]), best first,
-        and the saliency of every frame.
+    The predictions, in the order of the queries, have up to 50 moments (seconds, score in [0, 1]), best first, and the
+    saliency of every frame. Seconds count from the first frame, as they do in training. The grounder's configuration
+    decides on windows, see `see_whole`. Of the labels, only the number is used. ``videos`` are annotations of the
+    videos to search, one for each query, if not those of the queries.
     """
     require_features(annotations, benchmark, store)
     places = annotations if videos is None else videos

@@ -34,17 +34,10 @@ def score_predictions(
 ) -> dict[str, float]:
     """Scores predictions by the benchmark's own metrics, matched by query id, in any order.
 
-    An empty prediction counts 0. Videos and labels of TVSum may differ by a few clips, and are cut to the shorter.
-
-    Args:
-        predictions: One per query.
-        annotations: Labelled annotations with durations.
-        benchmark: What they belong to.
-        missing: Whether a query without a prediction is an error or counts as an empty prediction.
-
-    Returns:
-        Percent, rounded to two decimals. Moments: what `r2tuning.metrics.evaluate_grounding` gives. YouTube Highlights
-        and TVSum: ``mAP``; of several domains their mean, with ``{domain}-mAP`` for each.
+    Scores are percent, rounded to two decimals. Moments: what `r2tuning.metrics.evaluate_grounding` gives. YouTube
+    Highlights and TVSum: ``mAP``; of several domains their mean, with ``{domain}-mAP`` for each. An empty prediction
+    counts 0, and so does a missing one with ``missing="zero"``. Videos and labels of TVSum may differ by a few clips,
+    and are cut to the shorter.
 
     Example:
         >>> truth = Annotation(qid=1, vid="a", query="a dog", duration=30, moments=((10, 20),))
@@ -68,7 +61,7 @@ def score_predictions(
 
 @dataclass(frozen=True)
 class LengthScore:
-    """MR mAP in percent of queries of ``words`` such as ``1-10`` or ``41+``; None where there are none."""
+    """MR mAP, in percent, of queries with so many words, such as ``1-10`` or ``41+``; None where there are none."""
 
     words: str
     queries: int
@@ -171,8 +164,8 @@ def format_predictions(
 ) -> str:
     """Predictions as text that `read_predictions` and the benchmarks' own evaluators read, one line per query.
 
-    At most ``most`` moments of a query are written; none where no prediction has any. Annotations are of the same
-    queries in the same order.
+    The annotations are of the same queries in the same order. At most ``most`` moments of a query are written; moments
+    are left out where no prediction has any.
 
     Example:
         >>> truth = Annotation(qid=1, vid="a", query="a dog", duration=4)

@@ -65,12 +65,10 @@ class DataConfig(BaseModel):
     @property
     def annotation_place(self) -> Path:
         """The folder of the benchmark's annotations, or the file of custom ones."""
-        if self.annotations is not None:
-            return self.annotations
         benchmark = find_benchmark(self.benchmark)
-        if benchmark.is_custom:
+        if self.annotations is None and benchmark.is_custom:
             raise RecipeError("data.annotations is not set; add --set data.annotations=FILE.csv")
-        return dataset_folder(benchmark)
+        return self.annotations or dataset_folder(benchmark)
 
     @property
     def feature_folder(self) -> Path:
@@ -86,19 +84,13 @@ class DataConfig(BaseModel):
 
 @dataclass(frozen=True)
 class OpenSplit:
-    """A split, ready to train or evaluate on.
-
-    Attributes:
-        annotations: Queries, with the truth unless it is withheld.
-        store: Features of their videos and queries.
-        file: The annotation file; None for custom data.
-    """
+    """A split, ready to train or evaluate on."""
 
     name: str
     benchmark: Benchmark
     annotations: list[Annotation]
     store: FeatureStore
-    file: Path | None = None
+    file: Path | None = None  # of the annotations; None for custom data
 
     @property
     def labelled(self) -> bool:
@@ -107,13 +99,10 @@ class OpenSplit:
 
 
 def open_split(data: DataConfig, name: str | None = None, *, fps: float, seed: int = 0) -> OpenSplit:
-    """Reads the annotations of a split and opens their features.
+    """Reads the annotations of a split and opens their features; without a name, the split to validate on.
 
-    Args:
-        data: Which benchmark, which part of it, and where its files are.
-        name: Of the split; None for the one to validate on. Custom data has ``train`` and ``val``.
-        fps: Frame rate of custom data.
-        seed: Decides which custom videos are held out for validation.
+    Custom data has the splits ``train`` and ``val`` and the frame rate ``fps``; the seed decides which of its videos
+    are held out for validation.
     """
     benchmark = data.find_rules(fps)
     name = name or data.validation_split or benchmark.evaluation_split

@@ -6,7 +6,7 @@ import random
 import signal
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -25,15 +25,10 @@ Group = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Example:
-    """One query on one video; the targets are those of one sample in `Targets`.
+    """One query on one video; the targets are those of one sample in `Targets`."""
 
-    Attributes:
-        video: fp16 ``[T, K, P+1, Dv]``, a view of memory-mapped features.
-        query: ``[L, K, Dq]``.
-    """
-
-    video: Tensor
-    query: Tensor
+    video: Tensor  # fp16 [T, K, P+1, Dv], a view of memory-mapped features
+    query: Tensor  # [L, K, Dq]
     fps: float
     moments: Tensor
     saliency: Tensor
@@ -43,21 +38,13 @@ class Example:
 
 @dataclass(frozen=True)
 class Batch:
-    """Padded features of V videos and B queries on them, with targets.
+    """Padded features of V videos and B queries on them, with targets; ``video_index`` is the video of each query."""
 
-    Attributes:
-        video: fp16 ``[V, K, T, P+1, Dv]``.
-        query: ``[B, K, L, Dq]``.
-        video_mask: bool ``[V, T]``.
-        query_mask: bool ``[B, L]``.
-        video_index: int64 ``[B]``, the video of each query.
-    """
-
-    video: Tensor
-    query: Tensor
-    video_mask: Tensor
-    query_mask: Tensor
-    video_index: Tensor
+    video: Tensor  # fp16 [V, K, T, P+1, Dv]
+    query: Tensor  # [B, K, L, Dq]
+    video_mask: Tensor  # bool [V, T]
+    query_mask: Tensor  # bool [B, L]
+    video_index: Tensor  # int64 [B]
     targets: Targets
 
     def to(self, device: torch.device) -> Batch:
@@ -90,8 +77,9 @@ class Batch:
         )
 
     def _change(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        features = (change(getattr(self, field.name)) for field in fields(Batch) if field.name != "targets")
-        return Batch(*features, Targets(*(change(getattr(self.targets, field.name)) for field in fields(Targets))))
+        targets = Targets(*(change(getattr(self.targets, field.name)) for field in fields(Targets)))
+        others = {field.name: change(getattr(self, field.name)) for field in fields(self) if field.name != "targets"}
+        return replace(self, targets=targets, **others)
 
 
 class TrainingData(Dataset[list[Example]]):

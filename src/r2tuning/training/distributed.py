@@ -87,7 +87,7 @@ def agree(fabric: Any, batch: Batch, queries: int, stop: bool) -> tuple[Batch, l
 def gather(fabric: Any, output: ModelOutput, targets: Targets, queries: list[int]) -> tuple[ModelOutput, Targets]:
     """Predictions and targets of all processes, in the order of their ranks, with gradients.
 
-    Of each process only the first ``queries`` count, see `agree`.
+    Only the first ``queries`` of each process count, see `agree`.
     """
     if fabric.world_size == 1:
         return output, targets

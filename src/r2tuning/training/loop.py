@@ -52,19 +52,12 @@ class Report:
 
 @dataclass(frozen=True)
 class Trained:
-    """How a run ended.
-
-    Attributes:
-        best: Folder of the best checkpoint; None if the run was stopped before its first validation.
-        metrics: Of the best validation.
-        finished: Whether all epochs are done.
-        main: Whether this is the main process.
-    """
+    """How a run ended; ``best`` is a checkpoint, None if the run was stopped before its first validation."""
 
     best: Path | None
     metrics: dict[str, float]
     finished: bool
-    main: bool
+    main: bool  # whether this is the main process
 
 
 @dataclass

@@ -222,7 +222,7 @@ def mean_positive(video_cls: Tensor, positive_mask: Tensor) -> Tensor:
 
 
 def info_nce(first: Tensor, second: Tensor, kin: Tensor | None = None) -> Tensor:
-    """InfoNCE of two sets of vectors ``[..., n, C]`` whose rows i belong together; mean over all rows.
+    """InfoNCE of two sets of vectors ``[..., n, C]``, row i of one belonging to row i of the other; mean over rows.
 
     With samples as rows, for each layer, it is the video-level loss (Eq. 10); with layers as rows, for each sample, the
     layer-wise one (Eq. 11). The paper does not name a direction; this is the mean of both, as in the released code.

@@ -15,7 +15,7 @@ from r2tuning.training.config import Recipe
 
 
 def open_splits(recipe: Recipe) -> tuple[OpenSplit, OpenSplit]:
-    """Opens the splits to train and to validate on; the first is without videos too short to train on."""
+    """Opens the splits to train and to validate on; the first leaves out videos that are too short."""
     data, seed = recipe.data, recipe.training.seed
     benchmark = data.find_rules(recipe.fps)
     needed = FAMILY_OF[benchmark.task]

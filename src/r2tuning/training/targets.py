@@ -42,15 +42,10 @@ class Targets:
 
 @dataclass(frozen=True)
 class PointTargets:
-    """Targets of every point of the pyramid.
+    """Targets of every point of the pyramid; background points have the offsets 0."""
 
-    Attributes:
-        foreground: bool ``[B, N]``.
-        offsets: ``[B, N, 2]``, distances to the moment's start and end in strides; 0 for background points.
-    """
-
-    foreground: Tensor
-    offsets: Tensor
+    foreground: Tensor  # bool [B, N]
+    offsets: Tensor  # [B, N, 2], distances to the moment's start and end in strides
 
 
 def normalize_moments(moments: Tensor, frames: int, fps: float) -> Tensor:
@@ -92,12 +87,8 @@ def assign_targets(points: Tensor, moments: Tensor, fps: Tensor | float, point_m
     A moment fits a point that lies inside it, at most 1.5 strides from its center, and whose larger distance to start
     or end is in the regression range of the point's level. Where several fit, the shortest is taken, the first among
     equals. The paper says only that points inside a moment are trained (Eq. 13); the rest is the released code's.
-
-    Args:
-        points: ``[N, 4]``: position, lowest and highest distance (frames) and stride.
-        moments: ``[B, M, 2]``, seconds; rows of inf pad.
-        fps: Frames per second, of each sample ``[B]`` or of all.
-        point_mask: bool ``[B, N]``, True for points on real frames; the others are background.
+    Points ``[N, 4]`` are position, lowest and highest distance (frames) and stride, moments ``[B, M, 2]`` seconds; the
+    mask ``[B, N]`` is True for points on real frames.
 
     Example:
         >>> points = torch.tensor([[0.0, 0, 2, 1], [1, 0, 2, 1], [2, 0, 2, 1], [0, 2, 4, 2], [2, 2, 4, 2]])
