@@ -30,15 +30,13 @@ from r2tuning.results import Grounding
 from r2tuning.types import Engine, Moment, QueryFeatures, Saliency, Sampling
 
 PAIRS = 16
-"""Windows times queries that go through the model at once: enough to keep it busy, few enough to bound memory."""
+"""Pairs of a window and a query in one batch of the model."""
 
 PROJECTED_BYTES = 256 * 2**20
-"""Most memory that projected patches of the video asked last may hold, so that its next query need not wait.
-
-Of QVHighlights' windows, which cover 75 frames and half of which is new, 35: 45 minutes of video."""
+"""Largest size of the cached patches of the last video: 35 windows of QVHighlights, or 45 minutes."""
 
 FRAMES_COMPARED = 64
-"""Frames of a video, evenly spread, that tell whether it is like what the model was trained on."""
+"""Frames, evenly spaced, that are compared with the training data."""
 
 FRAMES_READ = 256
 """Frames whose features are in memory at once."""
@@ -48,11 +46,11 @@ class Grounder:
     """Finds moments in videos; use `from_pretrained` to make one.
 
     Args:
-        model: Trained model, on the device to run on; it is used in eval mode, and its weights must stay as they are.
-        config: What its checkpoint says.
-        backbone: The frozen CLIP that it was trained on; None if only features that exist already are asked (`answer`).
-        domain: What the model was trained on, where that is known; about videos that are unlike it, `ground` warns.
-        calibration: What its scores mean; None leaves them as they are, as the benchmarks score them.
+        model: A trained model on the device to run on.
+        config: The configuration of its checkpoint.
+        backbone: The frozen CLIP it was trained on; None if only existing features are used (`answer`).
+        domain: Statistics of its training data; `ground` warns about videos unlike it.
+        calibration: Turns scores into probabilities; None keeps raw scores, as benchmarks need.
 
     Raises:
         BackboneError: If the CLIP does not fit the model.
@@ -96,25 +94,25 @@ class Grounder:
         dtype: torch.dtype | None = None,
         engine: Engine | None = None,
     ) -> Grounder:
-        """Loads a checkpoint and its CLIP, fetching what is not cached from the hub.
+        """Loads a checkpoint and its CLIP, and downloads what is not cached.
 
         Args:
-            name: A published checkpoint (`r2tuning models` lists them), a checkpoint folder, or an authors' ``.pth``;
-                or ``demo``, which comes with the package, needs no network, and knows only moving coloured shapes.
+            name: A published checkpoint (listed by `r2tuning models`), a checkpoint folder, an authors' ``.pth``, or
+                ``demo``, which ships with the package and knows only Moving Shapes.
             backbone: CLIP to use instead of the one the checkpoint names: short name, hub name or folder.
-            device: Where to run; None for the GPU where there is one.
+            device: Where to run; None for the GPU if there is one.
             dtype: Precision of the CLIP; None for fp32 on CPU and fp16 elsewhere. The model itself runs in fp32.
-            engine: What runs CLIP over frames: ``torch`` as published, ``torch-bf16``, faster on a CPU with AMX, or
-                ``onnx-int8`` (extra ``onnx``), faster on any CPU; None for bf16 where that is faster.
+            engine: ``torch``; ``torch-bf16``, faster on a CPU with AMX; ``onnx-int8`` (extra ``onnx``), faster on any
+                CPU; None for bf16 where that is faster.
 
         Raises:
             CheckpointError: If the checkpoint is unknown or damaged.
             BackboneError: If the CLIP cannot be loaded or does not fit the model.
-            DownloadError: If the checkpoint or its CLIP is not cached and cannot be fetched.
+            DownloadError: If the checkpoint or its CLIP is not cached and cannot be downloaded.
         """
         path = find_checkpoint(name)
         config, model = read_checkpoint(path)
-        # Features of another CLIP are distributed otherwise, and scores mean something else.
+        # With another CLIP, features have another distribution and scores another meaning.
         domain = Domain.load(path / DOMAIN_FILE, config.model.video_width) if backbone is None else None
         calibration = load_calibration(path) if backbone is None else None
         clip = ClipBackbone.load(
@@ -142,7 +140,7 @@ class Grounder:
             fps: Frames per second to sample; None for the rate the model was trained with.
             sampling: ``exact``, or ``fast`` or ``keyframe`` for speed.
             batch_size: Frames that go through CLIP at once.
-            progress: Called with the number of frames done and expected.
+            progress: Called with the number of frames done and the total.
 
         Raises:
             VideoError: If nothing of the file can be used.
@@ -183,19 +181,19 @@ class Grounder:
         top_k: int | None = None,
         threshold: float | None = None,
     ) -> Grounding | list[Grounding]:
-        """Answers one query or many about a video.
+        """Grounds one or several queries in a video.
 
-        A video longer than the model was trained on is covered by overlapping windows (`CheckpointConfig.window`).
+        A video longer than the training clips is split into overlapping windows (`CheckpointConfig.window`).
 
         Args:
             video: An encoded video, or a file to encode first.
-            query: A sentence, or several; all go through the model in batches.
+            query: A sentence, or several, which are batched.
             top_k: Most moments to return; None for all, at most 50.
-            threshold: Lowest score of a moment to return, calibrated where answers are. None leaves out only what
-                overlap suppression dropped, 0 keeps even that (the benchmarks count it).
+            threshold: Lowest score to return, calibrated if the model is. None drops only suppressed moments; 0 keeps
+                them too, as benchmarks count them.
 
         Returns:
-            One answer for a sentence, a list for a list. Times are those a player shows.
+            One result for a sentence, a list for a list. Times are those a player shows.
 
         Raises:
             QueryError: If a query is empty.
@@ -223,16 +221,7 @@ class Grounder:
         top_k: int | None = None,
         threshold: float | None = None,
     ) -> list[Grounding]:
-        """Answers queries that are encoded already, as `ground` does after encoding them.
-
-        Args:
-            video: An encoded video.
-            queries: Encoded sentences.
-            top_k: As for `ground`.
-            threshold: As for `ground`.
-
-        Returns:
-            One answer for each query.
+        """Grounds encoded queries, one result each; ``top_k`` and ``threshold`` as for `ground`.
 
         Raises:
             FeatureError: If features were made for another model.
@@ -246,7 +235,7 @@ class Grounder:
         ]
 
     def _compare_domain(self, video: EncodedVideo) -> str:
-        """How the video differs from what the model was trained on; empty if it does not, or nothing is known of it."""
+        """Describes how the video differs from the training data; empty if it does not, or if that is unknown."""
         if self._domain is None:
             return ""
         picked = np.linspace(0, video.frames - 1, min(video.frames, FRAMES_COMPARED)).round().astype(int).tolist()
@@ -279,10 +268,7 @@ class Grounder:
         return self.model.level_scale.device
 
     def _project(self, encoded: EncodedVideo, window: Window) -> Tensor:
-        """Projected patches of a window, fp16 ``[K, T, P+1, C]``; of the video asked last, those with room are kept.
-
-        Windows are asked in turn, so the first ones are as good to keep as any.
-        """
+        """Projects the patches of a window, fp16 ``[K, T, P+1, C]``; those of the last video are cached up to a limit."""
         if encoded not in self._projected:
             self._projected.clear()
         kept = self._projected.setdefault(encoded, {})
@@ -295,7 +281,7 @@ class Grounder:
         return projected
 
     def _decode(self, projected: Sequence[Tensor], queries: Sequence[QueryFeatures], fps: float) -> list[Decoded]:
-        """Answers of W windows to Q queries, window by window."""
+        """Results of W windows and Q queries, window by window."""
         tokens = [features.values.transpose(0, 1).to(self._device).float() for features in queries]
         values = pad_sequence(tokens, batch_first=True).transpose(1, 2)
         mask = pad_sequence([torch.ones(len(x), dtype=torch.bool, device=x.device) for x in tokens], batch_first=True)
@@ -377,13 +363,10 @@ def _check_fit(model: R2Tuning, backbone: ClipBackbone) -> None:
 
 
 def outline_video(video: EncodedVideo) -> Grounding:
-    """Scores the frames of a video without a query, from what CLIP sees in them alone.
-
-    Args:
-        video: An encoded video; of its features, the [CLS] tokens of the last layer are used.
+    """Scores the frames of a video without a query, from the [CLS] tokens of CLIP's last layer.
 
     Returns:
-        An answer without query and moments; its saliency is in [0, 1], see `score_frames`.
+        A result without query and moments; its saliency is in [0, 1], see `score_frames`.
     """
     starts = range(0, video.frames, FRAMES_READ)
     tokens = [video.read(start, min(start + FRAMES_READ, video.frames))[-1, :, 0].float() for start in starts]
@@ -393,7 +376,7 @@ def outline_video(video: EncodedVideo) -> Grounding:
 
 
 def _make_answer(video: EncodedVideo, scores: NDArray[Any], **fields: Any) -> Grounding:
-    """An answer about a video, with all that does not depend on the query."""
+    """A result with the facts of the video filled in."""
     facts = video.facts
     centers = np.minimum((np.arange(video.frames) + 0.5) / facts.fps, facts.duration)
     return Grounding(

@@ -27,7 +27,10 @@ def extract(
     layers: Annotated[int, typer.Option(min=1, help="How many of its last layers to keep.")] = 4,
     fps: Annotated[
         float | None,
-        typer.Option(help="Frames to sample per second; by default the benchmark's; required for custom data."),
+        typer.Option(
+            help="Frames to sample per second; by default the benchmark's; required for custom data.",
+            callback=check_positive,
+        ),
     ] = None,
     sampling: SamplingOption = "exact",
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes that encode videos side by side.")] = 1,
@@ -44,8 +47,6 @@ def extract(
 
     Example: r2tuning extract charades_train.jsonl videos/ features/ --benchmark charades-sta --jobs 4
     """
-    check_positive("--fps", fps)
-
     from r2tuning.datasets import find_benchmark
 
     rules = find_benchmark(benchmark)

@@ -53,8 +53,8 @@ def write_sheet(
 ) -> None:
     """Draws a contact sheet: below each query its moments, best first, each with frames over its length and times.
 
-    ``results``, at least one, are those of one video, whose ``footage`` is opened if it is not given. The target is a ``.png``,
-    ``.svg`` or ``.pdf``.
+    ``results``, at least one, are those of one video, whose ``footage`` is opened if it is not given. The target is a
+    ``.png``, ``.svg`` or ``.pdf``.
     """
     check_plot_target(target, force=force)
     footage = footage or Footage(results[0].video)
