@@ -268,7 +268,7 @@ class Grounder:
         return self.model.level_scale.device
 
     def _project(self, encoded: EncodedVideo, window: Window) -> Tensor:
-        """Projects the patches of a window, fp16 ``[K, T, P+1, C]``; those of the last video are cached up to a limit."""
+        """Projects the patches of a window, fp16 ``[K, T, P+1, C]``; caches those of the last video up to a limit."""
         if encoded not in self._projected:
             self._projected.clear()
         kept = self._projected.setdefault(encoded, {})
