@@ -85,9 +85,9 @@ def test_actors_stay_in_the_square_and_in_sight(script: Script) -> None:
                 assert scene.tracks[track.actor.center].actor is not track.actor
 
 
-def test_a_time_outside_the_video_has_no_picture() -> None:
+def test_a_time_outside_the_video_has_no_frame() -> None:
     script = ALL[0]
     render(script, script.duration - 1 / FPS)
     for time in (-0.1, script.duration):
-        with pytest.raises(ValueError, match=f"{script.vid} has no picture at"):
+        with pytest.raises(ValueError, match=f"{script.vid} has no frame at"):
             render(script, time)
