@@ -78,7 +78,7 @@ def match_predictions(
 ) -> list[Prediction]:
     """Finds the prediction for each query, by its id, in the order of the ground truth.
 
-    A query without a prediction is an error, or gets an empty one if ``missing`` is ``"zero"``.
+    A query without a prediction is an error; if ``missing`` is ``"zero"``, it gets an empty one.
 
     Raises:
         MetricError: If an id occurs twice, a prediction belongs to no query, or a query has no prediction.

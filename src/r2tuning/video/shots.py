@@ -32,11 +32,13 @@ _REPORT = 64  # frames between two reports of progress
 def detect_shots(
     path: str | os.PathLike[str], progress: Callable[[int, int], None] | None = None
 ) -> list[tuple[float, float]]:
-    """Finds the shots of a video: starts and ends in seconds on the player's clock, without gaps.
+    """Finds the shots of a video, which lie between its hard cuts.
 
     All frames are decoded, scaled to `WIDTH` × `HEIGHT` pixels and compared (`find_cuts`), in constant memory. Fades
     and dissolves are not cuts. Shots last at least `REACH`. ``progress`` is called with the numbers of frames done and
     expected. Raises `VideoError` if no frame can be decoded.
+
+    Returns starts and ends in seconds on the player's clock, without gaps, from the first frame to the end of the last.
     """
     found = survey(path)
     info = found.info

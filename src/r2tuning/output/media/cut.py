@@ -149,7 +149,7 @@ def cut(
         start: Seconds on the player's clock.
         end: Seconds on the player's clock.
         target: The file to write.
-        exact: Encode exactly the frames that appear in ``[start, end)`` again. Otherwise the stored packets are copied:
+        exact: Whether to encode exactly the frames that appear in ``[start, end)``. Otherwise packets are copied:
             fast and lossless, but from the key frame at or before ``start``, and maybe to a few frames after ``end``.
         force: Whether an existing file may be replaced.
 

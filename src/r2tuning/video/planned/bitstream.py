@@ -24,9 +24,9 @@ FactsReader = Callable[[memoryview], "PacketFacts | None"]
 
 
 def choose_facts_reader(codec: str, extradata: bytes | None) -> FactsReader | None:
-    """Chooses the reader for packets of a codec, by FFmpeg's canonical name; None if it is not supported here.
+    """Chooses the reader for a codec, given by FFmpeg's canonical name; None if the codec is not supported here.
 
-    The stream's header, ``extradata``, says how packets are divided.
+    ``extradata``, the stream's header, says how packets are divided.
     """
     header = extradata or b""
     if codec == "h264":

@@ -30,7 +30,7 @@ class Group:
 
 @dataclass(frozen=True)
 class PacketIndex:
-    """The packets of a stream, one frame each, in file order, which is decoding order; ``[n]`` of everything."""
+    """The packets of a stream, one frame each, in file order, which is decoding order. All arrays are ``[n]``."""
 
     ticks: np.ndarray  # int64, when the frame is shown, in units of the stream's time base
     sizes: np.ndarray  # int64, bytes
@@ -84,7 +84,7 @@ class PacketIndexer:
     def finish(self, timeline: Timeline) -> PacketIndex | None:
         """Builds the index from the timeline of all packets.
 
-        It is None if packets do not tell for certain which frames they become, or which they need.
+        Returns None if the packets do not tell for certain which frames they become, or which packets they need.
         """
         if self._read is None or not timeline.stamped or timeline.lost or len(timeline.ticks) != len(self._ticks):
             return None
