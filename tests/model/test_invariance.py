@@ -2,6 +2,7 @@
 
 from dataclasses import fields, replace
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,8 +10,7 @@ from support.models import configs, features, float64, small_model
 from torch import Tensor
 
 from r2tuning.decoding import Decoded, decode
-from r2tuning.model import R2Config
-from r2tuning.model import pooling as parts
+from r2tuning.model import R2Config, pooling
 from r2tuning.types import ModelOutput
 
 TOLERANCE = 1e-10  # relative and absolute, float64
@@ -132,7 +132,7 @@ def test_many_queries_share_one_projected_video(config: R2Config, frames: int, t
     config=st.sampled_from(["reversed", "forward", "mean", "single"]).flatmap(lambda name: configs(refinement=name)),
     frames=st.lists(st.integers(1, 9), min_size=1, max_size=3),
     tokens=st.lists(st.integers(1, 10), min_size=1, max_size=3),
-    cache=st.sampled_from([1, 60, parts.CACHE]),
+    cache=st.sampled_from([1, 60, pooling.CACHE]),
     seed=SEEDS,
 )
 @float64()
@@ -143,11 +143,11 @@ def test_every_pair_is_answered_as_if_it_had_come_alone(
     model = small_model(config, seed)
     video, _, video_mask, _ = padded_batch(config, [(n, 1) for n in frames], 1, seed)
     _, query, _, query_mask = padded_batch(config, [(1, n) for n in tokens], 1, seed)
-    before, parts.CACHE = parts.CACHE, cache
+    before, pooling.CACHE = pooling.CACHE, cache
     try:
         output = model.predict(model.project(video, video_mask), query, video_mask, query_mask)
     finally:
-        parts.CACHE = before
+        pooling.CACHE = before
     for pair in range(len(frames) * len(tokens)):
         v, q = divmod(pair, len(tokens))
         alone = model(video[v : v + 1, :, : frames[v]], query[q : q + 1, :, : tokens[q]])
@@ -158,8 +158,26 @@ def test_every_pair_is_answered_as_if_it_had_come_alone(
 def test_half_precision_features_are_projected_in_that_of_the_weights() -> None:
     model = small_model(R2Config(video_width=6, query_width=5, layers=2, hidden=8, heads=2), 0)
     video = features(model.config, 1, 5, 3, 1, 0)[0].half()
-    want = model.block.project_video(video.float(), torch.ones(1, 5, dtype=torch.bool))
-    torch.testing.assert_close(model.project(video), want, rtol=0, atol=1e-5)
+    torch.testing.assert_close(model.project(video), model.project(video.float()), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("gradients", [True, False])
+@pytest.mark.parametrize("junk", [torch.nan, torch.inf])
+def test_no_number_in_the_padding_reaches_a_result(junk: float, gradients: bool) -> None:
+    model = small_model(R2Config(video_width=6, query_width=5, layers=2, hidden=8, heads=2), 0)
+    video, query, video_mask, query_mask = padded_batch(model.config, [(9, 4), (5, 2)], 1, 0)
+    clean = (video * video_mask[:, None, :, None, None], query * query_mask[:, None, :, None])
+    spoiled = (
+        video.masked_fill(~video_mask[:, None, :, None, None], junk),
+        query.masked_fill(~query_mask[:, None, :, None], junk),
+    )
+    with torch.set_grad_enabled(gradients):
+        want, got = (model(*pair, video_mask, query_mask) for pair in (clean, spoiled))
+    for sample in range(2):
+        assert_same_output(real_part(got, sample), real_part(want, sample))
+    if gradients:
+        got.class_logits[got.point_mask].sum().backward()
+        assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
 
 @settings(max_examples=10)

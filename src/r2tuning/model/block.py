@@ -214,7 +214,7 @@ class R2Block(nn.Module):
             projected: Whether ``video`` is projected already.
         """
         pairs = Pairs.sort(video_index, query_mask, len(video))
-        query, packed = pairs.pack(self.spatial_pooling.project_query(tokens)), pairs.pack(tokens)
+        query, packed = pairs.pack(torch.cat([self.spatial_pooling.project_query(tokens), tokens], dim=1)).chunk(2)
         prepared = self.temporal_refinement.cross_attention.prepare(tokens, query_mask)
         # Attention without a mask is faster, and one position encoding serves all videos without padding.
         if video_mask.all():
@@ -222,12 +222,14 @@ class R2Block(nn.Module):
         else:
             frames_seen = video_mask[video_index]
             position = position_encoding(frames_seen, self.config.hidden).to(tokens.dtype)
-        cls: dict[int, Tensor] = {}
+        cls: dict[int, Tensor] = {}  # [B, T, C] for each layer
+        if projected:
+            every_cls = torch.stack([of_video[..., 0, :] for of_video in video]).to(tokens.dtype)
+            cls = dict(enumerate(every_cls[video_index].unbind(dim=1)))
         hidden = tokens.new_empty(0)  # there is no state before the first step
         for step, layer in enumerate(self.order):
             if projected:
                 patches = [of_video[layer] for of_video in video]
-                found = torch.stack([of_video[:, 0] for of_video in patches]).to(tokens.dtype)
                 pooled = pool_patches(patches, video_mask, query[layer], packed[layer], pairs)
             else:
                 assert isinstance(video, Tensor)
@@ -235,14 +237,14 @@ class R2Block(nn.Module):
                 found, pooled = project_and_pool(
                     self.video_map, features, video_mask, endpoints, query[layer], packed[layer], pairs
                 )
-            cls[layer] = found[video_index]
+                cls[layer] = found[video_index]
             fused = self.spatial_pooling(cls[layer], pooled, layer)
             if step > 0:
                 # The layer of the first step has no gate, so the gates of the others are counted without it.
                 gate = layer - 1 if self.config.refinement == "forward" else layer
                 fused = self.temporal_refinement.fuse(fused, hidden, gate)
-            crossing = tuple(x[:, layer] for x in prepared)
-            hidden = self.temporal_refinement(fused, crossing, position, frames_seen)
+            into, bias, out = (x[:, layer] for x in prepared)
+            hidden = self.temporal_refinement(fused, (into, bias, out), position, frames_seen)
         return BlockOutput(hidden, torch.stack([cls[layer] for layer in range(len(cls))], dim=1))
 
     def _layers(self, video: Tensor, layer: int) -> Tensor:

@@ -1,7 +1,5 @@
 """Prediction heads (Sec. 3.4) and query pooling."""
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -34,10 +32,11 @@ class ConvHead(nn.ModuleList):
         Returns:
             ``[B, M, outputs]``, in the precision of the weights (fp32 as published), also under autocast.
         """
-        first, activation, second = cast("tuple[nn.Conv1d, nn.ReLU, nn.Conv1d]", tuple(self))
-        precision = first.weight.dtype
+        first, activation, second = self
+        assert isinstance(first, nn.Conv1d)
+        assert isinstance(second, nn.Conv1d)
         with torch.autocast(windows.device.type, enabled=False):
-            x = activation(F.linear(windows.to(precision), first.weight.flatten(1), first.bias)) * real
+            x = activation(F.linear(windows.to(first.weight.dtype), first.weight.flatten(1), first.bias)) * real
             before, here, after = (x @ tap.t() for tap in second.weight.unbind(2))
             predicted: Tensor = here + F.pad(before, (0, 0, 1, -1)) + F.pad(after, (0, 0, -1, 1)) + second.bias
         return predicted
@@ -51,12 +50,19 @@ def join_levels(levels: list[Tensor], masks: list[Tensor]) -> tuple[Tensor, Tens
         masks: bool ``[B, N_l]`` for each level; padding becomes zero, as at the end of a level.
 
     Returns:
-        What a convolution of width 3 reads at each entry, ``[B, M, 3·C]`` in the order of its weights, and which
-        entries are real, bool ``[B, M, 1]``.
+        What a convolution of width 3 reads at each of the M entries, ``[B, M, 3·C]`` in the order of its weights, and
+        which entries are real, bool ``[B, M, 1]``.
     """
-    real = torch.cat([F.pad(mask, (0, 1)) for mask in masks], dim=1)[..., None]
-    joined = torch.cat([F.pad(level, (0, 0, 0, 1)) for level in levels], dim=1) * real
-    return F.pad(joined, (0, 0, 1, 1)).unfold(1, 3, 1).flatten(2), real
+    gap, no_gap = torch.zeros_like(levels[0][:, :1]), torch.zeros_like(masks[0][:, :1])
+    joined = torch.cat([x for level in levels for x in (level, gap)], dim=1)
+    real = torch.cat([x for mask in masks for x in (mask, no_gap)], dim=1)[..., None]
+    return F.pad(joined * real, (0, 0, 1, 1)).unfold(1, 3, 1).flatten(2), real
+
+
+def drop_gaps(predicted: Tensor, levels: list[Tensor]) -> Tensor:
+    """Predictions at the points of all levels, ``[B, N, ...]`` of ``[B, M, ...]``, without the entries in between."""
+    pieces = torch.split(predicted, [level.shape[1] + 1 for level in levels], dim=1)
+    return torch.cat([piece[:, :-1] for piece in pieces], dim=1)
 
 
 class QueryPooling(nn.Module):

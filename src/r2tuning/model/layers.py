@@ -87,8 +87,8 @@ class CrossAttention(Attention):
             mask: bool ``[B, L]``, True for real tokens.
 
         Returns:
-            ``[B, K, H·L, C]`` from frames to logits; ``[B, K, H·L, 1]`` to add to these, minus infinity for padding;
-            ``[B, K, H·L, C]`` from attention to the output.
+            What maps frames to logits, ``[B, K, H·L, C]``; the bias of these, ``[B, K, H·L, 1]``, minus infinity for
+            padding; and what maps attention to the output, ``[B, K, H·L, C]``.
         """
         heads, size = self.heads, tokens.shape[-1] // self.heads
 
@@ -112,9 +112,9 @@ class CrossAttention(Attention):
         Returns:
             ``[B, T, C]``.
         """
-        scores = (logits @ located.transpose(1, 2) + bias).view(len(located), self.heads, -1, located.shape[1])
-        attended: Tensor = scores.softmax(dim=2).flatten(1, 2).transpose(1, 2) @ output
-        return attended
+        scores = logits @ located.transpose(1, 2) + bias  # [B, H·L, T]
+        attention = scores.view(len(scores), self.heads, -1, scores.shape[2]).softmax(dim=2).view_as(scores)
+        return attention.transpose(1, 2) @ output
 
 
 class DropPath(nn.Module):

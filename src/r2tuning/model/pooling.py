@@ -51,9 +51,8 @@ class Pairs:
 
     def pack(self, tokens: Tensor) -> Tensor:
         """Puts the real tokens of each video side by side: ``[B, K, L, C]`` → ``[K, V, S, C]``, zeros at the end."""
-        real = tokens.transpose(1, 2)[self.order][self.mask]
-        by_video = list(torch.split(real, [sum(group) for group in self.lengths]))
-        return pad_sequence(by_video, batch_first=True).permute(2, 0, 1, 3)
+        real = torch.split(tokens.transpose(1, 2)[self.order][self.mask], [sum(group) for group in self.lengths])
+        return pad_sequence(list(real), batch_first=True).permute(2, 0, 1, 3)
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Halves ``x``."""
+        batch, frames, hidden = x.shape
         # A convolution without overlap is one matrix product over pairs of frames.
-        batch, frames, width = x.shape
-        pairs = x[:, : frames // 2 * 2].reshape(batch, frames // 2, 2, width).transpose(2, 3).flatten(2)
+        pairs = x[:, : frames // 2 * 2].reshape(batch, -1, 2, hidden).transpose(2, 3).flatten(2)
         return F.relu(self.norm(F.linear(pairs, self.conv.weight.flatten(1), self.conv.bias)))
 
 
@@ -68,8 +68,7 @@ def level_mask(video_mask: Tensor, stride: int) -> Tensor:
         >>> level_mask(torch.tensor([[True, True, True, False]]), 2).tolist()
         [[True, False]]
     """
-    entries = torch.arange(video_mask.shape[1] // stride, device=video_mask.device)
-    return entries < (video_mask.sum(1, keepdim=True) // stride)
+    return video_mask[:, stride - 1 :: stride]  # the last of the frames of each entry
 
 
 def level_points(frames: int, strides: tuple[int, ...], device: torch.device) -> Tensor:

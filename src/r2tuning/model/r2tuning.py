@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from r2tuning.model.block import R2Block
 from r2tuning.model.config import R2Config
-from r2tuning.model.heads import ConvHead, QueryPooling, join_levels
+from r2tuning.model.heads import ConvHead, QueryPooling, drop_gaps, join_levels
 from r2tuning.model.pooling import attend
 from r2tuning.model.pyramid import Pyramid, level_mask, level_points
 from r2tuning.types import ModelOutput
@@ -161,20 +161,16 @@ class R2Tuning(nn.Module):
         levels = self.pyramid(hidden)
         masks = [level_mask(video_mask, stride) for stride in self.config.strides[: len(levels)]]
         windows, real = join_levels(levels, masks)
-        sizes = [level.shape[1] + 1 for level in levels]
-
-        def split(x: Tensor) -> list[Tensor]:
-            return [piece[:, :-1] for piece in torch.split(x, sizes, dim=1)]
-
         offsets = None
         if self.offset_head is not None:
-            logs = split(self.offset_head(windows, real))
-            offsets = torch.cat([log.exp() * scale for log, scale in zip(logs, self.level_scale, strict=False)], dim=1)
+            sizes = torch.tensor([level.shape[1] for level in levels], device=hidden.device)
+            scale = self.level_scale[: len(levels)].repeat_interleave(sizes)
+            offsets = drop_gaps(self.offset_head(windows, real), levels).exp() * scale[:, None]
         pooled = self.query_pooling(tokens, query_mask[:, None])
         return ModelOutput(
             hidden=hidden,
             query=pooled[:, self.block.order[-1]],
-            class_logits=torch.cat(split(self.class_head(windows, real)), dim=1).squeeze(-1),
+            class_logits=drop_gaps(self.class_head(windows, real), levels).squeeze(-1),
             offsets=offsets,
             # Ranges are those of the whole pyramid, even if a short video has no room for the upper levels.
             points=level_points(hidden.shape[1], self.config.strides, hidden.device),
