@@ -32,7 +32,7 @@ def load_grid(data: Path, cells: Sequence[Cell]) -> list[tuple[Cell, Recipe]]:
 
 
 class Listener:
-    """Keeps what it is told; can press Ctrl-C at a step."""
+    """Records the reports; can press Ctrl-C at a step."""
 
     def __init__(self, interrupt_at: tuple[str, int, int] | None = None) -> None:
         self.steps: list[tuple[str, int, int]] = []

@@ -101,7 +101,7 @@ def test_the_default_folder_is_in_the_cache(hub, tmp_path, monkeypatch):
 
 
 def test_a_cut_connection_is_resumed(hub, folder):
-    hub.cut_after = 100  # less than a chunk: begun anew
+    hub.cut_after = 100  # less than a chunk: it starts over
     download_benchmark(CHARADES, folder, annotations_only=True)
     assert (fetched(hub)[:2], hub.ranges) == ([ALL[0], ALL[0]], [])
     hub.cut_after = 2500

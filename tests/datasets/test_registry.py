@@ -89,6 +89,6 @@ def test_a_frame_rate_needs_labels() -> None:
 
 
 def test_benchmarks_travel_to_other_processes() -> None:
-    """Processes that read ahead are started anew on some systems, and are sent what they need."""
+    """Processes that read ahead start fresh on some systems and receive what they need."""
     for benchmark in BENCHMARKS:
         assert pickle.loads(pickle.dumps(benchmark)) == benchmark

@@ -2,7 +2,7 @@
 
 The baseline of benchmarks. Like `transcription`, which judges it, it shares no code with `r2tuning.model` and takes
 weights by the authors' names; unlike that, it does not loop over frames, tokens and patches. Every query goes through
-all of it, as in the released scripts, and likewise every input is searched for padding, whether it has any or not.
+all of it, as in the released scripts, and every input is searched for padding, even if it has none.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def predict_densely(
         weights: By the authors' names.
         video: ``[B, K, T, P+1, Dv]``, oldest layer first. Frames and tokens that are not finite are padding: attention
             between frames and to the query leaves them out. They are set to zero, in place.
-        query: ``[B, K, L, Dq]``, likewise.
+        query: ``[B, K, L, Dq]``, in the same precision.
         heads: Attention heads of the temporal layer.
         padding: Whether to look for padding. Without, every frame and token must be real.
 

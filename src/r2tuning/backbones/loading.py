@@ -74,7 +74,7 @@ class LoadedClip:
         Args:
             prefix: `IMAGE` or `TEXT`.
             device: Where to put the weights.
-            dtype: Their precision, whatever it is in the file.
+            dtype: Their precision, independent of that in the file.
             linear_dtype: Precision of the blocks' linear layers, if different.
         """
         weights = _map_weights(self.folder)

@@ -105,7 +105,7 @@ def _choose(source: Path, answers: list[Grounding], query: str | None) -> Ground
 
 
 def _find_truth(path: Path, result: Grounding) -> tuple[tuple[float, float], ...]:
-    """True moments of the answer's query and video; of another video if only that one has the query."""
+    """True moments of the answer's query on its video, or on the only other video that has it."""
     from r2tuning.datasets import Annotation, find_benchmark, load_annotations, load_custom
     from r2tuning.datasets.entries import read_json
 

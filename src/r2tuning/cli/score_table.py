@@ -89,7 +89,7 @@ def print_scores(
 
 
 def print_calibration(title: str, quality: CalibrationQuality) -> None:
-    """Prints the calibration error of each score, before and after, and how well presence is told from absence."""
+    """Prints the calibration error of each score, before and after, and how well presence works."""
     from r2tuning.metrics.reliability import expected_calibration_error
 
     rows = []

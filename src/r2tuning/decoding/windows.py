@@ -82,7 +82,7 @@ def merge_moments(windows: Sequence[Window], found: Sequence[Moments], fps: floa
     seam = SEAM * (windows[0].stop - windows[0].start) / fps
     merged = np.zeros((0, 4))
     for window, moments in zip(windows, found, strict=True):
-        # The video's own ends are no seams.
+        # The ends of the video are not seams.
         low = -np.inf if window is windows[0] else window.start / fps
         high = np.inf if window is windows[-1] else window.stop / fps
         shift = window.start / fps

@@ -19,7 +19,7 @@ from r2tuning.features.store import FeatureStore
 from r2tuning.model.config import Family
 
 Renamed = Annotated[str, BeforeValidator(lambda name: "custom" if name == "own" else name)]
-"""Custom data was called ``own`` in runs made before version 0.2."""
+"""Custom data was called ``own`` in earlier run folders."""
 
 
 FAMILY_OF: Mapping[Task, Family] = {"moments": "grounding", "highlights": "saliency"}

@@ -34,7 +34,7 @@ STORE_FILE = "store.json"
 Layout = Literal["safetensors", "npy"]
 """``safetensors``: files with their facts inside; ``npy``: the authors' arrays."""
 
-OLD_NAMES = {"own": "safetensors"}  # of layouts, in stores made before version 0.2
+OLD_NAMES = {"own": "safetensors"}  # of layouts, in stores of earlier versions
 
 
 class StoreFacts(BaseModel):

@@ -1,4 +1,4 @@
-"""Curves of training runs over their steps: every loss and every score in a chart of its own, the runs in each."""
+"""Curves of training runs over their steps: one chart per loss and score, with all runs."""
 
 from __future__ import annotations
 
