@@ -1,7 +1,7 @@
 """The facts that each word of a sentence tells: which actor it means, its look, its action, and where.
 
 The words of `r2tuning.synthetic.language` are known, so that sentences are read from left to right, like the text tower
-does. A look is told at its last word ("a tiny red *star*"), an action, a corner and a place at theirs.
+does. A look is known at its last word ("a tiny red *star*"); so are an action, a corner and a place.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from r2tuning.synthetic.scenes import Split
 from r2tuning.synthetic.staging import make_video
 
 _WEIGHTS = 0.5, 1.0, 1.0, 1.0, 1.0, 0.05  # of geometry, names, captions, looks, looks of actors, facts
-_RARE = 8.0  # weight of a fact that is told, relative to one that is not
+_RARE = 8.0  # weight of a fact that is true, relative to one that is false
 _LOG_EVERY, _SAVE_EVERY = 50, 200  # steps
 
 
@@ -91,7 +91,7 @@ def _scalar(value: float) -> nn.Parameter:
 
 
 def facts_loss(logits: Tensor, facts: Tensor, tokens: Tensor) -> Tensor:
-    """Binary cross-entropy ``[layers, texts, words, facts]``, summed over facts; the few that are told count more."""
+    """Binary cross-entropy ``[layers, texts, words, facts]``, summed over facts; the few true ones count more."""
     real = tokens > 0
     losses = functional.binary_cross_entropy_with_logits(
         logits, facts.expand_as(logits), reduction="none", pos_weight=torch.tensor(_RARE)

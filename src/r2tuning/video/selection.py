@@ -28,7 +28,7 @@ def pick_frames(
     frame shown nearest to the center is picked; of two equally near, the earlier.
 
     ``frames`` are pairs of seconds since the first frame and the frame, in display order. Each pick is yielded as soon
-    as it is certain. After the last frame, that one is picked without end.
+    as it is certain. After the last frame, the iterator keeps yielding that frame.
 
     Example:
         >>> from itertools import islice
