@@ -14,8 +14,7 @@ from pydantic import BaseModel
 from r2tuning.checkpoints.published import PUBLISHED
 from r2tuning.cli.main import app
 from r2tuning.datasets import find_benchmark
-from r2tuning.training.config import Recipe
-from r2tuning.training.recipes import list_recipes, load_recipe
+from r2tuning.training.recipes import Recipe, list_recipes, load_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])

@@ -16,7 +16,7 @@ from projects.moving_shapes.shared import draw_charts, make_parser, write_json
 from r2tuning.checkpoints import find_checkpoint, read_checkpoint
 from r2tuning.checkpoints.folder import load_calibration
 from r2tuning.cli.evaluate import place_data
-from r2tuning.cli.score_table import print_calibration
+from r2tuning.cli.score import print_calibration
 from r2tuning.errors import CheckpointError
 from r2tuning.evaluation.calibrate import CalibrationQuality, measure_calibration
 from r2tuning.evaluation.evidence import Evidence, find_absent, gather_evidence
@@ -24,8 +24,8 @@ from r2tuning.evaluation.splits import open_split
 from r2tuning.grounder import Grounder
 from r2tuning.metrics import expected_calibration_error
 from r2tuning.metrics.reliability import auroc
+from r2tuning.output.charts.experiments import ReliabilityDiagram, plot_reliability
 from r2tuning.output.charts.figure import BLUE, ORANGE
-from r2tuning.output.charts.reliability import ReliabilityDiagram, plot_reliability
 from r2tuning.training.recipes import load_recipe
 from r2tuning.types import Reliability
 

@@ -11,7 +11,7 @@ import torch
 
 from projects.moving_shapes.frames import SAMPLING, Frames, draw_frames
 from r2tuning.backbones import ClipBackbone
-from r2tuning.cli.progress import show_progress
+from r2tuning.cli.options import show_progress
 from r2tuning.features.encoded import EncodingFacts, FeatureWriter
 from r2tuning.features.extraction import QueryTask, extract_queries
 from r2tuning.features.store import FeatureStore

@@ -22,7 +22,7 @@ from projects.moving_shapes.frames import Frames, draw_frames
 from projects.moving_shapes.tiny_clip import GRID, SIDE, make_clip, make_tokenizer
 from projects.moving_shapes.told import FACTS
 from r2tuning.backbones import choose_device
-from r2tuning.cli.progress import show_progress
+from r2tuning.cli.options import show_progress
 from r2tuning.synthetic.queries import choose_queries
 from r2tuning.synthetic.scenes import Split
 from r2tuning.synthetic.staging import make_video

@@ -29,11 +29,11 @@ from projects.moving_shapes.probes import GEOMETRY, TOLD, Probe, fit_probe, fit_
 from projects.moving_shapes.tiny_clip import SIDE
 from projects.moving_shapes.told import LOOKS, facts_of
 from r2tuning.checkpoints.folder import save_checkpoint
-from r2tuning.cli.progress import show_progress
+from r2tuning.cli.options import show_progress
 from r2tuning.features.store import FeatureStore
 from r2tuning.model import R2Tuning
+from r2tuning.model.heads import Downsample
 from r2tuning.model.layers import FeatureMap
-from r2tuning.model.pyramid import Downsample
 from r2tuning.synthetic.scenes import Action
 from r2tuning.training.build import build_model, describe_model
 from r2tuning.training.recipes import load_recipe

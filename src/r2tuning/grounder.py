@@ -20,8 +20,8 @@ from r2tuning.checkpoints import DOMAIN_FILE, CheckpointConfig, Domain, find_che
 from r2tuning.checkpoints.folder import load_calibration
 from r2tuning.decoding import Decoded, decode
 from r2tuning.decoding.calibration import Calibration
+from r2tuning.decoding.decode import finish_moments
 from r2tuning.decoding.highlights import score_frames
-from r2tuning.decoding.moments import finish_moments
 from r2tuning.decoding.windows import Window, merge_moments, merge_saliency, plan_windows
 from r2tuning.errors import BackboneError, CheckpointWarning, FeatureError, QueryWarning
 from r2tuning.features import EncodedVideo, encode_video

@@ -11,13 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.planted import TINY, plant_charades
 
-from r2tuning.ablation.grid import Axis, count_layers, cross, load_cells, plan_features, run_ablation
-from r2tuning.ablation.studies import plan_study, score_lengths
+from r2tuning.ablation.grid import (
+    Axis,
+    count_layers,
+    cross,
+    load_cells,
+    plan_features,
+    plan_study,
+    run_ablation,
+    score_lengths,
+)
 from r2tuning.ablation.table import LONGEST_NAME, Ablation, Cell
 from r2tuning.errors import RecipeError
-from r2tuning.training.config import Recipe
 from r2tuning.training.loop import Report
-from r2tuning.training.recipes import load_recipe
+from r2tuning.training.recipes import Recipe, load_recipe
 
 
 @pytest.fixture(scope="module")

@@ -22,9 +22,8 @@ from typer.testing import CliRunner, Result
 from r2tuning.cli.main import app
 from r2tuning.evaluation.predict import evaluate_model
 from r2tuning.features.store import FeatureStore
-from r2tuning.training.build import build_model, describe_model
+from r2tuning.training.build import build_model, describe_model, open_splits
 from r2tuning.training.recipes import load_recipe
-from r2tuning.training.source import open_splits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from r2tuning.decoding.decode import DecodingConfig
-from r2tuning.decoding.moments import clamp_moments, finish_moments, suppress_overlaps
+from r2tuning.decoding.decode import DecodingConfig, clamp_moments, finish_moments, suppress_overlaps
 
 CASES = json.loads((Path(__file__).parents[1] / "golden" / "postprocess.json").read_text())
 

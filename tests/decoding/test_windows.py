@@ -10,8 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from r2tuning.decoding.decode import DecodingConfig
-from r2tuning.decoding.moments import Moments, finish_moments
+from r2tuning.decoding.decode import DecodingConfig, Moments, finish_moments
 from r2tuning.decoding.windows import Window, merge_moments, merge_saliency, plan_windows
 from r2tuning.intervals import elementwise_iou
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from r2tuning.model.pyramid import level_mask, level_points
+from r2tuning.model.heads import level_mask, level_points
 from r2tuning.training.losses import LossConfig, Losses, compute_losses
 from r2tuning.training.targets import Targets
 from r2tuning.types import ModelOutput

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from r2tuning.datasets.youtube_highlights import YOUTUBE_HIGHLIGHTS
+from r2tuning.datasets.highlight_detection import YOUTUBE_HIGHLIGHTS
 from r2tuning.features import EncodedVideo
 from r2tuning.features.store import FeatureStore
 

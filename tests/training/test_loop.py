@@ -23,13 +23,11 @@ from r2tuning.evaluation.predict import predict_split
 from r2tuning.evaluation.score import score_predictions
 from r2tuning.evaluation.splits import open_split
 from r2tuning.model import R2Tuning
-from r2tuning.training.build import build_model
-from r2tuning.training.config import Recipe, learning_rate
+from r2tuning.training.build import build_model, open_splits
 from r2tuning.training.data import TrainingData, collate
 from r2tuning.training.loop import Report, Trained, train
 from r2tuning.training.losses import compute_losses
-from r2tuning.training.recipes import load_recipe
-from r2tuning.training.source import open_splits
+from r2tuning.training.recipes import Recipe, learning_rate, load_recipe
 
 State = dict[str, torch.Tensor]
 

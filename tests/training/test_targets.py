@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from r2tuning.model.pyramid import level_mask, level_points
+from r2tuning.model.heads import level_mask, level_points
 from r2tuning.training.targets import (
     NO_POSITIVE,
     assign_targets,

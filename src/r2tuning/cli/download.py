@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from r2tuning.cli.progress import show_progress
+from r2tuning.cli.options import show_progress
 
 if TYPE_CHECKING:
     from r2tuning.hub import HubFile

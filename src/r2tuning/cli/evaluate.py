@@ -1,4 +1,4 @@
-"""``r2tuning evaluate``: a checkpoint's scores on a benchmark."""
+"""``r2tuning evaluate``, ``calibrate`` and ``reproduce``: models measured on annotated splits."""
 
 from __future__ import annotations
 
@@ -7,16 +7,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from r2tuning.cli.options import DeviceOption, ForceOption
-from r2tuning.cli.progress import show_progress
-from r2tuning.cli.score_table import BinsOption, ScoresJsonOption, check_scores, report_scores
-from r2tuning.errors import MetricError, OutputError
+from r2tuning.cli.download import announce_files, show_bytes
+from r2tuning.cli.options import DeviceOption, ForceOption, show_progress
+from r2tuning.cli.score import (
+    BinsOption,
+    ScoresJsonOption,
+    check_scores,
+    print_calibration,
+    print_scores,
+    report_scores,
+)
+from r2tuning.cli.train import OverridesOption, describe_report
+from r2tuning.errors import CheckpointError, MetricError, OutputError
 from r2tuning.files import check_target, write_atomically
 
 if TYPE_CHECKING:
     from r2tuning.evaluation.splits import OpenSplit
     from r2tuning.metrics import Prediction
-    from r2tuning.training.config import Recipe
+    from r2tuning.training.loop import Report
+    from r2tuning.training.recipes import Recipe
+
 
 SUBMITTED = ("val", "test")
 """Splits that QVHighlights' server takes, in a file each."""
@@ -157,3 +167,101 @@ def _plan_files(
     for target, _ in targets:
         check_target(target, force=force)
     return targets
+
+
+def calibrate(
+    checkpoint: Annotated[str, typer.Argument(help="Checkpoint folder, or a published name.", metavar="CHECKPOINT")],
+    recipe: RecipeArgument,
+    split: Annotated[
+        str | None, typer.Option(help="Labelled, and not trained on; by default the one that training validates on.")
+    ] = None,
+    annotations: AnnotationsOption = None,
+    features: FeaturesOption = None,
+    device: DeviceOption = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Replace an older calibration.")] = False,
+) -> None:
+    """Turn a checkpoint's scores into probabilities, and let it tell whether a query is in a video at all.
+
+    The calibration is fitted to its predictions on labelled videos.
+
+    Example: r2tuning calibrate runs/mine/best charades-sta
+    """
+    from r2tuning.backbones import choose_device
+    from r2tuning.checkpoints import find_checkpoint, read_checkpoint
+    from r2tuning.checkpoints.folder import CALIBRATION_FILE, save_calibration
+    from r2tuning.evaluation.calibrate import fit_calibration, measure_calibration
+    from r2tuning.evaluation.evidence import find_absent, gather_evidence
+    from r2tuning.grounder import Grounder
+
+    folder = find_checkpoint(checkpoint)
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: is a file, and a calibration needs a folder; make one with r2tuning convert")
+    target = check_target(folder / CALIBRATION_FILE, force=force)
+    plan, data = open_data(recipe, split, annotations, features)
+    absent = find_absent(data)
+    where = choose_device(device)
+    config, model = read_checkpoint(folder)
+    grounder = Grounder(model.to(where), config, None)
+    with show_progress("Grounding", "queries") as progress:
+        evidence = gather_evidence(grounder, data, absent, progress)
+    calibration = fit_calibration(evidence)
+    split_used = f"{plan.name}, {data.name} split"
+    numbers = f"{len(evidence.present)} queries, {len(evidence.absent)} absent ({absent.source})"
+    save_calibration(folder, calibration, f"{split_used}: {numbers}", force=force)
+    quality = measure_calibration(calibration, evidence)
+    print_calibration(f"{config.name} on {split_used}: {numbers}", quality)
+    typer.echo(f"Calibration: {target}", err=True)
+    if calibration.presence is None:
+        typer.echo("No presence: scores of absent queries are no lower than by chance.", err=True)
+
+
+def reproduce(
+    name: Annotated[str, typer.Argument(help="A published checkpoint; `r2tuning models` lists them.", metavar="NAME")],
+    to: Annotated[
+        Path | None, typer.Option(help="Folder of the benchmark's files and of the runs; by default in the cache.")
+    ] = None,
+    train: Annotated[
+        bool, typer.Option("--train", help="Also train new models, and show mean and deviation of the seeds.")
+    ] = False,
+    overrides: OverridesOption = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of trainings, with seeds from 0; needs --train.")] = 3,
+    device: DeviceOption = None,
+) -> None:
+    """Reproduce a published result: download the benchmark and the checkpoint, ground every query, compare the scores.
+
+    Run it again after an interruption: it continues where it stopped. --set changes the recipe for --train.
+
+    Example: r2tuning reproduce charades-sta --to data/charades
+    """
+    from r2tuning.checkpoints.published import find_published
+    from r2tuning.datasets import find_benchmark
+    from r2tuning.datasets.download import download_benchmark
+    from r2tuning.evaluation.splits import open_split
+    from r2tuning.training.recipes import load_recipe
+
+    recipe = load_recipe(find_published(name).name, overrides or ())
+    benchmark = find_benchmark(recipe.data.benchmark)
+    folder = download_benchmark(benchmark, to, announce=announce_files, progress=show_bytes)
+    recipe = place_data(recipe, folder, folder)
+    data = open_split(recipe.data, fps=recipe.fps)
+    model, predictions = run_model(data, recipe.name, False, device)
+    report(recipe.name, data, model, predictions)
+    if train:
+        _train(recipe, folder / "runs" / recipe.name, seeds)
+
+
+def _train(recipe: Recipe, folder: Path, seeds: int) -> None:
+    from r2tuning.ablation.grid import train_seeds
+    from r2tuning.ablation.table import summarize_runs
+    from r2tuning.checkpoints.published import find_published
+
+    def show(seed: int, report: Report) -> None:
+        typer.echo(f"seed {seed}, step {report.step} of {report.steps}: {describe_report(report)}", err=True)
+
+    typer.echo(f"Training with {seeds} seeds in {folder}", err=True)
+    runs = train_seeds(recipe, folder, range(seeds), show)
+    if runs is None:
+        typer.echo("stopped; run the same command again to continue", err=True)
+        raise typer.Exit(130)
+    title = f"{recipe.name} trained again, {seeds} {'seed' if seeds == 1 else 'seeds'}"
+    print_scores(title, summarize_runs(runs), find_published(recipe.name).scores, "trained")

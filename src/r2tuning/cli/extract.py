@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from r2tuning.cli.options import DeviceOption, EngineOption, SamplingOption, check_positive
-from r2tuning.cli.progress import show_progress
+from r2tuning.cli.options import DeviceOption, EngineOption, SamplingOption, check_positive, show_progress
 from r2tuning.errors import VideoError
 
 if TYPE_CHECKING:

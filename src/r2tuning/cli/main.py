@@ -14,25 +14,25 @@ from typer.core import TyperGroup
 from r2tuning import __version__
 from r2tuning.errors import R2TuningError, R2TuningWarning
 
-COMMANDS = (
-    "ground",
-    "highlights",
-    "summarize",
-    "extract",
-    "models",
-    "convert",
-    "download",
-    "train",
-    "evaluate",
-    "calibrate",
-    "score",
-    "reproduce",
-    "ablate",
-    "plot",
-    "attention",
-    "synthesize",
-)
-"""In the order of the help; each is the function of that name in the module of that name, imported when it is used."""
+COMMANDS = {
+    "ground": "ground",
+    "highlights": "ground",
+    "summarize": "ground",
+    "extract": "extract",
+    "models": "models",
+    "convert": "models",
+    "download": "download",
+    "train": "train",
+    "evaluate": "evaluate",
+    "calibrate": "evaluate",
+    "score": "score",
+    "reproduce": "evaluate",
+    "ablate": "train",
+    "plot": "plot",
+    "attention": "plot",
+    "synthesize": "synthesize",
+}
+"""In the order of the help; each is the function of that name in the module given here, imported when it is used."""
 
 EXTRA_OF = {"lightning": "train", "tensorboard": "train", "opentimelineio": "export"}
 """Modules that only an extra installs, and which."""
@@ -50,7 +50,7 @@ class Commands(TyperGroup):
         if name not in COMMANDS:
             return None
         single = typer.Typer(add_completion=False)
-        single.command(name)(getattr(import_module(f"{__package__}.{name}"), name))
+        single.command(name)(getattr(import_module(f"{__package__}.{COMMANDS[name]}"), name))
         return typer.main.get_command(single)
 
     def invoke(self, ctx: Any) -> Any:

@@ -1,5 +1,9 @@
-"""``r2tuning models``: the demo and the published checkpoints."""
+"""``r2tuning models`` and ``convert``: checkpoints by name, and the authors' files as folders."""
 
+from pathlib import Path
+from typing import Annotated
+
+import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -34,3 +38,14 @@ def models() -> None:
     console.print(
         "Scores are the authors', on validation. Use one with: r2tuning ground VIDEO QUERY --model NAME", style="dim"
     )
+
+
+def convert(
+    file: Annotated[Path, typer.Argument(help="The authors' checkpoint.", metavar="FILE.pth")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write: config.json and model.safetensors.")],
+) -> None:
+    """Convert a checkpoint of the authors (.pth) to a folder that r2tuning reads without unpickling."""
+    from r2tuning.checkpoints import convert as convert_file
+
+    config = convert_file(file, folder)
+    typer.echo(f"{folder}: {config.name}, {config.model.family} model, {config.fps:g} fps, CLIP {config.backbone}")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from r2tuning.checkpoints.published import DEMO, DEMO_WORLD
-from r2tuning.cli.progress import show_progress
 from r2tuning.errors import DownloadError
 from r2tuning.types import Engine, Sampling
 
@@ -15,6 +19,7 @@ if TYPE_CHECKING:
     from r2tuning.features import EncodedVideo
     from r2tuning.grounder import Grounder
     from r2tuning.results import Grounding
+
 
 FEATURE_SUFFIX = ".safetensors"
 
@@ -90,3 +95,25 @@ def ground_or_outline(grounder: Grounder, encoded: EncodedVideo, query: str | No
     from r2tuning.grounder import outline_video
 
     return outline_video(encoded)
+
+
+class _Rate(ProgressColumn):
+    """Items per second."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.1f} {self._unit}/s")
+
+
+@contextmanager
+def show_progress(label: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Shows a bar while the block runs; yields a function to call with the number done and the number expected."""
+    console = Console(stderr=True)
+    columns = TextColumn(label), BarColumn(), MofNCompleteColumn(), TextColumn(unit), _Rate(unit), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(label, total=None)
+        yield lambda done, expected: progress.update(task, completed=done, total=expected)

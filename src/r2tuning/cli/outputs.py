@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from r2tuning.cli.progress import show_progress
+from r2tuning.cli.options import show_progress
 from r2tuning.errors import OutputError, R2TuningError
 from r2tuning.files import check_target
 from r2tuning.output.registry import STDOUT, WRITERS, Target, find_target, save_results, write_format

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from r2tuning.cli.progress import show_progress
+from r2tuning.cli.options import show_progress
 
 
 def synthesize(

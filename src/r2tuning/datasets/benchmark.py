@@ -11,9 +11,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from r2tuning.datasets.annotations import Annotation
+from r2tuning.datasets.annotations import Annotation, LabelRule, mark_moments
 from r2tuning.datasets.entries import Entry
-from r2tuning.datasets.saliency import LabelRule, mark_moments
 from r2tuning.errors import DataError, R2TuningWarning
 from r2tuning.intervals import FloatArray
 

@@ -10,11 +10,10 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
 
-from r2tuning.datasets.annotations import Annotation
+from r2tuning.datasets.annotations import Annotation, LabelRule
 from r2tuning.datasets.benchmark import Benchmark, Split
 from r2tuning.datasets.entries import Duration, Entry, Fields, Qid, Text, Window, check
 from r2tuning.datasets.moment_retrieval import to_moments
-from r2tuning.datasets.saliency import LabelRule
 from r2tuning.metrics.records import WORKERS
 
 CLIPS_PER_SECOND = 0.5

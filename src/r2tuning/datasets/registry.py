@@ -10,10 +10,9 @@ from r2tuning.datasets.annotations import Annotation, fit_moments
 from r2tuning.datasets.benchmark import Benchmark
 from r2tuning.datasets.custom import CUSTOM, load_custom
 from r2tuning.datasets.entries import read_json
+from r2tuning.datasets.highlight_detection import TVSUM, YOUTUBE_HIGHLIGHTS
 from r2tuning.datasets.moment_retrieval import CHARADES_STA, EGO4D_NLQ, TACOS
 from r2tuning.datasets.qvhighlights import MOVING_SHAPES, QVHIGHLIGHTS
-from r2tuning.datasets.tvsum import TVSUM
-from r2tuning.datasets.youtube_highlights import YOUTUBE_HIGHLIGHTS
 from r2tuning.errors import DataError, R2TuningWarning
 from r2tuning.metrics.records import QueryId
 

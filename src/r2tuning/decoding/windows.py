@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from r2tuning.decoding.moments import Moments
+from r2tuning.decoding.decode import Moments
 from r2tuning.intervals import elementwise_iou
 
 SEAM = 0.04  # share of a window: a moment that ends this near to its edge counts as cut off by it

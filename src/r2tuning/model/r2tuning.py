@@ -10,9 +10,8 @@ from torch.nn import functional as F
 
 from r2tuning.model.block import R2Block
 from r2tuning.model.config import R2Config
-from r2tuning.model.heads import ConvHead, QueryPooling, drop_gaps, join_levels
+from r2tuning.model.heads import ConvHead, Pyramid, QueryPooling, drop_gaps, join_levels, level_mask, level_points
 from r2tuning.model.pooling import attend
-from r2tuning.model.pyramid import Pyramid, level_mask, level_points
 from r2tuning.types import ModelOutput
 
 

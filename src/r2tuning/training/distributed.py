@@ -16,8 +16,8 @@ from lightning.fabric.strategies.ddp import DDPStrategy
 from torch import Tensor
 
 from r2tuning.errors import TrainingError
-from r2tuning.training.config import TrainingConfig
 from r2tuning.training.data import Batch
+from r2tuning.training.recipes import TrainingConfig
 from r2tuning.training.targets import Targets
 from r2tuning.types import ModelOutput
 

@@ -25,13 +25,12 @@ from r2tuning.errors import TrainingError
 from r2tuning.evaluation.predict import evaluate_model
 from r2tuning.evaluation.splits import OpenSplit
 from r2tuning.model import R2Tuning
-from r2tuning.training.build import build_model, describe_model
-from r2tuning.training.config import Recipe, learning_rate
+from r2tuning.training.build import build_model, describe_model, open_splits
 from r2tuning.training.data import Batch, Group, TrainingData, load_batches, share_batch
 from r2tuning.training.distributed import agree, gather, launch, stop_signals
 from r2tuning.training.losses import Losses, compute_losses
+from r2tuning.training.recipes import Recipe, learning_rate
 from r2tuning.training.run_folder import LOG_FILE, VALIDATION_FILE, Log, RunFolder
-from r2tuning.training.source import open_splits
 from r2tuning.types import ModelOutput
 
 

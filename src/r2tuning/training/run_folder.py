@@ -19,9 +19,8 @@ from r2tuning.checkpoints import save_checkpoint
 from r2tuning.checkpoints.folder import CheckpointConfig
 from r2tuning.errors import TrainingError
 from r2tuning.files import replace_file, write_atomically
-from r2tuning.output.charts.curves import Curve, RunCurves
-from r2tuning.training.config import Recipe
-from r2tuning.training.recipes import load_recipe, write_recipe
+from r2tuning.output.charts.experiments import Curve, RunCurves
+from r2tuning.training.recipes import Recipe, load_recipe, write_recipe
 
 RECIPE_FILE = "recipe.yaml"
 ENVIRONMENT_FILE = "environment.json"

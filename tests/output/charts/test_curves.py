@@ -7,8 +7,7 @@ import pytest
 from PIL import Image
 from support.files import read_texts
 
-from r2tuning.output.charts.bars import Bar, BarRow, plot_bars
-from r2tuning.output.charts.curves import Curve, RunCurves, plot_curves, smooth
+from r2tuning.output.charts.experiments import Bar, BarRow, Curve, RunCurves, plot_bars, plot_curves, smooth
 
 
 def make_run(label: str, scores: tuple[float, ...] = (10.0, 31.25, 30.0)) -> RunCurves:

@@ -10,7 +10,7 @@ from PIL import Image
 from support.files import read_texts
 
 from r2tuning.errors import OutputError
-from r2tuning.output.charts.reliability import ReliabilityDiagram, plot_reliability
+from r2tuning.output.charts.experiments import ReliabilityDiagram, plot_reliability
 from r2tuning.types import Reliability
 
 POINTS = Reliability(np.array([0.25, 0.75]), np.array([0.5, 1.0]), np.array([0.75, 0.25]))

@@ -1,12 +1,20 @@
-"""A video as editing programs see it: frames at a fixed rate, counted from the first one."""
+"""Moments as edit lists: frames at a fixed rate, counted from the video's first one.
+
+CMX 3600 is read by nearly every editing program, FCPXML 1.8 by Final Cut Pro and DaVinci Resolve, OpenTimelineIO by
+pipelines.
+"""
 
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement
 
 from r2tuning.output.text.labels import label_moment, show_on_one_line
 from r2tuning.results import Grounding
@@ -75,3 +83,121 @@ class Source:
                 position += length
             cuts.append(row)
         return cuts
+
+
+def to_edl(results: Sequence[Grounding], video: VideoInfo) -> str:
+    """Writes the moments as cuts that follow each other: query after query, best first.
+
+    Source timecode begins at 00:00:00:00 and record timecode at 01:00:00:00. Timecode is non-drop at every rate, so
+    it counts frames and does not drift. The format has no field for the rate. Lines are ASCII, at most 80 characters.
+    """
+    source = Source(video)
+    rate = round(source.rate)  # the frames of a second of timecode
+    lines = [_line("TITLE: ", source.name), "FCM: NON-DROP FRAME"]
+    channels = "B" if video.has_audio else "V"  # both, or video only
+    for number, cut in enumerate(chain(*source.cut(results)), start=1):
+        position = 3600 * rate + cut.position
+        frames = (cut.first, cut.first + cut.length, position, position + cut.length)
+        # AX: a source that has no reel, such as a file.
+        lines += [
+            "",
+            f"{number:03d}  AX       {channels}     C        " + " ".join(_timecode(frame, rate) for frame in frames),
+            _line("* FROM CLIP NAME: ", source.name),
+            _line("* COMMENT: ", cut.label),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _timecode(frame: int, rate: int) -> str:
+    """Writes a frame number as non-drop timecode.
+
+    Example:
+        >>> _timecode(107_892, 30)
+        '00:59:56:12'
+    """
+    seconds, frames = divmod(frame, rate)
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}:{frames:02d}"
+
+
+def _line(head: str, text: str) -> str:
+    """A line of text in ASCII: letters lose their accents, other characters become ``?``.
+
+    Example:
+        >>> _line("TITLE: ", "café 切.mp4")
+        'TITLE: cafe ?.mp4'
+    """
+    letters = (c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    line = head + "".join(letters).encode("ascii", "replace").decode("ascii")
+    return line if len(line) <= 80 else f"{line[:77]}..."
+
+
+_FORMAT, _ASSET = "r1", "r2"
+
+
+def to_fcpxml(results: Sequence[Grounding], video: VideoInfo) -> str:
+    """Writes the moments twice: as keywords on the video, and as a project that plays them, best first for each query.
+
+    A comma would end a keyword, so it becomes ``;``. Times are exact multiples of a frame's length.
+    """
+    source = Source(video)
+
+    def time(frames: int) -> str:
+        return f"{frames * source.rate.denominator}/{source.rate.numerator}s" if frames else "0s"
+
+    document = Element("fcpxml", version="1.8")
+    resources = SubElement(document, "resources")
+    picture = {"frameDuration": time(1), "width": str(video.width), "height": str(video.height)}
+    SubElement(resources, "format", {"id": _FORMAT, **picture})
+    whole = {"name": source.name, "start": "0s", "duration": time(source.length), "format": _FORMAT}
+    content = {"hasVideo": "1", "hasAudio": "1"} if video.has_audio else {"hasVideo": "1"}
+    SubElement(resources, "asset", {"id": _ASSET, "src": source.url, **content, **whole})
+
+    event = SubElement(SubElement(document, "library"), "event", name=source.name)
+    clip = SubElement(event, "asset-clip", {"ref": _ASSET, "tcFormat": "NDF", **whole})
+    project = SubElement(event, "project", name=source.name)
+    sequence = SubElement(project, "sequence", format=_FORMAT, tcStart="0s", tcFormat="NDF")
+    spine = SubElement(sequence, "spine")
+    cuts = [*chain(*source.cut(results))]
+    for cut in cuts:
+        extent = {"start": time(cut.first), "duration": time(cut.length)}
+        SubElement(clip, "keyword", {"value": cut.query.replace(",", ";"), "note": cut.label, **extent})
+        place = {"name": cut.label, "offset": time(cut.position), "format": _FORMAT, "tcFormat": "NDF"}
+        SubElement(spine, "asset-clip", {"ref": _ASSET, **place, **extent})
+    sequence.set("duration", time(sum(cut.length for cut in cuts)))
+    ElementTree.indent(document)
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE fcpxml>\n{ElementTree.tostring(document, "unicode")}\n'
+
+
+def to_otio(results: Sequence[Grounding], video: VideoInfo) -> str:
+    """Writes the moments as clips that follow each other, best first, on a track for each query and one for its sound.
+
+    Clips count frames from the first one of the video, which is 0. Their metadata hold, under ``r2tuning``, query,
+    rank and score, and start and end in seconds on the player's clock.
+    """
+    # Only this format needs the package, which the extra `export` installs.
+    from opentimelineio.adapters import write_to_string
+    from opentimelineio.opentime import RationalTime, TimeRange
+    from opentimelineio.schema import Clip, ExternalReference, Gap, Timeline, Track, TrackKind
+
+    source = Source(video)
+    rate = float(source.rate)
+
+    def span(first: int, length: int) -> TimeRange:
+        return TimeRange(RationalTime(first, rate), RationalTime(length, rate))
+
+    timeline = Timeline(source.name)
+    for kind in (TrackKind.Video, TrackKind.Audio) if video.has_audio else (TrackKind.Video,):
+        position = 0
+        for result, cuts in zip(results, source.cut(results), strict=True):
+            track = Track(show_on_one_line(result.query), kind=kind)
+            if position:
+                track.append(Gap(source_range=span(0, position)))
+            for rank, cut in enumerate(cuts, start=1):
+                facts = {"query": cut.query, "rank": rank, "score": float(cut.moment.score)}
+                facts |= {"start": float(cut.moment.start), "end": float(cut.moment.end)}
+                media = ExternalReference(source.url, span(0, source.length))
+                extent = span(cut.first, cut.length)
+                track.append(Clip(cut.label, media, extent, metadata={"r2tuning": facts}))
+                position += cut.length
+            timeline.tracks.append(track)
+    return str(write_to_string(timeline, "otio_json")) + "\n"
