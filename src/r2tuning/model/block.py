@@ -18,7 +18,8 @@ from r2tuning.model.layers import (
     position_encoding,
     temporal_endpoints,
 )
-from r2tuning.model.pooling import Pairs, plan_parts, pool_patches, read_part
+from r2tuning.model.pooling import Pairs, pool_patches
+from r2tuning.model.projection import FrameProducts, multiply_frames, project_window
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ class R2Block(nn.Module):
         return tokens
 
     def project_video(self, video: Tensor, video_mask: Tensor) -> Tensor:
-        """Projects patches (Eq. 2), which does not depend on the query.
+        """Projects patches (Eq. 2) without dropout, which does not depend on the query.
 
         Args:
             video: ``[V, K, T, P+1, Dv]``, in any precision.
@@ -181,16 +182,16 @@ class R2Block(nn.Module):
             v̂ in the precision of the weights, ``[V, K, T, P+1, C]``; K is 1 if the block takes one step only. Padded
             frames are meaningless.
         """
-        config, precision = self.config, self.spatial_pooling.gate.dtype
-        videos, _, frames, tokens, _ = video.shape
-        endpoints = self._endpoints(video_mask)
-        projected = video.new_zeros(videos, config.steps, frames, tokens, config.hidden, dtype=precision)
-        for layer in range(config.steps):
-            features = self._layers(video, layer)
-            for part in plan_parts(video_mask, tokens * config.video_input_width):
-                x = read_part(features, video_mask, endpoints, part, precision)
-                projected[part.videos, layer, part.frames] = self.video_map(x)
-        return projected
+        return self.project_window(self.multiply_frames(video, video_mask), video_mask)
+
+    def multiply_frames(self, video: Tensor, video_mask: Tensor) -> FrameProducts:
+        """The part of `project_video` that is the same in every window with these frames."""
+        layers = [self._layers(video, layer) for layer in range(self.config.steps)]
+        return multiply_frames(self.video_map, layers, video_mask)
+
+    def project_window(self, frames: FrameProducts, video_mask: Tensor) -> Tensor:
+        """The rest of `project_video`, for frames that make up whole windows."""
+        return project_window(self.video_map, frames, video_mask, endpoints=self.config.family == "grounding")
 
     def forward(
         self,
