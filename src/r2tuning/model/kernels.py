@@ -41,6 +41,7 @@ def project_and_pool(
     query: Tensor,
     tokens: Tensor,
     pairs: Pairs,
+    first: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Projects the patches of one layer and pools them for every query (Eq. 2, 4 and 5).
 
@@ -52,6 +53,7 @@ def project_and_pool(
         query: As for `pool_patches`.
         tokens: As for `pool_patches`.
         pairs: As for `pool_patches`.
+        first: The first token of a frame to pool; 1 leaves out [CLS].
 
     Returns:
         As `pool_patches`: ``[V, T, C]`` and ``[B, T, C]``.
@@ -60,7 +62,7 @@ def project_and_pool(
     weights = list(video_map.parameters())  # weight and bias of LayerNorm, Linear, LayerNorm, Linear
     parts = plan_parts(video_mask, video.shape[3] * weights[0].numel())
     found: tuple[Tensor, Tensor] = _ProjectAndPool.apply(  # type: ignore[no-untyped-call]
-        parts, pairs, share, video_mask, video, endpoints, query, tokens, *weights
+        parts, pairs, share, first, video_mask, video, endpoints, query, tokens, *weights
     )
     cls, pooled = found
     return cls, pooled[pairs.rank]
@@ -75,6 +77,7 @@ class _ProjectAndPool(torch.autograd.Function):
         parts: Sequence[Part],
         pairs: Pairs,
         share: float,
+        first_pooled: int,
         video_mask: Tensor,
         video: Tensor,
         endpoints: Tensor | None,
@@ -102,8 +105,8 @@ class _ProjectAndPool(torch.autograd.Function):
                 inner_bits = _draw(y.numel(), share, x.device)
                 n = _normalize_inner(y.to(precision), inner_gamma / share, inner_beta / share, inner_bits, place)
                 v = F.linear(n.to(product), second, second_bias)  # [v, t, P+1, C]
-                attention = attend(v, query[part.videos])
-                seen = attention.transpose(1, 2) @ v  # [v, t, S, C]
+                attention = attend(v[:, :, first_pooled:], query[part.videos])
+                seen = attention.transpose(1, 2) @ v[:, :, first_pooled:]  # [v, t, S, C]
                 seen += tokens[part.videos, None]
                 for of_video, rows, lengths in zip(
                     seen, pairs.rows[part.videos], pairs.lengths[part.videos], strict=True
@@ -112,7 +115,7 @@ class _ProjectAndPool(torch.autograd.Function):
                         pooled[row, part.frames], best[row, part.frames] = of_query.max(dim=1)
                 cls[part.videos, part.frames] = v[..., 0, :]
                 kept += [bits, inner_bits, y, v, attention]
-        ctx.parts, ctx.pairs, ctx.share, ctx.product = parts, pairs, share, product
+        ctx.parts, ctx.pairs, ctx.share, ctx.product, ctx.first_pooled = parts, pairs, share, product, first_pooled
         ctx.save_for_backward(video_mask, video, endpoints, query, tokens, best, *weights, *kept)
         return cls, pooled
 
@@ -127,7 +130,7 @@ class _ProjectAndPool(torch.autograd.Function):
         masks = first.new_zeros(hidden, width)  # H
         d_query, d_tokens = (torch.zeros_like(x, dtype=precision) for x in (query, tokens))
         d_first_bias, d_inner_gamma, d_inner_beta, d_second, d_second_bias = map(torch.zeros_like, weights[3:])
-        d_video = torch.zeros_like(video) if ctx.needs_input_grad[4] else None
+        d_video = torch.zeros_like(video) if ctx.needs_input_grad[5] else None
         place = _allocate_mask(ctx.parts, share, video, max(width, hidden))
         for index, part in enumerate(ctx.parts):
             bits, inner_bits, y, v, attention = rest[8 + 5 * index : 13 + 5 * index]
@@ -139,7 +142,10 @@ class _ProjectAndPool(torch.autograd.Function):
                     where = best[row, part.frames, None].long()
                     of_query.scatter_(1, where, pooled_gradient[row, part.frames, None].to(v.dtype))
             d_tokens[part.videos] += d_seen.sum(1, dtype=precision)
-            dv = _pool_backward(v, attention, query[part.videos], d_seen, d_query[part.videos])
+            patches = v[:, :, ctx.first_pooled :]
+            dv = _pool_backward(patches, attention, query[part.videos], d_seen, d_query[part.videos])
+            if ctx.first_pooled:
+                dv = F.pad(dv, (0, 0, ctx.first_pooled, 0))
             dv[..., 0, :] += cls_gradient[part.videos, part.frames]
             rows, y = dv.view(-1, hidden), y.view(-1, hidden).to(precision)
             n = _normalize_inner(y, inner_gamma / share, inner_beta / share, inner_bits, place)
@@ -165,7 +171,7 @@ class _ProjectAndPool(torch.autograd.Function):
         d_first = (products * gamma + masks * beta) / share
         d_gamma, d_beta = ((first * sums).sum(0) / share for sums in (products, masks))
         gradients = (d_gamma, d_beta, d_first, d_first_bias, d_inner_gamma, d_inner_beta, d_second, d_second_bias)
-        return None, None, None, None, d_video, None, d_query, d_tokens, *gradients
+        return None, None, None, None, None, d_video, None, d_query, d_tokens, *gradients
 
 
 def _normalize_inner(y: Tensor, gamma: Tensor, beta: Tensor, bits: Tensor | None, place: Tensor | None) -> Tensor:
