@@ -163,7 +163,7 @@ class Saliency:
         times: float64 ``[T]``, centers of the sampled clips, seconds.
         scores: ``[T]``, relevance to the query. Calibrated: float64, the probability that the frame is relevant, if
             anything in the video is. Otherwise float32, and it only ranks: in [0, 1] for the saliency family; in
-            [-1, 1] for the grounding family, where values below 0 speak against the query.
+            [-1, 1] for the grounding family and the paper's form, where values below 0 speak against the query.
     """
 
     times: np.ndarray

@@ -23,7 +23,7 @@ from r2tuning.model.config import R2Config
 CALIBRATION_FILE = "calibration.json"
 """Optional, beside ``config.json`` and ``model.safetensors``."""
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised whenever older code could not read a new folder."""
 
 _NAMED = 3  # keys that a message names before it only counts

@@ -105,6 +105,18 @@ class TemporalRefinement(nn.Module):
         )
         self.feed_forward_norm = nn.LayerNorm(hidden)
         self.drop_path = DropPath(config.drop_path)
+        if config.init == "released":
+            self._start_as_released()
+
+    def _start_as_released(self) -> None:
+        for attention in (self.cross_attention, self.self_attention):
+            for projection in (attention.query, attention.key, attention.value, attention.output):
+                nn.init.xavier_uniform_(projection.weight)
+                nn.init.zeros_(projection.bias)
+        for layer in self.feed_forward:
+            if isinstance(layer, nn.Linear):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
 
     def fuse(self, pooled: Tensor, hidden: Tensor, index: int) -> Tensor:
         """Mixes pooled frames with the state of the step before (Eq. 7), using the gate at this index."""

@@ -8,6 +8,7 @@ from r2tuning.types import Form
 
 Family = Literal["grounding", "saliency"]
 Refinement = Literal["reversed", "forward", "mean", "single"]
+Init = Literal["released", "default"]
 
 
 class R2Config(BaseModel):
@@ -18,6 +19,9 @@ class R2Config(BaseModel):
         form: ``released`` is the model of the released checkpoints. ``paper`` follows Eq. 1 to 8 and 14 as written: the
             softmax of Eq. 4 is over the patches without [CLS] and w_q, w_v have no bias, the first step fuses h⁰ = 0
             (Eq. 7), no ReLU follows the last step, and saliency is the cosine of Eq. 14 alone.
+        init: How random weights start. ``released`` is the released recipe: projections of both attentions Xavier
+            uniform, the feed-forward network Kaiming normal (fan out), biases of both zero. ``default`` leaves these,
+            like all others, to PyTorch. Without effect once weights are loaded.
         video_width: Dv, width of the image tower's tokens.
         query_width: Dq, width of the text tower's tokens.
         layers: K, number of last CLIP layers the R² Block walks through.
@@ -43,6 +47,7 @@ class R2Config(BaseModel):
 
     family: Family = "grounding"
     form: Form = "released"
+    init: Init = "released"
     video_width: int = 768
     query_width: int = 512
     layers: int = 4
