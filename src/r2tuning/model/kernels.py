@@ -45,6 +45,7 @@ def project_and_pool(
     query: Tensor,
     tokens: Tensor,
     pairs: Pairs,
+    first: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Projects the patches of one layer and pools them for every query (Eq. 2, 4 and 5).
 
@@ -56,6 +57,7 @@ def project_and_pool(
         query: As for `pool_patches`.
         tokens: As for `pool_patches`.
         pairs: As for `pool_patches`.
+        first: The first token of a frame to pool; 1 leaves out [CLS].
 
     Returns:
         As `pool_patches`: ``[V, T, C]`` and ``[B, T, C]``.
@@ -64,7 +66,7 @@ def project_and_pool(
     weights = list(video_map.parameters())  # weight and bias of LayerNorm, Linear, LayerNorm, Linear
     parts = plan_parts(video_mask, video.shape[3] * weights[0].numel())
     found: tuple[Tensor, Tensor] = _ProjectAndPool.apply(  # type: ignore[no-untyped-call]
-        parts, pairs, share, video_mask, video, endpoints, query, tokens, *weights
+        parts, pairs, share, first, video_mask, video, endpoints, query, tokens, *weights
     )
     cls, pooled = found
     return cls, pooled[pairs.rank]
@@ -79,6 +81,7 @@ class _ProjectAndPool(torch.autograd.Function):
         parts: Sequence[Part],
         pairs: Pairs,
         share: float,
+        first_pooled: int,
         video_mask: Tensor,
         video: Tensor,
         endpoints: Tensor | None,
@@ -106,8 +109,8 @@ class _ProjectAndPool(torch.autograd.Function):
                 inner_bits = _draw(y.numel(), share, x.device)
                 n = _normalize_inner(y.to(precision), inner_gamma / share, inner_beta / share, inner_bits, place)
                 n = n.to(product)  # [v, t, P+1, C]
-                attention = attend(n, moved[part.videos])
-                mixed = attention.transpose(1, 2).to(product) @ n  # [v, t, S, C]
+                attention = attend(n[:, :, first_pooled:], moved[part.videos])
+                mixed = attention.transpose(1, 2).to(product) @ n[:, :, first_pooled:]  # [v, t, S, C]
                 seen = F.linear(mixed, second, second_bias)
                 seen += tokens[part.videos, None]
                 for of_video, rows, lengths in zip(
@@ -117,7 +120,7 @@ class _ProjectAndPool(torch.autograd.Function):
                         pooled[row, part.frames], best[row, part.frames] = of_query.max(dim=1)
                 cls[part.videos, part.frames] = F.linear(n[..., 0, :], second, second_bias)
                 kept += [bits, inner_bits, y, mixed, attention]
-        ctx.parts, ctx.pairs, ctx.share, ctx.product = parts, pairs, share, product
+        ctx.parts, ctx.pairs, ctx.share, ctx.product, ctx.first_pooled = parts, pairs, share, product, first_pooled
         ctx.save_for_backward(video_mask, video, endpoints, query, tokens, best, *weights, *kept)
         return cls, pooled
 
@@ -133,7 +136,7 @@ class _ProjectAndPool(torch.autograd.Function):
         moved = query.to(product) @ second.to(product)
         d_moved, d_tokens = (torch.zeros_like(x, dtype=precision) for x in (query, tokens))
         d_first_bias, d_inner_gamma, d_inner_beta, d_second, d_second_bias = map(torch.zeros_like, weights[3:])
-        d_video = torch.zeros_like(video) if ctx.needs_input_grad[4] else None
+        d_video = torch.zeros_like(video) if ctx.needs_input_grad[5] else None
         place = _allocate_mask(ctx.parts, share, video, max(width, hidden))
         plain = torch.ones_like(gamma), torch.zeros_like(beta)  # PyTorch is twice as slow without
         for index, part in enumerate(ctx.parts):
@@ -153,7 +156,10 @@ class _ProjectAndPool(torch.autograd.Function):
                 _add_product(d_second, gradient.reshape(-1, hidden), x.reshape(-1, hidden))
                 d_second_bias += gradient.reshape(-1, hidden).sum(0, dtype=precision)
             d_mixed = d_seen @ second.to(product)
-            dn = _pool_backward(n, attention, moved[part.videos], d_mixed, d_moved[part.videos])
+            patches = n[:, :, ctx.first_pooled :]
+            dn = _pool_backward(patches, attention, moved[part.videos], d_mixed, d_moved[part.videos])
+            if ctx.first_pooled:
+                dn = F.pad(dn, (0, 0, ctx.first_pooled, 0))
             dn[..., 0, :] += d_cls @ second.to(product)
             dn = keep(dn.to(precision), _spread(inner_bits, y.numel(), place)).view(-1, hidden)
             y = y.view(-1, hidden)
@@ -178,7 +184,7 @@ class _ProjectAndPool(torch.autograd.Function):
         d_first = (products * gamma + masks * beta) / share
         d_gamma, d_beta = ((first * sums).sum(0) / share for sums in (products, masks))
         gradients = (d_gamma, d_beta, d_first, d_first_bias, d_inner_gamma, d_inner_beta, d_second, d_second_bias)
-        return None, None, None, None, d_video, None, d_query, d_tokens, *gradients
+        return None, None, None, None, None, d_video, None, d_query, d_tokens, *gradients
 
 
 def _normalize_inner(y: Tensor, gamma: Tensor, beta: Tensor, bits: Tensor | None, place: Tensor | None) -> Tensor:

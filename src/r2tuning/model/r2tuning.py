@@ -159,12 +159,14 @@ class R2Tuning(nn.Module):
             query_features: ``[K, L, Dq]``.
 
         Returns:
-            ``[K, T, L, P+1]``, oldest layer and [CLS] first; sums to 1 over the patches. K is 1 for the refinements
-            ``mean`` and ``single``.
+            ``[K, T, L, P+1]``, oldest layer and [CLS] first; sums to 1 over the patches. In the paper's form [CLS] has
+            0. K is 1 for the refinements ``mean`` and ``single``.
         """
+        first = self.config.first_pooled
         (tokens,) = self.block.project_query(query_features[None])
         query = self.block.spatial_pooling.project_query(tokens)
-        return attend(self.project(video_features[None])[0], query).transpose(1, 2)
+        patches = self.project(video_features[None])[0, :, :, first:]
+        return F.pad(attend(patches, query).transpose(1, 2), (first, 0))
 
     def _predict_pairs(
         self,
@@ -177,7 +179,8 @@ class R2Tuning(nn.Module):
         projected: bool = True,
     ) -> ModelOutput:
         refined = self.block(video, tokens, video_mask, query_mask, video_index, projected=projected)
-        hidden, video_mask = F.relu(refined.hidden), video_mask[video_index]
+        hidden = F.relu(refined.hidden) if self.config.form == "released" else refined.hidden
+        video_mask = video_mask[video_index]
         levels = self.pyramid(hidden)
         masks = [level_mask(video_mask, stride) for stride in self.config.strides[: len(levels)]]
         windows, real = join_levels(levels, masks)
@@ -198,6 +201,7 @@ class R2Tuning(nn.Module):
             video_mask=video_mask,
             video_cls=refined.video_cls,
             query_pooled=pooled,
+            form=self.config.form,
         )
 
     def _check(
