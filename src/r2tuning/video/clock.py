@@ -16,7 +16,7 @@ import numpy as np
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-# How many jumps are looked at to find where damaged times begin or end, and by how many frames the clock may be off then.
+# How many jumps are looked at to find where damaged times begin or end, and how many frames the clock may be off then.
 _FEW = 8
 # The largest share of packets with damaged times at which the others still tell what is right.
 _DAMAGED_SHARE = 0.1
@@ -107,7 +107,7 @@ def _wrap(differences: np.ndarray, modulus: int) -> np.ndarray:
 
 
 def _find_far_off(decoded: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """bool ``[n]``: which packets lie far off, with the clock going on after them as if it had never been away.
+    """Finds, as bool ``[n]``, which packets lie far off, while the clock goes on after them as before.
 
     Example:
         >>> np.flatnonzero(_find_far_off(np.array([0, 10, 900, 910, 40, 50, -70, 70]), np.zeros(8, bool)))
@@ -173,7 +173,7 @@ def _join(
     step: int,
 ) -> np.ndarray:
     """DTS int64 ``[n]`` that go on from recording to recording; those that are far off are put between the others."""
-    joined = decoded.copy()
+    joined: np.ndarray = decoded.copy()
     end = 0
     for begin, stop in pairwise(edges):
         part = np.arange(begin, stop)
@@ -198,7 +198,7 @@ def _join(
 def _find_far_shown(
     decoded: np.ndarray, delays: np.ndarray, far: np.ndarray, depth: int, step: int, followed: bool
 ) -> np.ndarray:
-    """bool ``[n]``: which PTS of a recording are far from the DTS around, and contradicted by the order of the frames.
+    """Finds, as bool ``[n]``, which PTS are far from the DTS around, and contradicted by the order of the frames.
 
     Only a few frames may be shown before a frame that was decoded before them. ``followed`` says that another recording
     follows, whose first time FFmpeg may give to the last frame.
@@ -240,7 +240,7 @@ def _fill_slots(decoded: np.ndarray, delays: np.ndarray, wrong: np.ndarray, step
         >>> _fill_slots(decoded, np.array([10, 20, 700, 10, 10]), np.array([False, False, True, False, False]), 10)
         array([10, 30, 20, 40, 50])
     """
-    shown = decoded + delays
+    shown: np.ndarray = decoded + delays
     if not wrong.any():
         return shown
     good = ~wrong

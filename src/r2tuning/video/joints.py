@@ -15,13 +15,11 @@ _PACKET = 188
 _LOOK_BACK = 1 << 20
 
 
-def choose_joint_test(
-    stream: VideoStream, path: str | os.PathLike[str]
-) -> Callable[[int | None, int | None], bool] | None:
+def choose_joint_test(stream: VideoStream, path: str | os.PathLike[str]) -> Callable[[int | None], bool] | None:
     """Chooses the test for the format of an open stream; None if its recordings do not begin with later clocks.
 
-    The test is given the places in the file, in bytes, of the packets before and after a pause. FFmpeg and players take
-    every pause of 10 s in such formats for a joint. A transport stream tells more: it numbers its packets, and the
+    The test is given the place in the file, in bytes, of the packet after a pause. FFmpeg and players take every pause
+    of 10 s in such formats for a joint. A transport stream tells more: it numbers its packets, and the
     recorder that really paused goes on counting.
     """
     container = stream.container
@@ -29,10 +27,10 @@ def choose_joint_test(
         return None
     if container.format.name == "hls":
         joined = "#EXT-X-DISCONTINUITY\n" in Path(path).read_text(errors="replace").replace("\r", "\n")
-        return (lambda before, after: True) if joined else None
+        return (lambda _: True) if joined else None
     if container.format.name == "mpegts":
-        return lambda before, after: not goes_on_counting(path, after)
-    return lambda before, after: True
+        return lambda place: not goes_on_counting(path, place)
+    return lambda _: True
 
 
 def goes_on_counting(path: str | os.PathLike[str], place: int | None) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import cast
 
 from av.audio.stream import AudioStream
+from av.container import InputContainer
 from av.format import Flags
 from av.sidedata.sidedata import SideData
 from av.video.stream import VideoStream
@@ -141,7 +142,7 @@ def _clock_origin(stream: VideoStream, sound: AudioStream | None) -> Fraction:
 
 def _stated_end(stream: VideoStream) -> Fraction:
     """Seconds at which the file ends at the latest, by its header; 0 if that does not say."""
-    container = stream.container
+    container = cast(InputContainer, stream.container)
     if container.duration is None:
         return Fraction(0)
     start = max(container.start_time or 0, 0)

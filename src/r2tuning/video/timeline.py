@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import partial
 from typing import cast
 
 import numpy as np
@@ -99,13 +98,13 @@ class Timeline:
 def read_timeline(
     stream: VideoStream,
     packets: Iterable[Packet[VideoStream]],
-    is_joint: Callable[[int | None, int | None], bool] | None = None,
+    is_joint: Callable[[int | None], bool] | None = None,
 ) -> Timeline | None:
     """Reads the timestamps of all packets of an open stream, in file order; None if no packet holds a frame.
 
     Frame counts, average rates and lengths stated in headers are too often wrong (MKV, WebM, variable rate) to be
     trusted. Packets that an edit list hides are omitted. ``is_joint`` is asked whether another recording begins after a
-    long pause, given the places in the file, in bytes, of the packets before and after.
+    long pause, given the place in the file, in bytes, of the packet after it.
     """
     stamps = Stamps([], [], [], [])
     hidden: list[bool] = []
@@ -125,7 +124,7 @@ def read_timeline(
     stamped = kind != "avi" and any(tick is not None for tick in stamps.shown)
     clock = None
     if stamped:
-        joint = None if is_joint is None else partial(_ask, is_joint, places)
+        joint = None if is_joint is None else lambda number: is_joint(places[number])
         depth = stream.codec_context.reorder_depth
         clock = find_clock(stamps, float(1 / time_base), depth, _MODULI.get(kind, 0), joint)
     visible = ~np.array(hidden)
@@ -156,10 +155,6 @@ def read_timeline(
         key_ticks=key_ticks[(key_ticks >= first) & (key_ticks <= last)],
         clock=clock,
     )
-
-
-def _ask(is_joint: Callable[[int | None, int | None], bool], places: list[int | None], number: int) -> bool:
-    return is_joint(places[number - 1], places[number])
 
 
 def _omit_stray_end(ticks: np.ndarray, key_ticks: np.ndarray, longest: Fraction | float) -> np.ndarray:
