@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from support.models import save_tiny_clip
-from torch.nn.functional import cosine_similarity
+from torch.nn.functional import cosine_similarity, normalize
 from transformers import CLIPModel
 
 from r2tuning.backbones import load_backbone
@@ -57,6 +57,23 @@ def test_text_tower_equals_transformers_hidden_states(folder: Path, reference: C
         assert not features.truncated
         for k in range(layers):
             torch.testing.assert_close(features.values[k], hidden[k - layers][0], atol=1e-5, rtol=0)
+
+
+def test_joint_vectors_equal_those_of_transformers(folder: Path, reference: CLIPModel, frames: np.ndarray) -> None:
+    backbone = load_backbone(folder, layers=2)
+    queries = ["a dog", "the cat jumps over a long fence", "word " * 60]
+    seen, said = backbone.embed_frames(backbone.encode_frames(frames)), backbone.embed_queries(queries)
+    mean, std = (torch.tensor(x).view(3, 1, 1) for x in (CLIP_PREPROCESSING.mean, CLIP_PREPROCESSING.std))
+    with torch.no_grad():
+        pixels = (torch.from_numpy(frames) / 255 - mean) / std
+        images = reference.get_image_features(pixel_values=pixels).pooler_output
+        texts = [
+            reference.get_text_features(input_ids=torch.tensor([backbone._tokenize(query)[0]])).pooler_output
+            for query in queries
+        ]
+    torch.testing.assert_close(seen, normalize(images, dim=-1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(said, normalize(torch.cat(texts), dim=-1), atol=1e-5, rtol=0)
+    assert cosine_similarity(seen[0], seen[1], dim=0) < 0.9999  # the comparison can fail
 
 
 def test_products_in_bf16_stay_near(folder: Path, frames: np.ndarray) -> None:

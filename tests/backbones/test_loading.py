@@ -14,7 +14,7 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from support.hub import serve_hub, use_hub
 from support.models import place_demo, save_tiny_clip
-from transformers import CLIPConfig
+from transformers import CLIPConfig, CLIPModel
 
 from r2tuning.backbones import load_backbone
 from r2tuning.backbones.loading import IMAGE
@@ -97,7 +97,7 @@ def test_what_the_hub_does_not_have() -> None:
         load_backbone("nothing")
 
 
-@pytest.mark.parametrize("kind", ["bin", "shards", "bin shards"])
+@pytest.mark.parametrize("kind", ["bin", "old bin", "shards", "bin shards"])
 def test_weights_in_other_files(kind: str, tmp_path: Path) -> None:
     folder = save_tiny_clip(tmp_path)
     file = folder / "model.safetensors"
@@ -105,8 +105,8 @@ def test_weights_in_other_files(kind: str, tmp_path: Path) -> None:
     expected = image_weights(folder)
     halves = [dict(list(weights.items())[0::2]), dict(list(weights.items())[1::2])]
     names = [f"part-{number}.{'bin' if 'bin' in kind else 'safetensors'}" for number in (1, 2)]
-    if kind == "bin":
-        torch.save(weights, folder / "pytorch_model.bin")
+    if kind in ("bin", "old bin"):
+        torch.save(weights, folder / "pytorch_model.bin", _use_new_zipfile_serialization=kind == "bin")
     else:
         for name, half in zip(names, halves, strict=True):
             torch.save(half, folder / name) if "bin" in kind else save_file(half, folder / name)
@@ -116,15 +116,71 @@ def test_weights_in_other_files(kind: str, tmp_path: Path) -> None:
     file.unlink()
     found = image_weights(folder)
     assert all(torch.equal(found[name], value) for name, value in expected.items())
-    (folder / ("pytorch_model.bin" if kind == "bin" else names[0])).unlink()
+    (folder / (names[0] if "shards" in kind else "pytorch_model.bin")).unlink()
     with pytest.raises(BackboneError, match=r"has no complete weights; add model\.safetensors"):
         load_backbone(folder)
 
 
-def test_a_hub_that_has_only_pytorch_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class Harmful:
+    """Runs code where a pickle of it is loaded."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, ("harmed",)
+
+
+@pytest.mark.parametrize("archive", [True, False])
+def test_a_pickle_that_runs_code_is_refused(archive: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = save_tiny_clip(tmp_path / "clip")
+    weights: dict[str, object] = {**load_file(folder / "model.safetensors"), "more": Harmful()}
+    torch.save(weights, folder / "pytorch_model.bin", _use_new_zipfile_serialization=archive)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(BackboneError, match="clip: cannot be loaded as a backbone") as caught:
+        load_backbone(folder)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "harmed").exists()
+
+
+def lay_out_as_openai(folder: Path) -> None:
+    """Turns a tiny CLIP into what openai/clip-vit-base-patch32 holds on its main branch: files of 2021 and 2022."""
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"text_config_dict": None, "vision_config_dict": None}
+    # The token of an older tokenizer: transformers pools at the token of the highest number instead.
+    config["text_config"] |= {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}
+    (folder / "config.json").write_text(json.dumps(config))
+    words = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "vocab.json").write_text(json.dumps(words["model"]["vocab"]))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    special = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
+    (folder / "special_tokens_map.json").write_text(json.dumps(special))
+    processor = {
+        "crop_size": 224,
+        "do_center_crop": True,
+        "do_normalize": True,
+        "do_resize": True,
+        "feature_extractor_type": "CLIPFeatureExtractor",
+        "image_mean": list(CLIP_PREPROCESSING.mean),
+        "image_std": list(CLIP_PREPROCESSING.std),
+        "resample": 3,
+        "size": 224,
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    weights = load_file(folder / "model.safetensors")
+    weights["text_model.embeddings.position_ids"] = torch.arange(77)[None]
+    weights["vision_model.embeddings.position_ids"] = torch.arange(17)[None]
+    torch.save(weights, folder / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+    (folder / "model.safetensors").unlink()
+    for name in ("tf_model.h5", "flax_model.msgpack"):
+        (folder / name).write_bytes(b"of another framework")
+
+
+def test_a_repository_as_that_of_the_default_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = save_tiny_clip(tmp_path / "clip")
-    torch.save(load_file(clip / "model.safetensors"), clip / "pytorch_model.bin")
-    (clip / "model.safetensors").unlink()
+    pixels, queries = torch.zeros(1, 3, 224, 224, dtype=torch.uint8), ["a dog", "the cat jumps"]
+    plain = load_backbone(clip)
+    expected = plain.encode_frames(pixels), plain.embed_queries(queries)
+    reference = CLIPModel.from_pretrained(clip).eval()
+    lay_out_as_openai(clip)
     files = {f"someone/clip/{path.name}": path.read_bytes() for path in clip.iterdir()}
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     with serve_hub(files) as hub:
@@ -133,10 +189,21 @@ def test_a_hub_that_has_only_pytorch_weights(tmp_path: Path, monkeypatch: pytest
         for name in ("hf_hub_download", "try_to_load_from_cache"):
             function = partial(getattr(huggingface_hub, name), cache_dir=tmp_path / "cache")
             monkeypatch.setattr(huggingface_hub, name, function)
-        assert load_backbone("someone/clip").preprocessing.mean == CLIP_PREPROCESSING.mean
+        backbone = load_backbone("someone/clip")
+        fetched = {Path(request.path).name for request in hub.requests if request.method == "GET"}
         hub.requests.clear()
-        load_backbone("someone/clip")  # that there is neither a preprocessor nor safetensors is remembered
+        load_backbone("someone/clip")  # that there are no safetensors is remembered
         assert hub.requests == []
+    assert fetched == {"config.json", "preprocessor_config.json", "tokenizer.json", "pytorch_model.bin"}
+    assert backbone.preprocessing == CLIP_PREPROCESSING
+    assert backbone.fingerprint == plain.fingerprint
+    assert torch.equal(backbone.encode_frames(pixels), expected[0])
+    assert torch.equal(backbone.embed_queries(queries), expected[1])
+    for query, vector in zip(queries, expected[1], strict=True):
+        ids = torch.tensor([backbone._tokenize(query)[0]])
+        with torch.no_grad():
+            theirs = reference.get_text_features(input_ids=ids).pooler_output[0]
+        torch.testing.assert_close(vector, theirs / theirs.norm(), atol=1e-5, rtol=0)
 
 
 def test_the_towers_shapes_are_read_as_transformers_reads_them(tmp_path: Path) -> None:

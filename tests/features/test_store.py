@@ -296,7 +296,7 @@ def test_a_store_continues_only_with_the_same_clip_and_layout(
     other = load_backbone(save_tiny_clip(tmp_path / "other", seed=1), layers=K)
     shallow = load_backbone(folder / "clip", layers=2)
     for backbone, layout, message in (
-        (other, "safetensors", "of another CLIP"),
+        (other, "safetensors", "of another backbone"),
         (shallow, "safetensors", "layers 3, not 2"),
         (clip, "npy", "layout safetensors, not npy"),
     ):

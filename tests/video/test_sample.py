@@ -111,8 +111,8 @@ def test_rounded_fps_values_are_read_as_the_rates_they_mean(tmp_path):
 @pytest.mark.parametrize("sampling", ["exact", "fast", "keyframe"])
 def test_batch_size_does_not_change_the_frames(tmp_path, batch_size, sampling):
     path = write_video(tmp_path / "a.mp4", frames=70)
-    whole = list(sample_frames(path, 5, 64, batch_size=1000, sampling=sampling))
-    parts = list(sample_frames(path, 5, 64, batch_size=batch_size, sampling=sampling))
+    whole = list(sample_frames(path, 5, Preprocessing(64), batch_size=1000, sampling=sampling))
+    parts = list(sample_frames(path, 5, Preprocessing(64), batch_size=batch_size, sampling=sampling))
     assert max(len(part.times) for part in parts) <= batch_size
     np.testing.assert_array_equal(np.concatenate([p.pixels for p in parts]), whole[0].pixels)
     np.testing.assert_array_equal(np.concatenate([p.times for p in parts]), whole[0].times)
@@ -132,7 +132,7 @@ def test_memory_does_not_grow_with_the_video(tmp_path):
         path = write_video(tmp_path / f"{frames}.mp4", frames=frames, b_frames=0)
         alive = [
             sum(type(thing) is av.VideoFrame for thing in gc.get_objects())
-            for _ in sample_frames(path, 10, 64, batch_size=40)
+            for _ in sample_frames(path, 10, Preprocessing(64), batch_size=40)
         ]
         return max(alive)
 
@@ -148,7 +148,7 @@ def is_open(path):
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are listed only on Linux")
 def test_stopping_early_releases_the_file(tmp_path):
     path = write_video(tmp_path / "a.mp4", frames=300)
-    with sample_frames(path, 10, 64, batch_size=2) as stream:
+    with sample_frames(path, 10, Preprocessing(64), batch_size=2) as stream:
         assert not is_open(path)  # nothing is open before the first batch
         next(stream)
         assert is_open(path)

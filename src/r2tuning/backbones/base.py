@@ -147,7 +147,7 @@ class Backbone(ABC):
         missing = sorted(shapes.keys() - weights.keys())
         if missing:
             raise BackboneError(
-                f"{self.name}: has no {missing[0]}, which compares frames with text; give a whole model"
+                f"{self.name}: has no {missing[0]}, needed to compare frames with text; give a whole model"
             )
         self._files.check_weights(weights, shapes)
         return {name: weights[name].to(self.device, torch.float32) for name in shapes}
