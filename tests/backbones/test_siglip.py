@@ -149,7 +149,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
     plain = save_tiny_siglip(tmp_path / "plain")
     cases = {
         r"takes images of any shape \(NaFlex\).*give a SigLIP 2 of fixed resolution": "naflex",
-        r"tokenizer only as spiece.model; add tokenizer.json, as docs/backbones.md describes": "spiece",
+        r"tokenizer only as spiece.model; add the tokenizer.json of the model that it was trained from": "spiece",
         r"its tokenizer has no <pad> to pad with": "pad",
         r"frames are scaled with Pillow's filter 1; only 2 \(bilinear\) and 3 \(bicubic\)": "filter",
         r"the tokenizer adds no end token": "end",

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import strategies as st
-from torch import Generator, Tensor, nn, randn
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE, Unigram
+from torch import Generator, Tensor, nn, randn
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, SiglipConfig, SiglipModel
 
 from r2tuning.backbones import registry

@@ -170,8 +170,8 @@ def _locate(name: str) -> Path:
     if not has_tokenizer(folder):
         if (folder / SENTENCEPIECE_FILE).is_file():
             raise BackboneError(
-                f"{folder}: has its tokenizer only as {SENTENCEPIECE_FILE}; add {TOKENIZER_FILE}, as docs/backbones.md "
-                f"describes"
+                f"{folder}: has its tokenizer only as {SENTENCEPIECE_FILE}; add the {TOKENIZER_FILE} of the model that "
+                f"it was trained from, such as google/siglip-base-patch16-224"
             )
         raise BackboneError(f"{folder}: has no tokenizer; add {TOKENIZER_FILE}, or vocab.json and merges.txt")
     if not _weight_files(folder):

@@ -90,7 +90,7 @@ class StoreFacts(BaseModel):
 
         The preprocessing version may differ: older features are then out of date, one by one.
         """
-        ways_out = "choose a new folder, or give the same --backbone, --layers, --engine and --format"
+        ways_out = "choose a new folder, or give the same --backbone, --layers, --engine and --layout"
         if self.fingerprint != old.fingerprint:
             raise FeatureError(
                 f"{folder}: has features of another backbone ({old.backbone}, not {self.backbone}); {ways_out}"
