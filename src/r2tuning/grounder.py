@@ -112,9 +112,6 @@ class Grounder:
         """
         path = find_checkpoint(name)
         config, model = read_checkpoint(path)
-        # With another backbone, features have another distribution and scores another meaning.
-        domain = Domain.load(path / DOMAIN_FILE, config.model.video_width) if backbone is None else None
-        calibration = load_calibration(path) if backbone is None else None
         loaded = load_backbone(
             backbone or config.backbone,
             layers=config.model.layers,
@@ -122,6 +119,10 @@ class Grounder:
             dtype=dtype,
             engine=engine,
         )
+        # With other weights, features have another distribution and scores another meaning.
+        same = backbone is None or loaded.fingerprint == config.fingerprint
+        domain = Domain.load(path / DOMAIN_FILE, config.model.video_width) if same else None
+        calibration = load_calibration(path) if same else None
         return cls(model.to(loaded.device), config, loaded, domain, calibration)
 
     def encode(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _MIN_BF16_WIDTH = 512
 """Narrower towers are fast enough in fp32, which gives the same results on every machine."""
 
-_RESAMPLING = {2: "bilinear", 3: "bicubic"}
+_RESAMPLING: dict[int, Literal["bilinear", "bicubic"]] = {2: "bilinear", 3: "bicubic"}
 """Pillow's numbers, which preprocessor files contain."""
 
 
@@ -351,8 +351,8 @@ def clean(query: str) -> str:
 
 
 def _read_preprocessing(files: BackboneFiles, size: int, defaults: Preprocessing) -> Preprocessing:
-    given = files.preprocessor
-    filter_number = given.get("resample") or 3
+    given = {key: value for key, value in files.preprocessor.items() if value is not None}
+    filter_number = given.get("resample", 3)
     if filter_number not in _RESAMPLING:
         raise BackboneError(
             f"{files.name}: its frames are scaled with Pillow's filter {filter_number}; only 2 (bilinear) and 3 "
@@ -361,7 +361,7 @@ def _read_preprocessing(files: BackboneFiles, size: int, defaults: Preprocessing
     return Preprocessing(
         size=size,
         fit="crop" if given.get("do_center_crop", defaults.fit == "crop") else "squash",
-        resampling="bilinear" if filter_number == 2 else "bicubic",
-        mean=tuple(given.get("image_mean") or defaults.mean),
-        std=tuple(given.get("image_std") or defaults.std),
+        resampling=_RESAMPLING[filter_number],
+        mean=tuple(given.get("image_mean", defaults.mean)),
+        std=tuple(given.get("image_std", defaults.std)),
     )

@@ -56,7 +56,7 @@ def hub_name(name: str) -> str:
 
 
 def find_folder(name: str) -> Path | None:
-    """Returns the folder of a backbone on this machine, outside the hub's cache: in this package, or the folder ``name``.
+    """Returns a backbone's folder on this machine, outside the hub's cache: in this package, or the folder ``name``.
 
     A known name takes precedence over a folder; write ``./demo`` for the folder.
 
