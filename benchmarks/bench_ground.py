@@ -52,7 +52,7 @@ with torch.inference_mode():
     seen = torch.stack([torch.cat(layer) for layer in zip(*states)])[None]
     tokens = AutoTokenizer.from_pretrained(folder)(query, return_tensors="pt")
     asked = torch.stack(clip.text_model(**tokens, output_hidden_states=True).hidden_states[-4:], dim=1)
-    hidden, logits, offsets = predict_densely(torch.load(weights, weights_only=True)["state_dict"], seen, asked)
+    hidden, logits, offsets, _, _ = predict_densely(torch.load(weights, weights_only=True)["state_dict"], seen, asked)
 print(len(frames), logits.sigmoid().topk(5).values.tolist())
 """
 

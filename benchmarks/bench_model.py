@@ -85,7 +85,8 @@ class Bench:
         _, query = features(CONFIG, max(counts), 1, 1, TOKENS, 1)
         exact = self.model.project(video)
         projected = exact.half()
-        _, logits, offsets = predict_densely(self.weights, video, query[:1])
+        _, logits, offsets, _, _ = predict_densely(self.weights, video, query[:1])
+        assert offsets is not None
         got = self.model.predict(exact, query[:1])
         assert got.offsets is not None
         difference = max((got.class_logits - logits).abs().max().item(), (got.offsets - offsets).abs().max().item())

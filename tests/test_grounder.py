@@ -8,9 +8,11 @@ import pytest
 import torch
 from support.models import save_tiny_model
 from support.videos import write_video
+from torch import Tensor
 
 from r2tuning import EncodedVideo, Grounder, Grounding
 from r2tuning.errors import BackboneError, FeatureError, QueryError, QueryWarning, VideoError, VideoWarning
+from r2tuning.model.projection import FrameProducts
 
 QUERIES = ["a dog", "a much longer sentence about a cat on a mat", "x"]
 
@@ -114,13 +116,18 @@ def test_windows_are_projected_again_only_where_there_is_no_room(
     model = windowed.model.config
     window = model.steps * 12 * encoded.tokens * model.hidden * 2  # bytes, fp16
     monkeypatch.setattr("r2tuning.grounder.PROJECTED_BYTES", 2 * window)
-    projected: list[int] = []
-    project = windowed.model.project
-    monkeypatch.setattr(windowed.model, "project", lambda features: projected.append(1) or project(features))
+    read: list[int] = []
+    multiply = windowed.model.block.multiply_frames
+
+    def watch(features: Tensor, mask: Tensor) -> FrameProducts:
+        read.append(features.shape[2])
+        return multiply(features, mask)
+
+    monkeypatch.setattr(windowed.model.block, "multiply_frames", watch)
     first = windowed.ground(encoded, "a dog")
-    assert (first.windows, len(projected)) == (4, 4)
-    assert_same(windowed.ground(encoded, "a dog"), first, atol=0)
-    assert len(projected) == 4 + 2
+    assert (first.windows, read) == (4, [12, 6, 6, 6])  # each frame once
+    assert_same(windowed.ground(encoded, "a dog"), first, atol=1e-6)
+    assert read[4:] == [12, 6]  # the last two windows had no room
 
 
 def test_what_a_window_sees_is_what_a_short_video_would_show(tmp_path: Path) -> None:

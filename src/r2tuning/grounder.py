@@ -26,6 +26,7 @@ from r2tuning.decoding.windows import Window, merge_moments, merge_saliency, pla
 from r2tuning.errors import BackboneError, CheckpointWarning, FeatureError, QueryWarning
 from r2tuning.features import EncodedVideo, encode_video
 from r2tuning.model import R2Tuning
+from r2tuning.model.projection import WindowProjector
 from r2tuning.results import Grounding
 from r2tuning.types import Engine, Moment, QueryFeatures, Saliency, Sampling
 
@@ -254,9 +255,10 @@ class Grounder:
         """Runs the model on every pair of query and window; the result is indexed in this order."""
         found: list[list[Decoded]] = [[] for _ in queries]
         group = max(1, PAIRS // max(1, len(queries)))
+        projector = self.model.project_windows(lambda start, stop: encoded.read(start, stop).to(self._device))
         for first in range(0, len(windows), group):
             chosen = windows[first : first + group]
-            projected = [self._project(encoded, window) for window in chosen]
+            projected = [self._project(encoded, window, projector) for window in chosen]
             for begin in range(0, len(queries), PAIRS):
                 batch = queries[begin : begin + PAIRS]
                 raw = self._decode(projected, batch, encoded.facts.fps)
@@ -268,15 +270,14 @@ class Grounder:
     def _device(self) -> torch.device:
         return self.model.level_scale.device
 
-    def _project(self, encoded: EncodedVideo, window: Window) -> Tensor:
+    def _project(self, encoded: EncodedVideo, window: Window, projector: WindowProjector) -> Tensor:
         """Projects the patches of a window, fp16 ``[K, T, P+1, C]``; caches those of the last video up to a limit."""
         if encoded not in self._projected:
             self._projected.clear()
         kept = self._projected.setdefault(encoded, {})
         if window in kept:
             return kept[window]
-        video = encoded.read(window.start, window.stop)[None].to(self._device)
-        projected = self.model.project(video)[0].half()
+        projected = projector.project(window.start, window.stop).half()
         if sum(piece.nbytes for piece in kept.values()) + projected.nbytes <= PROJECTED_BYTES:
             kept[window] = projected
         return projected

@@ -113,12 +113,17 @@ class QueryFeatures:
     truncated: bool = False
 
 
+Form = Literal["released", "paper"]
+"""Which model: that of the released checkpoints, or the equations of the paper as written (see `R2Config`)."""
+
+
 @dataclass(frozen=True)
 class ModelOutput:
     """The model's output for a batch, before decoding.
 
     Attributes:
-        hidden: ``[B, T, C]``, ReLU of the last hidden state: what pyramid, heads and saliency use.
+        hidden: ``[B, T, C]``, what pyramid, heads and saliency use: the last hidden state after a ReLU, or as it is in
+            the paper's form.
         query: ``[B, C]``, the pooled query q̃.
         class_logits: ``[B, N]``, foreground logits of every point.
         offsets: ``[B, N, 2]``, distances > 0 to start and end in strides of the point; None for the saliency family.
@@ -127,6 +132,7 @@ class ModelOutput:
         video_mask: ``[B, T]``, True for real frames.
         video_cls: ``[B, K, T, C]``, projected [CLS] tokens (Eq. 6), oldest layer first; for calibration losses.
         query_pooled: ``[B, K, C]``, pooled projected queries, oldest layer first; for calibration losses.
+        form: Of the model; it decides what saliency is.
     """
 
     hidden: torch.Tensor
@@ -138,6 +144,7 @@ class ModelOutput:
     video_mask: torch.Tensor
     video_cls: torch.Tensor
     query_pooled: torch.Tensor
+    form: Form = "released"
 
 
 @dataclass(frozen=True)
@@ -182,7 +189,7 @@ class Saliency:
         times: float64 ``[T]``, centers of the sampled clips, seconds.
         scores: ``[T]``, relevance to the query. Calibrated: float64, the probability that the frame is relevant, if
             anything in the video is. Otherwise float32, and it only ranks: in [0, 1] for the saliency family; in
-            [-1, 1] for the grounding family, where values below 0 speak against the query.
+            [-1, 1] for the grounding family and the paper's form, where values below 0 speak against the query.
     """
 
     times: np.ndarray

@@ -56,6 +56,18 @@ def test_what_is_saved_is_loaded(tmp_path):
     assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in loaded.state_dict().items())
 
 
+@pytest.mark.parametrize(("form", "other"), [("released", "paper"), ("paper", "released")])
+def test_the_form_is_part_of_a_checkpoint_and_the_other_one_is_refused(form, other, tmp_path):
+    model = R2Tuning(SMALL.model_copy(update={"form": form}))
+    save_checkpoint(tmp_path / "small", model.state_dict(), describe(model=model.config))
+    config, loaded = read_checkpoint(tmp_path / "small")
+    assert (config.model.form, loaded.config.form) == (form, form)
+    edit(tmp_path / "small", model=model.config.model_dump() | {"form": other})
+    text = refusal(load_checkpoint, tmp_path / "small")
+    assert "'block.spatial_pooling.query_projection.bias'" in text
+    assert text.endswith("these are not the weights of an R²-Tuning model of this shape")
+
+
 def test_config_json_is_for_reading(folder):
     lines = (folder / "config.json").read_text().splitlines()
     assert lines[0] == "{"
@@ -134,8 +146,8 @@ def test_a_damaged_config_is_refused(content, said, folder):
         ({"fps": 0}, "fps: is 0; input should be greater than 0"),
         ({"fps": float("nan")}, "fps: "),
         ({"model": {"heads": 3}}, "model: hidden (256) must be even and a multiple of heads (3)"),
-        ({"format_version": 2}, "format 2 is newer than this r2tuning reads (up to 1); upgrade r2tuning"),
-        ({"format_version": 2, "novel": 1}, "upgrade r2tuning"),
+        ({"format_version": 3}, "format 3 is newer than this r2tuning reads (up to 2); upgrade r2tuning"),
+        ({"format_version": 3, "novel": 1}, "upgrade r2tuning"),
         ({"format_version": 0}, "format_version: "),
     ],
 )

@@ -44,6 +44,23 @@ def test_a_checkpoint_is_calibrated_once(shapes: Path) -> None:
     assert (forced.exit_code, forced.stdout) == (0, result.stdout)
 
 
+def test_assumed_settings_give_way_to_the_recipe(tmp_path: Path) -> None:
+    model = save_answered(tmp_path)
+    config = model / "config.json"
+    content = json.loads(config.read_text())
+    content["provenance"]["assumed"] = "qvhighlights"
+    content["decoding"]["nms"] = "none"
+    config.write_text(json.dumps(content))
+    result = calibrate(model, "moving-shapes", "--annotations", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "are now those of the recipe moving-shapes" in " ".join(result.stderr.split())
+    calibration = load_calibration(model)
+
+    plain = save_answered(tmp_path / "plain")
+    assert calibrate(plain, "moving-shapes", "--annotations", tmp_path / "plain").exit_code == 0
+    assert calibration == load_calibration(plain)  # with the recipe's suppression
+
+
 def test_presence_that_chance_explains_is_left_out(tmp_path: Path) -> None:
     model = save_answered(tmp_path, absent=False)
     result = calibrate(model, "moving-shapes", "--annotations", tmp_path, "--split", "val")

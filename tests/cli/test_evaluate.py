@@ -1,12 +1,15 @@
 """``r2tuning evaluate`` and ``r2tuning score`` as a user runs them."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from support.cli import refused, run
+from support.golden import export_official
 from support.small_benchmarks import charades_lines, make_model, save_charades, save_features, write_lines
 
 from r2tuning.checkpoints import save_checkpoint
@@ -76,6 +79,64 @@ def test_a_table_beside_the_published_scores(charades: Path, model: Path) -> Non
     assert content["published"] == {"MR-full-R1@0.3": 70.91, "MR-full-R1@0.5": 60.48, "MR-full-R1@0.7": 38.66}
     assert [content[name] for name in ("recipe", "split", "model", "queries")] == ["charades-sta", "test", "small", 12]
     assert content["bins"][0] == {"words": "1-10", "queries": 12, "mAP": metrics["MR-full-mAP"]}
+
+
+def save_constant(folder: Path) -> Path:
+    """An authors' file whose point at p with stride s always answers [p - s, p + 2.9 s] at 1 fps, with score 0.5."""
+    _, model = make_model()
+    state = model.state_dict()
+    for head, bias in (("class_head", [0.0]), ("offset_head", [0.0, math.log(2.9)])):
+        state[f"{head}.2.weight"].zero_()
+        state[f"{head}.2.bias"].copy_(torch.tensor(bias))
+    state["level_scale"].fill_(1)
+    folder.mkdir(exist_ok=True)
+    torch.save({"meta": {}, "state_dict": export_official(state)}, folder / "mine.pth")
+    return folder / "mine.pth"
+
+
+def test_what_a_pth_does_not_say_is_taken_from_the_recipe(tmp_path: Path) -> None:
+    """All scores tie, so the first answer is that of the first point: [0, 2.9] s, or [0, 2] in multiples of 2 s."""
+    ends = [4.2, 2.0, 3.0, 5.0, 7.0]
+    # IoU of [0, 2.9]: 0.69, 0.69, 0.97, 0.58, 0.41; of [0, 2]: 0.48, 1, 0.67, 0.4, 0.29.
+    by_recipe, by_qvhighlights = 100 * 4 / 5, 100 * 2 / 5
+    videos = {f"V{index}": 20 for index in range(len(ends))}
+    lines = [
+        {"qid": i, "vid": f"V{i}", "query": "a person sits", "duration": 20.0, "relevant_windows": [[0.0, end]]}
+        for i, end in enumerate(ends)
+    ]
+    write_lines(tmp_path / "charades_test.jsonl", lines)
+    save_features(tmp_path, videos, map(str, range(len(ends))))
+    pth, answers = save_constant(tmp_path / "pth"), tmp_path / "answers.jsonl"
+    arguments = ["charades-sta", "--annotations", tmp_path, "--json", "-", "--predictions", answers, "--force", "-c"]
+
+    def score(checkpoint: Path) -> tuple[float, float, str]:
+        """R1@0.5, the score of the moment of the second point, and stderr."""
+        result = run("evaluate", *arguments, checkpoint)
+        assert result.exit_code == 0, result.output
+        first = json.loads(answers.read_text().splitlines()[0])["pred_relevant_windows"]
+        second = [score for start, end, score in first if (start, end) in ((0.0, 3.9), (0.0, 4.0))]
+        return json.loads(result.stdout)["metrics"]["MR-full-R1@0.5"], max(second), " ".join(result.stderr.split())
+
+    found, second, said = score(pth)
+    assert found == by_recipe
+    assert 0 < second < 0.5 * (1 - 2.9 / 3.9) + 1e-6  # linear suppression; normal would leave 0
+    assert "settings of the recipe charades-sta are assumed (1 frames per second, windows of 195 s, times in" in said
+    assert "multiples of 0.1 s, NMS linear)" in said
+
+    converted = run("convert", pth, tmp_path / "folder")
+    assert converted.exit_code == 0, converted.output
+    assert "fps, window, decoding and CLIP of qvhighlights" in " ".join(converted.stderr.split())
+    found, _, said = score(tmp_path / "folder")
+    assert found == by_recipe
+    assert "were assumed to be those of qvhighlights, and are now those of the recipe charades-sta" in said
+
+    config = tmp_path / "folder" / "config.json"
+    content = json.loads(config.read_text())
+    assert content["provenance"].pop("assumed") == "qvhighlights"
+    config.write_text(json.dumps(content))
+    found, second, said = score(tmp_path / "folder")  # what a folder says itself is not replaced
+    assert (found, second) == (by_qvhighlights, 0.5)  # the second has IoU 0.5 with the first: normal leaves it alone
+    assert "assumed" not in said
 
 
 def test_other_splits_have_no_published_scores(charades: Path, model: Path) -> None:

@@ -54,10 +54,17 @@ def score_untrained(recipe: str, settings: list[str]) -> dict[str, float]:
     return evaluate_model(model, describe_model(checked, model, split.store.facts), split)
 
 
-def test_moments_are_learned(tmp_path: Path) -> None:
+@pytest.mark.parametrize("of_the_paper", [[], ["model.form=paper", "losses.recipe=paper"]], ids=["released", "paper"])
+def test_moments_are_learned(tmp_path: Path, of_the_paper: list[str]) -> None:
     """R1@0.5 of 50 unseen queries: untrained 6, after 175 steps 100."""
     plant_charades(tmp_path / "data", train=200, test=50)
-    settings = [*LEARNING, f"data.annotations={tmp_path / 'data'}", "model.hidden=64", "decoding.unit=null"]
+    settings = [
+        *LEARNING,
+        *of_the_paper,
+        f"data.annotations={tmp_path / 'data'}",
+        "model.hidden=64",
+        "decoding.unit=null",
+    ]
     settings += ["training.epochs=7", "optimizer.drop_epochs=[5]", "training.validate_every=7"]
     process = start(*arguments("charades-sta", settings, tmp_path / "run"))
     untrained = score_untrained("charades-sta", settings)

@@ -42,6 +42,7 @@ def test_it_sums_to_one_and_gives_the_pooled_frames_exactly(config: R2Config, re
     found = model.attend(video[0], query[0])
     assert found.shape == (config.steps, 4, 5, 4)
     torch.testing.assert_close(found.sum(dim=-1), torch.ones(config.steps, 4, 5))
+    assert (found[..., 0] > 0).all() == (config.form == "released")  # [CLS]
     pooling = model.block.spatial_pooling
     frame_mask, token_mask = (torch.ones(1, length, dtype=torch.bool) for length in (4, 5))
     pairs = Pairs.sort(torch.zeros(1, dtype=torch.long), token_mask, 1)
@@ -50,7 +51,8 @@ def test_it_sums_to_one_and_gives_the_pooled_frames_exactly(config: R2Config, re
         tokens = model.block.project_query(query)
         for layer in range(config.steps):
             q = tokens[:, layer]
-            pooled = pool_patches([projected[layer]], frame_mask, pooling.project_query(q), q, pairs)
+            patches = projected[layer][:, config.first_pooled :]
+            pooled = pool_patches([patches], frame_mask, pooling.project_query(q), q, pairs)
             seen = found[layer] @ projected[layer] + q  # [T, L, C], Eq. 5
             torch.testing.assert_close(pooled[0], seen.amax(dim=1), rtol=1e-4, atol=1e-5)
 

@@ -33,7 +33,7 @@ def test_the_dense_transcription_gives_the_same(frames: int, padding: bool) -> N
         video, query = features(CONFIG, 1, frames, 3, 4, 1)
         got = model.predict(model.project(video), query)
         weights = export_official(model.state_dict())
-        hidden, logits, offsets = predict_densely(weights, video, query, heads=2, padding=padding)
+        hidden, logits, offsets, _, _ = predict_densely(weights, video, query, heads=2, padding=padding)
     torch.testing.assert_close(got.hidden, hidden, rtol=0, atol=1e-10)
     torch.testing.assert_close(got.class_logits, logits, rtol=0, atol=1e-10)
     torch.testing.assert_close(got.offsets, offsets, rtol=0, atol=1e-10)

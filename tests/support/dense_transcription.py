@@ -1,14 +1,16 @@
 """R²-Tuning as a plain implementation computes it: whole tensors, one operation of PyTorch for each of the paper.
 
-The baseline of benchmarks. Like `transcription`, which judges it, it shares no code with `r2tuning.model` and takes
-weights by the authors' names; unlike that, it does not loop over frames, tokens and patches. Every query goes through
-all of it, as in the released scripts, and every input is searched for padding, even if it has none.
+The baseline of benchmarks, and what training is compared with. Like `transcription`, which judges it, it shares no code
+with `r2tuning.model` and takes weights by the authors' names; unlike that, it does not loop over frames, tokens and
+patches, and has gradients. Every query goes through all of it, as in the released scripts, and every input is searched
+for padding, even if it has none.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,10 +19,24 @@ from torch.nn import functional as F
 Weights = Mapping[str, Tensor]
 
 
+class Dense(NamedTuple):
+    """Predictions of a batch.
+
+    What the heads read ``[B, T, C]``, class logits ``[B, N]``, offsets ``[B, N, 2]`` (None for the saliency
+    family), projected [CLS] ``[B, K, T, C]`` and pooled queries ``[B, K, C]``, oldest layer first.
+    """
+
+    hidden: Tensor
+    logits: Tensor
+    offsets: Tensor | None
+    video_cls: Tensor
+    query_pooled: Tensor
+
+
 def predict_densely(
-    weights: Weights, video: Tensor, query: Tensor, heads: int = 8, *, padding: bool = True
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Predicts at every point, for a grounding model.
+    weights: Weights, video: Tensor, query: Tensor, heads: int = 8, *, padding: bool = True, form: str = "released"
+) -> Dense:
+    """Predicts at every point.
 
     Args:
         weights: By the authors' names.
@@ -29,10 +45,9 @@ def predict_densely(
         query: ``[B, K, L, Dq]``, in the same precision.
         heads: Attention heads of the temporal layer.
         padding: Whether to look for padding. Without, every frame and token must be real.
-
-    Returns:
-        Last state after its ReLU ``[B, T, C]``, class logits ``[B, N]``, offsets ``[B, N, 2]``.
+        form: ``released`` or ``paper``, see `transcription`.
     """
+    grounding = "coord_head.module.1.weight" in weights
     layers, frames, patches = video.shape[1:4]
     real_frames: Tensor | None = None
     real_tokens: Tensor | None = None
@@ -40,21 +55,24 @@ def predict_densely(
         real_frames, real_tokens = video[:, 0, :, 0, 0].isfinite(), query[:, 0, :, 0].isfinite()
         video.masked_fill_(~video.isfinite(), 0)
         query.masked_fill_(~query.isfinite(), 0)
-    ends = torch.arange(frames + 1, dtype=video.dtype) / frames
-    ends = torch.stack([ends[:-1], ends[1:]], dim=-1)[:, None].expand(len(video), layers, -1, patches, -1)
-    video = feature_map(weights, "adapter.video_map", torch.cat([video, ends], dim=-1))
+    if grounding:
+        ends = torch.arange(frames + 1, dtype=video.dtype) / frames
+        ends = torch.stack([ends[:-1], ends[1:]], dim=-1)[:, None].expand(len(video), layers, -1, patches, -1)
+        video = torch.cat([video, ends], dim=-1)
+    video = feature_map(weights, "adapter.video_map", video)
     query = feature_map(weights, "adapter.query_map", query)
     channels = video.shape[-1]
     channel = torch.arange(channels)
     place = 2 * math.pi * torch.arange(1, frames + 1) / (frames + 1e-6)
     angle = place[:, None] / 10000 ** (2 * (channel // 2) / channels)
     position = torch.where(channel % 2 == 0, angle.sin(), angle.cos()).to(video.dtype)
-    state: Tensor | None = None
+    state = video.new_zeros(len(video), frames, channels) if form == "paper" else None
     for layer in reversed(range(layers)):
         v, q = video[:, layer], query[:, layer]  # [B, T, P+1, C], [B, L, C]
-        asked, keys = linear(weights, "adapter.q_map", q), linear(weights, "adapter.v_map", v)
+        seen = v[:, :, 1:] if form == "paper" else v
+        asked, keys = linear(weights, "adapter.q_map", q), linear(weights, "adapter.v_map", seen)
         attention = (asked[:, None] @ keys.transpose(-1, -2) / math.sqrt(channels)).softmax(dim=-1)
-        best = (attention @ v + q[:, None]).amax(dim=2)  # Eq. 4 and 5
+        best = (attention @ seen + q[:, None]).amax(dim=2)  # Eq. 4 and 5
         x = v[:, :, 0] + weights["adapter.scale"][layer].tanh() * best
         if state is not None:  # Eq. 7
             gate = weights["adapter.gate"][layer].sigmoid()
@@ -67,12 +85,23 @@ def predict_densely(
         fed = linear(weights, "adapter.tem.ffn.mapping.0", x).relu()
         state = norm(weights, "adapter.tem.ffn_norm", x + linear(weights, "adapter.tem.ffn.mapping.2", fed))
     assert state is not None
-    hidden = state.relu()
+    hidden = state if form == "paper" else state.relu()
     logits, offsets = [], []
     for index, level in enumerate(pyramid(weights, hidden)):
         logits.append(head(weights, "class_head", level)[..., 0])
-        offsets.append(head(weights, "coord_head", level).exp() * weights["coef"][index])
-    return hidden, torch.cat(logits, dim=1), torch.cat(offsets, dim=1)
+        if grounding:
+            offsets.append(head(weights, "coord_head", level).exp() * weights["coef"][index])
+    scores = query @ weights["pooling.att.weight"][0]  # [B, K, L]
+    if real_tokens is not None:
+        scores = scores.masked_fill(~real_tokens[:, None], -math.inf)
+    pooled = (scores.softmax(dim=-1)[..., None] * query).sum(dim=2)
+    return Dense(
+        hidden,
+        torch.cat(logits, dim=1),
+        torch.cat(offsets, dim=1) if grounding else None,
+        video[:, :, :, 0],
+        pooled,
+    )
 
 
 def feature_map(weights: Weights, name: str, x: Tensor) -> Tensor:
@@ -119,8 +148,8 @@ def head(weights: Weights, name: str, level: Tensor) -> Tensor:
 
 
 def linear(weights: Weights, name: str, x: Tensor) -> Tensor:
-    """Affine map."""
-    return F.linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
+    """Affine map; w_q and w_v have no bias in the paper's form."""
+    return F.linear(x, weights[f"{name}.weight"], weights.get(f"{name}.bias"))
 
 
 def norm(weights: Weights, name: str, x: Tensor) -> Tensor:

@@ -72,7 +72,8 @@ def export_official(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor
     if config.family == "grounding":
         levels = max((int(name.split(".")[2]) + 2 for name in state if name.startswith("pyramid.levels.")), default=1)
         config = R2Config(strides=tuple(2**level for level in range(levels)))
-    return {official: state[ours] for official, ours, _ in list_parameters(config)}
+    # The paper's form has no bias in w_q and w_v.
+    return {official: state[ours] for official, ours, _ in list_parameters(config) if ours in state}
 
 
 @cache

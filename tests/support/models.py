@@ -47,6 +47,7 @@ def configs(draw: st.DrawFn, **fixed: object) -> R2Config:
         "hidden": 2 * heads * draw(st.integers(2, 8 // heads)),
         "heads": heads,
         "strides": (1, 2, 4, 8)[: draw(st.integers(1, 4))] if family == "grounding" else (1,),
+        "form": draw(st.sampled_from(["released", "paper"])),
     }
     return R2Config(**shape | fixed)
 

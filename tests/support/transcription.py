@@ -3,6 +3,9 @@
 Written from the equations of the paper and the numbers of the released checkpoints, and shares no code with
 `r2tuning.model`; it is what tests and benchmarks compare that with. Weights are those of an authors' file, under their
 names. Letters: K layers, T frames, P patches, L tokens, C hidden, N points.
+
+Two forms: ``released`` is what the checkpoints compute, ``paper`` what Eq. 1 to 8 and 14 say. Where the paper says
+nothing (endpoints, layers of the MLP, position encoding, pyramid) both are the same.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ class Transcript:
     Attributes:
         fused: ``[K, T, C]``, what enters the temporal layer (Eq. 7), in the order run: deepest CLIP layer first.
         states: ``[K, T, C]``, h after each step (Eq. 8), in the same order.
-        hidden: ``[T, C]``, ReLU of the last state.
+        hidden: ``[T, C]``, what the heads read: ReLU of the last state (paper: the last state).
         video_cls: ``[K, T, C]``, projected [CLS] tokens, oldest layer first.
         query_pooled: ``[K, C]``, pooled projected query of each layer, oldest first; the first one is q̃.
         points: ``[N, 2]``, position and stride in frames.
@@ -46,7 +49,9 @@ class Transcript:
     saliency: Array
 
 
-def transcribe(weights: Mapping[str, Array], video: Array, query: Array, fps: float, heads: int = 8) -> Transcript:
+def transcribe(
+    weights: Mapping[str, Array], video: Array, query: Array, fps: float, heads: int = 8, form: str = "released"
+) -> Transcript:
     """Grounds one query in one video.
 
     Args:
@@ -55,6 +60,7 @@ def transcribe(weights: Mapping[str, Array], video: Array, query: Array, fps: fl
         query: ``[K, L, Dq]``.
         fps: Sampled frames per second.
         heads: Attention heads of the temporal layer, which no weight tells.
+        form: ``released`` or ``paper``.
 
     Returns:
         The answer and what led to it.
@@ -65,6 +71,8 @@ def transcribe(weights: Mapping[str, Array], video: Array, query: Array, fps: fl
     video_cls: list[list[Array]] = [[] for _ in range(layers)]
     tokens: list[list[Array]] = [[] for _ in range(layers)]
     state: list[Array] | None = None
+    if form == "paper":  # h⁰ = 0
+        state = [np.zeros_like(weights["adapter.tem.ffn_norm.bias"]) for _ in range(frames)]
     for layer in reversed(range(layers)):
         tokens[layer] = [feature_map(weights, "adapter.query_map", token) for token in query[layer]]
         pooled = []
@@ -78,7 +86,7 @@ def transcribe(weights: Mapping[str, Array], video: Array, query: Array, fps: fl
                 for patch in video[layer, t]
             ]
             video_cls[layer].append(patches[0])
-            pooled.append(pool_frame(weights, patches, tokens[layer], layer))
+            pooled.append(pool_frame(weights, patches, tokens[layer], layer, form))
         if state is None:
             entering = pooled
         else:  # Eq. 7
@@ -88,7 +96,7 @@ def transcribe(weights: Mapping[str, Array], video: Array, query: Array, fps: fl
         fused.append(entering)
         states.append(state)
     assert state is not None
-    hidden = [relu(h) for h in state]
+    hidden = state if form == "paper" else [relu(h) for h in state]
     query_pooled = [pool_query(weights, q) for q in tokens]
     levels = pyramid(weights, hidden)
     points, logits, offsets = [], [], []
@@ -107,7 +115,11 @@ def transcribe(weights: Mapping[str, Array], video: Array, query: Array, fps: fl
         class_logits=np.array(logits),
         offsets=np.array(offsets) if grounding else None,
         moments=rank_moments(points, logits, offsets, fps),
-        saliency=saliency_curve(points, logits, hidden, query_pooled[0] if grounding else None),
+        saliency=(
+            np.array([cosine(h, query_pooled[0]) for h in hidden])  # Eq. 14
+            if form == "paper"
+            else saliency_curve(points, logits, hidden, query_pooled[0] if grounding else None)
+        ),
     )
 
 
@@ -118,12 +130,22 @@ def feature_map(weights: Mapping[str, Array], name: str, token: Array) -> Array:
     return linear(weights, f"{name}.6", layer_norm(weights, f"{name}.4", x))
 
 
-def pool_frame(weights: Mapping[str, Array], patches: list[Array], tokens: list[Array], layer: int) -> Array:
-    """Query-modulated spatial pooling of one frame (Eq. 4 to 6); the softmax runs over [CLS] and patches."""
-    keys = [linear(weights, "adapter.v_map", patch) for patch in patches]
+def pool_frame(
+    weights: Mapping[str, Array], tokens_of_frame: list[Array], tokens: list[Array], layer: int, form: str
+) -> Array:
+    """Query-modulated spatial pooling of one frame (Eq. 4 to 6).
+
+    The softmax runs over [CLS] and patches; in the paper over the P patches, and w_q, w_v are matrices without a bias.
+    """
+    cls, *patches = tokens_of_frame
+    if form == "paper":
+        keys = [weights["adapter.v_map.weight"] @ patch for patch in patches]
+    else:
+        patches = tokens_of_frame
+        keys = [linear(weights, "adapter.v_map", patch) for patch in patches]
     attended = []
     for token in tokens:
-        asked = linear(weights, "adapter.q_map", token)
+        asked = weights["adapter.q_map.weight"] @ token if form == "paper" else linear(weights, "adapter.q_map", token)
         attention = softmax([asked @ key / math.sqrt(len(token)) for key in keys])
         seen = np.zeros_like(token)
         for share, patch in zip(attention, patches, strict=True):
@@ -132,7 +154,7 @@ def pool_frame(weights: Mapping[str, Array], patches: list[Array], tokens: list[
     best = attended[0]
     for other in attended[1:]:
         best = np.maximum(best, other)
-    return patches[0] + math.tanh(weights["adapter.scale"][layer]) * best
+    return cls + math.tanh(weights["adapter.scale"][layer]) * best
 
 
 def refine(weights: Mapping[str, Array], fused: list[Array], tokens: list[Array], heads: int) -> list[Array]:
@@ -254,9 +276,14 @@ def saliency_curve(
         curve = np.maximum(curve, stretched)
     if query is not None:
         for t, h in enumerate(hidden):
-            norms = float(np.linalg.norm(h) * np.linalg.norm(query))
-            curve[t] *= h @ query / norms if norms > 0 else 0.0
+            curve[t] *= cosine(h, query)
     return curve
+
+
+def cosine(h: Array, query: Array) -> float:
+    """Cosine of a frame and the pooled query; 0 for a frame of zeros."""
+    norms = float(np.linalg.norm(h) * np.linalg.norm(query))
+    return float(h @ query) / norms if norms > 0 else 0.0
 
 
 def linear(weights: Mapping[str, Array], name: str, x: Array) -> Array:

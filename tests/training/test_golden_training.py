@@ -1,4 +1,17 @@
-"""Losses, gradients and ten optimizer steps are those of the released implementation."""
+"""Losses, gradients and ten optimizer steps are those of the released implementation, up to the rounding of fp32.
+
+Whether training is right is judged in float64 (`test_parity`), where two implementations agree to 1e-12. In fp32 each
+differs from float64, and so from the other, and the tolerances here hold for any seed:
+
+- A ReLU or a maximum near a tie goes either way, which changes few numbers a lot. Over 13 other seeds of these cases
+  our fp32 run differs from our float64 run by up to 4e-7 in losses, 3e-4 in gradient norms and 1.3e-3 in single
+  gradients; that of the released implementation from its own by up to 1e-3 in gradient norms.
+- Adam's first steps are about lr·sign(gradient), so entries whose gradient is rounding alone move freely. Losses of
+  steps 1, 2, 3 … differ by up to 2e-7, 5e-6, 2e-4, 4e-4, 4e-4, 1e-3, 3e-3, 6e-3, 2e-2, 1e-2, and by 0.1 in the released
+  implementation.
+- Biases of keys and of w_v have no gradient but rounding: ten steps of 5e-4 move each entry, of about 0.05, by up to
+  5e-3, which changes the norm by up to (5e-3 / 0.05)² / 2 = 5e-3 of itself.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +35,12 @@ LOSS_NAMES = {
     "loss_video_cal": "video_calibration",
     "loss_layer_cal": "layer_calibration",
 }
-STEP_TOLERANCE = [1e-4] * 2 + [5e-4] * 2 + [1e-2] * 3 + [5e-2] * 3  # Adam amplifies rounding
+LOSS_TOLERANCE = 1e-4
+GRADIENT_TOLERANCE, SMALLEST = 3e-3, 1e-5
+"""Relative and absolute, of norms and of the gates' gradients; recorded gradients near 1e-9 are noise."""
+STEP_TOLERANCE = [1e-4] + [1e-3] * 3 + [3e-2] * 3 + [0.2] * 3
+PARAMETER_TOLERANCE = 1e-2
+"""Of norms after ten steps."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +117,11 @@ def check_gradients(gradients: dict[str, Tensor], norms: dict[str, float], full:
     off = {
         key: (gradients[key].norm().item(), norm)
         for key, norm in norms.items()
-        if abs(gradients[key].norm().item() - norm) > 1e-4 * norm + 1e-6
+        if abs(gradients[key].norm().item() - norm) > GRADIENT_TOLERANCE * norm + SMALLEST
     }
     assert off == {}
     for key, values in full.items():
-        torch.testing.assert_close(gradients[key], torch.tensor(values), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(gradients[key], torch.tensor(values), rtol=GRADIENT_TOLERANCE, atol=SMALLEST)
 
 
 # One test for each case, not for each check: workers in parallel would otherwise repeat the steps.
@@ -115,7 +133,7 @@ def test_training_is_the_released_one(name: str, tmp_path: Path) -> None:
     if case["arch"] == "grounding":
         check_point_targets(found, expected(name))
     wanted = {LOSS_NAMES[key]: loss for key, loss in case["losses"].items()}
-    assert found.losses == pytest.approx(wanted, rel=1e-4)
+    assert found.losses == pytest.approx(wanted, rel=LOSS_TOLERANCE)
 
     assert found.gradients.keys() - case["grad_norm"].keys() == unused
     assert case["grad"].keys() == {"coef", "adapter.gate", "adapter.scale"} - unused
@@ -124,4 +142,4 @@ def test_training_is_the_released_one(name: str, tmp_path: Path) -> None:
     error = [abs(ours / theirs - 1) for ours, theirs in zip(found.trajectory, case["trajectory"], strict=True)]
     assert [step for step, limit in enumerate(STEP_TOLERANCE) if error[step] > limit] == []
     norms = {key: value.norm().item() for key, value in found.parameters.items()}
-    assert norms == pytest.approx(case["param_norm_after_10"], rel=2e-3)
+    assert norms == pytest.approx(case["param_norm_after_10"], rel=PARAMETER_TOLERANCE)

@@ -242,6 +242,10 @@ def test_a_run_starts_from_another_checkpoint(charades: Path, tmp_path: Path) ->
     assert load_config(tmp_path / "second" / "last").model.dropout == 0.2
     with pytest.raises(TrainingError, match=r"first/best: has hidden 8, the recipe 16; set model.hidden=8"):
         train(make_recipe(charades, *start, "model.hidden=16"), tmp_path / "third")
+    with pytest.raises(
+        TrainingError, match=r"first/best: has form released, the recipe paper; set model.form=released$"
+    ):
+        train(make_recipe(charades, *start, "model.form=paper"), tmp_path / "third")
     assert not (tmp_path / "third").exists()
     # All weights but the gates are shared by the steps: fewer steps take those of the last layers.
     train(make_recipe(charades, *start[:-1], "optimizer.lr=1e-12", "model.layers=1"), tmp_path / "shallow")

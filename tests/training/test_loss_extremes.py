@@ -65,7 +65,9 @@ def test_a_sample_without_a_positive_does_not_touch_the_contrasts_of_others(reci
     assert found["class_logits"][1].any()
     rest = [0, 2]
     fields = {f.name: getattr(output, f.name) for f in dataclasses.fields(output)}
-    alone = ModelOutput(**{name: x if name == "points" else x[rest] for name, x in fields.items()})
+    alone = ModelOutput(
+        **{n: x[rest] if isinstance(x, torch.Tensor) and n != "points" else x for n, x in fields.items()}
+    )
     truth = Targets(**{f.name: getattr(both, f.name)[rest] for f in dataclasses.fields(both)})
     without = compute_losses(alone, truth, LossConfig(recipe=recipe))
     for name in ("saliency", "video_calibration", "layer_calibration"):

@@ -24,20 +24,29 @@ from r2tuning.types import Summary
 CALIBRATION_FILE = "calibration.json"
 """Optional, beside ``config.json`` and ``model.safetensors``."""
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised whenever older code could not read a new folder."""
 
 _NAMED = 3  # keys that a message names before it only counts
 
 
 class Provenance(BaseModel):
-    """Where the weights come from: a file or URL and its hash, or a recipe; and the r2tuning that wrote the folder."""
+    """Where the weights come from.
+
+    Attributes:
+        source: A file or URL, or a recipe.
+        sha256: Of the file.
+        created_with: The r2tuning that wrote the folder.
+        assumed: Whose frame rate, window, decoding and backbone the folder has, if the file did not say its own: of a
+            published model or a recipe. None if they are known.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str
     sha256: str | None = None
     created_with: str
+    assumed: str | None = None
 
 
 class CheckpointConfig(BaseModel):

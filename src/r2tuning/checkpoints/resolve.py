@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -33,6 +34,35 @@ from r2tuning.hub import fetch_cached, hash_file
 from r2tuning.model import R2Config, R2Tuning
 
 _STAND_IN = {"grounding": "qvhighlights", "saliency": "tvsum/BK"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What weights alone do not say: how their model was trained and how it answers.
+
+    Attributes:
+        source: Whose settings these are: a published model or a recipe.
+        fps: As in `CheckpointConfig`, like the others.
+        dropout: Of the two feature maps.
+    """
+
+    source: str
+    fps: float
+    window: float
+    decoding: DecodingConfig
+    dropout: float
+    backbone: str = BACKBONE
+
+    def __str__(self) -> str:
+        unit = "times not rounded" if self.decoding.unit is None else f"times in multiples of {self.decoding.unit:g} s"
+        return f"{self.fps:g} frames per second, windows of {self.window:g} s, {unit}, NMS {self.decoding.nms}"
+
+    def complete(self, config: CheckpointConfig) -> CheckpointConfig:
+        """The configuration with these settings."""
+        update = {"fps": self.fps, "window": self.window, "decoding": self.decoding, "backbone": self.backbone}
+        update["model"] = config.model.model_copy(update={"dropout": self.dropout})
+        update["provenance"] = config.provenance.model_copy(update={"assumed": self.source})
+        return config.model_copy(update=update)
 
 
 def find_checkpoint(name_or_path: str | Path) -> Path:
@@ -69,17 +99,32 @@ def load_checkpoint(path: str | Path) -> R2Tuning:
     return _build(*read_official(path), path)
 
 
-def read_checkpoint(name_or_path: str | Path) -> tuple[CheckpointConfig, R2Tuning]:
+def read_checkpoint(name_or_path: str | Path, assume: Settings | None = None) -> tuple[CheckpointConfig, R2Tuning]:
     """The configuration and the model of a checkpoint, in eval mode on the CPU.
 
-    An authors' ``.pth`` does not say how it was trained. A published one is recognized by its file name; for any other
-    the settings of QVHighlights (grounding) or TVSum (saliency) are assumed, with a warning.
+    An authors' ``.pth`` does not say how it was trained. A published one is recognized by its file name. For any other,
+    settings are assumed, with a warning, and the configuration's ``provenance.assumed`` says whose they are.
+
+    Args:
+        name_or_path: As for `find_checkpoint`.
+        assume: Settings to assume, also in place of those that were assumed when a file was converted; by default those
+            of QVHighlights (grounding) or TVSum (saliency).
     """
     path = find_checkpoint(name_or_path)
     if path.is_dir() or path.suffix == ".safetensors":
         model = load_checkpoint(path)
-        return load_config(path), model
-    config, state = _describe_official(path)
+        config = load_config(path)
+        before = config.provenance.assumed
+        if assume is not None and before is not None and before != assume.source:
+            config = assume.complete(config)
+            warnings.warn(
+                f"{path}: its settings were assumed to be those of {before}, and are now those of {assume.source} "
+                f"({assume}); correct config.json and remove provenance.assumed",
+                CheckpointWarning,
+                stacklevel=2,
+            )
+        return config, model
+    config, state = _describe_official(path, assume=assume)
     return config, _build(config.model, state, path)
 
 
@@ -117,25 +162,26 @@ def fetch_published(entry: PublishedCheckpoint) -> Path:
 
 
 def _describe_official(
-    path: Path, entry: PublishedCheckpoint | None = None
+    path: Path, entry: PublishedCheckpoint | None = None, assume: Settings | None = None
 ) -> tuple[CheckpointConfig, dict[str, torch.Tensor]]:
-    """The weights of an authors' file, and the settings it was trained with, or those of the nearest published one."""
+    """The weights of an authors' file, and the settings it was trained with, or assumed ones."""
     from r2tuning.checkpoints.official import read_official
 
     model, state = read_official(path)
     sha256 = hash_file(path)
     entry = entry or match_published(path.name)
     name, source = path.stem, path.name
-    if entry is None or entry.family != model.family:
-        entry = find_published(_STAND_IN[model.family])
+    known = entry is not None and entry.family == model.family
+    if entry is None or not known:
+        settings = assume or _settings_of(find_published(_STAND_IN[model.family]))
         warnings.warn(
-            f"{path}: not a published file name, so settings of {entry.name} are assumed ({entry.fps:g} frames per "
-            f"second, windows of {entry.window:g} s); convert it and correct config.json if it was trained otherwise",
+            f"{path}: not a published file name, so settings of {settings.source} are assumed ({settings}); convert it "
+            "and correct config.json if it was trained otherwise",
             CheckpointWarning,
             stacklevel=3,
         )
     else:
-        name = entry.name
+        name, settings = entry.name, _settings_of(entry)
         if sha256.startswith(entry.sha256_prefix):
             source = entry.url
         else:
@@ -147,14 +193,22 @@ def _describe_official(
             )
     config = CheckpointConfig(
         name=name,
-        model=model.model_copy(update={"dropout": entry.dropout}),
-        backbone=BACKBONE,
-        fps=entry.fps,
-        window=entry.window,
-        decoding=DecodingConfig(unit=entry.unit, nms=entry.nms),
-        provenance=Provenance(source=source, sha256=sha256, created_with=__version__),
+        model=model.model_copy(update={"dropout": settings.dropout}),
+        backbone=settings.backbone,
+        fps=settings.fps,
+        window=settings.window,
+        decoding=settings.decoding,
+        provenance=Provenance(
+            source=source, sha256=sha256, created_with=__version__, assumed=None if known else settings.source
+        ),
     )
     return config, state
+
+
+def _settings_of(entry: PublishedCheckpoint) -> Settings:
+    return Settings(
+        entry.name, entry.fps, entry.window, DecodingConfig(unit=entry.unit, nms=entry.nms), dropout=entry.dropout
+    )
 
 
 def _build(config: R2Config, state: dict[str, torch.Tensor], path: Path) -> R2Tuning:

@@ -22,6 +22,7 @@ from r2tuning.errors import CheckpointError, MetricError, OutputError
 from r2tuning.files import check_target, write_atomically
 
 if TYPE_CHECKING:
+    from r2tuning.checkpoints.resolve import Settings
     from r2tuning.evaluation.splits import OpenSplit
     from r2tuning.metrics import Prediction
     from r2tuning.training.loop import Report
@@ -76,7 +77,7 @@ def evaluate(
             f"the truth of the {data.name} split of {data.benchmark.name} is withheld; write predictions with "
             f"--predictions or --submission, or put {with_truth}, which has it, beside the annotations"
         )
-    model_name, found = run_model(data, checkpoint or plan.name, windows, device)
+    model_name, found = run_model(plan, data, checkpoint or plan.name, windows, device)
     for target, most in targets:
         write_atomically(target, format_predictions(found, data.annotations, most=most), force=force)
         typer.echo(f"Predictions: {target}", err=True)
@@ -104,16 +105,26 @@ def place_data(recipe: Recipe, annotations: Path | None, features: Path | None) 
     return recipe.model_copy(update={"data": recipe.data.model_copy(update=given)})
 
 
-def run_model(data: OpenSplit, checkpoint: str, windows: bool, device: str | None) -> tuple[str, list[Prediction]]:
-    """The name of a checkpoint's model, and its predictions."""
+def run_model(
+    recipe: Recipe, data: OpenSplit, checkpoint: str, windows: bool, device: str | None
+) -> tuple[str, list[Prediction]]:
+    """The name of a checkpoint's model, and its predictions; what its file does not say is taken from the recipe."""
     from r2tuning.backbones import choose_device
     from r2tuning.checkpoints import read_checkpoint
     from r2tuning.evaluation.predict import predict_split
 
     where = choose_device(device)
-    config, model = read_checkpoint(checkpoint)
+    config, model = read_checkpoint(checkpoint, settings_of(recipe))
     with show_progress("Grounding", "queries") as progress:
         return config.name, predict_split(data, config, model, windows=windows, device=where, progress=progress)
+
+
+def settings_of(recipe: Recipe) -> Settings:
+    """What a recipe says about weights that do not say it themselves."""
+    from r2tuning.checkpoints.resolve import Settings
+
+    name = f"the recipe {recipe.name}"
+    return Settings(name, recipe.fps, recipe.window, recipe.decoding, recipe.model.dropout, recipe.backbone)
 
 
 def report(
@@ -200,7 +211,7 @@ def calibrate(
     plan, data = open_data(recipe, split, annotations, features)
     absent = find_absent(data)
     where = choose_device(device)
-    config, model = read_checkpoint(folder)
+    config, model = read_checkpoint(folder, settings_of(plan))
     grounder = Grounder(model.to(where), config, None)
     with show_progress("Grounding", "queries") as progress:
         evidence = gather_evidence(grounder, data, absent, progress)
@@ -244,7 +255,7 @@ def reproduce(
     folder = download_benchmark(benchmark, to, announce=announce_files, progress=show_bytes)
     recipe = place_data(recipe, folder, folder)
     data = open_split(recipe.data, fps=recipe.fps)
-    model, predictions = run_model(data, recipe.name, False, device)
+    model, predictions = run_model(recipe, data, recipe.name, False, device)
     report(recipe.name, data, model, predictions)
     if train:
         _train(recipe, folder / "runs" / recipe.name, seeds)

@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from r2tuning.checkpoints.published import DEMO, DEMO_FPS, DEMO_WORLD, PUBLISHED, demo_size
+from r2tuning.checkpoints.published import CONFIG_FILE, DEMO, DEMO_FPS, DEMO_WORLD, PUBLISHED, demo_size
 
 HEADLINES = ("mAP", "R1@0.5")
 """The published score to show: the first of these that exists."""
@@ -49,3 +49,10 @@ def convert(
 
     config = convert_file(file, folder)
     typer.echo(f"{folder}: {config.name}, {config.model.family} model, {config.fps:g} fps, CLIP {config.backbone}")
+    if config.provenance.assumed is not None:
+        typer.echo(
+            f"Assumed, since the file does not say how it was trained: fps, window, decoding and CLIP of "
+            f"{config.provenance.assumed}. Correct them in {folder / CONFIG_FILE} and set provenance.assumed to null; "
+            "until then evaluate and calibrate use those of their recipe.",
+            err=True,
+        )

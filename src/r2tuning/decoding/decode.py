@@ -66,11 +66,14 @@ def decode_moments(output: ModelOutput, sample: int, fps: float) -> Tensor:
 
 
 def decode_saliency(output: ModelOutput, sample: int) -> Tensor:
-    """Saliency of the T real frames of one sample: the best score over levels, each stretched to the frames.
+    """Saliency of the T real frames of one sample.
 
-    Grounding models multiply it by the cosine of frame and pooled query (Eq. 14).
+    In the paper's form it is the cosine of frame and pooled query, in [-1, 1] (Eq. 14). In the released form it is the
+    best score over levels, each stretched to the frames, which grounding models multiply by that cosine.
     """
     real = output.video_mask[sample]
+    if output.form == "paper":
+        return _cosine(output, sample, real)
     frames = int(real.sum())
     frame = torch.arange(frames, device=real.device)
     scores = output.class_logits[sample].sigmoid()
@@ -83,7 +86,14 @@ def decode_saliency(output: ModelOutput, sample: int) -> Tensor:
             best = torch.maximum(best, level[covered])
     if output.offsets is None:
         return best
-    return best * F.cosine_similarity(output.hidden[sample][real].float(), output.query[sample].float(), dim=-1)
+    return best * _cosine(output, sample, real)
+
+
+def _cosine(output: ModelOutput, sample: int, real: Tensor) -> Tensor:
+    hidden, query = (
+        x.to(torch.promote_types(x.dtype, torch.float32)) for x in (output.hidden[sample][real], output.query[sample])
+    )
+    return F.cosine_similarity(hidden, query, dim=-1)
 
 
 Moments = NDArray[np.float64]

@@ -18,7 +18,8 @@ from r2tuning.model.layers import (
     position_encoding,
     temporal_endpoints,
 )
-from r2tuning.model.pooling import Pairs, plan_parts, pool_patches, read_part
+from r2tuning.model.pooling import Pairs, pool_patches
+from r2tuning.model.projection import FrameProducts, multiply_frames, project_window
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,9 @@ class SpatialPooling(nn.Module):
 
     def __init__(self, config: R2Config) -> None:
         super().__init__()
-        self.query_projection = nn.Linear(config.hidden, config.hidden)
-        self.video_projection = nn.Linear(config.hidden, config.hidden)
+        bias = config.form == "released"  # Eq. 4 has matrices alone
+        self.query_projection = nn.Linear(config.hidden, config.hidden, bias=bias)
+        self.video_projection = nn.Linear(config.hidden, config.hidden, bias=bias)
         self.gate = nn.Parameter(torch.zeros(config.steps))
 
     def project_query(self, query: Tensor) -> Tensor:
@@ -68,8 +70,10 @@ class SpatialPooling(nn.Module):
         # Two products in a row would double the rounding of mixed precision, and these are small.
         with torch.autocast(query.device.type, enabled=False):
             projected = self.query_projection(query.to(precision)) * query.shape[-1] ** -0.5
-            # The bias keeps its gradient of zero, which optimizers and distributed training expect.
-            moved: Tensor = projected @ self.video_projection.weight + 0 * self.video_projection.bias
+            moved: Tensor = projected @ self.video_projection.weight
+            if self.video_projection.bias is not None:
+                # The bias keeps its gradient of zero, which optimizers and distributed training expect.
+                moved = moved + 0 * self.video_projection.bias
         return moved
 
     def forward(self, cls: Tensor, pooled: Tensor, layer: int) -> Tensor:
@@ -85,13 +89,14 @@ class TemporalRefinement(nn.Module):
         config: Shape of the model.
 
     Attributes:
-        gate: ``[K-1]``; its sigmoid is φ of Eq. 7, one for each layer except that of the first step.
+        gate: ``[K-1]``; its sigmoid is φ of Eq. 7, one for each layer except that of the first step. ``[K]`` in the
+            paper's form, whose first step has a gate too.
     """
 
     def __init__(self, config: R2Config) -> None:
         super().__init__()
         hidden = config.hidden
-        self.gate = nn.Parameter(torch.zeros(config.steps - 1))
+        self.gate = nn.Parameter(torch.zeros(config.steps if config.form == "paper" else config.steps - 1))
         self.cross_attention = CrossAttention(hidden, config.heads)
         self.cross_norm = nn.LayerNorm(hidden)
         self.self_attention = SelfAttention(hidden, config.heads)
@@ -101,6 +106,18 @@ class TemporalRefinement(nn.Module):
         )
         self.feed_forward_norm = nn.LayerNorm(hidden)
         self.drop_path = DropPath(config.drop_path)
+        if config.init == "released":
+            self._start_as_released()
+
+    def _start_as_released(self) -> None:
+        for attention in (self.cross_attention, self.self_attention):
+            for projection in (attention.query, attention.key, attention.value, attention.output):
+                nn.init.xavier_uniform_(projection.weight)
+                nn.init.zeros_(projection.bias)
+        for layer in self.feed_forward:
+            if isinstance(layer, nn.Linear):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
 
     def fuse(self, pooled: Tensor, hidden: Tensor, index: int) -> Tensor:
         """Mixes pooled frames with the state of the step before (Eq. 7), using the gate at this index."""
@@ -171,7 +188,7 @@ class R2Block(nn.Module):
         return tokens
 
     def project_video(self, video: Tensor, video_mask: Tensor) -> Tensor:
-        """Projects patches (Eq. 2), which does not depend on the query.
+        """Projects patches (Eq. 2) without dropout, which does not depend on the query.
 
         Args:
             video: ``[V, K, T, P+1, Dv]``, in any precision.
@@ -181,16 +198,16 @@ class R2Block(nn.Module):
             v̂ in the precision of the weights, ``[V, K, T, P+1, C]``; K is 1 if the block takes one step only. Padded
             frames are meaningless.
         """
-        config, precision = self.config, self.spatial_pooling.gate.dtype
-        videos, _, frames, tokens, _ = video.shape
-        endpoints = self._endpoints(video_mask)
-        projected = video.new_zeros(videos, config.steps, frames, tokens, config.hidden, dtype=precision)
-        for layer in range(config.steps):
-            features = self._layers(video, layer)
-            for part in plan_parts(video_mask, tokens * config.video_input_width):
-                x = read_part(features, video_mask, endpoints, part, precision)
-                projected[part.videos, layer, part.frames] = self.video_map(x)
-        return projected
+        return self.project_window(self.multiply_frames(video, video_mask), video_mask)
+
+    def multiply_frames(self, video: Tensor, video_mask: Tensor) -> FrameProducts:
+        """The part of `project_video` that is the same in every window with these frames."""
+        layers = [self._layers(video, layer) for layer in range(self.config.steps)]
+        return multiply_frames(self.video_map, layers, video_mask)
+
+    def project_window(self, frames: FrameProducts, video_mask: Tensor) -> Tensor:
+        """The rest of `project_video`, for frames that make up whole windows."""
+        return project_window(self.video_map, frames, video_mask, endpoints=self.config.family == "grounding")
 
     def forward(
         self,
@@ -229,17 +246,27 @@ class R2Block(nn.Module):
         hidden = tokens.new_empty(0)  # there is no state before the first step
         for step, layer in enumerate(self.order):
             if projected:
-                patches = [of_video[layer] for of_video in video]
+                patches = [of_video[layer][:, self.config.first_pooled :] for of_video in video]
                 pooled = pool_patches(patches, video_mask, query[layer], packed[layer], pairs)
             else:
                 assert isinstance(video, Tensor)
                 features, endpoints = self._layers(video, layer), self._endpoints(video_mask)
                 found, pooled = project_and_pool(
-                    self.video_map, features, video_mask, endpoints, query[layer], packed[layer], pairs
+                    self.video_map,
+                    features,
+                    video_mask,
+                    endpoints,
+                    query[layer],
+                    packed[layer],
+                    pairs,
+                    first=self.config.first_pooled,
                 )
                 cls[layer] = found[video_index]
             fused = self.spatial_pooling(cls[layer], pooled, layer)
-            if step > 0:
+            if self.config.form == "paper":  # h⁰ = 0
+                before = hidden if step > 0 else torch.zeros_like(fused)
+                fused = self.temporal_refinement.fuse(fused, before, layer)
+            elif step > 0:
                 # The layer of the first step has no gate, so the gates of the others are counted without it.
                 gate = layer - 1 if self.config.refinement == "forward" else layer
                 fused = self.temporal_refinement.fuse(fused, hidden, gate)

@@ -4,8 +4,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from r2tuning.types import Form
+
 Family = Literal["grounding", "saliency"]
 Refinement = Literal["reversed", "forward", "mean", "single"]
+Init = Literal["released", "default"]
 
 
 class R2Config(BaseModel):
@@ -13,6 +16,12 @@ class R2Config(BaseModel):
 
     Attributes:
         family: ``grounding`` answers with moments and saliency, ``saliency`` with saliency alone.
+        form: ``released`` is the model of the released checkpoints. ``paper`` follows Eq. 1 to 8 and 14 as written: the
+            softmax of Eq. 4 is over the patches without [CLS] and w_q, w_v have no bias, the first step fuses h⁰ = 0
+            (Eq. 7), no ReLU follows the last step, and saliency is the cosine of Eq. 14 alone.
+        init: How random weights start. ``released`` is the released recipe: projections of both attentions Xavier
+            uniform, the feed-forward network Kaiming normal (fan out), biases of both zero. ``default`` leaves these,
+            like all others, to PyTorch. Without effect once weights are loaded.
         video_width: Dv, width of the image tower's tokens.
         query_width: Dq, width of the text tower's tokens.
         layers: K, number of last CLIP layers the R² Block walks through.
@@ -37,6 +46,8 @@ class R2Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     family: Family = "grounding"
+    form: Form = "released"
+    init: Init = "released"
     video_width: int = 768
     query_width: int = 512
     layers: int = 4
@@ -74,6 +85,11 @@ class R2Config(BaseModel):
     def video_input_width(self) -> int:
         """Width of what `video_map` reads: grounding models see two temporal endpoints beside each token."""
         return self.video_width + 2 if self.family == "grounding" else self.video_width
+
+    @property
+    def first_pooled(self) -> int:
+        """The first token of a frame that queries attend to (Eq. 4): 0 is [CLS], which the paper's form leaves out."""
+        return 1 if self.form == "paper" else 0
 
     @property
     def steps(self) -> int:

@@ -1,9 +1,13 @@
 """Projects and pools patches with little memory for the gradient; used in place of the plain modules for training.
 
 `R2Block.project_video` and `pool_patches` define the values; gradients are those that autograd would find. Parts of the
-frames stay in the processor's cache, of all patches only two tensors of width C and the attention are kept for the
-gradient, and the rest is recomputed. CLIP's features are frozen, so the gradients of the first LayerNorm need no
-gradient of its input:
+frames stay in the processor's cache, of all patches only one tensor of width C and the attention are kept for the
+gradient, and the rest is recomputed.
+
+A frame has 50 patches and is pooled for about 12 tokens, so the second linear layer v̂ = W₂ n + b₂ is applied after the
+pooling: logits are (W₂ᵀ u)ᵀ n, because the softmax ignores b₂, and Σ a v̂ = W₂ (Σ a n) + b₂, because a sums to 1.
+
+CLIP's features are frozen, so the gradients of the first LayerNorm need no gradient of its input:
 
     z = m⊙(γ⊙x̂ + β)/s, y = W z + b      with x̂ the normalized features, m the dropout mask, s the share it keeps
     G = Σ dy (m⊙x̂)ᵀ, H = Σ dy mᵀ        summed over all patches, both [C, D]
@@ -41,6 +45,7 @@ def project_and_pool(
     query: Tensor,
     tokens: Tensor,
     pairs: Pairs,
+    first: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Projects the patches of one layer and pools them for every query (Eq. 2, 4 and 5).
 
@@ -52,6 +57,7 @@ def project_and_pool(
         query: As for `pool_patches`.
         tokens: As for `pool_patches`.
         pairs: As for `pool_patches`.
+        first: The first token of a frame to pool; 1 leaves out [CLS].
 
     Returns:
         As `pool_patches`: ``[V, T, C]`` and ``[B, T, C]``.
@@ -60,7 +66,7 @@ def project_and_pool(
     weights = list(video_map.parameters())  # weight and bias of LayerNorm, Linear, LayerNorm, Linear
     parts = plan_parts(video_mask, video.shape[3] * weights[0].numel())
     found: tuple[Tensor, Tensor] = _ProjectAndPool.apply(  # type: ignore[no-untyped-call]
-        parts, pairs, share, video_mask, video, endpoints, query, tokens, *weights
+        parts, pairs, share, first, video_mask, video, endpoints, query, tokens, *weights
     )
     cls, pooled = found
     return cls, pooled[pairs.rank]
@@ -75,6 +81,7 @@ class _ProjectAndPool(torch.autograd.Function):
         parts: Sequence[Part],
         pairs: Pairs,
         share: float,
+        first_pooled: int,
         video_mask: Tensor,
         video: Tensor,
         endpoints: Tensor | None,
@@ -86,7 +93,6 @@ class _ProjectAndPool(torch.autograd.Function):
         kind, precision = video.device.type, first.dtype
         product = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else precision
         first, first_bias, second, second_bias = (x.to(product) for x in (first, first_bias, second, second_bias))
-        query = query.to(product)
         hidden, width = first.shape
         cls = query.new_zeros(*video_mask.shape, hidden)
         pooled = query.new_zeros(len(pairs.order), video_mask.shape[1], hidden)
@@ -94,6 +100,7 @@ class _ProjectAndPool(torch.autograd.Function):
         kept: list[Tensor | None] = []
         place = _allocate_mask(parts, share, video, max(width, hidden))
         with torch.autocast(kind, enabled=False):
+            moved = query.to(product) @ second  # to the space of n
             for part in parts:
                 x = read_part(video, video_mask, endpoints, part, precision)
                 bits = _draw(x.numel(), share, x.device)
@@ -101,18 +108,19 @@ class _ProjectAndPool(torch.autograd.Function):
                 y = F.linear(z.to(product), first, first_bias).relu_()
                 inner_bits = _draw(y.numel(), share, x.device)
                 n = _normalize_inner(y.to(precision), inner_gamma / share, inner_beta / share, inner_bits, place)
-                v = F.linear(n.to(product), second, second_bias)  # [v, t, P+1, C]
-                attention = attend(v, query[part.videos])
-                seen = attention.transpose(1, 2) @ v  # [v, t, S, C]
+                n = n.to(product)  # [v, t, P+1, C]
+                attention = attend(n[:, :, first_pooled:], moved[part.videos])
+                mixed = attention.transpose(1, 2).to(product) @ n[:, :, first_pooled:]  # [v, t, S, C]
+                seen = F.linear(mixed, second, second_bias)
                 seen += tokens[part.videos, None]
                 for of_video, rows, lengths in zip(
                     seen, pairs.rows[part.videos], pairs.lengths[part.videos], strict=True
                 ):
                     for row, of_query in enumerate(of_video[:, : sum(lengths)].split(lengths, dim=1), rows.start):
                         pooled[row, part.frames], best[row, part.frames] = of_query.max(dim=1)
-                cls[part.videos, part.frames] = v[..., 0, :]
-                kept += [bits, inner_bits, y, v, attention]
-        ctx.parts, ctx.pairs, ctx.share, ctx.product = parts, pairs, share, product
+                cls[part.videos, part.frames] = F.linear(n[..., 0, :], second, second_bias)
+                kept += [bits, inner_bits, y, mixed, attention]
+        ctx.parts, ctx.pairs, ctx.share, ctx.product, ctx.first_pooled = parts, pairs, share, product, first_pooled
         ctx.save_for_backward(video_mask, video, endpoints, query, tokens, best, *weights, *kept)
         return cls, pooled
 
@@ -125,27 +133,36 @@ class _ProjectAndPool(torch.autograd.Function):
         hidden, width = first.shape
         products = first.new_zeros(hidden, width)  # G
         masks = first.new_zeros(hidden, width)  # H
-        d_query, d_tokens = (torch.zeros_like(x, dtype=precision) for x in (query, tokens))
+        moved = query.to(product) @ second.to(product)
+        d_moved, d_tokens = (torch.zeros_like(x, dtype=precision) for x in (query, tokens))
         d_first_bias, d_inner_gamma, d_inner_beta, d_second, d_second_bias = map(torch.zeros_like, weights[3:])
-        d_video = torch.zeros_like(video) if ctx.needs_input_grad[4] else None
+        d_video = torch.zeros_like(video) if ctx.needs_input_grad[5] else None
         place = _allocate_mask(ctx.parts, share, video, max(width, hidden))
+        plain = torch.ones_like(gamma), torch.zeros_like(beta)  # PyTorch is twice as slow without
         for index, part in enumerate(ctx.parts):
-            bits, inner_bits, y, v, attention = rest[8 + 5 * index : 13 + 5 * index]
-            d_seen = v.new_zeros(*v.shape[:2], *query.shape[1:])
+            bits, inner_bits, y, mixed, attention = rest[8 + 5 * index : 13 + 5 * index]
+            d_seen = torch.zeros_like(mixed)
             for of_video, rows, lengths in zip(
                 d_seen, pairs.rows[part.videos], pairs.lengths[part.videos], strict=True
             ):
                 for row, of_query in enumerate(of_video[:, : sum(lengths)].split(lengths, dim=1), rows.start):
                     where = best[row, part.frames, None].long()
-                    of_query.scatter_(1, where, pooled_gradient[row, part.frames, None].to(v.dtype))
+                    of_query.scatter_(1, where, pooled_gradient[row, part.frames, None].to(product))
             d_tokens[part.videos] += d_seen.sum(1, dtype=precision)
-            dv = _pool_backward(v, attention, query[part.videos], d_seen, d_query[part.videos])
-            dv[..., 0, :] += cls_gradient[part.videos, part.frames]
-            rows, y = dv.view(-1, hidden), y.view(-1, hidden).to(precision)
-            n = _normalize_inner(y, inner_gamma / share, inner_beta / share, inner_bits, place)
-            _add_product(d_second, rows, n.to(product))
-            d_second_bias += rows.sum(0, dtype=precision)
-            dn = keep((rows @ second.to(product)).to(precision), _spread(inner_bits, y.numel(), place))
+            d_cls = cls_gradient[part.videos, part.frames].to(product)
+            y = y.to(precision)
+            n = _normalize_inner(y, inner_gamma / share, inner_beta / share, inner_bits, place).to(product)
+            for gradient, x in ((d_seen, mixed), (d_cls, n[..., 0, :])):
+                _add_product(d_second, gradient.reshape(-1, hidden), x.reshape(-1, hidden))
+                d_second_bias += gradient.reshape(-1, hidden).sum(0, dtype=precision)
+            d_mixed = d_seen @ second.to(product)
+            patches = n[:, :, ctx.first_pooled :]
+            dn = _pool_backward(patches, attention, moved[part.videos], d_mixed, d_moved[part.videos])
+            if ctx.first_pooled:
+                dn = F.pad(dn, (0, 0, ctx.first_pooled, 0))
+            dn[..., 0, :] += d_cls @ second.to(product)
+            dn = keep(dn.to(precision), _spread(inner_bits, y.numel(), place)).view(-1, hidden)
+            y = y.view(-1, hidden)
             dy, part_gamma, part_beta = _layer_norm_backward(dn, y, inner_gamma / share, inner_beta / share)
             d_inner_gamma += part_gamma / share
             d_inner_beta += part_beta / share
@@ -154,34 +171,36 @@ class _ProjectAndPool(torch.autograd.Function):
             dy = dy.to(product)
             x = read_part(video, video_mask, endpoints, part, precision)
             mask = _spread(bits, x.numel(), place)
-            _add_product(products, dy, keep(F.layer_norm(x, (width,)), mask).view(-1, width).to(product))
+            _add_product(products, dy, keep(F.layer_norm(x, (width,), *plain), mask).view(-1, width).to(product))
             if mask is not None:
                 _add_product(masks, dy, mask.view(-1, width).to(product))  # of -1 and 0
             if d_video is not None:
                 dz = keep((dy @ first.to(product)).to(precision).view_as(x), mask)
                 dx, _, _ = _layer_norm_backward(dz, x, gamma / share, beta / share)
                 d_video[part.videos, :, part.frames] += (dx[..., : video.shape[-1]] / video.shape[1])[:, None]
+        d_query = d_moved @ second.t()
+        d_second += (query.transpose(1, 2) @ d_moved).sum(0)
         masks = d_first_bias[:, None] if share == 1 else masks.neg_()
         d_first = (products * gamma + masks * beta) / share
         d_gamma, d_beta = ((first * sums).sum(0) / share for sums in (products, masks))
         gradients = (d_gamma, d_beta, d_first, d_first_bias, d_inner_gamma, d_inner_beta, d_second, d_second_bias)
-        return None, None, None, None, d_video, None, d_query, d_tokens, *gradients
+        return None, None, None, None, None, d_video, None, d_query, d_tokens, *gradients
 
 
 def _normalize_inner(y: Tensor, gamma: Tensor, beta: Tensor, bits: Tensor | None, place: Tensor | None) -> Tensor:
     return keep(F.layer_norm(y, y.shape[-1:], gamma, beta), _spread(bits, y.numel(), place))
 
 
-def _pool_backward(v: Tensor, attention: Tensor, query: Tensor, d_seen: Tensor, d_query: Tensor) -> Tensor:
-    """Returns the gradient of v ``[v, t, P+1, C]`` and adds that of ``query [v, S, C]`` to ``d_query``."""
+def _pool_backward(n: Tensor, attention: Tensor, moved: Tensor, d_mixed: Tensor, d_moved: Tensor) -> Tensor:
+    """Returns the gradient of n ``[v, t, P+1, C]`` and adds that of ``moved [v, S, C]`` to ``d_moved``."""
     # Products without a transposed second factor and with S innermost in neither are several times faster.
-    d_attention = (v @ d_seen.transpose(2, 3).contiguous()).permute(0, 3, 1, 2).contiguous()
+    d_attention = (n @ d_mixed.transpose(2, 3).contiguous()).permute(0, 3, 1, 2).contiguous()
     precision = attention.dtype
-    d_logits = torch.ops.aten._softmax_backward_data(d_attention.to(precision), attention, -1, precision).to(v.dtype)
-    d_query += d_logits.flatten(2) @ v.flatten(1, 2)
-    weight = torch.cat([attention.to(v.dtype), d_logits], dim=1).permute(0, 2, 3, 1)
-    dv: Tensor = weight @ torch.cat([d_seen, query[:, None].expand_as(d_seen)], dim=2)
-    return dv
+    d_logits = torch.ops.aten._softmax_backward_data(d_attention.to(precision), attention, -1, precision).to(n.dtype)
+    d_moved += d_logits.flatten(2) @ n.flatten(1, 2)
+    weight = torch.cat([attention.to(n.dtype), d_logits], dim=1).permute(0, 2, 3, 1)
+    dn: Tensor = weight @ torch.cat([d_mixed, moved[:, None].expand_as(d_mixed)], dim=2)
+    return dn
 
 
 def _layer_norm_backward(gradient: Tensor, x: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, Tensor, Tensor]:

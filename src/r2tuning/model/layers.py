@@ -31,6 +31,16 @@ class FeatureMap(nn.Sequential):
         )
         self.dropout = dropout
 
+    @property
+    def parts(self) -> tuple[nn.LayerNorm, nn.Linear, nn.LayerNorm, nn.Linear]:
+        """The layers with weights."""
+        norm, _, linear, _, inner_norm, _, second = self
+        assert isinstance(norm, nn.LayerNorm)
+        assert isinstance(linear, nn.Linear)
+        assert isinstance(inner_norm, nn.LayerNorm)
+        assert isinstance(second, nn.Linear)
+        return norm, linear, inner_norm, second
+
 
 class Attention(nn.Module):
     """The query, key, value and output projections of multi-head attention.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from r2tuning.model.block import R2Block
 from r2tuning.model.config import R2Config
 from r2tuning.model.heads import ConvHead, Pyramid, QueryPooling, drop_gaps, join_levels, level_mask, level_points
 from r2tuning.model.pooling import attend
+from r2tuning.model.projection import FrameProducts, WindowProjector
 from r2tuning.types import ModelOutput
 
 
@@ -56,8 +57,8 @@ class R2Tuning(nn.Module):
     ) -> ModelOutput:
         """Predicts for a batch of B queries on V videos.
 
-        If gradients are needed, patches are projected and pooled by `r2tuning.model.kernels`, which gives the same
-        numbers (dropout rates are rounded to 1/256) in less time and memory.
+        In training mode, or if gradients are needed, patches are projected and pooled by `r2tuning.model.kernels`,
+        which gives the same numbers (dropout rates are rounded to 1/256) in less time and memory.
 
         Args:
             video_features: Image-tower tokens of the last K CLIP layers, oldest first, ``[V, K, T, P+1, Dv]``, in any
@@ -82,13 +83,14 @@ class R2Tuning(nn.Module):
         if video_index is None:
             video_index = torch.arange(len(query_features), device=query_features.device)
         tokens = self.block.project_query(query_features, query_mask)
-        if torch.is_grad_enabled() and any(x.requires_grad for x in (video_features, tokens, *self.parameters())):
+        differentiated = any(x.requires_grad for x in (video_features, tokens, *self.parameters()))
+        if self.training or (torch.is_grad_enabled() and differentiated):
             return self._predict_pairs(video_features, tokens, video_mask, query_mask, video_index, projected=False)
         projected = self.project(video_features, video_mask)
         return self._predict_pairs(projected, tokens, video_mask, query_mask, video_index)
 
     def project(self, video_features: Tensor, video_mask: Tensor | None = None) -> Tensor:
-        """Projects patches (Eq. 2): all work on a video that does not depend on the query.
+        """Projects patches (Eq. 2) without dropout: all work on a video that does not depend on the query.
 
         Args:
             video_features: ``[V, K, T, P+1, Dv]``, in any precision.
@@ -100,6 +102,25 @@ class R2Tuning(nn.Module):
         return self.block.project_video(
             video_features, _all_real(video_features[:, 0]) if video_mask is None else video_mask
         )
+
+    def project_windows(self, read: Callable[[int, int], Tensor]) -> WindowProjector:
+        """Projects windows of a video one after the other, without doing twice what neighbors share.
+
+        Args:
+            read: Reads the features of frames ``start`` to ``stop``, ``[K, t, P+1, Dv]``.
+
+        Returns:
+            A projector, whose ``project(start, stop)`` is `project` of ``read(start, stop)``, ``[K, T, P+1, C]``.
+        """
+
+        def multiply(start: int, stop: int) -> FrameProducts:
+            video = read(start, stop)[None]
+            return self.block.multiply_frames(video, _all_real(video[:, 0]))
+
+        def finish(frames: FrameProducts) -> Tensor:
+            return self.block.project_window(frames, _all_real(frames.values[:, 0]))[0]
+
+        return WindowProjector(multiply, finish)
 
     def predict(
         self,
@@ -138,12 +159,14 @@ class R2Tuning(nn.Module):
             query_features: ``[K, L, Dq]``.
 
         Returns:
-            ``[K, T, L, P+1]``, oldest layer and [CLS] first; sums to 1 over the patches. K is 1 for the refinements
-            ``mean`` and ``single``.
+            ``[K, T, L, P+1]``, oldest layer and [CLS] first; sums to 1 over the patches. In the paper's form [CLS] has
+            0. K is 1 for the refinements ``mean`` and ``single``.
         """
+        first = self.config.first_pooled
         (tokens,) = self.block.project_query(query_features[None])
         query = self.block.spatial_pooling.project_query(tokens)
-        return attend(self.project(video_features[None])[0], query).transpose(1, 2)
+        patches = self.project(video_features[None])[0, :, :, first:]
+        return F.pad(attend(patches, query).transpose(1, 2), (first, 0))
 
     def _predict_pairs(
         self,
@@ -156,7 +179,8 @@ class R2Tuning(nn.Module):
         projected: bool = True,
     ) -> ModelOutput:
         refined = self.block(video, tokens, video_mask, query_mask, video_index, projected=projected)
-        hidden, video_mask = F.relu(refined.hidden), video_mask[video_index]
+        hidden = F.relu(refined.hidden) if self.config.form == "released" else refined.hidden
+        video_mask = video_mask[video_index]
         levels = self.pyramid(hidden)
         masks = [level_mask(video_mask, stride) for stride in self.config.strides[: len(levels)]]
         windows, real = join_levels(levels, masks)
@@ -177,6 +201,7 @@ class R2Tuning(nn.Module):
             video_mask=video_mask,
             video_cls=refined.video_cls,
             query_pooled=pooled,
+            form=self.config.form,
         )
 
     def _check(

@@ -52,7 +52,7 @@ WRITERS = {
     "vtt": Writer("text.subtitles.to_webvtt"),
     "ffmetadata": Writer("text.chapters.to_chapters"),
     "edl": Writer("text.edits.to_edl", framed=True),
-    "otio": Writer("text.edits.to_otio", framed=True),
+    "otio": Writer("text.otio.to_otio", framed=True),
     "fcpxml": Writer("text.edits.to_fcpxml", framed=True),
     **dict.fromkeys(PICTURES, Writer("charts.grounding.save_plot", text=False, per_query=True)),
     "gif": Writer("registry.save_gif", ("footage",), text=False, per_query=True),

@@ -83,7 +83,7 @@ def prepare_features(recipe: Recipe, progress: Progress | None = None) -> None:
         )
 
 
-_FREE = {"dropout", "drop_path", "layers", "refinement"}
+_FREE = {"dropout", "drop_path", "layers", "refinement", "init"}
 """Settings that may differ from those of the checkpoint to start from."""
 
 _GATES = ("block.spatial_pooling.gate", "block.temporal_refinement.gate")

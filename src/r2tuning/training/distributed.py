@@ -105,7 +105,9 @@ def gather(fabric: Any, output: ModelOutput, targets: Targets, queries: list[int
         return together[counts].to(value.dtype)
 
     predicted = {
-        field.name: collect(getattr(output, field.name)) for field in fields(ModelOutput) if field.name != "points"
+        field.name: collect(getattr(output, field.name))
+        for field in fields(ModelOutput)
+        if field.name not in ("points", "form")
     }
     truth = {field.name: collect(getattr(targets, field.name)) for field in fields(Targets)}
     return replace(output, **predicted), replace(targets, **truth)  # type: ignore[arg-type]

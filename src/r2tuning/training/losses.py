@@ -1,4 +1,4 @@
-"""The five losses (Sec. 3.3 and 3.4), over whole batches, always in fp32.
+"""The five losses (Sec. 3.3 and 3.4), over whole batches, in fp32 or, for float64 predictions, in float64.
 
 Two recipes exist because the paper differs from the code that trained the published models:
 
@@ -66,7 +66,7 @@ class LossConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Losses:
-    """The weighted losses of a batch, fp32 scalars; ``offset`` is None for the saliency family."""
+    """The weighted losses of a batch, scalars; ``offset`` is None for the saliency family."""
 
     classification: Tensor
     offset: Tensor | None
@@ -88,7 +88,7 @@ def compute_losses(output: ModelOutput, targets: Targets, config: LossConfig) ->
     others. A mean over nothing is 0. So every legal batch has finite losses and gradients.
     """
     with torch.autocast(output.hidden.device.type, enabled=False):
-        logits = output.class_logits.float()
+        logits = _widen(output.class_logits)
         offset: Tensor | None = None
         if output.offsets is None:
             classification = curve_loss(logits, targets.saliency, output.point_mask)
@@ -97,15 +97,15 @@ def compute_losses(output: ModelOutput, targets: Targets, config: LossConfig) ->
             classification = focal_loss(
                 logits, truth.foreground, output.point_mask, config.focal_alpha, config.focal_gamma
             )
-            error = offset_loss(output.offsets.float(), truth.offsets, truth.foreground, config.recipe)
+            error = offset_loss(_widen(output.offsets), truth.offsets, truth.foreground, config.recipe)
             offset = config.offset * error
         sample = (targets.positive >= 0).nonzero().squeeze(1)
         if config.recipe == "released":
-            video = output.video_cls[sample, :, targets.positive[sample]].float()
+            video = _widen(output.video_cls[sample, :, targets.positive[sample]])
         else:
             mask = targets.positive_mask & output.video_mask
-            video = mean_positive(output.video_cls[sample].float(), mask[sample])
-        query = output.query_pooled[sample].float()
+            video = mean_positive(_widen(output.video_cls[sample]), mask[sample])
+        query = _widen(output.query_pooled[sample])
         kin = _find_kin(targets.video[sample])
         return Losses(
             classification=config.classification * classification,
@@ -146,7 +146,8 @@ def curve_loss(logits: Tensor, saliency: Tensor, mask: Tensor) -> Tensor:
         >>> f"{curve_loss(torch.tensor([[0.0, 5.0]]), torch.tensor([[0.5, 0.0]]), mask):.4f}"  # log 2
         '0.6931'
     """
-    return _mean(F.binary_cross_entropy_with_logits(logits[mask], saliency[mask].float(), reduction="none"))
+    truth = saliency[mask].to(logits.dtype)
+    return _mean(F.binary_cross_entropy_with_logits(logits[mask], truth, reduction="none"))
 
 
 def offset_loss(predicted: Tensor, target: Tensor, foreground: Tensor, recipe: LossRecipe) -> Tensor:
@@ -165,7 +166,7 @@ def offset_loss(predicted: Tensor, target: Tensor, foreground: Tensor, recipe: L
 
 def _saliency_loss(output: ModelOutput, targets: Targets, sample: Tensor, kin: Tensor, recipe: LossRecipe) -> Tensor:
     """Contrastive saliency loss of the samples at these indices, which all have a positive frame."""
-    hidden, query = output.hidden[sample].float(), output.query[sample].float()
+    hidden, query = _widen(output.hidden[sample]), _widen(output.query[sample])
     similarity = (to_unit(hidden) @ to_unit(query)[..., None]).squeeze(-1) / TEMPERATURE
     positive, saliency = targets.positive[sample], targets.saliency[sample]
     level = saliency.gather(1, positive[:, None])
@@ -256,6 +257,11 @@ def to_unit(vectors: Tensor) -> Tensor:
     length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
     unit = vectors / length.clamp(min=_ZERO_LENGTH)
     return torch.where(length > _ZERO_LENGTH, unit, 0)
+
+
+def _widen(values: Tensor) -> Tensor:
+    """Half precision becomes fp32; fp32 and float64 stay."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _mean(values: Tensor) -> Tensor:

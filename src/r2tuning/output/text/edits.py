@@ -1,7 +1,6 @@
 """Moments as edit lists: frames at a fixed rate, counted from the video's first one.
 
-CMX 3600 is read by nearly every editing program, FCPXML 1.8 by Final Cut Pro and DaVinci Resolve, OpenTimelineIO by
-pipelines.
+CMX 3600 is read by nearly every editing program, FCPXML 1.8 by Final Cut Pro and DaVinci Resolve.
 """
 
 from __future__ import annotations
@@ -166,38 +165,3 @@ def to_fcpxml(results: Sequence[Grounding], video: VideoInfo) -> str:
     sequence.set("duration", time(sum(cut.length for cut in cuts)))
     ElementTree.indent(document)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE fcpxml>\n{ElementTree.tostring(document, "unicode")}\n'
-
-
-def to_otio(results: Sequence[Grounding], video: VideoInfo) -> str:
-    """Writes the moments as clips that follow each other, best first, on a track for each query and one for its sound.
-
-    Clips count frames from the first one of the video, which is 0. Their metadata hold, under ``r2tuning``, query,
-    rank and score, and start and end in seconds on the player's clock.
-    """
-    # Only this format needs the package, which the extra `export` installs.
-    from opentimelineio.adapters import write_to_string
-    from opentimelineio.opentime import RationalTime, TimeRange
-    from opentimelineio.schema import Clip, ExternalReference, Gap, Timeline, Track, TrackKind
-
-    source = Source(video)
-    rate = float(source.rate)
-
-    def span(first: int, length: int) -> TimeRange:
-        return TimeRange(RationalTime(first, rate), RationalTime(length, rate))
-
-    timeline = Timeline(source.name)
-    for kind in (TrackKind.Video, TrackKind.Audio) if video.has_audio else (TrackKind.Video,):
-        position = 0
-        for result, cuts in zip(results, source.cut(results), strict=True):
-            track = Track(show_on_one_line(result.query), kind=kind)
-            if position:
-                track.append(Gap(source_range=span(0, position)))
-            for rank, cut in enumerate(cuts, start=1):
-                facts = {"query": cut.query, "rank": rank, "score": float(cut.moment.score)}
-                facts |= {"start": float(cut.moment.start), "end": float(cut.moment.end)}
-                media = ExternalReference(source.url, span(0, source.length))
-                extent = span(cut.first, cut.length)
-                track.append(Clip(cut.label, media, extent, metadata={"r2tuning": facts}))
-                position += cut.length
-            timeline.tracks.append(track)
-    return str(write_to_string(timeline, "otio_json")) + "\n"
