@@ -16,7 +16,7 @@ from support.planted import plant_charades
 
 from r2tuning.ablation.grid import Axis, cross, load_cells, run_ablation
 from r2tuning.ablation.table import Cell, format_markdown
-from r2tuning.backbones import ClipBackbone
+from r2tuning.backbones import load_backbone
 from r2tuning.datasets import Annotation, find_benchmark, load_annotations
 from r2tuning.features.extraction import QueryTask, VideoTask, extract_queries, extract_videos
 from r2tuning.features.store import FeatureStore
@@ -42,7 +42,7 @@ def plant(folder: Path) -> list[str]:
 def generate_shapes(folder: Path) -> list[str]:
     """Settings of the recipe for a small Moving Shapes."""
     benchmark = find_benchmark("moving-shapes")
-    clip = ClipBackbone.load("r2tuning/demo", layers=2)
+    clip = load_backbone("r2tuning/demo", layers=2)
     store = FeatureStore.create(folder / "features", clip)
     for split, videos in SHAPES.items():
         synthesize(folder, videos, split=split)
