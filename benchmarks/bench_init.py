@@ -24,7 +24,7 @@ from r2tuning.synthetic.generate import synthesize
 from r2tuning.synthetic.scenes import Split
 
 PLANTED = {"train": 200, "test": 100}
-SHAPES: dict[Split, int] = {"train": 120, "val": 40}
+SHAPES: dict[Split, int] = {"train": 60, "val": 40}
 """Videos of each split."""
 
 SHORT = ["data.workers=0", "training.accelerator=cpu"]
