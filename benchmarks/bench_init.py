@@ -52,12 +52,7 @@ def generate_shapes(folder: Path) -> list[str]:
         tasks = [VideoTask(name, folder / "videos" / f"{name}.mp4", 0.5) for name in names]
         if failures := extract_videos(tasks, store, clip).failures:
             sys.exit(f"{failures[0].name}: {failures[0].reason}")
-    epochs = [
-        "training.epochs=6",
-        "training.validate_every=6",
-        "optimizer.drop_epochs=[5]",
-        "optimizer.warmup_steps=20",
-    ]
+    epochs = ["training.epochs=3", "training.validate_every=3", "optimizer.warmup_steps=20"]
     return [*SHORT, *epochs, f"data.annotations={folder}", "training.batch_size=24"]
 
 
