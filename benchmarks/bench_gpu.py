@@ -23,8 +23,8 @@ from support.dense_transcription import predict_densely
 from support.golden import export_official
 from support.models import features, small_model
 
+from r2tuning.backbones.clip import ClipImageConfig, ClipImageTower
 from r2tuning.backbones.loading import IMAGE
-from r2tuning.backbones.vit import ImageTower, ImageTowerConfig
 from r2tuning.decoding.windows import plan_windows
 from r2tuning.grounder import PAIRS
 from r2tuning.model import R2Config
@@ -75,7 +75,7 @@ class Bench:
         rows = []
         for dtype in (torch.float32, torch.float16) if self.device.type == "cuda" else (torch.float32,):
             weights = {name.removeprefix(IMAGE): value.to(self.device, dtype) for name, value in state.items()}
-            tower = ImageTower(weights, ImageTowerConfig(), CONFIG.layers)
+            tower = ClipImageTower(weights, ClipImageConfig(), CONFIG.layers)
             pixels = torch.randn(batch, 3, 224, 224, device=self.device, dtype=dtype)
             with torch.inference_mode():
                 seconds, memory = self.measure(lambda: tower(pixels))  # noqa: B023  (called at once)
