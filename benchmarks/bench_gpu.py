@@ -94,7 +94,7 @@ class Bench:
 
             def project() -> list[Tensor]:
                 projector = self.model.project_windows(lambda start, stop: half[:, start:stop])  # noqa: B023
-                return [projector.project(w.start, w.stop).half() for w in windows]  # noqa: B023
+                return [projector.project(w.start, w.stop) for w in windows]  # noqa: B023
 
             def ask(projected: list[Tensor], count: int) -> None:
                 together = max(1, PAIRS // count)
