@@ -194,6 +194,6 @@ def test_answers_are_those_of_double_precision() -> None:
             projected = model.project(encoded.read(0, encoded.frames)[None].double())
             (exact,) = decode(model.predict(projected, query.values[None].double()), encoded.facts.fps)
         moments = finish_moments(exact.moments.numpy(), encoded.facts.duration, grounder.config.decoding)
-        found = [(moment.start, moment.end) for moment in answer.moments]
-        assert len(found) > 1
+        found = [(moment.start, moment.end) for moment in answer.moments[:5]]
+        assert len(found) == 5
         np.testing.assert_allclose(found, moments[: len(found), :2] + encoded.facts.start, rtol=0, atol=1e-3)
