@@ -24,7 +24,7 @@ from r2tuning.synthetic.generate import synthesize
 from r2tuning.synthetic.scenes import Split
 
 PLANTED = {"train": 200, "test": 100}
-SHAPES: dict[Split, int] = {"train": 120, "val": 40}
+SHAPES: dict[Split, int] = {"train": 60, "val": 40}
 """Videos of each split."""
 
 SHORT = ["data.workers=0", "training.accelerator=cpu"]
@@ -52,12 +52,7 @@ def generate_shapes(folder: Path) -> list[str]:
         tasks = [VideoTask(name, folder / "videos" / f"{name}.mp4", 0.5) for name in names]
         if failures := extract_videos(tasks, store, clip).failures:
             sys.exit(f"{failures[0].name}: {failures[0].reason}")
-    epochs = [
-        "training.epochs=6",
-        "training.validate_every=6",
-        "optimizer.drop_epochs=[5]",
-        "optimizer.warmup_steps=20",
-    ]
+    epochs = ["training.epochs=3", "training.validate_every=3", "optimizer.warmup_steps=20"]
     return [*SHORT, *epochs, f"data.annotations={folder}", "training.batch_size=24"]
 
 

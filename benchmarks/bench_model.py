@@ -29,7 +29,6 @@ from support.models import features, small_model
 from r2tuning.decoding.windows import plan_windows
 from r2tuning.grounder import PAIRS
 from r2tuning.model import R2Config, R2Tuning
-from r2tuning.types import ModelOutput
 
 CONFIG = R2Config()
 WINDOW = 75
@@ -84,7 +83,7 @@ class Bench:
         video, _ = features(CONFIG, 1, frames, PATCHES, 1, 0)
         _, query = features(CONFIG, max(counts), 1, 1, TOKENS, 1)
         exact = self.model.project(video)
-        projected = exact.half()
+        stored = video[0].half()
         _, logits, offsets, _, _ = predict_densely(self.weights, video, query[:1])
         assert offsets is not None
         got = self.model.predict(exact, query[:1])
@@ -92,20 +91,21 @@ class Bench:
         difference = max((got.class_logits - logits).abs().max().item(), (got.offsets - offsets).abs().max().item())
         if difference > ATOL:
             sys.exit(f"{frames} frames: answers differ by {difference:.1e}, more than {ATOL}")
-        del exact, got
+        del got
 
         def ask(count: int) -> Callable[[], object]:
-            return lambda: self.model.predict(projected, query[:count])
+            return lambda: self.model.predict(exact, query[:count])
 
         ways: dict[str, Callable[[], object]] = {
             "baseline": lambda: predict_densely(self.weights, video, query[:1]),
             "unmasked": lambda: predict_densely(self.weights, video, query[:1], padding=False),
-            "project": lambda: self.model.project(video).half(),
+            "project": lambda: self.model.project(video),
         }
         ways |= {f"query {count}": ask(count) for count in counts}
         if frames > WINDOW:
             windows = cover(self.model, frames)
             ways["query 1 in windows"] = lambda: self.ask_windows(windows, query[:1])
+            ways["query 1 in windows, with projecting"] = lambda: self.ask_first(stored, query[:1])
         times = take_turns(ways, rounds)
         baseline, unmasked = times.pop("baseline"), times.pop("unmasked")
         rows = [
@@ -131,6 +131,14 @@ class Bench:
         for first in range(0, len(windows), together):
             for begin in range(0, len(query), PAIRS):
                 self.model.predict(windows[first : first + together], query[begin : begin + PAIRS])
+
+    def ask_first(self, video: Tensor, query: Tensor) -> None:
+        """The first question about a video ``[K, T, P+1, Dv]``: projects its windows too."""
+        projector = self.model.project_windows(lambda start, stop: video[:, start:stop])
+        windows = plan_windows(video.shape[1], WINDOW)
+        for first in range(0, len(windows), PAIRS):
+            chosen = windows[first : first + PAIRS]
+            self.model.predict([projector.project(window.start, window.stop) for window in chosen], query)
 
     def grow(self, lengths: Sequence[int]) -> list[str]:
         """Rows: one query about videos of several lengths, in windows."""
@@ -169,8 +177,7 @@ def cover(model: R2Tuning, frames: int) -> list[Tensor]:
     """Projected patches of all windows of a video, as `Grounder` keeps them."""
     count = len(plan_windows(frames, WINDOW))
     distinct = [
-        model.project(features(CONFIG, 1, WINDOW, PATCHES, 1, seed)[0])[0].half()
-        for seed in range(min(count, DISTINCT))
+        model.project(features(CONFIG, 1, WINDOW, PATCHES, 1, seed)[0])[0] for seed in range(min(count, DISTINCT))
     ]
     return [distinct[window % DISTINCT] for window in range(count)]
 
@@ -180,27 +187,46 @@ def fit_slope(sizes: Sequence[float], values: Sequence[float]) -> float:
     return statistics.linear_regression([math.log(x) for x in sizes], [math.log(y) for y in values]).slope
 
 
-def step(kernels: bool, batch: int, frames: int, rounds: int, threads: int) -> tuple[Times, float]:
-    """Seconds of training steps without the optimizer, and MiB that they need; in a process of its own."""
+def make_steps(batch: int, frames: int, threads: int) -> dict[str, Callable[[], None]]:
+    """Training steps without the optimizer: of the literal transcription by autograd, and of the model."""
     torch.set_num_threads(threads)
     model = small_model(CONFIG, 0).train()
     generator = torch.Generator().manual_seed(0)
     video = torch.empty(batch, CONFIG.layers, frames, PATCHES + 1, CONFIG.video_width, dtype=torch.float16)
     video.normal_(generator=generator)
     _, query = features(CONFIG, batch, 1, 1, TOKENS, 1)
-    before = peak()
 
-    def run() -> None:
+    def step_literally() -> None:
         model.zero_grad()
-        if kernels:
-            loss = measure_loss(model(video, query))
-        else:  # autograd through the plain modules, one pair after the other
-            pairs = zip(video[:, None], query[:, None], strict=True)
-            outputs = [model.predict(model.project(one), sentence) for one, sentence in pairs]
-            loss = torch.stack([measure_loss(output) for output in outputs]).mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+        weights = export_official(dict(model.named_parameters()))
+        found = predict_densely(weights, video.float(), query.clone(), dropout=CONFIG.dropout)  # it changes its inputs
+        assert found.offsets is not None
+        measure_loss(found.logits, found.offsets, found.video_cls, found.query_pooled, found.hidden)
 
-    return take_turns({"step": run}, rounds)["step"], peak() - before
+    def step() -> None:
+        model.zero_grad()
+        found = model(video, query)
+        measure_loss(found.class_logits, found.offsets, found.video_cls, found.query_pooled, found.hidden)
+
+    return {"literal": step_literally, "model": step}
+
+
+def measure_loss(logits: Tensor, offsets: Tensor, *others: Tensor) -> None:
+    """Differentiates a number that all weights have a share in."""
+    torch.stack([part.square().mean() for part in (logits, offsets.log(), *others)]).sum().backward()  # type: ignore[no-untyped-call]
+
+
+def time_steps(batch: int, frames: int, threads: int, rounds: int) -> dict[str, Times]:
+    """Seconds of both steps, taken in turns."""
+    return take_turns(make_steps(batch, frames, threads), rounds)
+
+
+def step_memory(name: str, batch: int, frames: int, threads: int) -> float:
+    """MiB that a step needs, in a process of its own."""
+    step = make_steps(batch, frames, threads)[name]
+    before = peak()
+    step()
+    return peak() - before
 
 
 def peak() -> float:
@@ -209,25 +235,20 @@ def peak() -> float:
     return int(line.split()[1]) / 2**10
 
 
-def measure_loss(output: ModelOutput) -> Tensor:
-    """A number that all weights have a share in."""
-    assert output.offsets is not None
-    parts = (output.class_logits, output.offsets.log(), output.video_cls, output.query_pooled, output.hidden)
-    return torch.stack([part.square().mean() for part in parts]).sum()
-
-
 def train(batch: int, frames: int, rounds: int, figures: Figures) -> list[str]:
-    """Rows: a training step with autograd alone and with the kernels."""
-    found = {}
-    for name, kernels in (("autograd", False), ("kernels", True)):
+    """Rows: a training step of the literal transcription and of the model."""
+    size = batch, frames, torch.get_num_threads()
+    memory: dict[str, float] = {}
+    for name in ("literal", "model"):
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            found[name] = pool.apply(step, (kernels, batch, frames, rounds, torch.get_num_threads()))
+            memory[name] = pool.apply(step_memory, (name, *size))
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        times = pool.apply(time_steps, (*size, rounds))
     figures[f"training step, {batch} x {frames} frames"] = {
-        name: {"seconds": times, "MiB": memory} for name, (times, memory) in found.items()
+        name: {"seconds": times[name], "MiB": memory[name]} for name in times
     }
-    rows = [f"| {name} | {show(times, 2)} | {memory:.0f} |" for name, (times, memory) in found.items()]
-    gain = statistics.median(found["autograd"][0]) / statistics.median(found["kernels"][0])
-    return [*rows, "", f"The kernels are {gain:.1f} times as fast."]
+    rows = [f"| {name} | {show(taken, 2)} | {memory[name]:.0f} |" for name, taken in times.items()]
+    return [*rows, "", f"The model is {show(ratios(times['literal'], times['model']), 2)} times as fast."]
 
 
 def main() -> None:
@@ -243,7 +264,7 @@ def main() -> None:
     tables = []
     with torch.inference_mode():
         rows = bench.compare(WINDOW, (1, 16), rounds=2 if quick else 15)
-        rows += [] if quick else bench.compare(1800, (1,), rounds=5)
+        rows += [] if quick else bench.compare(300, (1,), rounds=9) + bench.compare(1800, (1,), rounds=5)
         tables.append((f"| {given.threads} threads | milliseconds | times as fast as the baseline | unmasked |", rows))
         lengths = (75, 300) if quick else (75, 300, 1200, 1800, 7200)
         tables.append(("| frames | windows | ms per query | ms per window |", bench.grow(lengths)))

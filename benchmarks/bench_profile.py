@@ -167,10 +167,10 @@ def profile_model(frames: int, ceiling: float, rounds: int) -> list[Part]:
     video, _ = features(CONFIG, 1, frames, 49, 1, 0)
     _, query = features(CONFIG, 1, 1, 1, TOKENS, 1)
     video = video.half()
-    projected = model.project(video).half()
+    projected = model.project(video)
 
     def project() -> object:
-        return model.project(video).half()
+        return model.project(video)
 
     def ask() -> object:
         return model.predict(projected, query)

@@ -114,7 +114,7 @@ def test_windows_are_projected_again_only_where_there_is_no_room(
     windowed = Grounder.from_pretrained(save_tiny_model(tmp_path, window=12))
     encoded = windowed.encode(video)
     model = windowed.model.config
-    window = model.steps * 12 * encoded.tokens * model.hidden * 2  # bytes, fp16
+    window = model.steps * 12 * encoded.tokens * model.hidden * 4  # bytes
     monkeypatch.setattr("r2tuning.grounder.PROJECTED_BYTES", 2 * window)
     read: list[int] = []
     multiply = windowed.model.block.multiply_frames

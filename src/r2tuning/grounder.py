@@ -33,7 +33,7 @@ from r2tuning.types import Engine, Moment, QueryFeatures, Saliency, Sampling
 PAIRS = 16
 """Pairs of a window and a query in one batch of the model."""
 
-PROJECTED_BYTES = 256 * 2**20
+PROJECTED_BYTES = 512 * 2**20
 """Largest size of the cached patches of the last video: 35 windows of QVHighlights, or 45 minutes."""
 
 FRAMES_COMPARED = 64
@@ -271,13 +271,14 @@ class Grounder:
         return self.model.level_scale.device
 
     def _project(self, encoded: EncodedVideo, window: Window, projector: WindowProjector) -> Tensor:
-        """Projects the patches of a window, fp16 ``[K, T, P+1, C]``; caches those of the last video up to a limit."""
+        """Projects the patches of a window, ``[K, T, P+1, C]``; caches those of the last video up to a limit."""
         if encoded not in self._projected:
             self._projected.clear()
         kept = self._projected.setdefault(encoded, {})
         if window in kept:
             return kept[window]
-        projected = projector.project(window.start, window.stop).half()
+        # Not in fp16: with sharp attention its rounding moves a moment by up to a tenth of a second.
+        projected = projector.project(window.start, window.stop)
         if sum(piece.nbytes for piece in kept.values()) + projected.nbytes <= PROJECTED_BYTES:
             kept[window] = projected
         return projected

@@ -34,7 +34,14 @@ class Dense(NamedTuple):
 
 
 def predict_densely(
-    weights: Weights, video: Tensor, query: Tensor, heads: int = 8, *, padding: bool = True, form: str = "released"
+    weights: Weights,
+    video: Tensor,
+    query: Tensor,
+    heads: int = 8,
+    *,
+    padding: bool = True,
+    form: str = "released",
+    dropout: float = 0.0,
 ) -> Dense:
     """Predicts at every point.
 
@@ -46,6 +53,7 @@ def predict_densely(
         heads: Attention heads of the temporal layer.
         padding: Whether to look for padding. Without, every frame and token must be real.
         form: ``released`` or ``paper``, see `transcription`.
+        dropout: Rate before each linear layer of the feature maps.
     """
     grounding = "coord_head.module.1.weight" in weights
     layers, frames, patches = video.shape[1:4]
@@ -59,8 +67,8 @@ def predict_densely(
         ends = torch.arange(frames + 1, dtype=video.dtype) / frames
         ends = torch.stack([ends[:-1], ends[1:]], dim=-1)[:, None].expand(len(video), layers, -1, patches, -1)
         video = torch.cat([video, ends], dim=-1)
-    video = feature_map(weights, "adapter.video_map", video)
-    query = feature_map(weights, "adapter.query_map", query)
+    video = feature_map(weights, "adapter.video_map", video, dropout)
+    query = feature_map(weights, "adapter.query_map", query, dropout)
     channels = video.shape[-1]
     channel = torch.arange(channels)
     place = 2 * math.pi * torch.arange(1, frames + 1) / (frames + 1e-6)
@@ -104,10 +112,10 @@ def predict_densely(
     )
 
 
-def feature_map(weights: Weights, name: str, x: Tensor) -> Tensor:
+def feature_map(weights: Weights, name: str, x: Tensor, dropout: float = 0.0) -> Tensor:
     """The MLP of Eq. 2 and 3."""
-    x = linear(weights, f"{name}.2", norm(weights, f"{name}.0", x)).relu()
-    return linear(weights, f"{name}.6", norm(weights, f"{name}.4", x))
+    x = linear(weights, f"{name}.2", F.dropout(norm(weights, f"{name}.0", x), dropout)).relu()
+    return linear(weights, f"{name}.6", F.dropout(norm(weights, f"{name}.4", x), dropout))
 
 
 def attend(
