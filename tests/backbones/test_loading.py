@@ -4,16 +4,14 @@ import json
 import os
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
-import huggingface_hub
 import pytest
 import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
-from support.hub import serve_hub, use_hub
-from support.models import place_demo, save_tiny_clip
+from support.hub import serve_hub, use_cache, use_hub
+from support.models import place_demo, save_tiny_clip, save_tiny_siglip
 from transformers import CLIPConfig, CLIPModel
 
 from r2tuning.backbones import load_backbone
@@ -182,13 +180,9 @@ def test_a_repository_as_that_of_the_default_backbone(tmp_path: Path, monkeypatc
     reference = CLIPModel.from_pretrained(clip).eval()
     lay_out_as_openai(clip)
     files = {f"someone/clip/{path.name}": path.read_bytes() for path in clip.iterdir()}
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    use_cache(monkeypatch, tmp_path / "cache")
     with serve_hub(files) as hub:
         use_hub(monkeypatch, hub.url)
-        # The hub's functions took the cache's place as a default when they were defined.
-        for name in ("hf_hub_download", "try_to_load_from_cache"):
-            function = partial(getattr(huggingface_hub, name), cache_dir=tmp_path / "cache")
-            monkeypatch.setattr(huggingface_hub, name, function)
         backbone = load_backbone("someone/clip")
         fetched = {Path(request.path).name for request in hub.requests if request.method == "GET"}
         hub.requests.clear()
@@ -204,6 +198,23 @@ def test_a_repository_as_that_of_the_default_backbone(tmp_path: Path, monkeypatc
         with torch.no_grad():
             theirs = reference.get_text_features(input_ids=ids).pooler_output[0]
         torch.testing.assert_close(vector, theirs / theirs.norm(), atol=1e-5, rtol=0)
+
+
+def test_a_short_name_is_a_repository_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {}
+    for repository, version in (("google/siglip2-base-patch16-224", 2), ("google/siglip-base-patch16-224", 1)):
+        for path in save_tiny_siglip(tmp_path / f"siglip{version}", version=version).iterdir():
+            files[f"{repository}/{path.name}"] = path.read_bytes()
+    tokenizer = files.pop("google/siglip-base-patch16-224/tokenizer.json")
+    files["google/siglip-base-patch16-224/spiece.model"] = tokenizer
+    use_cache(monkeypatch, tmp_path / "cache")
+    with serve_hub(files) as hub:
+        use_hub(monkeypatch, hub.url)
+        backbone = load_backbone("siglip2-b/16")
+        with pytest.raises(BackboneError, match=r"has its tokenizer only as spiece\.model; add the tokenizer\.json"):
+            load_backbone("SigLIP-B/16")
+    assert backbone.name == "google/siglip2-base-patch16-224"
+    assert backbone.fingerprint == load_backbone(tmp_path / "siglip2").fingerprint
 
 
 def test_the_towers_shapes_are_read_as_transformers_reads_them(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def count_entries(path):
 def picks_without_help(path, fps, cheap=False, threads=None):
     """What the packets' plan gives by itself; fails where decoding in order would have to help out."""
     facts = survey(path)
-    make = partial(Preprocessor, SIZE, facts.info.rotation)
+    make = partial(Preprocessor, Preprocessing(SIZE), facts.info.rotation)
     fps = Fraction(fps).limit_denominator(1000)
     picks = list(decode_picks(facts, fps, make, cheap=cheap, threads=threads))
     times = [facts.info.start + float(time) for time, _ in picks]
