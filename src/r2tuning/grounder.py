@@ -342,15 +342,13 @@ class Grounder:
                     f"query {query.text[:60]!r}: features have {layers} layers of width {width}, the model "
                     f"{self.config.name} takes {model.layers} of {model.query_width}; encode the query again"
                 )
-        name, fingerprint = self.config.backbone, self.config.fingerprint
-        if self._backbone is not None:
-            name, fingerprint = self._backbone.name, self._backbone.fingerprint
+        fingerprint = (self._backbone or self.config).fingerprint
         # Features without a fingerprint are the authors'; nothing tells which weights made them.
         known = "" not in (facts.fingerprint, fingerprint)
         if facts.summary != self.config.summary or (known and facts.fingerprint != fingerprint):
             raise FeatureError(
-                f"{facts.video}: features were made with another backbone ({facts.backbone}, not {name}); encode the "
-                f"video again or name that backbone with --backbone"
+                f"{facts.video}: features were made with another backbone ({facts.backbone}, not "
+                f"{self.config.backbone}); encode the video again"
             )
 
 

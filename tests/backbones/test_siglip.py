@@ -15,6 +15,7 @@ from torch.nn.functional import cosine_similarity, normalize
 from transformers import Siglip2Config, Siglip2Model, Siglip2Tokenizer, SiglipModel
 
 from r2tuning.backbones import load_backbone
+from r2tuning.checkpoints.published import DEMO_FOLDER
 from r2tuning.errors import BackboneError
 from r2tuning.types import Preprocessing
 
@@ -170,6 +171,17 @@ def test_what_is_refused(tmp_path: Path) -> None:
         with pytest.raises(BackboneError, match=message) as caught:
             load_backbone(tmp_path / name)
         assert "\n" not in str(caught.value)
+
+
+def test_a_tokenizer_of_another_backbone_is_refused(tmp_path: Path) -> None:
+    folder = save_tiny_siglip(tmp_path / "siglip", version=1)
+    shutil.copy(save_tiny_siglip(tmp_path / "other") / "tokenizer.json", folder)
+    with pytest.raises(BackboneError, match=r"has a token \d+, but the text tower only \d+ tokens; use the tokenizer"):
+        load_backbone(folder).encode_queries(["a dog 🎉"])
+    clip = save_tiny_clip(tmp_path / "clip")
+    shutil.copy(DEMO_FOLDER.parent / "clip" / "tokenizer.json", clip)
+    with pytest.raises(BackboneError, match=r"clip: the tokenizer has a token \d+, but the text tower only"):
+        load_backbone(clip)
 
 
 def test_a_backbone_without_a_pooling_head_has_no_joint_vectors(tmp_path: Path, frames: np.ndarray) -> None:

@@ -73,11 +73,6 @@ class Backbone(ABC):
         shapes = {IMAGE + name: shape for name, shape in self.image.shapes().items()}
         shapes |= {TEXT + name: shape for name, shape in self.text.shapes().items()}
         files.check_weights(weights, shapes)
-        if files.tokenizer.get_vocab_size() > self.text.vocab_size:
-            raise BackboneError(
-                f"{files.name}: the tokenizer has {files.tokenizer.get_vocab_size()} tokens but the text tower only "
-                f"{self.text.vocab_size}; use the tokenizer of this backbone"
-            )
         for tower, depth in (("image", self.image.num_hidden_layers), ("text", self.text.num_hidden_layers)):
             if not 1 <= layers <= depth:
                 raise BackboneError(
@@ -88,6 +83,7 @@ class Backbone(ABC):
         if engine is None:
             engine = choose_engine(self.device, self.image.hidden_size) if dtype is None else "torch"
         self.name = files.name
+        self._check_tokens(files.tokenizer.encode("").ids)
         self.layers = layers
         self.dtype = dtype or (torch.float32 if self.device.type == "cpu" else torch.float16)
         self.engine: Engine = engine
@@ -250,11 +246,20 @@ class Backbone(ABC):
     def _read_tokens(self, tokens: Sequence[Sequence[int]]) -> Tensor:
         return self._text_tower(self._pad(tokens).to(self.device)).float()
 
+    def _check_tokens(self, ids: list[int]) -> None:
+        # The size of the vocabulary does not tell: it may count tokens that no text contains.
+        if max(ids) >= self.text.vocab_size:
+            raise BackboneError(
+                f"{self.name}: the tokenizer has a token {max(ids)}, but the text tower only {self.text.vocab_size} "
+                f"tokens; use the tokenizer of this backbone"
+            )
+
     def _tokenize(self, query: str) -> tuple[list[int], bool]:
         """Returns the token ids, and whether some were cut off; the end token stays."""
         if not query.strip():
             raise QueryError("the query is empty; describe what to look for, such as 'the dog catches the frisbee'")
         ids: list[int] = self._files.tokenizer.encode(clean(query)).ids
+        self._check_tokens(ids)
         if len(ids) <= self.max_query_tokens:
             return ids, False
         return [*ids[: self.max_query_tokens - 1], ids[-1]], True
