@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from r2tuning.backbones import ClipBackbone, choose_device
+from r2tuning.backbones import Backbone, choose_device, load_backbone
 from r2tuning.checkpoints import DOMAIN_FILE, CheckpointConfig, Domain, find_checkpoint, read_checkpoint
 from r2tuning.checkpoints.folder import load_calibration
 from r2tuning.decoding import Decoded, decode
@@ -33,7 +33,7 @@ from r2tuning.types import Engine, Moment, QueryFeatures, Saliency, Sampling
 PAIRS = 16
 """Pairs of a window and a query in one batch of the model."""
 
-PROJECTED_BYTES = 256 * 2**20
+PROJECTED_BYTES = 512 * 2**20
 """Largest size of the cached patches of the last video: 35 windows of QVHighlights, or 45 minutes."""
 
 FRAMES_COMPARED = 64
@@ -49,24 +49,24 @@ class Grounder:
     Args:
         model: A trained model on the device to run on.
         config: The configuration of its checkpoint.
-        backbone: The frozen CLIP it was trained on; None if only existing features are used (`answer`).
+        backbone: The frozen backbone it was trained on; None if only existing features are used (`answer`).
         domain: Statistics of its training data; `ground` warns about videos unlike it.
         calibration: Turns scores into probabilities; None keeps raw scores, as benchmarks need.
 
     Raises:
-        BackboneError: If the CLIP does not fit the model.
+        BackboneError: If the backbone does not fit the model.
     """
 
     def __init__(
         self,
         model: R2Tuning,
         config: CheckpointConfig,
-        backbone: ClipBackbone | None,
+        backbone: Backbone | None,
         domain: Domain | None = None,
         calibration: Calibration | None = None,
     ) -> None:
         if backbone is not None:
-            _check_fit(model, backbone)
+            _check_fit(config, backbone)
         self.model = model.eval()
         self.config = config
         self._backbone = backbone
@@ -75,14 +75,14 @@ class Grounder:
         self._projected: WeakKeyDictionary[EncodedVideo, dict[Window, Tensor]] = WeakKeyDictionary()
 
     @property
-    def backbone(self) -> ClipBackbone:
-        """The frozen CLIP.
+    def backbone(self) -> Backbone:
+        """The frozen backbone.
 
         Raises:
             BackboneError: If there is none.
         """
         if self._backbone is None:
-            raise BackboneError(f"{self.config.name}: loaded without a CLIP; use Grounder.from_pretrained")
+            raise BackboneError(f"{self.config.name}: loaded without a backbone; use Grounder.from_pretrained")
         return self._backbone
 
     @classmethod
@@ -95,35 +95,36 @@ class Grounder:
         dtype: torch.dtype | None = None,
         engine: Engine | None = None,
     ) -> Grounder:
-        """Loads a checkpoint and its CLIP, and downloads what is not cached.
+        """Loads a checkpoint and its backbone, and downloads what is not cached.
 
         Args:
             name: A published checkpoint (listed by `r2tuning models`), a checkpoint folder, an authors' ``.pth``, or
                 ``demo``, which ships with the package and knows only Moving Shapes.
-            backbone: CLIP to use instead of the one the checkpoint names: short name, hub name or folder.
+            backbone: Where else the checkpoint's backbone is: short name, hub name or folder.
             device: Where to run; None for the GPU if there is one.
-            dtype: Precision of the CLIP; None for fp32 on CPU and fp16 elsewhere. The model itself runs in fp32.
+            dtype: Precision of the backbone; None for fp32 on CPU and fp16 elsewhere. The model itself runs in fp32.
             engine: ``torch``; ``torch-bf16``, faster on a CPU with AMX; ``onnx-int8`` (extra ``onnx``), faster on any
                 CPU; None for bf16 where that is faster.
 
         Raises:
             CheckpointError: If the checkpoint is unknown or damaged.
-            BackboneError: If the CLIP cannot be loaded or does not fit the model.
-            DownloadError: If the checkpoint or its CLIP is not cached and cannot be downloaded.
+            BackboneError: If the backbone cannot be loaded or does not fit the model.
+            DownloadError: If the checkpoint or its backbone is not cached and cannot be downloaded.
         """
         path = find_checkpoint(name)
         config, model = read_checkpoint(path)
-        # With another CLIP, features have another distribution and scores another meaning.
-        domain = Domain.load(path / DOMAIN_FILE, config.model.video_width) if backbone is None else None
-        calibration = load_calibration(path) if backbone is None else None
-        clip = ClipBackbone.load(
+        loaded = load_backbone(
             backbone or config.backbone,
             layers=config.model.layers,
             device=choose_device(device),
             dtype=dtype,
             engine=engine,
         )
-        return cls(model.to(clip.device), config, clip, domain, calibration)
+        # With other weights, features have another distribution and scores another meaning.
+        same = backbone is None or loaded.fingerprint == config.fingerprint
+        domain = Domain.load(path / DOMAIN_FILE, config.model.video_width) if same else None
+        calibration = load_calibration(path) if same else None
+        return cls(model.to(loaded.device), config, loaded, domain, calibration)
 
     def encode(
         self,
@@ -140,7 +141,7 @@ class Grounder:
             path: Video file.
             fps: Frames per second to sample; None for the rate the model was trained with.
             sampling: ``exact``, or ``fast`` or ``keyframe`` for speed.
-            batch_size: Frames that go through CLIP at once.
+            batch_size: Frames that go through the backbone at once.
             progress: Called with the number of frames done and the total.
 
         Raises:
@@ -270,13 +271,14 @@ class Grounder:
         return self.model.level_scale.device
 
     def _project(self, encoded: EncodedVideo, window: Window, projector: WindowProjector) -> Tensor:
-        """Projects the patches of a window, fp16 ``[K, T, P+1, C]``; caches those of the last video up to a limit."""
+        """Projects the patches of a window, ``[K, T, P+1, C]``; caches those of the last video up to a limit."""
         if encoded not in self._projected:
             self._projected.clear()
         kept = self._projected.setdefault(encoded, {})
         if window in kept:
             return kept[window]
-        projected = projector.project(window.start, window.stop).half()
+        # Not in fp16: with sharp attention its rounding moves a moment by up to a tenth of a second.
+        projected = projector.project(window.start, window.stop)
         if sum(piece.nbytes for piece in kept.values()) + projected.nbytes <= PROJECTED_BYTES:
             kept[window] = projected
         return projected
@@ -340,31 +342,37 @@ class Grounder:
                     f"query {query.text[:60]!r}: features have {layers} layers of width {width}, the model "
                     f"{self.config.name} takes {model.layers} of {model.query_width}; encode the query again"
                 )
+        fingerprint = (self._backbone or self.config).fingerprint
         # Features without a fingerprint are the authors'; nothing tells which weights made them.
-        if self._backbone is not None and facts.fingerprint not in ("", self._backbone.fingerprint):
+        known = "" not in (facts.fingerprint, fingerprint)
+        if facts.summary != self.config.summary or (known and facts.fingerprint != fingerprint):
             raise FeatureError(
-                f"{facts.video}: features were made with another CLIP ({facts.backbone}, not "
-                f"{self._backbone.name}); encode the video again or name that CLIP with --backbone"
+                f"{facts.video}: features were made with another backbone ({facts.backbone}, not "
+                f"{self.config.backbone}); encode the video again"
             )
 
 
-def _check_fit(model: R2Tuning, backbone: ClipBackbone) -> None:
-    config = model.config
+def _check_fit(config: CheckpointConfig, backbone: Backbone) -> None:
+    model = config.model
     for tower, has, wants in (
-        ("image", backbone.video_width, config.video_width),
-        ("text", backbone.query_width, config.query_width),
+        ("image", backbone.video_width, model.video_width),
+        ("text", backbone.query_width, model.query_width),
     ):
         if has != wants:
             raise BackboneError(
                 f"{backbone.name}: its {tower} tower is {has} wide, but the model was trained on one of {wants}; "
-                f"give the CLIP it was trained on"
+                f"give the backbone it was trained on"
             )
-    if backbone.layers != config.layers:
-        raise BackboneError(f"{backbone.name}: reads {backbone.layers} layers, the model takes {config.layers}")
+    if backbone.layers != model.layers:
+        raise BackboneError(f"{backbone.name}: reads {backbone.layers} layers, the model takes {model.layers}")
+    if backbone.summary != config.summary or config.fingerprint not in ("", backbone.fingerprint):
+        raise BackboneError(
+            f"{backbone.name}: {config.name} was trained on features of another backbone; give {config.backbone}"
+        )
 
 
 def outline_video(video: EncodedVideo) -> Grounding:
-    """Scores the frames of a video without a query, from the [CLS] tokens of CLIP's last layer.
+    """Scores the frames of a video without a query, from the summary tokens of the backbone's last layer.
 
     Returns:
         A result without query and moments; its saliency is in [0, 1], see `score_frames`.

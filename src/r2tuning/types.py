@@ -19,8 +19,34 @@ Sampling = Literal["exact", "fast", "keyframe"]
 ``keyframe`` from key frames only (fastest; far from the sampling times where key frames are rare)."""
 
 Engine = Literal["torch", "torch-bf16", "onnx-int8"]
-"""What runs CLIP's image tower: ``torch`` as published; ``torch-bf16``, whose blocks multiply in bf16, faster on a CPU
+"""What runs the image tower: ``torch`` as published; ``torch-bf16``, whose blocks multiply in bf16, faster on a CPU
 with AMX; ``onnx-int8``, in 8-bit integers, faster on any CPU."""
+
+Summary = Literal["cls", "mean"]
+"""What token 0 of a frame's features is: the [CLS] token of CLIP, or the mean of the patches where there is none."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a backbone wants its frames; the defaults are those of OpenAI's CLIP.
+
+    Attributes:
+        size: Side of the square image, pixels.
+        fit: ``crop`` scales the short side to ``size`` and cuts out the center; ``squash`` scales both sides.
+        resampling: The filter that scales.
+        mean: Mean of RGB in [0, 1], subtracted where the backbone runs.
+        std: Standard deviation of RGB, by which the difference is divided.
+    """
+
+    size: int = 224
+    fit: Literal["crop", "squash"] = "crop"
+    resampling: Literal["bilinear", "bicubic"] = "bicubic"
+    mean: tuple[float, ...] = (0.48145466, 0.4578275, 0.40821073)
+    std: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
+
+
+CLIP_PREPROCESSING = Preprocessing()
+"""What OpenAI's CLIP of 224 pixels takes."""
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def score_untrained(recipe: str, settings: list[str]) -> dict[str, float]:
     checked = load_recipe(recipe, settings)
     _, split = open_splits(checked)
     model = build_model(checked, split.store)
-    return evaluate_model(model, describe_model(checked, model), split)
+    return evaluate_model(model, describe_model(checked, model, split.store.facts), split)
 
 
 @pytest.mark.parametrize("of_the_paper", [[], ["model.form=paper", "losses.recipe=paper"]], ids=["released", "paper"])

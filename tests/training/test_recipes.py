@@ -93,6 +93,12 @@ def test_custom_learns_moments() -> None:
     assert max(recipe.optimizer.drop_epochs) < recipe.training.epochs
 
 
+def test_published_recipes_start_as_the_released_code_does() -> None:
+    starts = {name: load_recipe(name).model.init for name in list_recipes()}
+    assert {name for name, init in starts.items() if init == "default"} == {"custom", "moving-shapes"}
+    assert len(starts) == 24
+
+
 def test_recipes_of_older_runs_are_read(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(
         "extends: custom\nname: own\ndata: {benchmark: own}\ntraining: {fused: true}\n", encoding="utf-8"

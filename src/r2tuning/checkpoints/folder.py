@@ -19,6 +19,7 @@ from r2tuning.errors import CheckpointError, CheckpointWarning, OutputError
 from r2tuning.files import first_problem, replace_folder, write_atomically
 from r2tuning.hub import hash_file
 from r2tuning.model.config import R2Config
+from r2tuning.types import Summary
 
 CALIBRATION_FILE = "calibration.json"
 """Optional, beside ``config.json`` and ``model.safetensors``."""
@@ -55,7 +56,9 @@ class CheckpointConfig(BaseModel):
         format_version: Of the folder's layout.
         name: Shown in results, such as ``qvhighlights``.
         model: Shape of the model.
-        backbone: Hub name or folder of the frozen CLIP whose features the model reads.
+        backbone: Hub name or folder of the frozen backbone whose features the model reads.
+        fingerprint: Of its weights; empty where that is unknown, as for the authors' checkpoints.
+        summary: What token 0 of its frames is.
         fps: Frames per second in training.
         window: Seconds; longer videos are covered by overlapping windows of this length.
         decoding: Rounding and suppression of moments.
@@ -67,6 +70,8 @@ class CheckpointConfig(BaseModel):
     name: str = Field(min_length=1)
     model: R2Config
     backbone: str = Field(min_length=1)
+    fingerprint: str = ""
+    summary: Summary = "cls"
     fps: float = Field(gt=0)
     window: float = Field(gt=0)
     decoding: DecodingConfig

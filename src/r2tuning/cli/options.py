@@ -38,14 +38,14 @@ ModelOption = Annotated[
     str, typer.Option("--model", "-m", help="Name (see `r2tuning models`), checkpoint folder or .pth.")
 ]
 BackboneOption = Annotated[
-    str | None, typer.Option(help="CLIP to use instead of the checkpoint's: ViT-B/32, hub name or folder.")
+    str | None, typer.Option(help="Where the checkpoint's backbone is, if not where it says: hub name or folder.")
 ]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 …; the GPU by default where there is one.")]
 EngineOption = Annotated[
     Engine | None,
     typer.Option(
-        help="What runs CLIP: torch, as published; torch-bf16, faster on a CPU with AMX and the default there for a "
-        "single video; onnx-int8, faster on any CPU. Features differ slightly."
+        help="What runs the image tower: torch, as published; torch-bf16, faster on a CPU with AMX and the default "
+        "there for a single video; onnx-int8, faster on any CPU. Features differ slightly."
     ),
 ]
 FpsOption = Annotated[

@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TypeVar
 
-from r2tuning.backbones import ClipBackbone
+from r2tuning.backbones import Backbone
 from r2tuning.features.encoded import EncodedVideo, EncodingFacts, FeatureWriter
 from r2tuning.types import Sampling
 from r2tuning.video import sample_frames
@@ -24,7 +24,7 @@ Progress = Callable[[int, int], None]
 
 def encode_video(
     path: str | Path,
-    backbone: ClipBackbone,
+    backbone: Backbone,
     fps: float,
     *,
     sampling: Sampling = "exact",
@@ -40,7 +40,7 @@ def encode_video(
     writer = FeatureWriter()
     try:
         stream = sample_frames(
-            path, fps, backbone.image_size, batch_size=batch_size, sampling=sampling, threads=threads
+            path, fps, backbone.preprocessing, batch_size=batch_size, sampling=sampling, threads=threads
         )
         with stream as frames, closing(read_ahead(frames, 2)) as batches:  # a batch takes 5 MB
             done = 0
@@ -60,6 +60,7 @@ def encode_video(
                 truncated=sampled.truncated,
                 backbone=backbone.name,
                 fingerprint=backbone.fingerprint,
+                summary=backbone.summary,
                 preprocess_version=PREPROCESS_VERSION,
                 engine=backbone.engine,
             )

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from r2tuning.errors import FeatureError
 from r2tuning.files import first_problem, replace_file
-from r2tuning.types import Engine, Sampling
+from r2tuning.types import Engine, Sampling, Summary
 
 TENSOR = "video"
 METADATA = "r2tuning"
@@ -31,7 +31,7 @@ Facts = TypeVar("Facts", bound=BaseModel)
 
 
 class EncodingFacts(BaseModel):
-    """How the features of a video were made: the facts of its `SampledVideo` and of the CLIP."""
+    """How the features of a video were made: the facts of its `SampledVideo` and of the backbone."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -45,6 +45,7 @@ class EncodingFacts(BaseModel):
     fingerprint: str
     preprocess_version: int
     engine: Engine = "torch"
+    summary: Summary = "cls"
 
 
 class EncodedVideo:
@@ -137,7 +138,7 @@ class FeatureWriter:
 
     def append(self, values: Tensor) -> None:
         """Adds frames, ``[n, K, P+1, Dv]`` in any precision and on any device."""
-        # CLIP has a few outlying channels; in fp16 they may be clamped, but must not become infinite.
+        # Backbones have a few outlying channels; in fp16 they may be clamped, but must not become infinite.
         limit = torch.finfo(torch.float16).max
         part = values.clamp(-limit, limit).half().cpu().contiguous()
         self._parts.append(part)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from r2tuning.backbones import ClipBackbone
+from r2tuning.backbones import Backbone, load_backbone
 from r2tuning.errors import QueryWarning, VideoError
 from r2tuning.features.encode import Progress, encode_video
 from r2tuning.features.store import FeatureStore
@@ -90,7 +90,7 @@ class Extraction:
 def extract_videos(
     tasks: Sequence[VideoTask],
     store: FeatureStore,
-    backbone: ClipBackbone,
+    backbone: Backbone,
     *,
     sampling: Sampling = "exact",
     jobs: int = 1,
@@ -132,12 +132,12 @@ def _load_encoder(
     store: FeatureStore, sampling: Sampling, threads: int, name: str, **options: Any
 ) -> Callable[[VideoTask], Failure | None]:
     torch.set_num_threads(threads)
-    backbone = ClipBackbone.load(name, **options)
+    backbone = load_backbone(name, **options)
     return partial(_encode, store=store, backbone=backbone, sampling=sampling, threads=threads)
 
 
 def _encode(
-    task: VideoTask, store: FeatureStore, backbone: ClipBackbone, sampling: Sampling, threads: int | None = None
+    task: VideoTask, store: FeatureStore, backbone: Backbone, sampling: Sampling, threads: int | None = None
 ) -> Failure | None:
     try:
         encoded = encode_video(task.path, backbone, task.fps, sampling=sampling, threads=threads)
@@ -148,7 +148,7 @@ def _encode(
 
 
 def extract_queries(
-    tasks: Sequence[QueryTask], store: FeatureStore, backbone: ClipBackbone, *, progress: Progress | None = None
+    tasks: Sequence[QueryTask], store: FeatureStore, backbone: Backbone, *, progress: Progress | None = None
 ) -> Extraction:
     """Encodes queries into a store, in batches; a result does not depend on its batch."""
     due = [task for task in tasks if not store.has_text(task.name, task.text)]

@@ -170,10 +170,13 @@ def backbone_tag(backbone: str) -> str:
     Example:
         >>> backbone_tag("openai/clip-vit-base-patch32"), backbone_tag("models/my-clip")
         ('clip_b32', 'my_clip')
+        >>> backbone_tag("SigLIP2-B/16")
+        'siglip2_b16'
     """
     for known in KNOWN_BACKBONES:
         if backbone in (known.repository, known.name):
-            return "clip_" + re.sub(r"\W", "", known.name.removeprefix("ViT-")).lower()
+            short = re.sub(r"[/@]", "", known.name.removeprefix("ViT-")).replace("-", "_").lower()
+            return short if "_" in short else f"clip_{short}"
     return re.sub(r"\W", "_", Path(backbone).name) or "clip"
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from torch import Tensor
 
 from r2tuning import __version__
-from r2tuning.backbones import ClipBackbone
+from r2tuning.backbones import Backbone
 from r2tuning.errors import FeatureError
 from r2tuning.features.encoded import EncodedVideo, EncodingFacts, Facts
 from r2tuning.features.layouts import (
@@ -26,7 +26,7 @@ from r2tuning.features.layouts import (
     map_array,
 )
 from r2tuning.files import first_problem, remove_leftovers, write_atomically
-from r2tuning.types import Engine, QueryFeatures, Sampling
+from r2tuning.types import Engine, QueryFeatures, Sampling, Summary
 from r2tuning.video.preprocess import PREPROCESS_VERSION
 
 STORE_FILE = "store.json"
@@ -38,7 +38,7 @@ OLD_NAMES = {"own": "safetensors"}  # of layouts, in stores of earlier versions
 
 
 class StoreFacts(BaseModel):
-    """What all features that r2tuning put into a store share: K layers, P + 1 tokens, widths Dv and Dq, and a CLIP."""
+    """What all features that r2tuning put into a store share: K layers, P + 1 tokens, widths Dv and Dq, a backbone."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -52,9 +52,10 @@ class StoreFacts(BaseModel):
     preprocess_version: int
     created_with: str
     engine: Engine = "torch"
+    summary: Summary = "cls"
 
     @classmethod
-    def of(cls, backbone: ClipBackbone, layout: Layout) -> StoreFacts:
+    def of(cls, backbone: Backbone, layout: Layout) -> StoreFacts:
         """The facts of features that a backbone makes now."""
         return cls(
             layout=layout,
@@ -67,6 +68,7 @@ class StoreFacts(BaseModel):
             preprocess_version=PREPROCESS_VERSION,
             created_with=f"r2tuning {__version__}",
             engine=backbone.engine,
+            summary=backbone.summary,
         )
 
     @classmethod
@@ -84,17 +86,17 @@ class StoreFacts(BaseModel):
             ) from error
 
     def check_continues(self, old: StoreFacts, folder: Path) -> None:
-        """Checks that features with these facts may join those of a store: the same layout and CLIP.
+        """Checks that features with these facts may join those of a store: the same layout and backbone.
 
         The preprocessing version may differ: older features are then out of date, one by one.
         """
-        ways_out = "choose a new folder, or give the same --backbone, --layers, --engine and --format"
+        ways_out = "choose a new folder, or give the same --backbone, --layers, --engine and --layout"
         if self.fingerprint != old.fingerprint:
             raise FeatureError(
-                f"{folder}: has features of another CLIP ({old.backbone}, not {self.backbone}); {ways_out}"
+                f"{folder}: has features of another backbone ({old.backbone}, not {self.backbone}); {ways_out}"
             )
         # The backbone's name may differ: folders move.
-        for what in ("layout", "engine", "layers", "tokens", "video_width", "query_width"):
+        for what in ("layout", "engine", "summary", "layers", "tokens", "video_width", "query_width"):
             if getattr(self, what) != getattr(old, what):
                 raise FeatureError(
                     f"{folder}: has features of {what} {getattr(old, what)}, not {getattr(self, what)}; {ways_out}"
@@ -141,7 +143,7 @@ class FeatureStore:
         return cls(folder, files, layers, tokens, video_width, query_width, None)
 
     @classmethod
-    def create(cls, folder: str | Path, backbone: ClipBackbone, layout: Layout = "safetensors") -> FeatureStore:
+    def create(cls, folder: str | Path, backbone: Backbone, layout: Layout = "safetensors") -> FeatureStore:
         """Makes a store for the features of a backbone, or opens one to add to it."""
         folder = Path(folder)
         facts = StoreFacts.of(backbone, layout)
@@ -216,8 +218,8 @@ class FeatureStore:
         """Puts a video into the store, in place of an older one of that name."""
         self.files.save_video(name, encoded)
 
-    def save_query(self, name: str, query: QueryFeatures, backbone: ClipBackbone) -> None:
-        """Puts a query into the store; ``backbone`` is the CLIP that its features come from."""
+    def save_query(self, name: str, query: QueryFeatures, backbone: Backbone) -> None:
+        """Puts a query into the store; ``backbone`` is the model that its features come from."""
         facts = QueryFacts(
             text=query.text, truncated=query.truncated, backbone=backbone.name, fingerprint=backbone.fingerprint
         )

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from r2tuning import __version__
-from r2tuning.backbones import ClipBackbone, choose_device
+from r2tuning.backbones import choose_device, load_backbone
 from r2tuning.backbones.registry import hub_name
 from r2tuning.checkpoints import read_checkpoint
 from r2tuning.checkpoints.folder import CheckpointConfig, Provenance
@@ -71,9 +71,7 @@ def prepare_features(recipe: Recipe, progress: Progress | None = None) -> None:
     if (folder / STORE_FILE).is_file():
         layers = max(layers, StoreFacts.read(folder).layers)  # a model may read fewer than there are
     wanted = recipe.training.accelerator
-    backbone = ClipBackbone.load(
-        recipe.backbone, layers=layers, device=choose_device(None if wanted == "auto" else wanted)
-    )
+    backbone = load_backbone(recipe.backbone, layers=layers, device=choose_device(None if wanted == "auto" else wanted))
     store = FeatureStore.create(folder, backbone)
     extract_queries(queries, store, backbone)
     failures = extract_videos(videos, store, backbone, progress=progress).failures
@@ -124,7 +122,7 @@ def _take_weights(model: R2Tuning, name: str, backbone: str) -> None:
     for field in R2Config.model_fields:
         theirs, ours = getattr(other.config, field), getattr(model.config, field)
         if field not in _FREE and theirs != ours:
-            way_out = "extract features with its CLIP" if field.endswith("width") else f"set model.{field}={theirs}"
+            way_out = "extract features with its backbone" if field.endswith("width") else f"set model.{field}={theirs}"
             raise TrainingError(f"{name}: has {field} {theirs}, the recipe {ours}; {way_out}")
     if hub_name(config.backbone) != hub_name(backbone):
         warnings.warn(
@@ -142,12 +140,14 @@ def _take_weights(model: R2Tuning, name: str, backbone: str) -> None:
     model.load_state_dict(state)
 
 
-def describe_model(recipe: Recipe, model: R2Tuning) -> CheckpointConfig:
-    """The configuration of a run's checkpoints."""
+def describe_model(recipe: Recipe, model: R2Tuning, made: StoreFacts | None) -> CheckpointConfig:
+    """The configuration of a run's checkpoints; ``made`` are the facts of the store of its features."""
     return CheckpointConfig(
         name=recipe.name,
         model=model.config,
         backbone=recipe.backbone,
+        fingerprint="" if made is None else made.fingerprint,
+        summary="cls" if made is None else made.summary,
         fps=recipe.fps,
         window=recipe.window,
         decoding=recipe.decoding,

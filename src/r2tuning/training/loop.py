@@ -238,7 +238,7 @@ class _Trainer:
         if self._fabric.global_rank == 0:
             model = self._module if self._ema is None else self._ema.module
             assert isinstance(model, R2Tuning)  # AveragedModel types it as Module
-            config = describe_model(self._recipe, model)
+            config = describe_model(self._recipe, model, validation.store.facts)
             metrics = evaluate_model(model, config, validation)
             self._record(VALIDATION_FILE, metrics)
             weights = {name: value.detach().cpu() for name, value in model.state_dict().items()}

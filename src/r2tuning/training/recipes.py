@@ -76,7 +76,7 @@ class Recipe(Section):
 
     Attributes:
         name: Of the model, shown in results.
-        backbone: Hub name or folder of the CLIP whose features the model reads.
+        backbone: Hub name or folder of the backbone whose features the model reads.
         fps: Frames per second, of custom data and of the videos that the model will ground in.
         window: Seconds; longer videos are covered by overlapping windows of this length.
         model: Its widths are replaced by those of the features.

@@ -178,6 +178,7 @@ def _essence(recipe: Recipe) -> dict[str, Any]:
     for name in _FREE:
         del values["training"][name]
     del values["data"]["workers"]
+    del values["model"]["init"]  # the saved weights take its place; runs of earlier versions do not name it
     return values
 
 

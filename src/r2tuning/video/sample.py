@@ -15,7 +15,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from r2tuning.errors import VideoError, VideoWarning
-from r2tuning.types import FrameBatch, SampledVideo, Sampling
+from r2tuning.types import CLIP_PREPROCESSING, FrameBatch, Preprocessing, SampledVideo, Sampling
 from r2tuning.video.container import open_video
 from r2tuning.video.planned.groups import DecodingError, decode_picks
 from r2tuning.video.preprocess import Preprocessor
@@ -36,7 +36,7 @@ class FrameStream(Iterator[FrameBatch]):
         self,
         path: str | os.PathLike[str],
         fps: Fraction,
-        size: int,
+        preprocessing: Preprocessing,
         batch_size: int,
         sampling: Sampling,
         threads: int | None,
@@ -45,7 +45,7 @@ class FrameStream(Iterator[FrameBatch]):
         self.info = self._survey.info
         self.expected_frames = count_clips(self._survey.timeline.duration, fps)
         self._fps = fps
-        self._make_preprocessor = partial(Preprocessor, size, self.info.rotation)
+        self._make_preprocessor = partial(Preprocessor, preprocessing, self.info.rotation)
         self._batch_size = batch_size
         self._sampling = sampling
         self._threads = threads
@@ -153,7 +153,7 @@ class FrameStream(Iterator[FrameBatch]):
 def sample_frames(
     path: str | os.PathLike[str],
     fps: float,
-    size: int = 224,
+    preprocessing: Preprocessing = CLIP_PREPROCESSING,
     *,
     batch_size: int = 32,
     sampling: Sampling = "exact",
@@ -179,7 +179,7 @@ def sample_frames(
     Args:
         path: The file.
         fps: Above 0; read as the nearest fraction with a denominator up to a million: 29.97 and 30000/1001 are exact.
-        size: Pixels per side of the crops; the model's input size, such as 224 or 336.
+        preprocessing: What frames a backbone takes; CLIP's crops of 224 pixels by default.
         batch_size: Most frames per batch. It does not change the frames.
         sampling: ``exact``, ``fast`` or ``keyframe``.
         threads: Most threads that decode; None for one per core that this process may use.
@@ -190,12 +190,12 @@ def sample_frames(
     """
     if not (isfinite(fps) and fps > 0):
         raise ValueError(f"fps is {fps}; give a number of frames per second above 0")
-    if size < 1 or batch_size < 1:
-        raise ValueError(f"size is {size} and batch_size is {batch_size}; both must be at least 1")
+    if preprocessing.size < 1 or batch_size < 1:
+        raise ValueError(f"size is {preprocessing.size} and batch_size is {batch_size}; both must be at least 1")
     if threads is not None and threads < 1:
         raise ValueError(f"threads is {threads}; it must be at least 1, or None for one per core")
     if sampling not in get_args(Sampling):
         raise ValueError(f"sampling is {sampling!r}; give one of {', '.join(get_args(Sampling))}")
     # A rate below one in a million would become 0.
     rate = Fraction(fps).limit_denominator(1_000_000) or Fraction(fps)
-    return FrameStream(path, rate, size, batch_size, sampling, threads)
+    return FrameStream(path, rate, preprocessing, batch_size, sampling, threads)
