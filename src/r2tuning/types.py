@@ -55,7 +55,8 @@ class VideoInfo:
 
     Attributes:
         path: The file.
-        duration: Seconds from the first frame shown to the end of the last one.
+        duration: Seconds from the first frame shown to the end of the last one; a last still picture is shown until the
+            sound ends.
         start: Seconds on the player's clock at which the first frame is shown.
         width: Pixels, as displayed (after rotation).
         height: Pixels, as displayed (after rotation).
@@ -80,10 +81,14 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class FrameBatch:
-    """Consecutive sampled frames: uint8 RGB ``[n, 3, size, size]``, shown at float64 ``[n]`` seconds."""
+    """Consecutive sampled frames: uint8 RGB ``[n, 3, size, size]``, shown at float64 ``[n]`` seconds.
+
+    ``repeated``, bool ``[n]``, tells which frames are the one before, also of the batch before, sampled again.
+    """
 
     pixels: np.ndarray
     times: np.ndarray
+    repeated: np.ndarray
 
 
 @dataclass(frozen=True)

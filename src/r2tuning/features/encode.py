@@ -45,7 +45,8 @@ def encode_video(
         with stream as frames, closing(read_ahead(frames, 2)) as batches:  # a batch takes 5 MB
             done = 0
             for batch in batches:
-                writer.append(backbone.encode_frames(batch.pixels))
+                new = batch.pixels[~batch.repeated]
+                writer.append(backbone.encode_frames(new) if len(new) else None, batch.repeated)
                 done += len(batch.pixels)
                 if progress is not None:
                     progress(done, max(done, frames.expected_frames))

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from r2tuning.backbones import Backbone, load_backbone
-from r2tuning.errors import QueryWarning, VideoError
+from r2tuning.errors import FeatureError, QueryWarning, VideoError
 from r2tuning.features.encode import Progress, encode_video
 from r2tuning.features.store import FeatureStore
 from r2tuning.processes import Death, map_in_processes
@@ -142,6 +142,10 @@ def _encode(
     try:
         encoded = encode_video(task.path, backbone, task.fps, sampling=sampling, threads=threads)
     except VideoError as error:
+        return Failure(task.name, str(error))
+    try:
+        encoded = encoded.expand()
+    except FeatureError as error:
         return Failure(task.name, str(error))
     store.save_video(task.name, encoded)  # an error here stops all: the next video could not be written either
     return None

@@ -79,7 +79,7 @@ class SafetensorsFiles:
 
     def save_video(self, name: str, encoded: EncodedVideo) -> None:
         """Writes a video's features."""
-        encoded.save(self.path(VIDEO, name))
+        encoded.expand().save(self.path(VIDEO, name))
 
     def save_query(self, name: str, values: Tensor, facts: QueryFacts) -> None:
         """Writes a query's features, fp16 ``[L, K, Dq]``."""
@@ -123,6 +123,7 @@ class NpyFiles:
 
     def save_video(self, name: str, encoded: EncodedVideo) -> None:
         """Writes a video's features."""
+        encoded = encoded.expand()
         shape = encoded.frames, encoded.layers, encoded.tokens, encoded.width
         starts = range(0, encoded.frames, PIECE)
         pieces = (encoded.read(start, min(start + PIECE, encoded.frames)).transpose(0, 1) for start in starts)

@@ -24,6 +24,12 @@ from r2tuning.video.selection import count_clips, pick_frames
 from r2tuning.video.sequential import Coverage, decode_in_order
 
 
+# A video of up to a month at the models' usual rates is sampled even if it has few pictures. Beyond that, time and
+# memory must be worth the pictures.
+_MOST_FRAMES = 1 << 20
+_MOST_REPEATS = 30
+
+
 class FrameStream(Iterator[FrameBatch]):
     """The sampled frames of one video, batch after batch; made by :func:`sample_frames`.
 
@@ -44,6 +50,12 @@ class FrameStream(Iterator[FrameBatch]):
         self._survey = survey(path)
         self.info = self._survey.info
         self.expected_frames = count_clips(self._survey.timeline.duration, fps)
+        stored = len(self._survey.timeline.ticks)
+        if self.expected_frames > max(_MOST_FRAMES, _MOST_REPEATS * stored):
+            raise VideoError(
+                f"{self.info.path} claims {self.info.duration / 3600:,.0f} hours of video with {stored:,} pictures; "
+                f"its times are probably damaged: repair it, or give fewer frames per second than {float(fps):g}"
+            )
         self._fps = fps
         self._make_preprocessor = partial(Preprocessor, preprocessing, self.info.rotation)
         self._batch_size = batch_size
@@ -76,26 +88,30 @@ class FrameStream(Iterator[FrameBatch]):
     def _sample(self) -> Generator[FrameBatch, None, None]:
         pixels: list[np.ndarray] = []
         times: list[float] = []
+        repeated: list[bool] = []
+        previous: np.ndarray | None = None
         frames = 0
         with closing(self._pick()) as picks:
             for time, image in picks:
                 pixels.append(image)
                 times.append(self.info.start + float(time))
+                repeated.append(image is previous)
+                previous = image
                 frames += 1
                 if len(pixels) == self._batch_size:
-                    yield FrameBatch(np.stack(pixels), np.array(times))
-                    pixels, times = [], []
+                    yield FrameBatch(np.stack(pixels), np.array(times), np.array(repeated))
+                    pixels, times, repeated = [], [], []
         if not frames:
             advice = 'use sampling="exact"' if self._coverage.keyframes else "copy or download it again"
             raise VideoError(f"{self.info.path}: no {'key ' * self._coverage.keyframes}frame can be decoded; {advice}")
         if pixels:
-            yield FrameBatch(np.stack(pixels), np.array(times))
+            yield FrameBatch(np.stack(pixels), np.array(times), np.array(repeated))
         self._warn_of_damage()
         self._sampled = SampledVideo(
             frames=frames,
             duration=float(self._coverage.duration),
             start=self.info.start,
-            truncated=self._coverage.ended_early or self._coverage.damaged,
+            truncated=self._coverage.ended_early or self._coverage.damaged or bool(self._survey.missing),
             sampling=self._sampling,
         )
 
@@ -134,8 +150,13 @@ class FrameStream(Iterator[FrameBatch]):
                 yield time, previous[1]
 
     def _warn_of_damage(self) -> None:
-        path, coverage = self.info.path, self._coverage
-        if coverage.ended_early:
+        path, coverage, missing = self.info.path, self._coverage, self._survey.missing
+        if missing:
+            message = (
+                f"{path} names {len(missing)} files that are missing ({missing[0]}{', …' * (len(missing) > 1)}); "
+                f"the result covers only the others"
+            )
+        elif coverage.ended_early:
             message = (
                 f"{path} was cut off or damaged: {float(coverage.duration):.3f} s of the declared "
                 f"{float(coverage.declared):.3f} s can be used; the result covers only those"
