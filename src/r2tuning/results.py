@@ -45,6 +45,7 @@ class Grounding:
         presence: Probability that the video shows the query, if half of all queries are shown; None if not calibrated.
         presence_threshold: Presence from which the query is probably shown; None if not calibrated.
         domain_warning: How the video differs from the training data; empty if it does not.
+        query_warning: Why the model may not understand the query; empty if it should.
     """
 
     query: str
@@ -62,6 +63,7 @@ class Grounding:
     presence: float | None = None
     presence_threshold: float | None = None
     domain_warning: str = ""
+    query_warning: str = ""
 
     @property
     def present(self) -> bool | None:
@@ -88,6 +90,7 @@ class Grounding:
             (self.sampling == "keyframe", Note("sampling", "Only key frames were read: times are approximate.")),
             (self.video_truncated, Note("video", damage)),
             (self.query_truncated, Note("query", "The query is too long: the model read only its beginning.")),
+            (bool(self.query_warning), Note("query", f"The query {self.query_warning}.")),
             (self.windows > 1, Note("windows", f"The video is long: {self.windows} overlapping windows cover it.")),
         )
         return tuple(note for holds, note in notes if holds)
@@ -130,6 +133,7 @@ class Grounding:
             "presence_threshold": None if self.presence_threshold is None else _round(self.presence_threshold, 6),
             "present": self.present,
             "domain_warning": self.domain_warning,
+            "query_warning": self.query_warning,
             "notes": [asdict(note) for note in self.notes],
             "moments": _to_dicts(self.moments),
             "saliency": {
@@ -162,6 +166,7 @@ class Grounding:
                 presence=None if presence is None else float(presence),
                 presence_threshold=None if threshold is None else float(threshold),
                 domain_warning=str(answer.get("domain_warning", "")),
+                query_warning=str(answer.get("query_warning", "")),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DataError(f"not an answer ({error!r:.80}); give one of r2tuning ground") from None

@@ -48,6 +48,7 @@ class Backbone(ABC):
         video_width: Dv.
         query_width: Dq.
         tokens_per_frame: P + 1.
+        multilingual: Whether the text tower was trained on more languages than English.
         max_query_tokens: Most tokens that the text tower takes, including those that the tokenizer adds.
     """
 
@@ -102,6 +103,8 @@ class Backbone(ABC):
         self.query_width: int = self.text.hidden_size
         self.tokens_per_frame: int = self.image.patches + 1
         self.max_query_tokens: int = self.text.max_position_embeddings
+        # English vocabularies have 32,000 to 50,000 tokens, those of many languages 250,000.
+        self.multilingual: bool = self.text.vocab_size > 100_000
         self._files = files
         self._mean, self._std = (
             torch.tensor(values, device=self.device).view(3, 1, 1)

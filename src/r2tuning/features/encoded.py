@@ -24,6 +24,9 @@ from r2tuning.errors import FeatureError
 from r2tuning.files import first_problem, replace_file
 from r2tuning.types import Engine, Sampling, Summary
 
+FEATURE_SUFFIX = ".safetensors"
+"""What the name of a saved video ends in."""
+
 TENSOR = "video"
 METADATA = "r2tuning"
 
@@ -71,6 +74,13 @@ class EncodedVideo:
             with safe_open(values, "pt") as file:
                 shape = file.get_slice(TENSOR).get_shape()
         self.frames, self.layers, self.tokens, self.width = shape
+
+    def __repr__(self) -> str:
+        facts = self.facts
+        where = "in memory" if isinstance(self._values, Tensor) else "on disk"
+        megabytes = self.frames * self.layers * self.tokens * self.width * 2 / 1e6
+        frames = f"{self.frames} frames at {facts.fps:g} fps, {facts.duration:.1f} s"
+        return f"<EncodedVideo {facts.video}: {frames}, by {facts.backbone}, {megabytes:.1f} MB {where}>"
 
     def read(self, start: int, stop: int) -> Tensor:
         """The features of frames ``start`` to ``stop`` (excluded), fp16 ``[K, stop - start, P+1, Dv]`` on the CPU."""
