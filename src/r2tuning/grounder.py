@@ -18,13 +18,14 @@ from torch.nn.utils.rnn import pad_sequence
 from r2tuning.backbones import Backbone, choose_device, load_backbone
 from r2tuning.checkpoints import DOMAIN_FILE, CheckpointConfig, Domain, find_checkpoint, read_checkpoint
 from r2tuning.checkpoints.folder import load_calibration
+from r2tuning.checkpoints.resolve import find_missing
 from r2tuning.compatibility import check_backbone, check_features, check_language, compare_domain
 from r2tuning.decoding import Decoded, decode
 from r2tuning.decoding.calibration import Calibration
-from r2tuning.decoding.decode import finish_moments, keep_distinct
+from r2tuning.decoding.decode import check_limits, finish_moments, keep_distinct
 from r2tuning.decoding.highlights import score_frames
 from r2tuning.decoding.windows import Window, merge_moments, merge_saliency, plan_windows
-from r2tuning.errors import BackboneError, CheckpointWarning, QueryWarning
+from r2tuning.errors import BackboneError, CheckpointWarning, DownloadError, QueryWarning
 from r2tuning.features import FEATURE_SUFFIX, EncodedVideo, encode_video
 from r2tuning.model import R2Tuning
 from r2tuning.model.projection import WindowProjector
@@ -73,9 +74,8 @@ class Grounder:
         self._projected: WeakKeyDictionary[EncodedVideo, dict[Window, Tensor]] = WeakKeyDictionary()
 
     def __repr__(self) -> str:
-        backbone = "no backbone" if self._backbone is None else f"{self._backbone.name} on {self._device}"
-        scores = "" if self._calibration is None else ", calibrated"
-        return f"<Grounder {self.config.name}: {self.config.model.family}, {self.config.fps:g} fps, {backbone}{scores}>"
+        config, backbone = self.config, "no backbone" if self._backbone is None else self._backbone.name
+        return f"<Grounder {config.name}: {config.model.family}, {config.fps:g} fps, {backbone} on {self._device}>"
 
     @property
     def backbone(self) -> Backbone:
@@ -114,15 +114,22 @@ class Grounder:
             BackboneError: If the backbone cannot be loaded or does not fit the model.
             DownloadError: If the checkpoint or its backbone is not cached and cannot be downloaded.
         """
-        path = find_checkpoint(name)
-        config, model = read_checkpoint(path)
-        loaded = load_backbone(
-            backbone or config.backbone,
-            layers=config.model.layers,
-            device=choose_device(device),
-            dtype=dtype,
-            engine=engine,
-        )
+        missing = find_missing(name, backbone)
+        try:
+            path = find_checkpoint(name)
+            config, model = read_checkpoint(path)
+            loaded = load_backbone(
+                backbone or config.backbone,
+                layers=config.model.layers,
+                device=choose_device(device),
+                dtype=dtype,
+                engine=engine,
+            )
+        except DownloadError as error:
+            wanted = " and ".join(f"{one} from {one.url}" for one in missing)
+            problem = f"{name} needs {wanted}, which cannot be downloaded: {error.reason or error}"
+            advice = "connect and try again, or fetch all by other means and pass them with --model and --backbone"
+            raise DownloadError(f"{problem}; {advice}", error.reason) from error
         # With other weights, features have another distribution and scores another meaning.
         same = backbone is None or loaded.fingerprint == config.fingerprint
         domain = Domain.load(path / DOMAIN_FILE, config.model.video_width) if same else None
@@ -216,7 +223,7 @@ class Grounder:
             VideoError: If nothing of the file can be used.
             ValueError: If ``top_k`` is below 1, or ``threshold`` not in [0, 1].
         """
-        _check_limits(top_k, threshold)
+        check_limits(top_k, threshold)
         encoded = self._open(video)
         queries = self.backbone.encode_queries([query] if isinstance(query, str) else list(query))
         answers = self.answer(encoded, queries, top_k=top_k, threshold=threshold, overlapping=overlapping)
@@ -268,7 +275,7 @@ class Grounder:
             FeatureError: If features were made for another model.
             ValueError: If ``top_k`` is below 1, or ``threshold`` not in [0, 1].
         """
-        _check_limits(top_k, threshold)
+        check_limits(top_k, threshold)
         self.check_features(video, queries)
         windows = plan_windows(video.frames, max(1, round(self.config.window * video.facts.fps)))
         found = self._decode_pairs(video, queries, windows)
@@ -338,6 +345,7 @@ class Grounder:
             presence = calibration.find_presence(moments[:, 2], saliency)
             final[:, 2] = calibration.calibrate_moments(final[:, 2])
             saliency = calibration.saliency.apply(saliency)
+        best = float(final[0, 2]) if len(final) and final[0, 2] > 0 else None
         final = final[final[:, 2] > 0] if threshold is None else final[final[:, 2] >= threshold]
         return _make_answer(
             encoded,
@@ -346,6 +354,8 @@ class Grounder:
             moments=[Moment(facts.start + start, facts.start + end, score) for start, end, score in final.tolist()],
             model=self.config.name,
             query_truncated=query.truncated,
+            threshold=threshold,
+            best_score=best,
             windows=len(windows),
             calibrated=calibration is not None,
             presence=presence,
@@ -359,13 +369,6 @@ class Grounder:
             FeatureError: If they were made for another.
         """
         check_features(self.config, self._backbone, encoded, queries)
-
-
-def _check_limits(top_k: int | None, threshold: float | None) -> None:
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k must be at least 1, or None for all, not {top_k}")
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise ValueError(f"threshold must be in [0, 1], or None, not {threshold}")
 
 
 def outline_video(video: EncodedVideo) -> Grounding:

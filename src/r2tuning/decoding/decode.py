@@ -170,3 +170,11 @@ def keep_distinct(moments: Moments) -> Moments:
 
 
 _TOUCHING = 1e-6
+
+
+def check_limits(top_k: int | None, threshold: float | None) -> None:
+    """Refuses, by a ValueError, limits that would leave no moment or mean nothing; None is no limit."""
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k must be at least 1, or None for all, not {top_k}")
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise ValueError(f"threshold must be in [0, 1], or None, not {threshold}")
