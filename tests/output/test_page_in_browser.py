@@ -57,7 +57,7 @@ def show(browser: Browser, video: Path, tmp_path: Path) -> Open:
     def show(*changes: dict[str, Any], embed: bool = False) -> Browser:
         common = {"video": str(video), "duration": 12.0, "moments": MOMENTS}
         results = [make_grounding(**(common | change)) for change in changes or ({},)]
-        write_page(results, tmp_path / "a page #1.html", embed=embed)
+        write_page(results, tmp_path / "a page #1.html", embed=embed, force=True)
         browser.open((tmp_path / "a page #1.html").as_uri())
         return browser
 
@@ -91,13 +91,13 @@ def test_a_click_shows_the_video_that_the_moment_is_of(show: Open, video: Path, 
     is_at(browser, 2.05)
     shown = 'return document.querySelector("video").duration'
     assert browser.run(shown) == pytest.approx(12, abs=0.1)
-    browser.click(".answer:nth-child(2) .moments button")
+    browser.click(".answer:nth-child(3) .moments button")
     assert browser.run(SEEKED, 3.05, 0.001) == pytest.approx(3.05, abs=0.001)
     assert browser.run(shown) == pytest.approx(6, abs=0.1)
     assert browser.run('return document.getElementById("playing").textContent') == "other.mp4"
     heads = 'return [...document.querySelectorAll(".playhead")].map((e) => parseFloat(e.getAttribute("x1")))'
     assert browser.run(heads) == pytest.approx([0, 100 * 3.05 / 6], abs=0.1)
-    browser.click(".answer:nth-child(1) .moments li:nth-child(2) button")
+    browser.click(".answer:nth-child(2) .moments li:nth-child(2) button")
     is_at(browser, 8.55)
     assert browser.run(shown) == pytest.approx(12, abs=0.1)
 
