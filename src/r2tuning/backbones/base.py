@@ -304,7 +304,7 @@ def choose_device(device: str | torch.device | None) -> torch.device:
     """Returns the device to run on.
 
     Args:
-        device: ``cpu``, ``cuda``, ``cuda:1`` …; None for the GPU if there is one.
+        device: ``cpu``, ``cuda``, ``cuda:1`` …, or ``mps`` on a Mac; None for the NVIDIA GPU if there is one.
 
     Raises:
         BackboneError: If there is no such device.
@@ -321,6 +321,10 @@ def choose_device(device: str | torch.device | None) -> torch.device:
         raise BackboneError(f"{device}: not a device; give cpu, cuda, or cuda:1 for the second GPU") from error
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise BackboneError(f"{device}: PyTorch sees {torch.cuda.device_count()} GPUs here; give --device cpu")
+    if chosen.type == "mps" and not torch.backends.mps.is_available():
+        raise BackboneError(f"{device}: PyTorch sees no Apple GPU here; give --device cpu")
+    if chosen.type not in ("cpu", "cuda", "mps"):
+        raise BackboneError(f"{device}: r2tuning runs on cpu, cuda and mps only; give --device cpu")
     return chosen
 
 

@@ -204,6 +204,14 @@ def attention(
     grounder = videos.open_model(request, model, backbone, device)
     encoded = videos.encode(grounder, video)
     grounder.backbone.release()  # the next steps need the memory
+    facts = encoded.facts
+    for time in at or ():
+        if not facts.start <= time <= facts.start + facts.duration:
+            raise typer.BadParameter(
+                f"{time:g} s is outside the video, which lasts from {facts.start:g} to "
+                f"{facts.start + facts.duration:g} s",
+                param_hint="--at",
+            )
     if not at:
         result = grounder.ground(encoded, query, top_k=1)
         extent = [(best.start, best.end) for best in result.moments] or [(result.start, result.start + result.duration)]
