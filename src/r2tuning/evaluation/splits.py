@@ -175,4 +175,4 @@ def _fit_to_video(annotation: Annotation, benchmark: Benchmark, store: FeatureSt
     try:
         return fit_moments(replace(annotation, duration=duration, moments=moments))
     except DataError as error:
-        raise DataError(f"{annotation.vid}: {annotation.query!r}: {error}") from None
+        raise DataError(f"{error}; it is {annotation.query!r} in {annotation.vid}") from None
