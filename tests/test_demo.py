@@ -107,8 +107,10 @@ def test_without_a_hub_the_default_model_points_to_the_demo(
     uncached = ground(video, "a dog"), ground(video, "a dog", "--model", head, "--backbone", "someone/not-cached")
     for result, name in zip(uncached, ("qvhighlights", "someone/not-cached"), strict=True):
         assert (result.exit_code, result.stdout) == (1, "")
-        (line,) = result.stderr.splitlines()
-        assert line.startswith(f"error: {name}: ")
+        notice, line = result.stderr.splitlines()
+        assert notice.startswith("First use: downloading ")
+        assert line.startswith(f"error: {name if name == 'qvhighlights' else head} needs ")
+        assert f"https://huggingface.co/{'yeliudev/R2-Tuning/resolve' if name == 'qvhighlights' else name}" in line
         assert "http://127.0.0.1:9" in line
         assert line.endswith(advice)
 

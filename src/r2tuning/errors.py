@@ -25,7 +25,11 @@ class CheckpointError(R2TuningError):
 
 
 class DownloadError(R2TuningError):
-    """A file could not be fetched from the hub."""
+    """A file could not be fetched from the hub; ``reason`` is what the hub or the network said, if that is known."""
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class FeatureError(R2TuningError):

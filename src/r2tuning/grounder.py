@@ -18,13 +18,15 @@ from torch.nn.utils.rnn import pad_sequence
 from r2tuning.backbones import Backbone, choose_device, load_backbone
 from r2tuning.checkpoints import DOMAIN_FILE, CheckpointConfig, Domain, find_checkpoint, read_checkpoint
 from r2tuning.checkpoints.folder import load_calibration
+from r2tuning.checkpoints.resolve import find_missing
+from r2tuning.compatibility import check_backbone, check_features, check_language, compare_domain
 from r2tuning.decoding import Decoded, decode
 from r2tuning.decoding.calibration import Calibration
-from r2tuning.decoding.decode import finish_moments
+from r2tuning.decoding.decode import check_limits, finish_moments, keep_distinct
 from r2tuning.decoding.highlights import score_frames
 from r2tuning.decoding.windows import Window, merge_moments, merge_saliency, plan_windows
-from r2tuning.errors import BackboneError, CheckpointWarning, FeatureError, QueryWarning
-from r2tuning.features import EncodedVideo, encode_video
+from r2tuning.errors import BackboneError, CheckpointWarning, DownloadError, QueryWarning
+from r2tuning.features import FEATURE_SUFFIX, EncodedVideo, encode_video
 from r2tuning.model import R2Tuning
 from r2tuning.model.projection import WindowProjector
 from r2tuning.results import Grounding
@@ -35,9 +37,6 @@ PAIRS = 16
 
 PROJECTED_BYTES = 512 * 2**20
 """Largest size of the cached patches of the last video: 35 windows of QVHighlights, or 45 minutes."""
-
-FRAMES_COMPARED = 64
-"""Frames, evenly spaced, that are compared with the training data."""
 
 FRAMES_READ = 256
 """Frames whose features are in memory at once."""
@@ -66,13 +65,17 @@ class Grounder:
         calibration: Calibration | None = None,
     ) -> None:
         if backbone is not None:
-            _check_fit(config, backbone)
+            check_backbone(config, backbone)
         self.model = model.eval()
         self.config = config
         self._backbone = backbone
         self._domain = domain
         self._calibration = calibration
         self._projected: WeakKeyDictionary[EncodedVideo, dict[Window, Tensor]] = WeakKeyDictionary()
+
+    def __repr__(self) -> str:
+        config, backbone = self.config, "no backbone" if self._backbone is None else self._backbone.name
+        return f"<Grounder {config.name}: {config.model.family}, {config.fps:g} fps, {backbone} on {self._device}>"
 
     @property
     def backbone(self) -> Backbone:
@@ -111,15 +114,22 @@ class Grounder:
             BackboneError: If the backbone cannot be loaded or does not fit the model.
             DownloadError: If the checkpoint or its backbone is not cached and cannot be downloaded.
         """
-        path = find_checkpoint(name)
-        config, model = read_checkpoint(path)
-        loaded = load_backbone(
-            backbone or config.backbone,
-            layers=config.model.layers,
-            device=choose_device(device),
-            dtype=dtype,
-            engine=engine,
-        )
+        missing = find_missing(name, backbone)
+        try:
+            path = find_checkpoint(name)
+            config, model = read_checkpoint(path)
+            loaded = load_backbone(
+                backbone or config.backbone,
+                layers=config.model.layers,
+                device=choose_device(device),
+                dtype=dtype,
+                engine=engine,
+            )
+        except DownloadError as error:
+            wanted = " and ".join(f"{one} from {one.url}" for one in missing)
+            problem = f"{name} needs {wanted}, which cannot be downloaded: {error.reason or error}"
+            advice = "connect and try again, or fetch all by other means and pass them with --model and --backbone"
+            raise DownloadError(f"{problem}; {advice}", error.reason) from error
         # With other weights, features have another distribution and scores another meaning.
         same = backbone is None or loaded.fingerprint == config.fingerprint
         domain = Domain.load(path / DOMAIN_FILE, config.model.video_width) if same else None
@@ -162,7 +172,13 @@ class Grounder:
 
     @overload
     def ground(  # type: ignore[overload-overlap]  # a str is a Sequence[str] too, but the first signature wins
-        self, video: EncodedVideo | str | Path, query: str, *, top_k: int | None = ..., threshold: float | None = ...
+        self,
+        video: EncodedVideo | str | Path,
+        query: str,
+        *,
+        top_k: int | None = ...,
+        threshold: float | None = ...,
+        overlapping: bool = ...,
     ) -> Grounding: ...
 
     @overload
@@ -173,6 +189,7 @@ class Grounder:
         *,
         top_k: int | None = ...,
         threshold: float | None = ...,
+        overlapping: bool = ...,
     ) -> list[Grounding]: ...
 
     def ground(
@@ -182,17 +199,20 @@ class Grounder:
         *,
         top_k: int | None = None,
         threshold: float | None = None,
+        overlapping: bool = False,
     ) -> Grounding | list[Grounding]:
         """Grounds one or several queries in a video.
 
         A video longer than the training clips is split into overlapping windows (`CheckpointConfig.window`).
 
         Args:
-            video: An encoded video, or a file to encode first.
+            video: An encoded video, a file that holds one, or a video file to encode first.
             query: A sentence, or several, which are batched.
-            top_k: Most moments to return; None for all, at most 50.
+            top_k: Most moments to return, at least 1; None for all, at most 50.
             threshold: Lowest score to return, calibrated if the model is. None drops only suppressed moments; 0 keeps
                 them too, as benchmarks count them.
+            overlapping: Whether to return the whole ranked list, as benchmarks count it. By default moments are
+                distinct: one that shares any time with a better one is left out, see `keep_distinct`.
 
         Returns:
             One result for a sentence, a list for a list. Times are those a player shows.
@@ -201,18 +221,43 @@ class Grounder:
             QueryError: If a query is empty.
             FeatureError: If the encoded video was made for another model.
             VideoError: If nothing of the file can be used.
+            ValueError: If ``top_k`` is below 1, or ``threshold`` not in [0, 1].
         """
-        encoded = video if isinstance(video, EncodedVideo) else self.encode(video)
+        check_limits(top_k, threshold)
+        encoded = self._open(video)
         queries = self.backbone.encode_queries([query] if isinstance(query, str) else list(query))
-        for features in queries:
+        answers = self.answer(encoded, queries, top_k=top_k, threshold=threshold, overlapping=overlapping)
+        for number, features in enumerate(queries):
             if features.truncated:
                 kept = self.backbone.max_query_tokens
                 warnings.warn(f"query cut to {kept} tokens: {features.text[:60]}…", QueryWarning, stacklevel=2)
-        answers = self.answer(encoded, queries, top_k=top_k, threshold=threshold)
-        if warning := self._compare_domain(encoded):
+            if warning := check_language(features.text, self.backbone):
+                warnings.warn(f"query {features.text[:60]!r}: {warning}", QueryWarning, stacklevel=2)
+                answers[number] = replace(answers[number], query_warning=warning)
+        if warning := compare_domain(self._domain, self.config.name, encoded):
             warnings.warn(f"{encoded.facts.video}: {warning}", CheckpointWarning, stacklevel=2)
             answers = [replace(answer, domain_warning=warning) for answer in answers]
         return answers[0] if isinstance(query, str) else answers
+
+    def outline(self, video: EncodedVideo | str | Path) -> Grounding:
+        """Scores the frames of a video without a query, as `outline_video`, and warns about another world as `ground`.
+
+        Raises:
+            FeatureError: If the encoded video was made for another model.
+            VideoError: If nothing of the file can be used.
+        """
+        encoded = self._open(video)
+        self.check_features(encoded, [])
+        answer = outline_video(encoded)
+        if warning := compare_domain(self._domain, self.config.name, encoded):
+            warnings.warn(f"{encoded.facts.video}: {warning}", CheckpointWarning, stacklevel=2)
+            answer = replace(answer, domain_warning=warning)
+        return answer
+
+    def _open(self, video: EncodedVideo | str | Path) -> EncodedVideo:
+        if isinstance(video, EncodedVideo):
+            return video
+        return EncodedVideo.load(video) if Path(video).suffix == FEATURE_SUFFIX else self.encode(video)
 
     @torch.inference_mode()
     def answer(
@@ -222,32 +267,22 @@ class Grounder:
         *,
         top_k: int | None = None,
         threshold: float | None = None,
+        overlapping: bool = True,
     ) -> list[Grounding]:
-        """Grounds encoded queries, one result each; ``top_k`` and ``threshold`` as for `ground`.
+        """Grounds encoded queries, one result each: by default the whole ranked list; options as for `ground`.
 
         Raises:
             FeatureError: If features were made for another model.
+            ValueError: If ``top_k`` is below 1, or ``threshold`` not in [0, 1].
         """
+        check_limits(top_k, threshold)
         self.check_features(video, queries)
         windows = plan_windows(video.frames, max(1, round(self.config.window * video.facts.fps)))
         found = self._decode_pairs(video, queries, windows)
         return [
-            self._finish(video, features, windows, raw, top_k, threshold)
+            self._finish(video, features, windows, raw, 50 if top_k is None else min(50, top_k), threshold, overlapping)
             for features, raw in zip(queries, found, strict=True)
         ]
-
-    def _compare_domain(self, video: EncodedVideo) -> str:
-        """Describes how the video differs from the training data; empty if it does not, or if that is unknown."""
-        if self._domain is None:
-            return ""
-        picked = np.linspace(0, video.frames - 1, min(video.frames, FRAMES_COMPARED)).round().astype(int).tolist()
-        share = self._domain.share_outside(torch.stack([video.read(i, i + 1)[-1, 0, 0] for i in picked]))
-        if share <= 0.5:
-            return ""
-        return (
-            f"{share:.0%} of its frames look unlike all that {self.config.name} was trained on, which is "
-            f"{self._domain.world}; do not rely on this answer"
-        )
 
     def _decode_pairs(
         self, encoded: EncodedVideo, queries: Sequence[QueryFeatures], windows: Sequence[Window]
@@ -296,19 +331,22 @@ class Grounder:
         query: QueryFeatures,
         windows: Sequence[Window],
         raw: Sequence[Decoded],
-        top_k: int | None,
+        limit: int,
         threshold: float | None,
+        overlapping: bool,
     ) -> Grounding:
         facts = encoded.facts
         moments = merge_moments(windows, [answer.moments.double().cpu().numpy() for answer in raw], facts.fps)
         saliency: NDArray[Any] = merge_saliency(windows, [answer.saliency.cpu().numpy() for answer in raw])
-        limit = 50 if top_k is None else min(50, top_k)
-        final = finish_moments(moments, facts.duration, self.config.decoding, limit)
+        final = finish_moments(moments, facts.duration, self.config.decoding, limit if overlapping else None)
+        if not overlapping:
+            final = keep_distinct(final)[:limit]
         presence = None
         if (calibration := self._calibration) is not None:
             presence = calibration.find_presence(moments[:, 2], saliency)
             final[:, 2] = calibration.calibrate_moments(final[:, 2])
             saliency = calibration.saliency.apply(saliency)
+        best = float(final[0, 2]) if len(final) and final[0, 2] > 0 else None
         final = final[final[:, 2] > 0] if threshold is None else final[final[:, 2] >= threshold]
         return _make_answer(
             encoded,
@@ -317,6 +355,8 @@ class Grounder:
             moments=[Moment(facts.start + start, facts.start + end, score) for start, end, score in final.tolist()],
             model=self.config.name,
             query_truncated=query.truncated,
+            threshold=threshold,
+            best_score=best,
             windows=len(windows),
             calibrated=calibration is not None,
             presence=presence,
@@ -329,46 +369,7 @@ class Grounder:
         Raises:
             FeatureError: If they were made for another.
         """
-        model, facts = self.config.model, encoded.facts
-        if (encoded.layers, encoded.width) != (model.layers, model.video_width):
-            raise FeatureError(
-                f"{facts.video}: features have {encoded.layers} layers of width {encoded.width}, the model "
-                f"{self.config.name} takes {model.layers} of {model.video_width}; encode the video again"
-            )
-        for query in queries:
-            if query.values.shape[::2] != (model.layers, model.query_width):
-                layers, _, width = query.values.shape
-                raise FeatureError(
-                    f"query {query.text[:60]!r}: features have {layers} layers of width {width}, the model "
-                    f"{self.config.name} takes {model.layers} of {model.query_width}; encode the query again"
-                )
-        fingerprint = (self._backbone or self.config).fingerprint
-        # Features without a fingerprint are the authors'; nothing tells which weights made them.
-        known = "" not in (facts.fingerprint, fingerprint)
-        if facts.summary != self.config.summary or (known and facts.fingerprint != fingerprint):
-            raise FeatureError(
-                f"{facts.video}: features were made with another backbone ({facts.backbone}, not "
-                f"{self.config.backbone}); encode the video again"
-            )
-
-
-def _check_fit(config: CheckpointConfig, backbone: Backbone) -> None:
-    model = config.model
-    for tower, has, wants in (
-        ("image", backbone.video_width, model.video_width),
-        ("text", backbone.query_width, model.query_width),
-    ):
-        if has != wants:
-            raise BackboneError(
-                f"{backbone.name}: its {tower} tower is {has} wide, but the model was trained on one of {wants}; "
-                f"give the backbone it was trained on"
-            )
-    if backbone.layers != model.layers:
-        raise BackboneError(f"{backbone.name}: reads {backbone.layers} layers, the model takes {model.layers}")
-    if backbone.summary != config.summary or config.fingerprint not in ("", backbone.fingerprint):
-        raise BackboneError(
-            f"{backbone.name}: {config.name} was trained on features of another backbone; give {config.backbone}"
-        )
+        check_features(self.config, self._backbone, encoded, queries)
 
 
 def outline_video(video: EncodedVideo) -> Grounding:

@@ -203,4 +203,4 @@ def _explained(problem: str, advice: str) -> Iterator[None]:
         else:
             first_line = (str(error).splitlines() or [""])[0]
             reason = f"{constants.ENDPOINT} did not deliver it ({first_line or type(error).__name__})"
-        raise DownloadError(f"{problem}: {reason}; {advice}") from error
+        raise DownloadError(f"{problem}: {reason}; {advice}", reason) from error

@@ -21,7 +21,7 @@ RATIO = 0.15
 class Note:
     """What a reader should know about an answer: its kind, for programs, and one sentence, for people."""
 
-    kind: Literal["domain", "present", "absent", "sampling", "video", "query", "windows"]
+    kind: Literal["threshold", "domain", "present", "absent", "sampling", "video", "query", "windows"]
     text: str
 
 
@@ -45,6 +45,9 @@ class Grounding:
         presence: Probability that the video shows the query, if half of all queries are shown; None if not calibrated.
         presence_threshold: Presence from which the query is probably shown; None if not calibrated.
         domain_warning: How the video differs from the training data; empty if it does not.
+        threshold: Lowest score of the moments, if one was asked for.
+        best_score: Score of the best moment, whether or not it reaches the threshold; None if there is none.
+        query_warning: Why the model may not understand the query; empty if it should.
     """
 
     query: str
@@ -62,6 +65,9 @@ class Grounding:
     presence: float | None = None
     presence_threshold: float | None = None
     domain_warning: str = ""
+    query_warning: str = ""
+    threshold: float | None = None
+    best_score: float | None = None
 
     @property
     def present(self) -> bool | None:
@@ -88,9 +94,28 @@ class Grounding:
             (self.sampling == "keyframe", Note("sampling", "Only key frames were read: times are approximate.")),
             (self.video_truncated, Note("video", damage)),
             (self.query_truncated, Note("query", "The query is too long: the model read only its beginning.")),
+            (bool(self.query_warning), Note("query", f"The query {self.query_warning}.")),
             (self.windows > 1, Note("windows", f"The video is long: {self.windows} overlapping windows cover it.")),
         )
-        return tuple(note for holds, note in notes if holds)
+        below = self._describe_threshold()
+        return tuple(note for holds, note in ((bool(below), Note("threshold", below)), *notes) if holds)
+
+    def _describe_threshold(self) -> str:
+        """Says that nothing reaches the threshold; empty if something does, or if there is none."""
+        if self.threshold is None or self.moments or self.find_peaks(1):
+            return ""
+        peaks = [peak.score for peak in self.highlights(1)]
+        what, best = (
+            ("moment", self.best_score) if self.best_score is not None else ("peak of saliency", max(peaks, default=0))
+        )
+        decimals = 2 if f"{best:.2f}" != f"{self.threshold:.2f}" else 6
+        return f"No {what} scores {self.threshold:.{decimals}f} or more; the best has {best:.{decimals}f}."
+
+    def find_peaks(self, top: int = 5) -> list[Moment]:
+        """What to show of a model without moments: the peaks of `highlights` that reach the threshold, if any."""
+        if self.moments or self.best_score is not None:
+            return []
+        return [peak for peak in self.highlights(top) if self.threshold is None or peak.score >= self.threshold]
 
     def highlights(self, top: int = 5, seconds: float | None = None) -> list[Moment]:
         """Picks the highest peaks of the saliency curve above 0, highest first; they do not overlap.
@@ -130,6 +155,9 @@ class Grounding:
             "presence_threshold": None if self.presence_threshold is None else _round(self.presence_threshold, 6),
             "present": self.present,
             "domain_warning": self.domain_warning,
+            "query_warning": self.query_warning,
+            "threshold": self.threshold,
+            "best_score": None if self.best_score is None else _round(self.best_score, 6),
             "notes": [asdict(note) for note in self.notes],
             "moments": _to_dicts(self.moments),
             "saliency": {
@@ -145,7 +173,10 @@ class Grounding:
             saliency = Saliency(*(np.array(answer["saliency"][key], np.float64) for key in ("times", "scores")))
             if saliency.times.shape != saliency.scores.shape or saliency.times.ndim != 1:
                 raise ValueError("saliency: times and scores differ in number")
-            presence, threshold = (answer.get(key) for key in ("presence", "presence_threshold"))
+            presence, probable, threshold, best = (
+                None if answer.get(key) is None else float(answer[key])
+                for key in ("presence", "presence_threshold", "threshold", "best_score")
+            )
             return cls(
                 query=str(answer["query"]),
                 video=str(answer["video"]),
@@ -159,9 +190,12 @@ class Grounding:
                 query_truncated=bool(answer["query_truncated"]),
                 windows=int(answer["windows"]),
                 calibrated=bool(answer.get("calibrated", False)),
-                presence=None if presence is None else float(presence),
-                presence_threshold=None if threshold is None else float(threshold),
+                presence=presence,
+                presence_threshold=probable,
                 domain_warning=str(answer.get("domain_warning", "")),
+                query_warning=str(answer.get("query_warning", "")),
+                threshold=threshold,
+                best_score=best,
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DataError(f"not an answer ({error!r:.80}); give one of r2tuning ground") from None

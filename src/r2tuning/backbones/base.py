@@ -48,6 +48,7 @@ class Backbone(ABC):
         video_width: Dv.
         query_width: Dq.
         tokens_per_frame: P + 1.
+        multilingual: Whether the text tower was trained on more languages than English.
         max_query_tokens: Most tokens that the text tower takes, including those that the tokenizer adds.
     """
 
@@ -98,6 +99,8 @@ class Backbone(ABC):
         self.query_width: int = self.text.hidden_size
         self.tokens_per_frame: int = self.image.patches + 1
         self.max_query_tokens: int = self.text.max_position_embeddings
+        # English vocabularies have 32,000 to 50,000 tokens, those of many languages 250,000.
+        self.multilingual: bool = self.text.vocab_size > 100_000
         self._files = files
         self._mean, self._std = (
             torch.tensor(values, device=self.device).view(3, 1, 1)
@@ -306,7 +309,7 @@ def choose_device(device: str | torch.device | None) -> torch.device:
     """Returns the device to run on.
 
     Args:
-        device: ``cpu``, ``cuda``, ``cuda:1`` …; None for the GPU if there is one.
+        device: ``cpu``, ``cuda``, ``cuda:1`` …, or ``mps`` on a Mac; None for the NVIDIA GPU if there is one.
 
     Raises:
         BackboneError: If there is no such device.
@@ -323,6 +326,10 @@ def choose_device(device: str | torch.device | None) -> torch.device:
         raise BackboneError(f"{device}: not a device; give cpu, cuda, or cuda:1 for the second GPU") from error
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise BackboneError(f"{device}: PyTorch sees {torch.cuda.device_count()} GPUs here; give --device cpu")
+    if chosen.type == "mps" and not torch.backends.mps.is_available():
+        raise BackboneError(f"{device}: PyTorch sees no Apple GPU here; give --device cpu")
+    if chosen.type not in ("cpu", "cuda", "mps"):
+        raise BackboneError(f"{device}: r2tuning runs on cpu, cuda and mps only; give --device cpu")
     return chosen
 
 

@@ -155,11 +155,23 @@ def load_files(name: str) -> BackboneFiles:
     return BackboneFiles(hub_name(name), folder, config, preprocessor, tokenizer)
 
 
+def find_download(name: str) -> tuple[str, int | None] | None:
+    """Repository and megabytes (None if unknown) of what `load_files` would download; None if it is here or nowhere."""
+    source = hub_name(name)
+    if find_folder(name) is not None or not _is_repository(source) or _find_cached(source) is not None:
+        return None
+    return source, next((known.megabytes for known in KNOWN_BACKBONES if known.repository == source), None)
+
+
+def _is_repository(source: str) -> bool:
+    return not source.startswith((".", "/", "~")) and source.count("/") == 1
+
+
 def _locate(name: str) -> Path:
     """Returns the folder with the files of a backbone; downloads them if they are not on this machine."""
     source, folder = hub_name(name), find_folder(name)
     if folder is None:
-        if source.startswith((".", "/", "~")) or source.count("/") != 1:
+        if not _is_repository(source):
             known = ", ".join(backbone.name for backbone in KNOWN_BACKBONES)
             raise BackboneError(f"{name}: no such folder, and no backbone of that name; known are {known}")
         folder = _find_cached(source) or _download(source)

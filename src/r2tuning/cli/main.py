@@ -86,7 +86,9 @@ def _show_warning(
 ) -> None:
     """Shows our warnings, which are for people, on one line, and others as usual."""
     if issubclass(category, R2TuningWarning):
-        print(f"warning: {message}", file=sys.stderr)
+        # Each of several training processes runs the command again; one of them says it.
+        if not any(int(os.environ.get(rank) or 0) for rank in ("RANK", "LOCAL_RANK", "SLURM_PROCID")):
+            print(f"warning: {message}", file=sys.stderr)
     else:
         sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
 

@@ -26,6 +26,8 @@ class Entry:
     place: str
     values: Mapping[str, Any]
     key: str | None = None
+    decimal_comma: bool = False
+    """Whether numbers in text may be written with a comma, as where columns are separated by semicolons."""
 
 
 def read_json(path: Path) -> list[Entry]:
@@ -48,10 +50,17 @@ def read_json(path: Path) -> list[Entry]:
 
 
 def read_csv(path: Path) -> list[Entry]:
-    """Entries of a CSV file with a header; the values are text."""
+    """Entries of a CSV file with a header; the values are text.
+
+    Columns are separated by commas, or by semicolons or tabs where the header has no comma; lines end in LF, CR LF or,
+    as old Excel for Mac writes them, CR.
+    """
     # A quoted value may span lines, so the reader counts them itself.
     # It gets every line, blank ones too, for its count to be the file's.
-    rows = csv.reader((text + "\n" for _, text in _read_lines(path, blank=True)), strict=True)
+    lines = [text for _, text in _read_lines(path, blank=True, old_mac=True)]
+    first = next((text for text in lines if text.strip()), "")
+    separator = "," if "," in first else next((mark for mark in ";\t" if mark in first), ",")
+    rows = csv.reader((text + "\n" for text in lines), strict=True, delimiter=separator)
     header: list[str] | None = None
     entries: list[Entry] = []
     while True:
@@ -66,21 +75,27 @@ def read_csv(path: Path) -> list[Entry]:
             continue
         if header is None:
             header = [name.strip() for name in row]
+            if twice := [name for name in header if header.count(name) > 1]:
+                raise DataError(
+                    f"{place}: {len(row)} columns, {header.count(twice[0])} of them called {twice[0]!r}; keep one"
+                )
         elif len(row) != len(header):
             raise DataError(
                 f"{place}: {len(row)} values for {len(header)} columns ({', '.join(header)}); "
-                "put text with commas in quotes"
+                f"put text with {'tabs' if separator == chr(9) else repr(separator)} in quotes"
             )
         else:
-            entries.append(Entry(place, dict(zip(header, row, strict=True))))
+            entries.append(Entry(place, dict(zip(header, row, strict=True)), decimal_comma=separator != ","))
 
 
-def _read_lines(path: Path, *, blank: bool = False) -> Iterator[tuple[int, str]]:
-    """Numbers (from 1) and texts of the lines, with or without blank ones."""
+def _read_lines(path: Path, *, blank: bool = False, old_mac: bool = False) -> Iterator[tuple[int, str]]:
+    """Numbers (from 1) and texts of the lines, with or without blank ones; CR may end them where there is no LF."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}; check the path") from error
+    if old_mac and b"\n" not in content:
+        content = content.replace(b"\r", b"\n")
     # Only \n ends a line: str.splitlines would also split at U+2028 and others, which JSON allows within a string.
     for number, line in enumerate(content.removeprefix(BOM_UTF8).split(b"\n"), start=1):
         try:

@@ -111,8 +111,11 @@ def open_split(data: DataConfig, name: str | None = None, *, fps: float, seed: i
     try:
         store = FeatureStore.open(data.feature_folder)
     except FeatureError as error:
-        if not benchmark.hub_folder:
+        if benchmark.is_custom:
             raise
+        if not benchmark.hub_folder:
+            videos = data.annotation_place / "videos"
+            raise FeatureError(f"{error}; r2tuning extract makes them from the videos in {videos}") from error
         raise FeatureError(f"{error}; r2tuning download {benchmark.name} fetches the authors'") from error
     require_features(annotations, benchmark, store)
     fitted = [a if a.duration is not None else _fit_to_video(a, benchmark, store) for a in annotations]
@@ -125,8 +128,9 @@ def read_annotations(data: DataConfig, split: str, *, seed: int = 0) -> list[Ann
     if not benchmark.is_custom:
         benchmark.find_split(split)
         if not place.is_dir():
+            make = f"download {benchmark.name}" if benchmark.hub_folder else f"synthesize {place} --split {split}"
             raise RecipeError(
-                f"{place}: folder not found; run r2tuning download {benchmark.name}, or say where the files are with "
+                f"{place}: folder not found; run r2tuning {make}, or say where the files are with "
                 "--annotations and --features (in training, --set data.annotations=DIR)"
             )
         return load_annotations(benchmark.find_file(place, split), benchmark, split=split, domain=data.domain)
@@ -171,4 +175,4 @@ def _fit_to_video(annotation: Annotation, benchmark: Benchmark, store: FeatureSt
     try:
         return fit_moments(replace(annotation, duration=duration, moments=moments))
     except DataError as error:
-        raise DataError(f"{annotation.vid}: {annotation.query!r}: {error}") from None
+        raise DataError(f"{error}; it is {annotation.query!r} in {annotation.vid}") from None

@@ -25,6 +25,9 @@ from r2tuning.errors import FeatureError
 from r2tuning.files import first_problem, replace_file
 from r2tuning.types import Engine, Sampling, Summary
 
+FEATURE_SUFFIX = ".safetensors"
+"""What the name of a saved video ends in."""
+
 TENSOR = "video"
 METADATA = "r2tuning"
 ROWS = "rows"
@@ -81,6 +84,13 @@ class EncodedVideo:
                 shape = file.get_slice(TENSOR).get_shape()
         self.distinct, self.layers, self.tokens, self.width = shape
         self.frames = self.distinct if rows is None else len(rows)
+
+    def __repr__(self) -> str:
+        facts = self.facts
+        where = "in memory" if isinstance(self._values, Tensor) else "on disk"
+        megabytes = self.frames * self.layers * self.tokens * self.width * 2 / 1e6
+        frames = f"{self.frames} frames at {facts.fps:g} fps, {facts.duration:.1f} s"
+        return f"<EncodedVideo {facts.video}: {frames}, by {facts.backbone}, {megabytes:.1f} MB {where}>"
 
     def read(self, start: int, stop: int) -> Tensor:
         """The features of frames ``start`` to ``stop`` (excluded), fp16 ``[K, stop - start, P+1, Dv]`` on the CPU."""
@@ -146,7 +156,7 @@ def _read_rows(path: Path, distinct: int) -> Tensor | None:
         if ROWS not in file.keys():  # noqa: SIM118  (not a mapping)
             return None
         rows: Tensor = file.get_tensor(ROWS).clone()
-    sound = rows.dtype == torch.int32 and rows.dim() == 1 and len(rows) > 0 and 0 <= int(rows[0])
+    sound = rows.dtype == torch.int32 and rows.dim() == 1 and len(rows) > 0 and int(rows[0]) >= 0
     if not sound or int(rows[-1]) >= distinct or bool((rows.diff() < 0).any()):
         raise FeatureError(f"{path}: the rows of its frames are damaged; encode it again")
     return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from r2tuning.features.encode import Progress
 from r2tuning.features.extraction import QueryTask, VideoFolder, VideoTask, extract_queries, extract_videos
 from r2tuning.features.store import STORE_FILE, FeatureStore, StoreFacts
 from r2tuning.model import R2Config, R2Tuning
+from r2tuning.training.distributed import choose_accelerator
 from r2tuning.training.recipes import Recipe
 
 
@@ -70,8 +72,8 @@ def prepare_features(recipe: Recipe, progress: Progress | None = None) -> None:
     folder, layers = data.feature_folder, recipe.model.layers
     if (folder / STORE_FILE).is_file():
         layers = max(layers, StoreFacts.read(folder).layers)  # a model may read fewer than there are
-    wanted = recipe.training.accelerator
-    backbone = load_backbone(recipe.backbone, layers=layers, device=choose_device(None if wanted == "auto" else wanted))
+    device = choose_device(choose_accelerator(recipe.training))
+    backbone = load_backbone(recipe.backbone, layers=layers, device=device)
     store = FeatureStore.create(folder, backbone)
     extract_queries(queries, store, backbone)
     failures = extract_videos(videos, store, backbone, progress=progress).failures
@@ -111,25 +113,30 @@ def build_model(recipe: Recipe, store: FeatureStore) -> R2Tuning:
     torch.manual_seed(recipe.training.seed)
     model = R2Tuning(config)
     if recipe.training.start_from is not None:
-        _take_weights(model, recipe.training.start_from, recipe.backbone)
+        _take_weights(model, recipe.training.start_from, recipe)
     # The saliency family has no offsets to scale: no gradient.
     model.level_scale.requires_grad_(config.family == "grounding")
     return model
 
 
-def _take_weights(model: R2Tuning, name: str, backbone: str) -> None:
+def _take_weights(model: R2Tuning, name: str, recipe: Recipe) -> None:
     config, other = read_checkpoint(name)
     for field in R2Config.model_fields:
         theirs, ours = getattr(other.config, field), getattr(model.config, field)
         if field not in _FREE and theirs != ours:
             way_out = "extract features with its backbone" if field.endswith("width") else f"set model.{field}={theirs}"
             raise TrainingError(f"{name}: has {field} {theirs}, the recipe {ours}; {way_out}")
-    if hub_name(config.backbone) != hub_name(backbone):
-        warnings.warn(
-            f"{name}: was trained on features of {config.backbone}, and continues with those of {backbone}",
-            CheckpointWarning,
-            stacklevel=3,
-        )
+    for fact, same, theirs, ours in (
+        ("features of", hub_name(config.backbone) == hub_name(recipe.backbone), config.backbone, recipe.backbone),
+        ("frames per second:", math.isclose(config.fps, recipe.fps, rel_tol=1e-6), config.fps, recipe.fps),
+    ):
+        if not same:
+            key = "backbone" if fact == "features of" else "fps"
+            warnings.warn(
+                f"{name}: was trained on {fact} {theirs}, and continues with {ours}; set {key}={theirs} to keep to it",
+                CheckpointWarning,
+                stacklevel=3,
+            )
     state = other.state_dict()
     for gate in _GATES:
         initial, given = model.state_dict()[gate], state[gate]

@@ -10,6 +10,7 @@ import math
 import random
 import threading
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -21,7 +22,7 @@ from lightning.fabric.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from r2tuning.errors import TrainingError
+from r2tuning.errors import R2TuningWarning, TrainingError
 from r2tuning.evaluation.predict import evaluate_model
 from r2tuning.evaluation.splits import OpenSplit
 from r2tuning.model import R2Tuning
@@ -47,6 +48,12 @@ class Report:
     steps: int
     epoch: int
     values: Mapping[str, float]
+    last: bool = False
+    """Whether the step ends its epoch."""
+
+
+FEW_QUERIES = 20
+"""Fewer queries than this are too few to learn from, or to tell a good model from a lucky one."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +81,15 @@ def train(
     *,
     resume: bool = False,
     report: Callable[[Report], None] | None = None,
+    announce: Callable[[OpenSplit, OpenSplit], None] = lambda *_: None,
 ) -> Trained:
     """Trains a model.
 
     The folder receives the recipe, package versions and git state, losses in ``log.csv``, scores in ``validation.csv``,
     both for TensorBoard, the checkpoints ``best`` (by the benchmark's main metric) and ``last``, and a state to resume
     from. Ctrl-C or SIGTERM ends the run after the current step or validation, with its state saved. The main process
-    calls ``report`` after steps and validations.
+    calls ``announce`` with the splits to train and to validate on before it starts, and ``report`` after steps and
+    validations. Fewer than `FEW_QUERIES` queries in either are a warning.
     """
     run, saved = RunFolder(folder), None
     # Fail before there are other processes, which would repeat the message.
@@ -91,8 +100,17 @@ def train(
     if resume:
         saved = run.resume(recipe)
     fabric = launch(recipe.training)
-    if fabric.global_rank == 0 and not resume:
-        run.begin(recipe)
+    if fabric.global_rank == 0:
+        announce(training, validation)
+        for purpose, split in (("train", training), ("validate", validation)):
+            if (count := len(split.annotations)) < FEW_QUERIES:
+                warnings.warn(
+                    f"only {count} queries to {purpose} on: results will say little; annotate at least {FEW_QUERIES}",
+                    R2TuningWarning,
+                    stacklevel=2,
+                )
+        if not resume:
+            run.begin(recipe)
     fabric.barrier()
     return _Trainer(recipe, training, validation, model, run, fabric, saved, report).run()
 
@@ -184,7 +202,8 @@ class _Trainer:
                 return False
             losses, rate = self._step(batch, queries)
             state.step, state.batch = state.step + 1, state.batch + 1
-            if state.step % settings.log_every == 0:
+            # At least once an epoch, however short it is.
+            if state.step % settings.log_every == 0 or state.batch == self._steps_per_epoch:
                 values = self._describe(losses, rate, waited / (time.perf_counter() - since))
                 self._record(LOG_FILE, values)
                 waited, since = 0.0, time.perf_counter()
@@ -256,7 +275,8 @@ class _Trainer:
             self._log.write(file, step, epoch, values)
             if self._report is not None:
                 steps = self._steps_per_epoch * self._recipe.training.epochs
-                self._report(Report(step, steps, epoch, values))
+                last = self._state.batch == self._steps_per_epoch
+                self._report(Report(step, steps, epoch, values, last))
 
     def _plan(self, epoch: int) -> Sequence[Sequence[Group]]:
         """The batches of an epoch for all processes together."""

@@ -23,7 +23,6 @@ from r2tuning.video.probe import survey
 from r2tuning.video.selection import count_clips, pick_frames
 from r2tuning.video.sequential import Coverage, decode_in_order
 
-
 # A video of up to a month at the models' usual rates is sampled even if it has few pictures. Beyond that, time and
 # memory must be worth the pictures.
 _MOST_FRAMES = 1 << 20

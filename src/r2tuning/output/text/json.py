@@ -22,9 +22,8 @@ def to_jsonl(results: Sequence[Grounding | Summary]) -> str:
 
 
 def to_object(results: Sequence[Summary]) -> str:
-    """Writes a single result as an object."""
-    (result,) = results
-    return _dump(result.to_dict(), 2)
+    """Writes a single result as an object, and several as a list of them."""
+    return _dump(results[0].to_dict(), 2) if len(results) == 1 else to_json(results)
 
 
 def _dump(content: object, indent: int | None) -> str:
