@@ -65,7 +65,8 @@ def ground(
     if clips is not None or any("footage" in target.writer.options for target in targets):
         from r2tuning.output.media import Footage
 
-        footage = Footage(encoded.facts.video)
+        results[0].check_video()
+        footage = Footage(results[0].video)
     outputs.write_outputs(results, targets, force=force, top=top_k, embed=embed, footage=footage)
     if clips is not None and footage is not None:
         outputs.cut_clips(results, footage, clips, fast=fast, force=force)

@@ -8,17 +8,15 @@ import html
 import json
 import mimetypes
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 from urllib.parse import quote
 
-from r2tuning.errors import OutputError
-from r2tuning.files import write_atomically
+from r2tuning.errors import OutputError, VideoError, show_on_one_line
+from r2tuning.files import read_file, relate, write_atomically
 from r2tuning.output.registry import write_format
-from r2tuning.output.text.labels import show_on_one_line
 from r2tuning.results import Grounding
 
 MAX_EMBEDDED = 20_000_000
@@ -31,21 +29,17 @@ _ASSETS = files("r2tuning") / "assets" / "report"
 
 
 def check_embedding(video: str) -> None:
-    """Checks that a video can be read and is small enough for a page."""
-    with _explain(video):
+    """Checks that a file is a video, of which a page may show everything, and small enough for a page."""
+    from r2tuning.video import probe
+
+    try:
+        probe(video)
         size = Path(video).stat().st_size
+    except (VideoError, OSError) as error:
+        raise OutputError(f"{video} cannot be embedded ({error}): put it there, or leave --embed away") from None
     if size > MAX_EMBEDDED:
         limit = f"{MAX_EMBEDDED // 10**6} MB"
         raise OutputError(f"{video} has {size / 1e6:.1f} MB, and a page holds up to {limit}: leave --embed away")
-
-
-@contextmanager
-def _explain(video: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        problem = f"{video} cannot be embedded ({error.strerror})"
-        raise OutputError(f"{problem}: put it there, or leave --embed away") from None
 
 
 def write_page(
@@ -68,14 +62,15 @@ def write_page(
     video, folder = results[0].video, Path(path).parent
     source = link_file(video, folder)
     if embed:
+        results[0].check_video()
         check_embedding(video)
         kind = mimetypes.guess_type(f"video{Path(video).suffix}")[0] or "application/octet-stream"
-        with _explain(video):
-            source = f"data:{kind};base64,{base64.b64encode(Path(video).read_bytes()).decode()}"
+        content = read_file(video, OutputError, "leave --embed away", MAX_EMBEDDED)
+        source = f"data:{kind};base64,{base64.b64encode(content).decode()}"
     style, script = (_ASSETS.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     name = show_on_one_line(Path(path).stem)
     data = {
-        "link": None if embed else show_on_one_line(_relate(video, folder)),
+        "link": None if embed else show_on_one_line(relate(video, folder)),
         "files": [
             {"name": f"{name}.{form}", "type": kind, "text": write_format(results, form)}
             for form, kind in _OFFERED.items()
@@ -102,18 +97,10 @@ def link_file(path: str, folder: Path) -> str:
         >>> link_file("videos/50% off? #1.mp4", Path("pages"))
         '../videos/50%25%20off%3F%20%231.mp4'
     """
-    relative = _relate(path, folder)
+    relative = relate(path, folder)
     if Path(relative).is_absolute():
         return Path(relative).as_uri()
     return quote(os.fsencode(Path(relative).as_posix()))  # bytes, since names need not be UTF-8
-
-
-def _relate(path: str, folder: Path) -> str:
-    try:
-        # Links are not followed: a browser does not follow them either.
-        return os.path.relpath(path, folder)
-    except ValueError:  # another drive
-        return str(Path(path).absolute())
 
 
 def _write_policy(style: str, script: str, media: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -20,6 +21,12 @@ from r2tuning.training.data import Batch
 from r2tuning.training.recipes import TrainingConfig
 from r2tuning.training.targets import Targets
 from r2tuning.types import ModelOutput
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that was started by hand, before `launch` has told the processes their ranks."""
+    ranks = ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
+    return all(os.environ.get(name, "0") == "0" for name in ranks)
 
 
 def launch(settings: TrainingConfig) -> Fabric:
