@@ -380,9 +380,8 @@ def outline_video(video: EncodedVideo) -> Grounding:
     """
     starts = range(0, video.frames, FRAMES_READ)
     tokens = [video.read(start, min(start + FRAMES_READ, video.frames))[-1, :, 0].float() for start in starts]
-    return _make_answer(
-        video, score_frames(torch.cat(tokens)).numpy(), query="", moments=[], model=video.facts.backbone
-    )
+    scores = score_frames(torch.cat(tokens)).numpy()
+    return _make_answer(video, scores, query="", moments=[], model=video.facts.backbone)
 
 
 def _make_answer(video: EncodedVideo, scores: NDArray[Any], **fields: Any) -> Grounding:
@@ -396,5 +395,6 @@ def _make_answer(video: EncodedVideo, scores: NDArray[Any], **fields: Any) -> Gr
         saliency=Saliency(facts.start + centers, scores),
         sampling=facts.sampling,
         video_truncated=facts.truncated,
+        identity=facts.identity,
         **fields,
     )

@@ -21,6 +21,7 @@ from torch.nn.functional import normalize
 from r2tuning.backbones.loading import IMAGE, TEXT, BackboneFiles, load_files
 from r2tuning.backbones.vit import ImageTowerConfig, TextTower, TextTowerConfig, Tower
 from r2tuning.errors import BackboneError, QueryError
+from r2tuning.files import guard
 from r2tuning.types import Engine, Preprocessing, QueryFeatures, Summary
 
 if TYPE_CHECKING:
@@ -298,11 +299,12 @@ def load_backbone(
     kinds: dict[str, type[Backbone]] = {"clip": ClipBackbone, "siglip": SiglipBackbone, "siglip2": SiglipBackbone}
     files = load_files(str(name))
     kind = files.config.get("model_type")
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise BackboneError(
             f"{files.folder}: holds a model of type {kind!r}, not one of {', '.join(kinds)}; give a CLIP or SigLIP"
         )
-    return kinds[kind](files, layers=layers, device=device, dtype=dtype, engine=engine)
+    with guard(files.folder, BackboneError, "download the folder again"):
+        return kinds[kind](files, layers=layers, device=device, dtype=dtype, engine=engine)
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from pydantic import ValidationError
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -26,7 +25,7 @@ from r2tuning.backbones.tokenizer import (
 )
 from r2tuning.backbones.vit import TowerConfig, is_linear
 from r2tuning.errors import BackboneError
-from r2tuning.files import first_problem
+from r2tuning.files import guard, parse_json, read_file, require_regular
 from r2tuning.hub import fetch_cached, fetch_optional
 
 IMAGE, TEXT = "vision_model.", "text_model."
@@ -35,6 +34,8 @@ IMAGE, TEXT = "vision_model.", "text_model."
 _CONFIG, _PREPROCESSOR = "config.json", "preprocessor_config.json"
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 """Where the weights are, in order of preference; an index lists the files of split weights."""
+
+_AGAIN = "download the folder again"
 
 _Config = TypeVar("_Config", bound=TowerConfig)
 
@@ -64,13 +65,10 @@ class BackboneFiles:
             BackboneError: If the configuration is not that of such a tower.
         """
         # Old files have a second entry, which overrides the first.
-        merged = {**(self.config.get(key) or {}), **(self.config.get(f"{key}_dict") or {})}
-        try:
-            return kind.model_validate(merged)
-        except ValidationError as error:
-            raise BackboneError(
-                f"{self.folder / _CONFIG}: {key}: {first_problem(error)}; give a backbone in Hugging Face layout"
-            ) from error
+        with guard(f"{self.folder / _CONFIG}: {key}", BackboneError, "give a backbone in Hugging Face layout", kind):
+            return kind.model_validate(
+                {**(self.config.get(key) or {}), **(self.config.get(f"{key}_dict") or {})},
+            )
 
     def map_weights(self) -> dict[str, Tensor]:
         """Returns all weights. They are memory-mapped, except those in PyTorch's format of before 2020.
@@ -79,15 +77,18 @@ class BackboneFiles:
             BackboneError: If a file is damaged, or holds more than weights.
         """
         weights: dict[str, Tensor] = {}
-        try:
+        with _guard(self.folder):
             for file in _weight_files(self.folder):
+                require_regular(file)
                 if file.suffix == ".safetensors":
                     weights |= load_file(file)
                 else:  # PyTorch maps only archives; the older format is read whole
                     archive = zipfile.is_zipfile(file)
                     weights |= torch.load(file, map_location="cpu", weights_only=True, mmap=archive)
-        except Exception as error:  # of many kinds; each means that the file is unusable
-            raise _unusable(self.folder, error) from error
+            for name, tensor in weights.items():
+                # With stride 0, a few bytes claim any size.
+                if not isinstance(tensor, Tensor) or tensor.untyped_storage().nbytes() < tensor.nbytes:
+                    raise ValueError(f"{name} is no plain tensor")
         return weights
 
     def read_weights(
@@ -147,11 +148,9 @@ def load_files(name: str) -> BackboneFiles:
     """
     folder = _locate(name)
     config = _read_config(folder)
-    try:
+    with _guard(folder):
         tokenizer = load_tokenizer(folder)
         preprocessor = _read_json(folder / _PREPROCESSOR) if (folder / _PREPROCESSOR).is_file() else {}
-    except Exception as error:  # of many kinds; each means that the file is unusable
-        raise _unusable(folder, error) from error
     return BackboneFiles(hub_name(name), folder, config, preprocessor, tokenizer)
 
 
@@ -231,33 +230,25 @@ def _weight_files(folder: Path) -> list[Path]:
 def _split_files(weights: Path) -> list[Path]:
     if not weights.name.endswith(".index.json"):
         return [weights]
-    try:
+    with _guard(weights):
         names = _read_json(weights)["weight_map"].values()
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise BackboneError(
-            f"{weights}: not a readable index ({_explain(error)}); download the folder again"
-        ) from error
-    return [weights.with_name(name) for name in sorted(set(names))]
+        for name in names:
+            if Path(name).name != name:  # a file elsewhere is none of this folder's
+                raise ValueError(f"names {name!r}, which is not in this folder")
+        return [weights.with_name(name) for name in sorted(set(names))]
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / _CONFIG
-    try:
-        return _read_json(path)
-    except (OSError, ValueError) as error:
-        raise BackboneError(f"{path}: not a readable configuration ({error}); download the folder again") from error
+    with _guard(folder / _CONFIG):
+        return _read_json(folder / _CONFIG)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = parse_json(read_file(path, BackboneError, _AGAIN))
     if not isinstance(content, dict):
-        raise ValueError("not an object")
+        raise ValueError(f"{path.name} holds a {type(content).__name__}, not an object")
     return content
 
 
-def _unusable(folder: Path, error: Exception) -> BackboneError:
-    return BackboneError(f"{folder}: cannot be loaded as a backbone ({_explain(error)}); download the folder again")
-
-
-def _explain(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+def _guard(path: Path) -> AbstractContextManager[None]:
+    return guard(f"{path}: cannot be loaded as a backbone", BackboneError, _AGAIN)

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat
 from tokenizers import Regex, Tokenizer, models, normalizers
 from torch import Tensor
 
@@ -27,6 +27,7 @@ from r2tuning.backbones.loading import IMAGE, TEXT, BackboneFiles
 from r2tuning.backbones.vit import (
     Activation,
     ImageTowerConfig,
+    Size,
     TextTower,
     TextTowerConfig,
     Tower,
@@ -43,7 +44,7 @@ _HEAD = f"{IMAGE}head"
 class SiglipImageConfig(ImageTowerConfig):
     """Shape of SigLIP's image tower, with SigLIP's defaults."""
 
-    patch_size: PositiveInt = 16
+    patch_size: Size = 16
     hidden_act: Activation = "gelu_pytorch_tanh"
     layer_norm_eps: PositiveFloat = 1e-6
 
@@ -55,14 +56,14 @@ class SiglipImageConfig(ImageTowerConfig):
 class SiglipTextConfig(TextTowerConfig):
     """Shape of SigLIP's text tower, with SigLIP's defaults."""
 
-    hidden_size: PositiveInt = 768
-    intermediate_size: PositiveInt = 3072
-    num_attention_heads: PositiveInt = 12
-    vocab_size: PositiveInt = 32000
-    max_position_embeddings: PositiveInt = 64
+    hidden_size: Size = 768
+    intermediate_size: Size = 3072
+    num_attention_heads: Size = 12
+    vocab_size: Size = 32000
+    max_position_embeddings: Size = 64
     hidden_act: Activation = "gelu_pytorch_tanh"
     layer_norm_eps: PositiveFloat = 1e-6
-    projection_size: PositiveInt | None = None
+    projection_size: Size | None = None
 
 
 class SiglipImageTower(Tower):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE
+
+from r2tuning.errors import BackboneError
+from r2tuning.files import parse_json, read_file
 
 TOKENIZER_FILE = "tokenizer.json"
 VOCABULARY_FILES = ("vocab.json", "merges.txt")
@@ -31,7 +33,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         ValueError: If it ends no sentence with a token: towers pool there.
     """
     file = folder / TOKENIZER_FILE
-    tokenizer = Tokenizer.from_file(str(file)) if file.is_file() else _build_tokenizer(folder)
+    tokenizer = Tokenizer.from_buffer(_read(file)) if file.is_file() else _build_tokenizer(folder)
     tokenizer.no_truncation()
     tokenizer.no_padding()
     if not tokenizer.encode("").ids:
@@ -39,10 +41,14 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
+def _read(path: Path) -> bytes:
+    return read_file(path, BackboneError, "download the folder again")
+
+
 def _build_tokenizer(folder: Path) -> Tokenizer:
     vocabulary_file, merges_file = (folder / name for name in VOCABULARY_FILES)
-    vocabulary: dict[str, int] = json.loads(vocabulary_file.read_text(encoding="utf-8"))
-    lines = merges_file.read_text(encoding="utf-8").splitlines()
+    vocabulary: dict[str, int] = parse_json(_read(vocabulary_file))
+    lines = _read(merges_file).decode().splitlines()
     pairs = (line.partition(" ") for line in lines if line and not line.startswith("#version"))
     merges = [(first, second) for first, _, second in pairs]
     tokenizer = Tokenizer(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 from torch import Tensor
+
+Size = Annotated[int, Field(ge=1, le=10**6)]
+"""A width or a count; more would be a claim that takes all memory before it is checked."""
 
 Activation = Literal["quick_gelu", "gelu", "gelu_pytorch_tanh"]
 
@@ -19,10 +22,10 @@ class TowerConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    hidden_size: PositiveInt
-    intermediate_size: PositiveInt
-    num_hidden_layers: PositiveInt = 12
-    num_attention_heads: PositiveInt
+    hidden_size: Size
+    intermediate_size: Size
+    num_hidden_layers: Annotated[int, Field(ge=1, le=1000)] = 12
+    num_attention_heads: Size
     hidden_act: Activation = "quick_gelu"
     layer_norm_eps: PositiveFloat = 1e-5
 
@@ -50,11 +53,11 @@ class TowerConfig(BaseModel):
 class ImageTowerConfig(TowerConfig):
     """Shape of an image tower."""
 
-    hidden_size: PositiveInt = 768
-    intermediate_size: PositiveInt = 3072
-    num_attention_heads: PositiveInt = 12
-    image_size: PositiveInt = 224
-    patch_size: PositiveInt = 32
+    hidden_size: Size = 768
+    intermediate_size: Size = 3072
+    num_attention_heads: Size = 12
+    image_size: Size = 224
+    patch_size: Size = 32
 
     @property
     def patches(self) -> int:
@@ -73,11 +76,11 @@ class ImageTowerConfig(TowerConfig):
 class TextTowerConfig(TowerConfig):
     """Shape of a text tower."""
 
-    hidden_size: PositiveInt = 512
-    intermediate_size: PositiveInt = 2048
-    num_attention_heads: PositiveInt = 8
-    vocab_size: PositiveInt = 49408
-    max_position_embeddings: PositiveInt = 77
+    hidden_size: Size = 512
+    intermediate_size: Size = 2048
+    num_attention_heads: Size = 8
+    vocab_size: Size = 49408
+    max_position_embeddings: Size = 77
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """See `TowerConfig.shapes`."""

@@ -31,6 +31,7 @@ from r2tuning.checkpoints.published import (
 )
 from r2tuning.decoding.decode import DecodingConfig
 from r2tuning.errors import CheckpointError, CheckpointWarning
+from r2tuning.files import guard
 from r2tuning.hub import fetch_cached, hash_file
 from r2tuning.model import R2Config, R2Tuning
 
@@ -255,7 +256,9 @@ def _settings_of(entry: PublishedCheckpoint) -> Settings:
 
 
 def _build(config: R2Config, state: dict[str, torch.Tensor], path: Path) -> R2Tuning:
-    model = R2Tuning(config)
+    # On meta, where shapes take no memory: the file's tensors are the largest that a configuration can ask for.
+    with guard(path, CheckpointError, "correct config.json, or copy the checkpoint again"), torch.device("meta"):
+        model = R2Tuning(config)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    model.load_state_dict(take_tensors(state, expected, path))
+    model.load_state_dict(take_tensors(state, expected, path), assign=True)
     return model.eval()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from r2tuning.cli.options import DeviceOption, EngineOption, SamplingOption, check_positive, show_progress
-from r2tuning.errors import VideoError
+from r2tuning.errors import VideoError, show_on_one_line
 
 if TYPE_CHECKING:
     from r2tuning.datasets import Benchmark
@@ -60,12 +60,12 @@ def extract(
     from r2tuning.features.store import FeatureStore
 
     model = load_backbone(backbone, layers=layers, device=choose_device(device), engine=engine)
-    target = FeatureStore.create(store, model, layout)
     try:
-        with show_progress("Queries", "queries") as progress:
-            queries = extract_queries(query_tasks, target, model, progress=progress)
-        with show_progress("Videos", "videos") as progress:
-            done = extract_videos(video_tasks, target, model, sampling=sampling, jobs=jobs, progress=progress)
+        with FeatureStore.fill(store, model, layout) as target:
+            with show_progress("Queries", "queries") as progress:
+                queries = extract_queries(query_tasks, target, model, progress=progress)
+            with show_progress("Videos", "videos") as progress:
+                done = extract_videos(video_tasks, target, model, sampling=sampling, jobs=jobs, progress=progress)
     except KeyboardInterrupt:
         typer.echo(f"stopped; what is complete is in {store}; run the same command again to continue", err=True)
         raise typer.Exit(130) from None
@@ -75,7 +75,7 @@ def extract(
         f"queries: {queries.extracted} extracted, {queries.skipped} skipped"
     )
     for failure in failures:
-        typer.echo(f"failed: {failure.name}: {failure.reason}", err=True)
+        typer.echo(show_on_one_line(f"failed: {failure.name}: {failure.reason}"), err=True)
     if failures:
         raise typer.Exit(1)
 
@@ -90,7 +90,7 @@ def _plan(
     files = VideoFolder(folder)
     videos: dict[str, VideoTask | Failure] = {}
     queries: dict[str, QueryTask] = {}
-    for entry in load_annotations(annotations, benchmark):
+    for entry in load_annotations(annotations, benchmark, find=files.find):
         video, query = benchmark.video_name(entry), benchmark.query_name(entry)
         if video not in videos:
             if len(videos) == limit:

@@ -11,6 +11,7 @@ import typer
 from r2tuning.cli import options, outputs, videos
 from r2tuning.cli.options import show_progress
 from r2tuning.files import check_target
+from r2tuning.types import Sampling
 
 if TYPE_CHECKING:
     from r2tuning.grounder import Grounder
@@ -88,12 +89,15 @@ def ground(
     if not several and (clips is not None or any("footage" in target.writer.options for target in targets)):
         from r2tuning.output.media import Footage
 
+        answers[0][1][0].check_video()
         footage = Footage(answers[0][1][0].video)
     outputs.write_outputs(answers, targets, several=several, force=force, top=top_k, embed=embed, footage=footage)
     if clips is not None:
         for label, results in answers:
             from r2tuning.output.media import Footage
 
+            if footage is None:
+                results[0].check_video()
             opened = footage or Footage(results[0].video)
             outputs.cut_clips(results, opened, clips / label if several else clips, fast=fast, force=force)
     request.finish()
@@ -145,7 +149,7 @@ def _answer_one(
     video: str,
     step: str,
     fps: float | None,
-    sampling: options.Sampling,
+    sampling: Sampling,
 ) -> Grounding:
     """The answer to the query; without one, what the video shows most and newest."""
     encoded = videos.encode(grounder, video, step, fps, sampling)

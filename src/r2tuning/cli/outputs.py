@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from r2tuning.cli.options import show_progress
-from r2tuning.errors import OutputError, R2TuningError
+from r2tuning.errors import OutputError, R2TuningError, show_on_one_line
 from r2tuning.files import check_target
 from r2tuning.output.registry import STDOUT, WRITERS, Target, find_target, save_results, write_format
 
@@ -155,5 +155,5 @@ def cut_clips(results: Sequence[Grounding], footage: Footage, folder: Path, *, f
     typer.echo(f"Clips: {len(moments) - len(failures)} in {folder}", err=True)
     if failures:
         for failure in failures:
-            typer.echo(f"not cut: {failure}", err=True)
+            typer.echo(show_on_one_line(f"not cut: {failure}"), err=True)
         raise OutputError(f"{len(failures)} of {len(moments)} clips could not be cut; they are listed above")

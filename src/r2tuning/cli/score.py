@@ -15,9 +15,8 @@ from rich.text import Text
 
 from r2tuning.ablation.table import Spread, format_spread
 from r2tuning.cli.options import ForceOption
-from r2tuning.errors import MetricError
+from r2tuning.errors import MetricError, show_on_one_line
 from r2tuning.files import check_target, write_atomically
-from r2tuning.output.text.labels import show_on_one_line
 
 if TYPE_CHECKING:
     from r2tuning.datasets import Annotation, Benchmark

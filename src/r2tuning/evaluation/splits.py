@@ -15,6 +15,7 @@ from r2tuning.datasets.benchmark import Task
 from r2tuning.datasets.custom import hold_out
 from r2tuning.datasets.download import dataset_folder
 from r2tuning.errors import DataError, FeatureError, RecipeError
+from r2tuning.features.extraction import VideoFolder
 from r2tuning.features.store import FeatureStore
 from r2tuning.model.config import Family
 
@@ -53,9 +54,9 @@ class DataConfig(BaseModel):
     videos: Path | None = None
     train_split: str = "train"
     validation_split: str | None = None
-    repeat: int = Field(default=1, ge=1)
-    queries_per_video: int = Field(default=1, ge=1)
-    workers: int = Field(default=2, ge=0)
+    repeat: int = Field(default=1, ge=1, le=10**6)
+    queries_per_video: int = Field(default=1, ge=1, le=10**6)
+    workers: int = Field(default=2, ge=0, le=1024)
 
     def find_rules(self, fps: float) -> Benchmark:
         """The benchmark; custom data has the frame rate ``fps``."""
@@ -136,9 +137,10 @@ def read_annotations(data: DataConfig, split: str, *, seed: int = 0) -> list[Ann
         return load_annotations(benchmark.find_file(place, split), benchmark, split=split, domain=data.domain)
     if split not in ("train", "val"):
         raise RecipeError(f"custom data has no split {split!r}, only train and val; leave --split out for val")
+    find = None if data.videos is None else VideoFolder(data.videos).find
     if split == "val" and data.validation is not None:
-        return load_annotations(data.validation, benchmark)
-    annotations = load_annotations(place, benchmark)
+        return load_annotations(data.validation, benchmark, find=find)
+    annotations = load_annotations(place, benchmark, find=find)
     if data.validation is not None:
         return annotations
     training, validation = hold_out(annotations, seed)

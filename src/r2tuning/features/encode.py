@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from typing import TypeVar
 
 from r2tuning.backbones import Backbone
 from r2tuning.features.encoded import EncodedVideo, EncodingFacts, FeatureWriter
+from r2tuning.hub import identify_file
 from r2tuning.types import Sampling
 from r2tuning.video import sample_frames
 from r2tuning.video.preprocess import PREPROCESS_VERSION
@@ -64,6 +66,8 @@ def encode_video(
                 summary=backbone.summary,
                 preprocess_version=PREPROCESS_VERSION,
                 engine=backbone.engine,
+                absolute=os.path.abspath(path),  # noqa: PTH100  (links are kept, as in `video`)
+                identity=identify_file(path),
             )
         )
     except BaseException:  # also Ctrl-C: a temporary file must not outlive its reader

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from torch import Tensor
 
 from r2tuning import __version__
@@ -25,7 +27,9 @@ from r2tuning.features.layouts import (
     find_npy_folders,
     map_array,
 )
-from r2tuning.files import first_problem, remove_leftovers, write_atomically
+from r2tuning.files import explain, guard, read_model, remove_leftovers, write_atomically
+from r2tuning.hub import identify_file
+from r2tuning.processes import hold
 from r2tuning.types import Engine, QueryFeatures, Sampling, Summary
 from r2tuning.video.preprocess import PREPROCESS_VERSION
 
@@ -45,10 +49,10 @@ class StoreFacts(BaseModel):
     layout: Annotated[Layout, BeforeValidator(lambda name: OLD_NAMES.get(name, name))]
     backbone: str
     fingerprint: str
-    layers: int = Field(gt=0)
-    tokens: int = Field(gt=1)
-    video_width: int = Field(gt=0)
-    query_width: int = Field(gt=0)
+    layers: int = Field(gt=0, le=256)
+    tokens: int = Field(gt=1, le=65536)
+    video_width: int = Field(gt=0, le=65536)
+    query_width: int = Field(gt=0, le=65536)
     preprocess_version: int
     created_with: str
     engine: Engine = "torch"
@@ -74,16 +78,8 @@ class StoreFacts(BaseModel):
     @classmethod
     def read(cls, folder: Path) -> StoreFacts:
         """Reads the facts of a store."""
-        path = folder / STORE_FILE
-        try:
-            return cls.model_validate_json(path.read_bytes())
-        except OSError as error:
-            raise FeatureError(f"{path}: cannot be read: {error.strerror or error}; check the folder") from error
-        except ValidationError as error:
-            raise FeatureError(
-                f"{path}: {first_problem(error)}; upgrade r2tuning if it is older than the store, "
-                "or extract into a new folder"
-            ) from error
+        advice = "upgrade r2tuning if it is older than the store, or extract into a new folder"
+        return read_model(folder / STORE_FILE, cls, FeatureError, advice)
 
     def check_continues(self, old: StoreFacts, folder: Path) -> None:
         """Checks that features with these facts may join those of a store: the same layout and backbone.
@@ -152,17 +148,28 @@ class FeatureStore:
                 old = StoreFacts.read(folder)
                 facts.check_continues(old, folder)
                 facts = facts.model_copy(update={"backbone": old.backbone})
-            elif folder.is_dir() and any(folder.iterdir()):
+            elif any(file.is_file() and not file.name.startswith(".") for file in folder.rglob("*")):
+                # Empty folders are of a run that died before it wrote more.
                 raise FeatureError(f"{folder}: has files, but none of a store; choose an empty or new folder")
             store = cls._from_facts(folder, facts)
+            folder.mkdir(parents=True, exist_ok=True)
+            content = facts.model_dump_json(indent=2) + "\n"
+            write_atomically(folder / STORE_FILE, content, force=True, error=FeatureError)
             for place in store.files.folders:
                 place.mkdir(parents=True, exist_ok=True)
                 remove_leftovers(place)
         except OSError as error:
-            raise FeatureError(f"{folder}: cannot be written ({error}); choose another folder") from error
-        content = facts.model_dump_json(indent=2) + "\n"
-        write_atomically(folder / STORE_FILE, content, force=True, error=FeatureError)
+            raise FeatureError(f"{folder}: cannot be written ({explain(error)}); choose another folder") from error
         return store
+
+    @classmethod
+    @contextmanager
+    def fill(cls, folder: str | Path, backbone: Backbone, layout: Layout = "safetensors") -> Iterator[FeatureStore]:
+        """Does what `create` does, and keeps other processes from filling the store at the same time."""
+        with guard(folder, FeatureError, "choose another folder"):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        with hold(Path(folder), FeatureError):
+            yield cls.create(folder, backbone, layout)
 
     @classmethod
     def _from_facts(cls, folder: Path, facts: StoreFacts) -> FeatureStore:
@@ -201,6 +208,8 @@ class FeatureStore:
             facts = self.video_facts(name)
             self.frames(name)
             newer = source.stat().st_mtime_ns > self.files.path(VIDEO, name).stat().st_mtime_ns
+            if facts is not None and facts.identity not in ("", identify_file(source)):
+                return False
         except (FeatureError, OSError):  # a missing file is reported when it is encoded
             return False
         return facts is not None and (facts.fps, facts.sampling) == (fps, sampling) and not newer

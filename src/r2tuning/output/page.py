@@ -8,17 +8,15 @@ import html
 import json
 import mimetypes
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 from urllib.parse import quote
 
-from r2tuning.errors import OutputError
-from r2tuning.files import write_atomically
+from r2tuning.errors import OutputError, VideoError, show_on_one_line
+from r2tuning.files import relate, write_atomically
 from r2tuning.output.registry import WRITERS, write_format
-from r2tuning.output.text.labels import show_on_one_line
 from r2tuning.results import Grounding
 
 MAX_EMBEDDED = 20_000_000
@@ -31,24 +29,20 @@ _ASSETS = files("r2tuning") / "assets" / "report"
 
 
 def check_embedding(*videos: str) -> None:
-    """Checks that videos can be read and are together small enough for a page."""
+    """Checks that files are videos, of which a page may show everything, and together small enough for a page."""
+    from r2tuning.video import probe
+
     total = 0
     for video in videos:
-        with _explain(video):
+        try:
+            probe(video)
             total += Path(video).stat().st_size
+        except (VideoError, OSError) as error:
+            raise OutputError(f"{video} cannot be embedded ({error}): put it there, or leave --embed away") from None
         if total > MAX_EMBEDDED:
             what = f"{video} has" if len(videos) == 1 else f"the videos up to {video} have"
             limit = f"{MAX_EMBEDDED // 10**6} MB"
             raise OutputError(f"{what} {total / 1e6:.1f} MB, and a page holds up to {limit}: leave --embed away")
-
-
-@contextmanager
-def _explain(video: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        problem = f"{video} cannot be embedded ({error.strerror})"
-        raise OutputError(f"{problem}: put it there, or leave --embed away") from None
 
 
 def write_page(
@@ -70,12 +64,14 @@ def write_page(
     """
     videos, folder = list(dict.fromkeys(result.video for result in results)), Path(path).parent
     if embed:
+        for result in {result.video: result for result in results}.values():
+            result.check_video()
         check_embedding(*videos)
     first, *others = (_embed(video) if embed else link_file(video, folder) for video in videos)
     style, script = (_ASSETS.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     stem = show_on_one_line(Path(path).stem)
     names = [show_on_one_line(Path(video).name) for video in videos]
-    links = [None if embed else show_on_one_line(_relate(video, folder)) for video in videos]
+    links = [None if embed else show_on_one_line(relate(video, folder)) for video in videos]
     data = {
         "videos": [
             {"name": name, "link": link, "source": source}
@@ -104,8 +100,8 @@ def write_page(
 
 def _embed(video: str) -> str:
     kind = mimetypes.guess_type(f"video{Path(video).suffix}")[0] or "application/octet-stream"
-    with _explain(video):
-        return f"data:{kind};base64,{base64.b64encode(Path(video).read_bytes()).decode()}"
+    content = read_file(video, OutputError, "leave --embed away", MAX_EMBEDDED)
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def link_file(path: str, folder: Path) -> str:
@@ -115,18 +111,10 @@ def link_file(path: str, folder: Path) -> str:
         >>> link_file("videos/50% off? #1.mp4", Path("pages"))
         '../videos/50%25%20off%3F%20%231.mp4'
     """
-    relative = _relate(path, folder)
+    relative = relate(path, folder)
     if Path(relative).is_absolute():
         return Path(relative).as_uri()
     return quote(os.fsencode(Path(relative).as_posix()))  # bytes, since names need not be UTF-8
-
-
-def _relate(path: str, folder: Path) -> str:
-    try:
-        # Links are not followed: a browser does not follow them either.
-        return os.path.relpath(path, folder)
-    except ValueError:  # another drive
-        return str(Path(path).absolute())
 
 
 def _write_policy(style: str, script: str, media: str) -> str:

@@ -171,6 +171,8 @@ def write_format(results: Results, form: str, video: VideoInfo | None = None, **
     from r2tuning.video import probe
 
     try:
+        if video is None:
+            shown[0].check_video()
         return str(writer.load()(shown, video or probe(shown[0].video)))
     except VideoError as error:
         raise OutputError(f"{error} ({form} counts frames, so it needs the video and not only features)") from error
@@ -219,6 +221,8 @@ def save_gif(results: Sequence[Grounding], path: str, *, force: bool, footage: F
     if not result.moments:
         raise OutputError(f"{path} cannot be written: the answer has no moment to show")
     best = result.moments[0]
+    if footage is None:
+        result.check_video()
     write_gif(footage or result.video, best.start, best.end, path, force=force)
 
 
@@ -229,5 +233,6 @@ def save_reel(
     from r2tuning.output.media.cut import join
 
     (summary,) = summaries
+    summary.answer.check_video()
     spans = [(shot.start, shot.end) for shot in summary.shots]
     join(summary.answer.video, spans, Path(path), force=force, progress=progress)

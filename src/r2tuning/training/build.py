@@ -13,6 +13,7 @@ from r2tuning.backbones import choose_device, load_backbone
 from r2tuning.backbones.registry import hub_name
 from r2tuning.checkpoints import read_checkpoint
 from r2tuning.checkpoints.folder import CheckpointConfig, Provenance
+from r2tuning.datasets.custom import strip_suffix
 from r2tuning.errors import CheckpointWarning, DataError, R2TuningWarning, RecipeError, TrainingError
 from r2tuning.evaluation.splits import FAMILY_OF, OpenSplit, open_split, read_annotations
 from r2tuning.features.encode import Progress
@@ -43,6 +44,7 @@ def open_splits(recipe: Recipe) -> tuple[OpenSplit, OpenSplit]:
     training, validation = (
         open_split(data, split, fps=recipe.fps, seed=seed) for split in (data.train_split, data.validation_split)
     )
+    _require_apart(training, validation)
     kept = benchmark.keep_trainable(training.annotations)
     if not kept:
         raise DataError(
@@ -50,6 +52,24 @@ def open_splits(recipe: Recipe) -> tuple[OpenSplit, OpenSplit]:
             f"{benchmark.min_duration:g} s"
         )
     return replace(training, annotations=kept), validation
+
+
+def _require_apart(training: OpenSplit, validation: OpenSplit) -> None:
+    """Refuses custom data with one video on both sides, by its name or, under two names, by its content."""
+    if not training.benchmark.is_custom:
+        return
+    marks: list[dict[str, str]] = []
+    for split in (training, validation):
+        marks.append({})
+        for name in dict.fromkeys(annotation.vid for annotation in split.annotations):
+            facts = split.store.video_facts(name)
+            marks[-1] |= dict.fromkeys(
+                (strip_suffix(name), *([facts.identity] if facts and facts.identity else [])), name
+            )
+    for mark in marks[0].keys() & marks[1].keys():
+        one, other = (found[mark] for found in marks)
+        names = repr(one) if one == other else f"{one!r} and {other!r}, which are one video,"
+        raise DataError(f"{names} would be in training and in validation; keep it on one side, under one name")
 
 
 def prepare_features(recipe: Recipe, progress: Progress | None = None) -> None:
@@ -74,9 +94,9 @@ def prepare_features(recipe: Recipe, progress: Progress | None = None) -> None:
         layers = max(layers, StoreFacts.read(folder).layers)  # a model may read fewer than there are
     device = choose_device(choose_accelerator(recipe.training))
     backbone = load_backbone(recipe.backbone, layers=layers, device=device)
-    store = FeatureStore.create(folder, backbone)
-    extract_queries(queries, store, backbone)
-    failures = extract_videos(videos, store, backbone, progress=progress).failures
+    with FeatureStore.fill(folder, backbone) as store:
+        extract_queries(queries, store, backbone)
+        failures = extract_videos(videos, store, backbone, progress=progress).failures
     if failures:
         first = failures[0]
         raise TrainingError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -30,6 +31,12 @@ def choose_accelerator(settings: TrainingConfig) -> str:
     if settings.accelerator == "cuda" and not torch.cuda.is_available():
         raise TrainingError("training.accelerator=cuda: PyTorch sees no GPU here; set training.accelerator=cpu")
     return settings.accelerator
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that was started by hand, before `launch` has told the processes their ranks."""
+    ranks = ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
+    return all(os.environ.get(name, "0") == "0" for name in ranks)
 
 
 def launch(settings: TrainingConfig) -> Fabric:

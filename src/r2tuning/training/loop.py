@@ -12,6 +12,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,10 @@ from r2tuning.evaluation.splits import OpenSplit
 from r2tuning.model import R2Tuning
 from r2tuning.training.build import build_model, describe_model, open_splits
 from r2tuning.training.data import Batch, Group, TrainingData, load_batches, share_batch
-from r2tuning.training.distributed import agree, gather, launch, stop_signals
+from r2tuning.training.distributed import agree, gather, is_first_process, launch, stop_signals
 from r2tuning.training.losses import Losses, compute_losses
 from r2tuning.training.recipes import Recipe, learning_rate
-from r2tuning.training.run_folder import LOG_FILE, VALIDATION_FILE, Log, RunFolder
+from r2tuning.training.run_folder import LOG_FILE, VALIDATION_FILE, Log, RunFolder, guard_state
 from r2tuning.types import ModelOutput
 
 
@@ -92,27 +93,32 @@ def train(
     validations. Fewer than `FEW_QUERIES` queries in either are a warning.
     """
     run, saved = RunFolder(folder), None
-    # Fail before there are other processes, which would repeat the message.
-    if not resume:
-        run.require_new()
-    training, validation = open_splits(recipe)
-    model = build_model(recipe, training.store)
-    if resume:
-        saved = run.resume(recipe)
-    fabric = launch(recipe.training)
-    if fabric.global_rank == 0:
-        announce(training, validation)
-        for purpose, split in (("train", training), ("validate", validation)):
-            if (count := len(split.annotations)) < FEW_QUERIES:
-                warnings.warn(
-                    f"only {count} queries to {purpose} on: results will say little; annotate at least {FEW_QUERIES}",
-                    R2TuningWarning,
-                    stacklevel=2,
-                )
+    with ExitStack() as held:
+        # Fail before there are other processes, which would repeat the message.
         if not resume:
-            run.begin(recipe)
-    fabric.barrier()
-    return _Trainer(recipe, training, validation, model, run, fabric, saved, report).run()
+            run.require_new()
+        elif run.path.is_dir() and is_first_process():
+            held.enter_context(run.hold())
+        training, validation = open_splits(recipe)
+        model = build_model(recipe, training.store)
+        if resume:
+            saved = run.resume(recipe)
+        fabric = launch(recipe.training)
+        if fabric.global_rank == 0:
+            announce(training, validation)
+            for purpose, split in (("train", training), ("validate", validation)):
+                if (count := len(split.annotations)) < FEW_QUERIES:
+                    warnings.warn(
+                        f"only {count} queries to {purpose} on: results will say little; "
+                        f"annotate at least {FEW_QUERIES}",
+                        R2TuningWarning,
+                        stacklevel=2,
+                    )
+            if not resume:
+                held.enter_context(run.hold())
+                run.begin(recipe)
+        fabric.barrier()
+        return _Trainer(recipe, training, validation, model, run, fabric, saved, report).run()
 
 
 class _AsTuple(nn.Module):
@@ -160,7 +166,8 @@ class _Trainer:
         optimizer = torch.optim.AdamW(parameters, lr=1.0, weight_decay=recipe.optimizer.weight_decay)
         self._state = _State()
         if saved is not None:
-            self._load(saved, optimizer)
+            with guard_state(run.path):
+                self._load(saved, optimizer)
         self._model, self._optimizer = fabric.setup(_AsTuple(model), optimizer)
 
     def run(self) -> Trained:
@@ -300,8 +307,11 @@ class _Trainer:
         self._fabric.barrier()
 
     def _load(self, saved: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
-        for name in vars(self._state):
-            setattr(self._state, name, saved[name])
+        for name, initial in vars(self._state).items():
+            value = saved[name]
+            if not isinstance(value, type(initial)) or (isinstance(value, int) and value < 0):
+                raise ValueError(f"{name} is {value!r}")
+            setattr(self._state, name, value)
         self._module.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         if self._ema is not None:

@@ -45,6 +45,7 @@ def test_the_schema_is_this() -> None:
         ("query_warning", ""),
         ("threshold", None),
         ("best_score", None),
+        ("identity", ""),
         ("notes", [{"kind": note.kind, "text": note.text} for note in result.notes]),
         ("moments", [{"start": 0.333, "end": 0.667, "score": 0.123457}]),
         ("saliency", {"times": [2.5, 4.5], "scores": [0.1, -0.25]}),
