@@ -15,7 +15,7 @@ from string import Template
 from urllib.parse import quote
 
 from r2tuning.errors import OutputError, VideoError, show_on_one_line
-from r2tuning.files import relate, write_atomically
+from r2tuning.files import read_file, relate, write_atomically
 from r2tuning.output.registry import WRITERS, write_format
 from r2tuning.results import Grounding
 
