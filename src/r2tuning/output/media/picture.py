@@ -115,6 +115,8 @@ def _pull(graph: Graph, waiting: deque[VideoFrame]) -> Iterator[VideoFrame]:
             return
         stored = waiting.popleft()
         frame.pts = stored.pts
+        if stored.time_base is not None:  # the filter counts in halves
+            frame.time_base = stored.time_base
         yield frame
 
 
