@@ -19,22 +19,25 @@ from torch.nn.functional import cosine_similarity
 from transformers.models.clip.configuration_clip import CLIPVisionConfig
 from transformers.models.clip.modeling_clip import CLIPVisionModel
 
+from r2tuning.backbones.clip import ClipBackbone, ClipImageConfig, ClipImageTower
 from r2tuning.backbones.int8 import Int8ImageTower, write_int8_model
-from r2tuning.backbones.loading import IMAGE, load_clip
-from r2tuning.backbones.vit import ImageTower, ImageTowerConfig, is_linear
+from r2tuning.backbones.loading import IMAGE, load_files
+from r2tuning.backbones.vit import is_linear
 
 LAYERS = 4
 
 
-def make_tower(clip: str | None) -> tuple[ImageTowerConfig, dict[str, Tensor]]:
+def make_tower(clip: str | None) -> tuple[ClipImageConfig, dict[str, Tensor]]:
     if clip is not None:
-        loaded = load_clip(clip)
-        return loaded.image, loaded.tower(IMAGE, "cpu", torch.float32)
+        files = load_files(clip)
+        config = ClipBackbone(files).image
+        assert isinstance(config, ClipImageConfig)
+        return config, files.read_weights(IMAGE, config.shapes(), "cpu", torch.float32)
     model = CLIPVisionModel(CLIPVisionConfig())
-    return ImageTowerConfig(), {name.removeprefix(IMAGE): value for name, value in model.state_dict().items()}
+    return ClipImageConfig(), {name.removeprefix(IMAGE): value for name, value in model.state_dict().items()}
 
 
-def make_reference(config: ImageTowerConfig, weights: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
+def make_reference(config: ClipImageConfig, weights: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
     model = CLIPVisionModel(CLIPVisionConfig(**config.model_dump())).eval()  # type: ignore[no-untyped-call]
     names = [name for name, _ in model.named_parameters() if "post_layernorm" not in name]
     model.load_state_dict({name: weights[name.removeprefix(IMAGE)] for name in names}, strict=False)
@@ -69,12 +72,12 @@ def main() -> None:
     halved = {name: value.bfloat16() if is_linear(name) else value for name, value in weights.items()}
     ways: dict[str, Callable[[Tensor], Tensor]] = {
         "transformers, fp32": make_reference(config, weights),
-        "torch": ImageTower(weights, config, LAYERS),
-        "torch-bf16": ImageTower(halved, config, LAYERS),
+        "torch": ClipImageTower(weights, config, LAYERS),
+        "torch-bf16": ClipImageTower(halved, config, LAYERS),
     }
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "int8.onnx"
-        write_int8_model(path, weights, config, LAYERS)
+        write_int8_model(path, ClipImageTower(weights, config, LAYERS))
         ways["onnx-int8"] = Int8ImageTower(path)
     pixels = torch.randn(batch, 3, config.image_size, config.image_size)
     expected, *others = [run(pixels) for run in ways.values()]

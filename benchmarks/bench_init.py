@@ -16,7 +16,7 @@ from support.planted import plant_charades
 
 from r2tuning.ablation.grid import Axis, cross, load_cells, run_ablation
 from r2tuning.ablation.table import Cell, format_markdown
-from r2tuning.backbones import ClipBackbone
+from r2tuning.backbones import load_backbone
 from r2tuning.datasets import Annotation, find_benchmark, load_annotations
 from r2tuning.features.extraction import QueryTask, VideoTask, extract_queries, extract_videos
 from r2tuning.features.store import FeatureStore
@@ -24,7 +24,7 @@ from r2tuning.synthetic.generate import synthesize
 from r2tuning.synthetic.scenes import Split
 
 PLANTED = {"train": 200, "test": 100}
-SHAPES: dict[Split, int] = {"train": 120, "val": 40}
+SHAPES: dict[Split, int] = {"train": 60, "val": 40}
 """Videos of each split."""
 
 SHORT = ["data.workers=0", "training.accelerator=cpu"]
@@ -42,7 +42,7 @@ def plant(folder: Path) -> list[str]:
 def generate_shapes(folder: Path) -> list[str]:
     """Settings of the recipe for a small Moving Shapes."""
     benchmark = find_benchmark("moving-shapes")
-    clip = ClipBackbone.load("r2tuning/demo", layers=2)
+    clip = load_backbone("r2tuning/demo", layers=2)
     store = FeatureStore.create(folder / "features", clip)
     for split, videos in SHAPES.items():
         synthesize(folder, videos, split=split)
@@ -52,12 +52,7 @@ def generate_shapes(folder: Path) -> list[str]:
         tasks = [VideoTask(name, folder / "videos" / f"{name}.mp4", 0.5) for name in names]
         if failures := extract_videos(tasks, store, clip).failures:
             sys.exit(f"{failures[0].name}: {failures[0].reason}")
-    epochs = [
-        "training.epochs=6",
-        "training.validate_every=6",
-        "optimizer.drop_epochs=[5]",
-        "optimizer.warmup_steps=20",
-    ]
+    epochs = ["training.epochs=3", "training.validate_every=3", "optimizer.warmup_steps=20"]
     return [*SHORT, *epochs, f"data.annotations={folder}", "training.batch_size=24"]
 
 

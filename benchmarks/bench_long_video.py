@@ -21,7 +21,7 @@ from support.golden import official_state_dict
 from support.models import save_tiny_clip
 
 from r2tuning import Grounder
-from r2tuning.backbones import ClipBackbone
+from r2tuning.backbones import load_backbone
 from r2tuning.checkpoints import read_checkpoint
 
 RATE = 5
@@ -68,7 +68,7 @@ def main() -> None:
         torch.save({"meta": {}, "state_dict": official_state_dict("grounding")}, folder / "qvhighlights-ed516355.pth")
         clip = save_tiny_clip(folder / "clip", video_width=768, query_width=512, depth=4, patch=32)
         config, model = read_checkpoint(folder / "qvhighlights-ed516355.pth")
-        grounder = Grounder(model, config, ClipBackbone.load(clip))
+        grounder = Grounder(model, config, load_backbone(clip))
         peak = Peak()
         began = time.perf_counter()
         video = grounder.encode(folder / "long.mp4")

@@ -29,9 +29,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from bench_decode import VIDEOS, write_video
 from support.models import features, small_model
 
-from r2tuning.backbones.clip import choose_engine
+from r2tuning.backbones.base import choose_engine
+from r2tuning.backbones.clip import ClipImageConfig, ClipImageTower
 from r2tuning.backbones.loading import IMAGE
-from r2tuning.backbones.vit import ImageTower, ImageTowerConfig, is_linear
+from r2tuning.backbones.vit import is_linear
 from r2tuning.model import R2Config, block
 from r2tuning.video import sample_frames
 
@@ -143,7 +144,7 @@ def weigh(*tensors: Tensor) -> float:
 
 def profile_clip(ceilings: dict[str, float], rounds: int) -> list[Part]:
     """The image tower, a batch at a time."""
-    config = ImageTowerConfig()
+    config = ClipImageConfig()
     state = CLIPVisionModel(CLIPVisionConfig()).state_dict()
     weights = {name.removeprefix(IMAGE): value for name, value in state.items() if "post_layernorm" not in name}
     pixels = torch.randn(BATCH, 3, config.image_size, config.image_size)
@@ -153,7 +154,7 @@ def profile_clip(ceilings: dict[str, float], rounds: int) -> list[Part]:
             continue
         used = {key: value.to(precision) if is_linear(key) else value for key, value in weights.items()}
         read = weigh(*used.values(), pixels)
-        tower = ImageTower(used, config, CONFIG.layers)
+        tower = ClipImageTower(used, config, CONFIG.layers)
         seconds = take(partial(tower, pixels), rounds)
         operations = count(partial(tower, pixels))
         parts.append(Part(f"CLIP, {BATCH} frames, {name}", seconds, operations, read, ceilings[name]))
@@ -166,10 +167,10 @@ def profile_model(frames: int, ceiling: float, rounds: int) -> list[Part]:
     video, _ = features(CONFIG, 1, frames, 49, 1, 0)
     _, query = features(CONFIG, 1, 1, 1, TOKENS, 1)
     video = video.half()
-    projected = model.project(video).half()
+    projected = model.project(video)
 
     def project() -> object:
-        return model.project(video).half()
+        return model.project(video)
 
     def ask() -> object:
         return model.predict(projected, query)

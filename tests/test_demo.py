@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 from shutil import copy, copytree, ignore_patterns
 
+import numpy as np
 import pytest
 import torch
 from support.files import shared_file
@@ -19,6 +20,8 @@ from r2tuning import Grounder
 from r2tuning.checkpoints import DOMAIN_FILE, Domain, find_checkpoint, load_state, read_checkpoint
 from r2tuning.checkpoints.published import DEMO_FOLDER, DEMO_FPS, DEMO_WORLD
 from r2tuning.cli.main import app
+from r2tuning.decoding import decode
+from r2tuning.decoding.decode import finish_moments
 from r2tuning.errors import CheckpointError, CheckpointWarning
 from r2tuning.synthetic import describe, make_video
 from r2tuning.synthetic.generate import is_written
@@ -104,8 +107,10 @@ def test_without_a_hub_the_default_model_points_to_the_demo(
     uncached = ground(video, "a dog"), ground(video, "a dog", "--model", head, "--backbone", "someone/not-cached")
     for result, name in zip(uncached, ("qvhighlights", "someone/not-cached"), strict=True):
         assert (result.exit_code, result.stdout) == (1, "")
-        (line,) = result.stderr.splitlines()
-        assert line.startswith(f"error: {name}: ")
+        notice, line = result.stderr.splitlines()
+        assert notice.startswith("First use: downloading ")
+        assert line.startswith(f"error: {name if name == 'qvhighlights' else head} needs ")
+        assert f"https://huggingface.co/{'yeliudev/R2-Tuning/resolve' if name == 'qvhighlights' else name}" in line
         assert "http://127.0.0.1:9" in line
         assert line.endswith(advice)
 
@@ -177,3 +182,20 @@ def test_a_real_video_is_not_of_its_world(tmp_path: Path) -> None:
         answer = Grounder.from_pretrained("demo").ground(shared_file("media/charades.mp4"), "a person opens a door")
     assert answer.notes[0].kind == "domain"
     assert "do not rely on this answer" in answer.notes[0].text
+
+
+def test_answers_are_those_of_double_precision() -> None:
+    """Trained attention is sharp: projected patches in fp16 would move moments by up to a tenth of a second."""
+    grounder = Grounder.from_pretrained("demo")
+    encoded = grounder.encode(EXAMPLES / "sample.mp4")
+    queries = grounder.backbone.encode_queries(["a red circle falls", "a blue square moves left"])
+    answers = grounder.answer(encoded, queries)
+    model = grounder.model.double()
+    for query, answer in zip(queries, answers, strict=True):
+        with torch.inference_mode():
+            projected = model.project(encoded.read(0, encoded.frames)[None].double())
+            (exact,) = decode(model.predict(projected, query.values[None].double()), encoded.facts.fps)
+        moments = finish_moments(exact.moments.numpy(), encoded.facts.duration, grounder.config.decoding)
+        found = [(moment.start, moment.end) for moment in answer.moments[:5]]
+        assert len(found) == 5
+        np.testing.assert_allclose(found, moments[: len(found), :2] + encoded.facts.start, rtol=0, atol=1e-3)

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import typer
 from pydantic import BaseModel
+from transformers import CLIPConfig, SiglipConfig
 
+from r2tuning.backbones.registry import KNOWN_BACKBONES
 from r2tuning.checkpoints.published import PUBLISHED
 from r2tuning.cli.main import app
 from r2tuning.datasets import find_benchmark
@@ -204,3 +206,32 @@ def test_published_numbers_are_those_of_the_registry() -> None:
         assert split == find_benchmark(entry.name).evaluation_split
         names = [*(f"MR-full-R1@{t}" for t in ("0.3", "0.5", "0.7")), "MR-full-mAP", "HL-min-VeryGood-mAP"]
         assert {name: float(cell) for name, cell in zip(names, cells, strict=True) if cell} == dict(entry.scores)
+
+
+def test_the_table_of_backbones_is_that_of_the_registry_and_its_sizes_are_right() -> None:
+    text = (ROOT / "docs" / "backbones.md").read_text(encoding="utf-8")
+    rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in text.splitlines() if "`" in line[:4]]
+    rows = [row for row in rows if len(row) == 7]
+    assert [(row[0], row[1]) for row in rows] == [(known.name, known.repository) for known in KNOWN_BACKBONES]
+    for name, _, video_width, _, _, patches, megabytes in rows:
+        side = re.search(r"/(\d+)(?:@(\d+))?$", name)
+        if side is not None:  # 224 pixels where the name says nothing else
+            assert int(patches) == (int(side[2] or 224) // int(side[1])) ** 2, name
+        size = 1800 * 4 * (int(patches) + 1) * int(video_width) * 2
+        assert megabytes == f"{size / 1e6:,.0f}", name
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("ViT-B/32", CLIPConfig()),
+        ("SigLIP-B/16", SiglipConfig()),
+        ("demo", CLIPConfig.from_pretrained(KNOWN_BACKBONES[-1].folder)),
+    ],
+)
+def test_shapes_in_the_table_of_backbones_are_those_of_configurations(name: str, config: CLIPConfig) -> None:
+    text = (ROOT / "docs" / "backbones.md").read_text(encoding="utf-8")
+    (row,) = re.findall(rf"^\| `{name}` \|.*$", text, re.MULTILINE)
+    image, words = config.vision_config, config.text_config
+    shape = image.hidden_size, words.hidden_size, image.num_hidden_layers, (image.image_size // image.patch_size) ** 2
+    assert [int(cell) for cell in row.split("|")[3:7]] == list(shape)

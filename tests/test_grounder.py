@@ -1,16 +1,19 @@
 """The whole path, from a video file and sentences to answers."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from support.files import shared_file
 from support.models import save_tiny_model
 from support.videos import write_video
 from torch import Tensor
 
 from r2tuning import EncodedVideo, Grounder, Grounding
+from r2tuning.compatibility import is_foreign
 from r2tuning.errors import BackboneError, FeatureError, QueryError, QueryWarning, VideoError, VideoWarning
 from r2tuning.model.projection import FrameProducts
 
@@ -86,7 +89,7 @@ def test_the_clip_decides_not_its_folder(grounder: Grounder, video: Path, tmp_pa
     elsewhere = save_tiny_model(tmp_path / "same")
     assert_same(Grounder.from_pretrained(elsewhere).ground(encoded, "a dog"), grounder.ground(encoded, "a dog"), atol=0)
     other = Grounder.from_pretrained(elsewhere, backbone=save_tiny_model(tmp_path / "other", seed=1).parent / "clip")
-    with pytest.raises(FeatureError, match="made with another CLIP"):
+    with pytest.raises(FeatureError, match="made with another backbone"):
         other.ground(encoded, "a dog")
 
 
@@ -114,7 +117,7 @@ def test_windows_are_projected_again_only_where_there_is_no_room(
     windowed = Grounder.from_pretrained(save_tiny_model(tmp_path, window=12))
     encoded = windowed.encode(video)
     model = windowed.model.config
-    window = model.steps * 12 * encoded.tokens * model.hidden * 2  # bytes, fp16
+    window = model.steps * 12 * encoded.tokens * model.hidden * 4  # bytes
     monkeypatch.setattr("r2tuning.grounder.PROJECTED_BYTES", 2 * window)
     read: list[int] = []
     multiply = windowed.model.block.multiply_frames
@@ -159,13 +162,77 @@ def test_saliency_models_give_a_curve_and_no_moments(tmp_path: Path, video: Path
 
 def test_top_k_and_threshold(grounder: Grounder, video: Path) -> None:
     encoded = grounder.encode(video)
-    every = grounder.ground(encoded, "a dog").moments
-    assert grounder.ground(encoded, "a dog", top_k=3).moments == every[:3]
+    ask = partial(grounder.ground, encoded, "a dog", overlapping=True)
+    every = ask().moments
+    assert ask(top_k=3).moments == every[:3]
     middle = every[len(every) // 2].score
-    assert grounder.ground(encoded, "a dog", threshold=middle).moments == [m for m in every if m.score >= middle]
-    with_suppressed = grounder.ground(encoded, "a dog", threshold=0).moments
+    assert ask(threshold=middle).moments == [m for m in every if m.score >= middle]
+    with_suppressed = ask(threshold=0).moments
     assert with_suppressed[: len(every)] == every
     assert {m.score for m in with_suppressed[len(every) :]} <= {0.0}
+    for wrong in ({"top_k": 0}, {"top_k": -1}, {"threshold": 1.5}, {"threshold": float("nan")}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            ask(**wrong)
+
+
+def test_by_default_moments_are_distinct(grounder: Grounder, video: Path) -> None:
+    """A slow transcription: the best moment is taken, all that share time with it go, and so on."""
+    encoded = grounder.encode(video)
+    for query in QUERIES:
+        left = grounder.ground(encoded, query, overlapping=True).moments
+        expected = []
+        while left:
+            best, *left = left
+            expected.append(best)
+            left = [m for m in left if min(m.end, best.end) - max(m.start, best.start) <= 1e-6]
+        found = grounder.ground(encoded, query)
+        assert found.moments == expected
+        assert len(expected) >= 2
+        assert grounder.ground(encoded, query, top_k=2).moments == expected[:2]
+        (raw,) = grounder.answer(encoded, grounder.backbone.encode_queries([query]))
+        assert len(raw.moments) > len(expected)
+
+
+def test_saved_features_are_a_video(grounder: Grounder, video: Path, tmp_path: Path) -> None:
+    grounder.encode(video).save(tmp_path / "video.safetensors")
+    assert_same(grounder.ground(tmp_path / "video.safetensors", "a dog"), grounder.ground(video, "a dog"), atol=0)
+
+
+def test_they_say_what_they_are(grounder: Grounder, video: Path, model: Path) -> None:
+    clip = model.parent / "clip"
+    assert repr(grounder) == f"<Grounder tiny: grounding, 1 fps, {clip} on cpu>"
+    # 30 frames, 3 layers, 17 tokens, 32 channels, 2 bytes
+    expected = f"<EncodedVideo {video}: 30 frames at 1 fps, 30.0 s, by {clip}, 0.1 MB in memory>"
+    assert repr(grounder.encode(video)) == expected
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "Собака ловит фрисби",
+        "犬が走る",
+        "der Hund fängt die Frisbee",
+        "un chien court dans l'herbe",
+        "un hombre abre la puerta",
+    ],
+)
+def test_a_query_in_another_language_is_told(grounder: Grounder, video: Path, query: str) -> None:
+    encoded = grounder.encode(video)
+    with pytest.warns(QueryWarning, match="does not look like English.*ask in English"):
+        result = grounder.ground(encoded, query)
+    assert [note.kind for note in result.notes] == ["query"]
+    assert Grounding.from_dict(result.to_dict()).query_warning == result.query_warning
+
+
+def test_english_queries_are_not_called_foreign() -> None:
+    """All queries of the public annotation files that tests use, and names with accents."""
+    queries = ["a dog at the café", "Beyoncé sings", "a naïve résumé", "two people in a van", "Los Angeles at night"]
+    for name in ("qvhighlights_val", "charades_train", "tacos_test"):
+        for line in shared_file(f"annotations/{name}.jsonl").read_text(encoding="utf-8").splitlines():
+            entry = json.loads(line)
+            queries.append(entry.get("query") or entry.get("description"))
+    assert len(queries) > 1000
+    assert [query for query in queries if is_foreign(query)] == []
 
 
 def test_a_video_of_one_frame(grounder: Grounder, tmp_path: Path) -> None:

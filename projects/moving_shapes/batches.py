@@ -15,7 +15,7 @@ from projects.moving_shapes.captions import caption_frames
 from projects.moving_shapes.frames import COLORS, SHAPES, SIZES, Frames
 from projects.moving_shapes.tiny_clip import GRID, LONGEST_CAPTION, SIDE
 from projects.moving_shapes.told import FACTS, tell_tokens
-from r2tuning.backbones.loading import CLIP_MEAN, CLIP_STD
+from r2tuning.types import CLIP_PREPROCESSING
 
 NAMED: tuple[Sequence[Enum], ...] = (COLORS, SHAPES, SIZES)
 _KEPT = 28  # patches of a frame that are seen, except in the last steps
@@ -72,7 +72,7 @@ class Captioned(torch.utils.data.Dataset[dict[str, Tensor]]):
         grain = torch.randn(pixels.shape[1:], generator=noise).roll(chance.randrange(SIDE), -1)
         pixels += grain * chance.uniform(0, 5)
         pixels *= 0.93 + 0.14 * torch.rand(len(pixels), 1, 1, 1, generator=noise)
-        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (CLIP_PREPROCESSING.mean, CLIP_PREPROCESSING.std))
         whole = self.first + index >= settings.steps * _WHOLE_FROM
         kept = choose_patches(torch.from_numpy(batch.touched), GRID**2 if whole else _KEPT, noise)
         rows = torch.arange(len(pixels))[:, None]

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from projects.moving_shapes.frames import SAMPLING, Frames, draw_frames
-from r2tuning.backbones import ClipBackbone
+from r2tuning.backbones import Backbone, load_backbone
 from r2tuning.cli.options import show_progress
 from r2tuning.features.encoded import EncodingFacts, FeatureWriter
 from r2tuning.features.extraction import QueryTask, extract_queries
@@ -26,9 +26,9 @@ BACKBONE, LAYERS = "r2tuning/demo", 4
 
 def store_features(frames: Path, split: Split, videos: int, folder: Path, jobs: int) -> None:
     """Encodes the first drawn videos of a split and their queries, and writes their annotations."""
-    backbone = ClipBackbone.load(BACKBONE, layers=LAYERS)
+    backbone = load_backbone(BACKBONE, layers=LAYERS)
     with show_progress("Frames", "videos") as progress:
-        drawn = draw_frames(frames, split, videos, backbone.image_size, jobs, progress)
+        drawn = draw_frames(frames, split, videos, backbone.preprocessing.size, jobs, progress)
     store = FeatureStore.create(folder / "features", backbone)
     missing = [seed for seed, vid in enumerate(drawn.vids) if not store.has_video(vid)]
     with (
@@ -50,7 +50,7 @@ def store_features(frames: Path, split: Split, videos: int, folder: Path, jobs: 
 class _Worker:
     """What a process needs, loaded once."""
 
-    backbone: ClipBackbone
+    backbone: Backbone
     store: FeatureStore
     frames: Frames
     split: Split
@@ -58,10 +58,10 @@ class _Worker:
 
 def _start(frames: Path, split: Split, videos: int, store: Path) -> None:
     torch.set_num_threads(1)
-    _Worker.backbone = ClipBackbone.load(BACKBONE, layers=LAYERS)
+    _Worker.backbone = load_backbone(BACKBONE, layers=LAYERS)
     _Worker.store = FeatureStore.create(store, _Worker.backbone)
     _Worker.split = split
-    _Worker.frames = draw_frames(frames, split, videos, _Worker.backbone.image_size, 1, lambda _done, _of: None)
+    _Worker.frames = draw_frames(frames, split, videos, _Worker.backbone.preprocessing.size, 1, lambda _done, _of: None)
 
 
 def _encode(seed: int) -> None:
@@ -79,6 +79,7 @@ def _encode(seed: int) -> None:
         truncated=False,
         backbone=backbone.name,
         fingerprint=backbone.fingerprint,
+        summary=backbone.summary,
         preprocess_version=PREPROCESS_VERSION,
     )
     _Worker.store.save_video(frames.vids[seed], writer.finish(facts))

@@ -18,6 +18,7 @@ from r2tuning.synthetic.render import render
 from r2tuning.synthetic.scenes import FPS, Action, Color, Corner, Place, Script, Shape, Size, Split
 from r2tuning.synthetic.semantics import ARGUABLE_SIZE, IN_CORNER
 from r2tuning.synthetic.staging import make_video
+from r2tuning.types import Preprocessing
 from r2tuning.video.preprocess import Preprocessor
 from r2tuning.video.selection import count_clips, pick_frames
 
@@ -117,7 +118,7 @@ def _draw_video(task: tuple[str, int, Split, int, int]) -> tuple[int, _Truth]:
     script = make_video(seed, split)
     times = sampled_times(script)
     pixels = np.load(pixel_file, mmap_mode="r+")
-    preprocess = Preprocessor(side)
+    preprocess = Preprocessor(Preprocessing(side))
     for index, time in enumerate(times):
         frame = av.VideoFrame.from_ndarray(render(script, time), format="rgb24")
         # Through the color model of video files, like decoded frames.

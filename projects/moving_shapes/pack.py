@@ -16,12 +16,12 @@ from transformers import CLIPModel, CLIPTokenizer
 
 from projects.moving_shapes.shared import open_features, read_split
 from projects.moving_shapes.tiny_clip import SIDE
-from r2tuning.backbones.loading import CLIP_MEAN, CLIP_STD
 from r2tuning.checkpoints import DOMAIN_FILE, Domain, read_checkpoint
 from r2tuning.checkpoints.folder import save_checkpoint
 from r2tuning.checkpoints.published import DEMO_FOLDER, DEMO_WORLD
 from r2tuning.errors import CheckpointError
 from r2tuning.files import write_atomically
+from r2tuning.types import CLIP_PREPROCESSING
 
 _FIT_SHARE = 10  # every tenth train video fits the threshold of the domain, the others its center
 
@@ -36,8 +36,8 @@ def pack_clip(folder: Path) -> None:
         "image_processor_type": "CLIPImageProcessor",
         "size": {"shortest_edge": SIDE},
         "crop_size": {"height": SIDE, "width": SIDE},
-        "image_mean": CLIP_MEAN,
-        "image_std": CLIP_STD,
+        "image_mean": CLIP_PREPROCESSING.mean,
+        "image_std": CLIP_PREPROCESSING.std,
     }
     write_atomically(target / "preprocessor_config.json", json.dumps(normalization, indent=2) + "\n", force=True)
 

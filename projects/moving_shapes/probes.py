@@ -16,7 +16,7 @@ from projects.moving_shapes.captions import cover, find_owners
 from projects.moving_shapes.frames import COLORS, PLACES, SHAPES, SIZES, UNKNOWN, Frames
 from projects.moving_shapes.tiny_clip import GRID
 from projects.moving_shapes.told import LOOKS, facts_of, tell_tokens
-from r2tuning.backbones.loading import load_clip
+from r2tuning.backbones.loading import load_files
 from r2tuning.datasets import find_benchmark, load_annotations
 from r2tuning.features.store import FeatureStore
 from r2tuning.model.layers import temporal_endpoints
@@ -126,7 +126,7 @@ def _collect(
 
 def sample_words(store: FeatureStore, annotations: Path, backbone: str, layers: int) -> tuple[Tensor, Tensor]:
     """Normalized tokens ``[N, Dq]`` of sentences, and the facts ``[N, 62]`` that they tell, in the order of `TOLD`."""
-    tokenizer = load_clip(backbone).tokenizer
+    tokenizer = load_files(backbone).tokenizer
     words, facts = [], []
     for annotation in load_annotations(annotations, find_benchmark("moving-shapes"))[:_SENTENCES]:
         values = store.query(str(annotation.qid))[:, -layers:].float()  # [L, K, Dq]

@@ -87,7 +87,7 @@ def warm_start(frames: Frames, data: Path, folder: Path, settings: list[str]) ->
         wire_time(model)
         wire_comparing(model)
         wire_heads(model)
-    save_checkpoint(folder, model.state_dict(), describe_model(recipe, model))
+    save_checkpoint(folder, model.state_dict(), describe_model(recipe, model, store.facts))
 
 
 def wire_video(video_map: FeatureMap, looks: Probe, where: Probe, tokens: Tensor) -> None:

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import layer_norm, normalize
+from torch.nn.functional import normalize
 
 from projects.moving_shapes.frames import SAMPLING
 from projects.moving_shapes.shared import BENCHMARK, open_features, read_split, write_json
-from r2tuning.backbones import ClipBackbone
-from r2tuning.backbones.loading import load_clip
+from r2tuning.backbones import load_backbone
+from r2tuning.backbones.clip import ClipBackbone
 from r2tuning.datasets import Annotation, to_ground_truth
 from r2tuning.errors import BackboneError, FeatureError
 from r2tuning.evaluation.predict import open_query, open_video
@@ -41,9 +41,6 @@ THRESHOLDS: dict[Scale, tuple[float, ...]] = {
     "range": tuple(np.linspace(0.3, 0.9, 7).round(2).tolist()),
     "rank": tuple(np.linspace(0.4, 0.9, 6).round(2).tolist()),
 }
-FRAME = "vision_model.post_layernorm.weight", "vision_model.post_layernorm.bias", "visual_projection.weight"
-SENTENCE = "text_model.final_layer_norm.weight", "text_model.final_layer_norm.bias", "text_projection.weight"
-"""The final norms (scale, shift) and projections of CLIP."""
 
 FPS = float(SAMPLING)
 WIDTHS = (0.0, 0.5, 1.0, 2.0)
@@ -120,34 +117,27 @@ class Similarity:
     """CLIP's similarities, from features that are stored before its final norms and projections.
 
     Raises:
-        BackboneError: If the CLIP cannot be loaded, or lacks its projections.
+        BackboneError: If the CLIP cannot be loaded.
         FeatureError: If the features are of another CLIP.
     """
 
     def __init__(self, name: str, store: FeatureStore) -> None:
-        clip = load_clip(name)
-        # Grounding does not need them, so that a CLIP loads without them.
-        missing = sorted({*FRAME, *SENTENCE} - clip.weights.keys())
-        if missing:
-            raise BackboneError(f"{name}: has no {missing[0]}; give a whole CLIP")
-        backbone = ClipBackbone(clip, store.layers)
-        if store.facts is None or store.facts.fingerprint != backbone.fingerprint:
+        clip = load_backbone(name, layers=store.layers)
+        if not isinstance(clip, ClipBackbone):
+            raise BackboneError(f"{name}: not a CLIP; give the one of the features with --clip")
+        if store.facts is None or store.facts.fingerprint != clip.fingerprint:
             raise FeatureError(f"{store.folder}: was not made with {name}; name its CLIP with --clip")
         self._clip = clip
 
     @torch.inference_mode()
     def frames(self, tokens: Tensor) -> Tensor:
         """Unit vectors ``[…, D]`` of frames or patches, from tokens ``[…, Dv]`` of the last block."""
-        return self._project(tokens, FRAME, self._clip.image.layer_norm_eps)
+        return normalize(self._clip.project_frame_tokens(tokens), dim=-1)
 
     @torch.inference_mode()
     def sentence(self, token: Tensor) -> Tensor:
         """Unit vector ``[D]`` of a sentence, from the end token ``[Dq]`` of the last block."""
-        return self._project(token, SENTENCE, self._clip.text.layer_norm_eps)
-
-    def _project(self, tokens: Tensor, names: tuple[str, str, str], eps: float) -> Tensor:
-        scale, shift, projection = (self._clip.weights[name].float() for name in names)
-        return normalize(layer_norm(tokens, scale.shape, scale, shift, eps) @ projection.T, dim=-1)
+        return normalize(self._clip.project_query_tokens(token), dim=-1)
 
 
 def draw_curves(similarity: Similarity, annotations: Sequence[Annotation], store: FeatureStore) -> list[Curve]:

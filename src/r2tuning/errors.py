@@ -3,9 +3,48 @@
 A message is one line: the thing, the value that is wrong, and what to do next. The command line prints it and exits 1.
 """
 
+from __future__ import annotations
+
+import unicodedata
+from typing import ClassVar
+
+_UNSHOWABLE = {
+    "Cc",  # control characters: could steer a terminal, and are not allowed in SVG
+    "Cn",  # not characters at all, such as U+FFFE
+    "Cs",  # halves of characters, such as Python puts into file names that are not UTF-8
+}
+
+
+def show_on_one_line(text: str, longest: int | None = None) -> str:
+    r"""Turns blanks and line breaks into single blanks, and what is not UTF-8 or steers a terminal into ``U+FFFD``.
+
+    Of a text with more than ``longest`` characters, the middle is left out.
+
+    Examples:
+        >>> show_on_one_line("a dog\n\n  runs\t")
+        'a dog runs'
+        >>> show_on_one_line("\x1b[31mred") == "\N{REPLACEMENT CHARACTER}[31mred"
+        True
+        >>> show_on_one_line("a very long story", 9)
+        'a ver…ory'
+    """
+    if longest is not None and len(text) > 4 * longest:  # a message may hold all of a hostile file
+        text = f"{text[: 2 * longest]} {text[-2 * longest :]}"
+    line = " ".join(text.split())
+    if longest is not None and len(line) > longest:
+        tail = (longest - 1) * 2 // 5
+        line = f"{line[: longest - 1 - tail]}…{line[-tail:]}"
+    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in _UNSHOWABLE else c for c in line)
+
 
 class R2TuningError(Exception):
-    """Base of every error that r2tuning raises on purpose."""
+    """Base of every error that r2tuning raises on purpose; whatever a message quotes, it is one line of `LONGEST`."""
+
+    LONGEST: ClassVar[int] = 300
+    """Characters of a message; of a longer one the middle is left out."""
+
+    def __str__(self) -> str:
+        return show_on_one_line(super().__str__(), self.LONGEST)
 
 
 class VideoError(R2TuningError):
@@ -25,7 +64,13 @@ class CheckpointError(R2TuningError):
 
 
 class DownloadError(R2TuningError):
-    """A file could not be fetched from the hub."""
+    """A file could not be fetched from the hub; ``reason`` is what the hub or the network said, if that is known."""
+
+    LONGEST = 1000
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class FeatureError(R2TuningError):

@@ -1,29 +1,48 @@
-"""Files and folders: the cache, names, checked targets, and writing that is complete or leaves nothing behind."""
+"""Files and folders: names, writing that is complete or leaves nothing behind, and reading with a guard.
+
+What a file says is never trusted: `guard` turns whatever a parser raises into one line, and `read_file` takes regular
+files of a sane size.
+"""
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import json
 import os
 import re
 import secrets
 import shutil
+import socket
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from reprlib import repr as shorten
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from platformdirs import user_cache_dir
 
-from r2tuning.errors import OutputError, R2TuningError
+from r2tuning.errors import OutputError, R2TuningError, show_on_one_line
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
 
+    Model = TypeVar("Model", bound=BaseModel)
+
 LONGEST = 200
 """Bytes of a file's name without ending; file systems take 255."""
+
+MOST_TEXT = 512 * 2**20
+"""Bytes of the largest text file that is read; the benchmarks' annotations have up to 30 MB."""
+
+MOST_SETTINGS = 2**20
+"""Bytes of the largest file of settings, such as a recipe."""
+
+_REASON = 150  # characters of what a parser says
 
 # What would leave the folder, hide the file, or cannot be in a name; % itself, so that no two names meet.
 _UNSAFE = re.compile(r"[%/\\\x00-\x1f\x7f\ud800-\udfff]|^\.")
@@ -50,6 +69,101 @@ def file_name(name: str, suffix: str) -> str:
         digest = hashlib.sha256(encoded).hexdigest()[:32]
         safe = f"{encoded[: LONGEST - 33].decode(errors='ignore')}%{digest}"
     return (safe or "%") + suffix
+
+
+def relate(path: str, folder: Path) -> str:
+    """A path as seen from a folder; from the root if it is on another drive. Links are not followed."""
+    try:
+        return os.path.relpath(path, folder)
+    except ValueError:  # another drive
+        return str(Path(path).absolute())
+
+
+@contextmanager
+def guard(
+    thing: object, error: type[R2TuningError], advice: str, model: type[BaseModel] | None = None
+) -> Iterator[None]:
+    """Lets a block read what is not trusted: whatever that raises becomes ``error``, in one line.
+
+    Parsers have no common base for what they raise, and hostile content reaches corners that their authors did not
+    think of: numbers of a million digits, nesting without end, sizes beyond any memory. Errors of ours pass unchanged.
+
+    Args:
+        thing: What is read, such as a path, or a path with a line.
+        error: The kind of error.
+        advice: What to do, such as "copy the checkpoint again".
+        model: What the content is checked against, to suggest names of fields.
+
+    Example:
+        >>> with guard("a.json", R2TuningError, "correct it"):
+        ...     int("one")
+        Traceback (most recent call last):
+        r2tuning.errors.R2TuningError: a.json: invalid literal for int() with base 10: 'one'; correct it
+    """
+    try:
+        yield
+    except Exception as cause:
+        if isinstance(cause, R2TuningError) or type(cause).__name__ == "OutOfMemoryError":  # a GPU's, which is no fault
+            raise
+        raise error(f"{thing}: {explain(cause, model, 'cannot be read: ')}; {advice}") from cause
+
+
+def explain(cause: Exception, model: type[BaseModel] | None = None, refused: str = "") -> str:
+    """What went wrong in a few words; what the system says begins with ``refused``."""
+    from pydantic import ValidationError
+
+    if isinstance(cause, ValidationError):
+        reason = first_problem(cause, model)
+    elif isinstance(cause, OSError) and cause.strerror:
+        reason = f"{refused}{cause.strerror}"
+    elif type(cause).__name__ == "SafetensorError":
+        reason = f"truncated or not a safetensors file ({cause})"
+    elif isinstance(cause, UnicodeDecodeError):
+        reason = f"not UTF-8 text: {cause.reason} at byte {cause.start}"
+    elif isinstance(cause, KeyError):
+        reason = f"lacks {cause}"
+    elif isinstance(cause, MemoryError):
+        reason = "asks for too much memory"
+    elif isinstance(cause, RecursionError):
+        reason = "is nested too deeply"
+    else:
+        reason = str(cause) or type(cause).__name__
+    return show_on_one_line(reason, _REASON)
+
+
+def read_file(path: str | os.PathLike[str], error: type[R2TuningError], advice: str, most: int = MOST_TEXT) -> bytes:
+    """All bytes of a regular file of at most ``most``; a device or a pipe, which may never end, is ``error``."""
+    with guard(path, error, advice):
+        require_regular(path)
+        with Path(path).open("rb") as file:
+            content = file.read(most + 1)
+        if len(content) > most:
+            raise ValueError(f"is larger than {most >> 20} MiB")
+        return content
+
+
+def require_regular(path: str | os.PathLike[str]) -> None:
+    """Raises a ValueError or an OSError for what is no regular file; opening a pipe would wait for ever."""
+    mode = Path(path).stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(mode):
+        raise ValueError("is no regular file")
+
+
+def read_model(path: Path, model: type[Model], error: type[R2TuningError], advice: str) -> Model:
+    """A JSON file as a pydantic model."""
+    content = read_file(path, error, advice, MOST_SETTINGS)
+    with guard(path, error, advice, model):
+        return model.model_validate(parse_json(content))
+
+
+def parse_json(text: bytes | str) -> Any:
+    """The value of JSON text; a ValueError says that it is not JSON, and where."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not JSON: {error}") from error
 
 
 def check_target(path: str | os.PathLike[str], *, force: bool, error: type[R2TuningError] = OutputError) -> Path:
@@ -90,7 +204,7 @@ def replace_file(
     besides OSError, when the system refuses; they become ``error``, as do the problems of `check_target`.
     """
     target = check_target(path, force=force, error=error)
-    temporary = target.parent / _temporary_name()
+    temporary = name_temporary(target.parent)
     caught: tuple[type[Exception], ...] = (OSError, *refusals)
     try:
         yield temporary
@@ -98,8 +212,7 @@ def replace_file(
             check_target(path, force=force, error=error)  # it may have been created meanwhile
         temporary.replace(target)
     except caught as refusal:
-        reason = getattr(refusal, "strerror", None) or str(refusal).partition("\n")[0]
-        raise error(f"{path} cannot be written ({reason}): free space or choose another place") from refusal
+        raise error(f"{path} cannot be written ({explain(refusal)}): free space or choose another place") from refusal
     finally:
         with suppress(OSError):
             temporary.unlink()
@@ -127,7 +240,7 @@ def replace_folder(folder: Path, last: str | None = None) -> Iterator[Path]:
     who find it find the others too.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.parent / _temporary_name()
+    temporary = name_temporary(folder.parent)
     temporary.mkdir()
     try:
         yield temporary
@@ -144,20 +257,78 @@ def replace_folder(folder: Path, last: str | None = None) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path, age: float = 3600) -> None:
-    """Removes what killed runs left in a folder: temporary files and folders untouched for ``age`` seconds."""
+    """Removes what killed runs left in a folder.
+
+    That is temporary files and folders of processes of this machine that are gone, and those of other machines that are
+    ``age`` seconds old.
+    """
     for part in folder.glob(".*.part"):
-        with suppress(FileNotFoundError):  # finished by another run meanwhile
-            if time.time() - part.stat().st_mtime < age:
+        with suppress(OSError):  # finished by another run meanwhile, or another user's
+            status = part.lstat()
+            _, host, process, own, *_ = *part.stem.split("-"), "", "", ""
+            if host == _host() and process.isdigit():
+                # A container's processes have the same numbers each time it starts.
+                keep = own == _OWN if int(process) == os.getpid() else _is_alive(int(process))
+            else:
+                keep = time.time() - status.st_mtime < age
+            if keep:
                 continue
-            if part.is_dir():
+            if stat.S_ISDIR(status.st_mode):
                 shutil.rmtree(part)
             else:
                 part.unlink()
 
 
-def _temporary_name() -> str:
+def name_temporary(folder: Path) -> Path:
+    """A new name in a folder for a file that this process will move or remove; what dead ones left is removed first."""
+    _sweep(folder.absolute())
     # Not made of the target's name, which may be as long as the system allows.
-    return f".r2tuning-{secrets.token_hex(8)}.part"
+    return folder / f".r2tuning-{_host()}-{os.getpid()}-{_OWN}-{secrets.token_hex(8)}.part"
+
+
+_OWN = secrets.token_hex(4)
+
+
+@cache
+def _sweep(folder: Path) -> None:  # once per process: a store may have many thousand files
+    remove_leftovers(folder)
+
+
+@cache
+def _host() -> str:
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
+
+
+# Also the wide forms, which spreadsheets in Japanese take for the others.
+_FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
+
+
+def quote_formula(cell: str) -> str:
+    """Puts an apostrophe before a cell of a CSV file that a spreadsheet would run; numbers stay as they are.
+
+    Example:
+        >>> quote_formula("=HYPERLINK(1)"), quote_formula("a dog"), quote_formula("-1.500")
+        ("'=HYPERLINK(1)", 'a dog', '-1.500')
+        >>> unquote_formula(quote_formula("=1+1"))
+        '=1+1'
+    """
+    return f"'{cell}" if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
+
+
+def unquote_formula(cell: str) -> str:
+    """Takes off the apostrophe of `quote_formula`."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def first_problem(error: ValidationError, model: type[BaseModel] | None = None) -> str:
@@ -179,6 +350,8 @@ def first_problem(error: ValidationError, model: type[BaseModel] | None = None) 
         return f"{key}: is missing"
     if problem["type"] == "extra_forbidden":
         return f"unknown key {key}{_suggest_key(key, model) if model else ''}"
+    if not key and problem["type"] == "model_type":
+        return f"holds a {type(problem['input']).__name__}, not an object"
     message = problem["msg"].removeprefix("Value error, ")
     if isinstance(problem["input"], dict):  # a check of several fields, which names their values
         return f"{key}: {message}" if key else message

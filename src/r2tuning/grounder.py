@@ -15,16 +15,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from r2tuning.backbones import ClipBackbone, choose_device
+from r2tuning.backbones import Backbone, choose_device, load_backbone
 from r2tuning.checkpoints import DOMAIN_FILE, CheckpointConfig, Domain, find_checkpoint, read_checkpoint
 from r2tuning.checkpoints.folder import load_calibration
+from r2tuning.checkpoints.resolve import find_missing
+from r2tuning.compatibility import check_backbone, check_features, check_language, compare_domain
 from r2tuning.decoding import Decoded, decode
 from r2tuning.decoding.calibration import Calibration
-from r2tuning.decoding.decode import finish_moments
+from r2tuning.decoding.decode import check_limits, finish_moments, keep_distinct
 from r2tuning.decoding.highlights import score_frames
 from r2tuning.decoding.windows import Window, merge_moments, merge_saliency, plan_windows
-from r2tuning.errors import BackboneError, CheckpointWarning, FeatureError, QueryWarning
-from r2tuning.features import EncodedVideo, encode_video
+from r2tuning.errors import BackboneError, CheckpointWarning, DownloadError, QueryWarning
+from r2tuning.features import FEATURE_SUFFIX, EncodedVideo, encode_video
 from r2tuning.model import R2Tuning
 from r2tuning.model.projection import WindowProjector
 from r2tuning.results import Grounding
@@ -33,11 +35,8 @@ from r2tuning.types import Engine, Moment, QueryFeatures, Saliency, Sampling
 PAIRS = 16
 """Pairs of a window and a query in one batch of the model."""
 
-PROJECTED_BYTES = 256 * 2**20
+PROJECTED_BYTES = 512 * 2**20
 """Largest size of the cached patches of the last video: 35 windows of QVHighlights, or 45 minutes."""
-
-FRAMES_COMPARED = 64
-"""Frames, evenly spaced, that are compared with the training data."""
 
 FRAMES_READ = 256
 """Frames whose features are in memory at once."""
@@ -49,24 +48,24 @@ class Grounder:
     Args:
         model: A trained model on the device to run on.
         config: The configuration of its checkpoint.
-        backbone: The frozen CLIP it was trained on; None if only existing features are used (`answer`).
+        backbone: The frozen backbone it was trained on; None if only existing features are used (`answer`).
         domain: Statistics of its training data; `ground` warns about videos unlike it.
         calibration: Turns scores into probabilities; None keeps raw scores, as benchmarks need.
 
     Raises:
-        BackboneError: If the CLIP does not fit the model.
+        BackboneError: If the backbone does not fit the model.
     """
 
     def __init__(
         self,
         model: R2Tuning,
         config: CheckpointConfig,
-        backbone: ClipBackbone | None,
+        backbone: Backbone | None,
         domain: Domain | None = None,
         calibration: Calibration | None = None,
     ) -> None:
         if backbone is not None:
-            _check_fit(model, backbone)
+            check_backbone(config, backbone)
         self.model = model.eval()
         self.config = config
         self._backbone = backbone
@@ -74,15 +73,19 @@ class Grounder:
         self._calibration = calibration
         self._projected: WeakKeyDictionary[EncodedVideo, dict[Window, Tensor]] = WeakKeyDictionary()
 
+    def __repr__(self) -> str:
+        config, backbone = self.config, "no backbone" if self._backbone is None else self._backbone.name
+        return f"<Grounder {config.name}: {config.model.family}, {config.fps:g} fps, {backbone} on {self._device}>"
+
     @property
-    def backbone(self) -> ClipBackbone:
-        """The frozen CLIP.
+    def backbone(self) -> Backbone:
+        """The frozen backbone.
 
         Raises:
             BackboneError: If there is none.
         """
         if self._backbone is None:
-            raise BackboneError(f"{self.config.name}: loaded without a CLIP; use Grounder.from_pretrained")
+            raise BackboneError(f"{self.config.name}: loaded without a backbone; use Grounder.from_pretrained")
         return self._backbone
 
     @classmethod
@@ -95,35 +98,43 @@ class Grounder:
         dtype: torch.dtype | None = None,
         engine: Engine | None = None,
     ) -> Grounder:
-        """Loads a checkpoint and its CLIP, and downloads what is not cached.
+        """Loads a checkpoint and its backbone, and downloads what is not cached.
 
         Args:
             name: A published checkpoint (listed by `r2tuning models`), a checkpoint folder, an authors' ``.pth``, or
                 ``demo``, which ships with the package and knows only Moving Shapes.
-            backbone: CLIP to use instead of the one the checkpoint names: short name, hub name or folder.
+            backbone: Where else the checkpoint's backbone is: short name, hub name or folder.
             device: Where to run; None for the GPU if there is one.
-            dtype: Precision of the CLIP; None for fp32 on CPU and fp16 elsewhere. The model itself runs in fp32.
+            dtype: Precision of the backbone; None for fp32 on CPU and fp16 elsewhere. The model itself runs in fp32.
             engine: ``torch``; ``torch-bf16``, faster on a CPU with AMX; ``onnx-int8`` (extra ``onnx``), faster on any
                 CPU; None for bf16 where that is faster.
 
         Raises:
             CheckpointError: If the checkpoint is unknown or damaged.
-            BackboneError: If the CLIP cannot be loaded or does not fit the model.
-            DownloadError: If the checkpoint or its CLIP is not cached and cannot be downloaded.
+            BackboneError: If the backbone cannot be loaded or does not fit the model.
+            DownloadError: If the checkpoint or its backbone is not cached and cannot be downloaded.
         """
-        path = find_checkpoint(name)
-        config, model = read_checkpoint(path)
-        # With another CLIP, features have another distribution and scores another meaning.
-        domain = Domain.load(path / DOMAIN_FILE, config.model.video_width) if backbone is None else None
-        calibration = load_calibration(path) if backbone is None else None
-        clip = ClipBackbone.load(
-            backbone or config.backbone,
-            layers=config.model.layers,
-            device=choose_device(device),
-            dtype=dtype,
-            engine=engine,
-        )
-        return cls(model.to(clip.device), config, clip, domain, calibration)
+        missing = find_missing(name, backbone)
+        try:
+            path = find_checkpoint(name)
+            config, model = read_checkpoint(path)
+            loaded = load_backbone(
+                backbone or config.backbone,
+                layers=config.model.layers,
+                device=choose_device(device),
+                dtype=dtype,
+                engine=engine,
+            )
+        except DownloadError as error:
+            wanted = " and ".join(f"{one} from {one.url}" for one in missing)
+            problem = f"{name} needs {wanted}, which cannot be downloaded: {error.reason or error}"
+            advice = "connect and try again, or fetch all by other means and pass them with --model and --backbone"
+            raise DownloadError(f"{problem}; {advice}", error.reason) from error
+        # With other weights, features have another distribution and scores another meaning.
+        same = backbone is None or loaded.fingerprint == config.fingerprint
+        domain = Domain.load(path / DOMAIN_FILE, config.model.video_width) if same else None
+        calibration = load_calibration(path) if same else None
+        return cls(model.to(loaded.device), config, loaded, domain, calibration)
 
     def encode(
         self,
@@ -140,7 +151,7 @@ class Grounder:
             path: Video file.
             fps: Frames per second to sample; None for the rate the model was trained with.
             sampling: ``exact``, or ``fast`` or ``keyframe`` for speed.
-            batch_size: Frames that go through CLIP at once.
+            batch_size: Frames that go through the backbone at once.
             progress: Called with the number of frames done and the total.
 
         Raises:
@@ -161,7 +172,13 @@ class Grounder:
 
     @overload
     def ground(  # type: ignore[overload-overlap]  # a str is a Sequence[str] too, but the first signature wins
-        self, video: EncodedVideo | str | Path, query: str, *, top_k: int | None = ..., threshold: float | None = ...
+        self,
+        video: EncodedVideo | str | Path,
+        query: str,
+        *,
+        top_k: int | None = ...,
+        threshold: float | None = ...,
+        overlapping: bool = ...,
     ) -> Grounding: ...
 
     @overload
@@ -172,6 +189,7 @@ class Grounder:
         *,
         top_k: int | None = ...,
         threshold: float | None = ...,
+        overlapping: bool = ...,
     ) -> list[Grounding]: ...
 
     def ground(
@@ -181,17 +199,20 @@ class Grounder:
         *,
         top_k: int | None = None,
         threshold: float | None = None,
+        overlapping: bool = False,
     ) -> Grounding | list[Grounding]:
         """Grounds one or several queries in a video.
 
         A video longer than the training clips is split into overlapping windows (`CheckpointConfig.window`).
 
         Args:
-            video: An encoded video, or a file to encode first.
+            video: An encoded video, a file that holds one, or a video file to encode first.
             query: A sentence, or several, which are batched.
-            top_k: Most moments to return; None for all, at most 50.
+            top_k: Most moments to return, at least 1; None for all, at most 50.
             threshold: Lowest score to return, calibrated if the model is. None drops only suppressed moments; 0 keeps
                 them too, as benchmarks count them.
+            overlapping: Whether to return the whole ranked list, as benchmarks count it. By default moments are
+                distinct: one that shares any time with a better one is left out, see `keep_distinct`.
 
         Returns:
             One result for a sentence, a list for a list. Times are those a player shows.
@@ -200,18 +221,43 @@ class Grounder:
             QueryError: If a query is empty.
             FeatureError: If the encoded video was made for another model.
             VideoError: If nothing of the file can be used.
+            ValueError: If ``top_k`` is below 1, or ``threshold`` not in [0, 1].
         """
-        encoded = video if isinstance(video, EncodedVideo) else self.encode(video)
+        check_limits(top_k, threshold)
+        encoded = self._open(video)
         queries = self.backbone.encode_queries([query] if isinstance(query, str) else list(query))
-        for features in queries:
+        answers = self.answer(encoded, queries, top_k=top_k, threshold=threshold, overlapping=overlapping)
+        for number, features in enumerate(queries):
             if features.truncated:
                 kept = self.backbone.max_query_tokens
                 warnings.warn(f"query cut to {kept} tokens: {features.text[:60]}…", QueryWarning, stacklevel=2)
-        answers = self.answer(encoded, queries, top_k=top_k, threshold=threshold)
-        if warning := self._compare_domain(encoded):
+            if warning := check_language(features.text, self.backbone):
+                warnings.warn(f"query {features.text[:60]!r}: {warning}", QueryWarning, stacklevel=2)
+                answers[number] = replace(answers[number], query_warning=warning)
+        if warning := compare_domain(self._domain, self.config.name, encoded):
             warnings.warn(f"{encoded.facts.video}: {warning}", CheckpointWarning, stacklevel=2)
             answers = [replace(answer, domain_warning=warning) for answer in answers]
         return answers[0] if isinstance(query, str) else answers
+
+    def outline(self, video: EncodedVideo | str | Path) -> Grounding:
+        """Scores the frames of a video without a query, as `outline_video`, and warns about another world as `ground`.
+
+        Raises:
+            FeatureError: If the encoded video was made for another model.
+            VideoError: If nothing of the file can be used.
+        """
+        encoded = self._open(video)
+        self.check_features(encoded, [])
+        answer = outline_video(encoded)
+        if warning := compare_domain(self._domain, self.config.name, encoded):
+            warnings.warn(f"{encoded.facts.video}: {warning}", CheckpointWarning, stacklevel=2)
+            answer = replace(answer, domain_warning=warning)
+        return answer
+
+    def _open(self, video: EncodedVideo | str | Path) -> EncodedVideo:
+        if isinstance(video, EncodedVideo):
+            return video
+        return EncodedVideo.load(video) if Path(video).suffix == FEATURE_SUFFIX else self.encode(video)
 
     @torch.inference_mode()
     def answer(
@@ -221,32 +267,22 @@ class Grounder:
         *,
         top_k: int | None = None,
         threshold: float | None = None,
+        overlapping: bool = True,
     ) -> list[Grounding]:
-        """Grounds encoded queries, one result each; ``top_k`` and ``threshold`` as for `ground`.
+        """Grounds encoded queries, one result each: by default the whole ranked list; options as for `ground`.
 
         Raises:
             FeatureError: If features were made for another model.
+            ValueError: If ``top_k`` is below 1, or ``threshold`` not in [0, 1].
         """
+        check_limits(top_k, threshold)
         self.check_features(video, queries)
         windows = plan_windows(video.frames, max(1, round(self.config.window * video.facts.fps)))
         found = self._decode_pairs(video, queries, windows)
         return [
-            self._finish(video, features, windows, raw, top_k, threshold)
+            self._finish(video, features, windows, raw, 50 if top_k is None else min(50, top_k), threshold, overlapping)
             for features, raw in zip(queries, found, strict=True)
         ]
-
-    def _compare_domain(self, video: EncodedVideo) -> str:
-        """Describes how the video differs from the training data; empty if it does not, or if that is unknown."""
-        if self._domain is None:
-            return ""
-        picked = np.linspace(0, video.frames - 1, min(video.frames, FRAMES_COMPARED)).round().astype(int).tolist()
-        share = self._domain.share_outside(torch.stack([video.read(i, i + 1)[-1, 0, 0] for i in picked]))
-        if share <= 0.5:
-            return ""
-        return (
-            f"{share:.0%} of its frames look unlike all that {self.config.name} was trained on, which is "
-            f"{self._domain.world}; do not rely on this answer"
-        )
 
     def _decode_pairs(
         self, encoded: EncodedVideo, queries: Sequence[QueryFeatures], windows: Sequence[Window]
@@ -270,13 +306,14 @@ class Grounder:
         return self.model.level_scale.device
 
     def _project(self, encoded: EncodedVideo, window: Window, projector: WindowProjector) -> Tensor:
-        """Projects the patches of a window, fp16 ``[K, T, P+1, C]``; caches those of the last video up to a limit."""
+        """Projects the patches of a window, ``[K, T, P+1, C]``; caches those of the last video up to a limit."""
         if encoded not in self._projected:
             self._projected.clear()
         kept = self._projected.setdefault(encoded, {})
         if window in kept:
             return kept[window]
-        projected = projector.project(window.start, window.stop).half()
+        # Not in fp16: with sharp attention its rounding moves a moment by up to a tenth of a second.
+        projected = projector.project(window.start, window.stop)
         if sum(piece.nbytes for piece in kept.values()) + projected.nbytes <= PROJECTED_BYTES:
             kept[window] = projected
         return projected
@@ -294,19 +331,22 @@ class Grounder:
         query: QueryFeatures,
         windows: Sequence[Window],
         raw: Sequence[Decoded],
-        top_k: int | None,
+        limit: int,
         threshold: float | None,
+        overlapping: bool,
     ) -> Grounding:
         facts = encoded.facts
         moments = merge_moments(windows, [answer.moments.double().cpu().numpy() for answer in raw], facts.fps)
         saliency: NDArray[Any] = merge_saliency(windows, [answer.saliency.cpu().numpy() for answer in raw])
-        limit = 50 if top_k is None else min(50, top_k)
-        final = finish_moments(moments, facts.duration, self.config.decoding, limit)
+        final = finish_moments(moments, facts.duration, self.config.decoding, limit if overlapping else None)
+        if not overlapping:
+            final = keep_distinct(final)[:limit]
         presence = None
         if (calibration := self._calibration) is not None:
             presence = calibration.find_presence(moments[:, 2], saliency)
             final[:, 2] = calibration.calibrate_moments(final[:, 2])
             saliency = calibration.saliency.apply(saliency)
+        best = float(final[0, 2]) if len(final) and final[0, 2] > 0 else None
         final = final[final[:, 2] > 0] if threshold is None else final[final[:, 2] >= threshold]
         return _make_answer(
             encoded,
@@ -315,6 +355,8 @@ class Grounder:
             moments=[Moment(facts.start + start, facts.start + end, score) for start, end, score in final.tolist()],
             model=self.config.name,
             query_truncated=query.truncated,
+            threshold=threshold,
+            best_score=best,
             windows=len(windows),
             calibrated=calibration is not None,
             presence=presence,
@@ -327,53 +369,19 @@ class Grounder:
         Raises:
             FeatureError: If they were made for another.
         """
-        model, facts = self.config.model, encoded.facts
-        if (encoded.layers, encoded.width) != (model.layers, model.video_width):
-            raise FeatureError(
-                f"{facts.video}: features have {encoded.layers} layers of width {encoded.width}, the model "
-                f"{self.config.name} takes {model.layers} of {model.video_width}; encode the video again"
-            )
-        for query in queries:
-            if query.values.shape[::2] != (model.layers, model.query_width):
-                layers, _, width = query.values.shape
-                raise FeatureError(
-                    f"query {query.text[:60]!r}: features have {layers} layers of width {width}, the model "
-                    f"{self.config.name} takes {model.layers} of {model.query_width}; encode the query again"
-                )
-        # Features without a fingerprint are the authors'; nothing tells which weights made them.
-        if self._backbone is not None and facts.fingerprint not in ("", self._backbone.fingerprint):
-            raise FeatureError(
-                f"{facts.video}: features were made with another CLIP ({facts.backbone}, not "
-                f"{self._backbone.name}); encode the video again or name that CLIP with --backbone"
-            )
-
-
-def _check_fit(model: R2Tuning, backbone: ClipBackbone) -> None:
-    config = model.config
-    for tower, has, wants in (
-        ("image", backbone.video_width, config.video_width),
-        ("text", backbone.query_width, config.query_width),
-    ):
-        if has != wants:
-            raise BackboneError(
-                f"{backbone.name}: its {tower} tower is {has} wide, but the model was trained on one of {wants}; "
-                f"give the CLIP it was trained on"
-            )
-    if backbone.layers != config.layers:
-        raise BackboneError(f"{backbone.name}: reads {backbone.layers} layers, the model takes {config.layers}")
+        check_features(self.config, self._backbone, encoded, queries)
 
 
 def outline_video(video: EncodedVideo) -> Grounding:
-    """Scores the frames of a video without a query, from the [CLS] tokens of CLIP's last layer.
+    """Scores the frames of a video without a query, from the summary tokens of the backbone's last layer.
 
     Returns:
         A result without query and moments; its saliency is in [0, 1], see `score_frames`.
     """
     starts = range(0, video.frames, FRAMES_READ)
     tokens = [video.read(start, min(start + FRAMES_READ, video.frames))[-1, :, 0].float() for start in starts]
-    return _make_answer(
-        video, score_frames(torch.cat(tokens)).numpy(), query="", moments=[], model=video.facts.backbone
-    )
+    scores = score_frames(torch.cat(tokens)).numpy()
+    return _make_answer(video, scores, query="", moments=[], model=video.facts.backbone)
 
 
 def _make_answer(video: EncodedVideo, scores: NDArray[Any], **fields: Any) -> Grounding:
@@ -387,5 +395,6 @@ def _make_answer(video: EncodedVideo, scores: NDArray[Any], **fields: Any) -> Gr
         saliency=Saliency(facts.start + centers, scores),
         sampling=facts.sampling,
         video_truncated=facts.truncated,
+        identity=facts.identity,
         **fields,
     )

@@ -1,17 +1,22 @@
-"""A parallel map over processes that survives the death of a worker, for work in native code such as codecs."""
+"""Processes: a parallel map that survives the death of a worker, an end that cleans up, and one writer per folder."""
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
+import socket
 import sys
 import threading
+import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from r2tuning.errors import R2TuningError
@@ -130,7 +135,8 @@ class _Worker(Generic[Task]):
 def _serve(connection: Connection, make_worker: Callable[[], Callable[[Task], Any]]) -> None:
     """Runs in a worker: does the tasks it is sent until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the one that started us decides
-    signal.signal(signal.SIGTERM, _exit)
+    unwind_on_signals()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         work = make_worker()
         _send(connection, _Message())
@@ -158,9 +164,27 @@ def _send(connection: Connection, message: _Message) -> None:
         connection.send(message)
 
 
+def unwind_on_signals() -> None:
+    """Lets SIGTERM and SIGHUP end this process as an exception does, so that temporary files are removed."""
+    for name in ("SIGTERM", "SIGHUP"):  # Windows lacks the second
+        if (number := getattr(signal, name, None)) and signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores it
+            signal.signal(number, _exit)
+
+
 def _exit(number: int, _: object) -> None:
-    """Ends the process as an exception does, so that temporary files are removed."""
+    signal.signal(number, signal.SIG_IGN)  # the way out is not left by a second one
     sys.exit(128 + number)
+
+
+def _end_with_parent() -> None:
+    """Ends this process if the one that started it has died, which could not stop it then."""
+    parent = parent_process()
+    if parent is None:
+        return
+    wait([parent.sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE)
+    os._exit(1)
 
 
 @contextmanager
@@ -174,3 +198,63 @@ def _ignored_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+_held: set[Path] = set()
+"""Locks of this process; the system does not keep a process from taking its own twice."""
+
+
+@contextmanager
+def hold(folder: Path, error: type[R2TuningError]) -> Iterator[None]:
+    """Lets one process at a time write to a folder, which exists; a second one is told who does.
+
+    The system drops the lock with the process, however that ends. File systems and systems without such locks
+    (Windows) have none.
+    """
+    place = folder.resolve() / ".lock"
+    if place in _held:
+        raise _busy(folder, error, f"{os.getpid()}, this one")
+    try:
+        file = _lock(place)
+    except OSError as refusal:
+        raise error(f"{folder}: cannot be written ({refusal.strerror}); choose another folder") from refusal
+    if isinstance(file, str):
+        raise _busy(folder, error, file)
+    if file is None:
+        yield
+        return
+    _held.add(place)
+    try:
+        os.ftruncate(file, 0)
+        os.write(file, f"{os.getpid()} on {socket.gethostname()}".encode())
+        yield
+    finally:
+        _held.discard(place)
+        with suppress(OSError):
+            place.unlink()
+        os.close(file)
+
+
+def _busy(folder: Path, error: type[R2TuningError], holder: str) -> R2TuningError:
+    return error(f"{folder}: process {holder}, is writing to it; wait for it, stop it, or choose another folder")
+
+
+def _lock(place: Path) -> int | str | None:
+    """An open and locked file; or who has locked it; or None where there are no locks."""
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    while True:
+        file = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            # Unlike those of flock, these locks are not shared with children, which may outlive a killed process.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if place.exists() and os.path.samestat(os.fstat(file), place.stat()):
+                return file
+        except OSError as refusal:
+            taken = refusal.errno in (errno.EACCES, errno.EAGAIN)
+            holder = os.read(file, 100).decode(errors="replace") or "unknown"
+            os.close(file)
+            return holder if taken else None
+        os.close(file)  # its last holder removed it meanwhile

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from r2tuning.decoding.highlights import find_highlights
 from r2tuning.errors import DataError, VideoError
+from r2tuning.files import guard, require_regular
+from r2tuning.hub import identify_file
 from r2tuning.types import Moment, Saliency, Sampling
 
 RATIO = 0.15
@@ -21,7 +24,7 @@ RATIO = 0.15
 class Note:
     """What a reader should know about an answer: its kind, for programs, and one sentence, for people."""
 
-    kind: Literal["domain", "present", "absent", "sampling", "video", "query", "windows"]
+    kind: Literal["threshold", "domain", "present", "absent", "sampling", "video", "query", "windows"]
     text: str
 
 
@@ -45,6 +48,10 @@ class Grounding:
         presence: Probability that the video shows the query, if half of all queries are shown; None if not calibrated.
         presence_threshold: Presence from which the query is probably shown; None if not calibrated.
         domain_warning: How the video differs from the training data; empty if it does not.
+        threshold: Lowest score of the moments, if one was asked for.
+        best_score: Score of the best moment, whether or not it reaches the threshold; None if there is none.
+        query_warning: Why the model may not understand the query; empty if it should.
+        identity: Of the video's content, see `r2tuning.hub.identify_file`; empty if unknown.
     """
 
     query: str
@@ -62,6 +69,23 @@ class Grounding:
     presence: float | None = None
     presence_threshold: float | None = None
     domain_warning: str = ""
+    query_warning: str = ""
+    threshold: float | None = None
+    best_score: float | None = None
+    identity: str = ""
+
+    def check_video(self) -> None:
+        """Checks that the file at `video` is the one that the answer is about.
+
+        Raises:
+            VideoError: If it is another one, or cannot be read.
+        """
+        if not self.identity:
+            return
+        with guard(self.video, VideoError, "give the video's place with --video"):
+            require_regular(self.video)
+            if identify_file(self.video) != self.identity:
+                raise ValueError("is not the video that was encoded; its times would be wrong")
 
     @property
     def present(self) -> bool | None:
@@ -88,9 +112,28 @@ class Grounding:
             (self.sampling == "keyframe", Note("sampling", "Only key frames were read: times are approximate.")),
             (self.video_truncated, Note("video", damage)),
             (self.query_truncated, Note("query", "The query is too long: the model read only its beginning.")),
+            (bool(self.query_warning), Note("query", f"The query {self.query_warning}.")),
             (self.windows > 1, Note("windows", f"The video is long: {self.windows} overlapping windows cover it.")),
         )
-        return tuple(note for holds, note in notes if holds)
+        below = self._describe_threshold()
+        return tuple(note for holds, note in ((bool(below), Note("threshold", below)), *notes) if holds)
+
+    def _describe_threshold(self) -> str:
+        """Says that nothing reaches the threshold; empty if something does, or if there is none."""
+        if self.threshold is None or self.moments or self.find_peaks(1):
+            return ""
+        peaks = [peak.score for peak in self.highlights(1)]
+        what, best = (
+            ("moment", self.best_score) if self.best_score is not None else ("peak of saliency", max(peaks, default=0))
+        )
+        decimals = 2 if f"{best:.2f}" != f"{self.threshold:.2f}" else 6
+        return f"No {what} scores {self.threshold:.{decimals}f} or more; the best has {best:.{decimals}f}."
+
+    def find_peaks(self, top: int = 5) -> list[Moment]:
+        """What to show of a model without moments: the peaks of `highlights` that reach the threshold, if any."""
+        if self.moments or self.best_score is not None:
+            return []
+        return [peak for peak in self.highlights(top) if self.threshold is None or peak.score >= self.threshold]
 
     def highlights(self, top: int = 5, seconds: float | None = None) -> list[Moment]:
         """Picks the highest peaks of the saliency curve above 0, highest first; they do not overlap.
@@ -130,6 +173,10 @@ class Grounding:
             "presence_threshold": None if self.presence_threshold is None else _round(self.presence_threshold, 6),
             "present": self.present,
             "domain_warning": self.domain_warning,
+            "query_warning": self.query_warning,
+            "threshold": self.threshold,
+            "best_score": None if self.best_score is None else _round(self.best_score, 6),
+            "identity": self.identity,
             "notes": [asdict(note) for note in self.notes],
             "moments": _to_dicts(self.moments),
             "saliency": {
@@ -141,30 +188,37 @@ class Grounding:
     @classmethod
     def from_dict(cls, answer: Mapping[str, Any]) -> Grounding:
         """Reads what `to_dict` returns; other keys are ignored, and those that 0.1 did not write may be missing."""
-        try:
-            saliency = Saliency(*(np.array(answer["saliency"][key], np.float64) for key in ("times", "scores")))
-            if saliency.times.shape != saliency.scores.shape or saliency.times.ndim != 1:
+        with guard("not an answer", DataError, "give one of r2tuning ground"):
+            saliency = Saliency(*(_read_curve(answer["saliency"][key]) for key in ("times", "scores")))
+            if saliency.times.shape != saliency.scores.shape:
                 raise ValueError("saliency: times and scores differ in number")
-            presence, threshold = (answer.get(key) for key in ("presence", "presence_threshold"))
+            if answer["sampling"] not in get_args(Sampling):
+                raise ValueError(f"sampling is {answer['sampling']!r}, not one of {', '.join(get_args(Sampling))}")
+            presence, probable, threshold, best = (
+                None if answer.get(key) is None else _read_number(answer[key])
+                for key in ("presence", "presence_threshold", "threshold", "best_score")
+            )
             return cls(
                 query=str(answer["query"]),
                 video=str(answer["video"]),
-                duration=float(answer["duration"]),
-                start=float(answer["start"]),
+                duration=_read_number(answer["duration"]),
+                start=_read_number(answer["start"]),
                 moments=_from_dicts(answer["moments"]),
                 saliency=saliency,
                 model=str(answer["model"]),
                 sampling=answer["sampling"],
                 video_truncated=bool(answer["video_truncated"]),
                 query_truncated=bool(answer["query_truncated"]),
-                windows=int(answer["windows"]),
+                windows=int(_read_number(answer["windows"])),
                 calibrated=bool(answer.get("calibrated", False)),
-                presence=None if presence is None else float(presence),
-                presence_threshold=None if threshold is None else float(threshold),
+                presence=presence,
+                presence_threshold=probable,
                 domain_warning=str(answer.get("domain_warning", "")),
+                query_warning=str(answer.get("query_warning", "")),
+                threshold=threshold,
+                best_score=best,
+                identity=str(answer.get("identity", "")),
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise DataError(f"not an answer ({error!r:.80}); give one of r2tuning ground") from None
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
         """Writes the answer in the format that the file's suffix names.
@@ -212,10 +266,8 @@ class Summary:
     def from_dict(cls, summary: Mapping[str, Any]) -> Summary:
         """Reads what `to_dict` returns."""
         answer = Grounding.from_dict(summary)
-        try:
-            return cls(answer, float(summary["budget"]), _from_dicts(summary["shots"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"not a summary ({error!r:.80}); give one of r2tuning summarize") from None
+        with guard("not a summary", DataError, "give one of r2tuning summarize"):
+            return cls(answer, _read_number(summary["budget"]), _from_dicts(summary["shots"]))
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
         """Writes the shots: .mp4 joins them, other formats and errors are those of `Grounding.save`."""
@@ -234,7 +286,24 @@ def _to_dicts(moments: list[Moment]) -> list[dict[str, float]]:
 
 
 def _from_dicts(moments: Sequence[Mapping[str, Any]]) -> list[Moment]:
-    return [Moment(float(m["start"]), float(m["end"]), float(m["score"])) for m in moments]
+    return [Moment(*(_read_number(m[key]) for key in ("start", "end", "score"))) for m in moments]
+
+
+_LARGEST = 1e9  # of any number in an answer, such as seconds; charts and calendars end before
+
+
+def _read_number(value: Any) -> float:
+    number = float(value)
+    if not abs(number) <= _LARGEST:
+        raise ValueError(f"{value!r} is no sensible number")
+    return number
+
+
+def _read_curve(values: Any) -> NDArray[np.float64]:
+    curve = np.array(values, np.float64)
+    if curve.ndim != 1 or not (np.abs(curve) <= _LARGEST).all():
+        raise ValueError("saliency: holds something else than a list of sensible numbers")
+    return curve
 
 
 def _round(value: float, decimals: int) -> float:
@@ -271,6 +340,7 @@ def summarize(
         raise ValueError(f"ratio must be above 0 and at most 1, seconds above 0, not {ratio} and {seconds}")
     budget = share * answer.duration if seconds is None else min(seconds, answer.duration)
     extent = answer.start, answer.start + answer.duration
+    answer.check_video()
     shots = detect_shots(answer.video, progress)
     chosen = choose_shots(answer.saliency.times, answer.saliency.scores, extent, shots, budget)
     if not chosen:

@@ -6,6 +6,7 @@ Masks are bool, True = real. Times are seconds on the clock a player shows; fram
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
@@ -19,8 +20,48 @@ Sampling = Literal["exact", "fast", "keyframe"]
 ``keyframe`` from key frames only (fastest; far from the sampling times where key frames are rare)."""
 
 Engine = Literal["torch", "torch-bf16", "onnx-int8"]
-"""What runs CLIP's image tower: ``torch`` as published; ``torch-bf16``, whose blocks multiply in bf16, faster on a CPU
+"""What runs the image tower: ``torch`` as published; ``torch-bf16``, whose blocks multiply in bf16, faster on a CPU
 with AMX; ``onnx-int8``, in 8-bit integers, faster on any CPU."""
+
+Summary = Literal["cls", "mean"]
+"""What token 0 of a frame's features is: the [CLS] token of CLIP, or the mean of the patches where there is none."""
+
+
+VIDEO_SUFFIXES = frozenset(
+    f".{ending}"
+    for ending in re.split(
+        r"\s+",
+        "264 265 3g2 3gp 3gpp amv asf av1 avi avs2 avs3 bik bk2 cavs dav dif divx dv dvr-ms evo f4v flc fli "
+        "flv gif gxf h261 h263 h264 h265 hevc ismv ivf k3g lvf m1v m2p m2t m2ts m2v m4v mj2 mjp2 mjpeg mjpg "
+        "mk3d mkv mod moflex mov mp4 mpe mpeg mpg mpv mpv2 mtv mts mv mvi mxf mxg nsv nut obu ogg ogm ogv ogx "
+        "ps qt rcv rm rmvb roq rpl smk swf tod tp trp ts ty vb vc1 viv vob vro vvc webm wm wmv wtv xmv y4m "
+        "yuv",
+    )
+)
+"""Endings of video files, in lower case: the containers and raw streams that FFmpeg reads pictures from."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a backbone wants its frames; the defaults are those of OpenAI's CLIP.
+
+    Attributes:
+        size: Side of the square image, pixels.
+        fit: ``crop`` scales the short side to ``size`` and cuts out the center; ``squash`` scales both sides.
+        resampling: The filter that scales.
+        mean: Mean of RGB in [0, 1], subtracted where the backbone runs.
+        std: Standard deviation of RGB, by which the difference is divided.
+    """
+
+    size: int = 224
+    fit: Literal["crop", "squash"] = "crop"
+    resampling: Literal["bilinear", "bicubic"] = "bicubic"
+    mean: tuple[float, ...] = (0.48145466, 0.4578275, 0.40821073)
+    std: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
+
+
+CLIP_PREPROCESSING = Preprocessing()
+"""What OpenAI's CLIP of 224 pixels takes."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +70,8 @@ class VideoInfo:
 
     Attributes:
         path: The file.
-        duration: Seconds from the first frame shown to the end of the last one.
+        duration: Seconds from the first frame shown to the end of the last one; a last still picture is shown until the
+            sound ends.
         start: Seconds on the player's clock at which the first frame is shown.
         width: Pixels, as displayed (after rotation).
         height: Pixels, as displayed (after rotation).
@@ -54,10 +96,14 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class FrameBatch:
-    """Consecutive sampled frames: uint8 RGB ``[n, 3, size, size]``, shown at float64 ``[n]`` seconds."""
+    """Consecutive sampled frames: uint8 RGB ``[n, 3, size, size]``, shown at float64 ``[n]`` seconds.
+
+    ``repeated``, bool ``[n]``, tells which frames are the one before, also of the batch before, sampled again.
+    """
 
     pixels: np.ndarray
     times: np.ndarray
+    repeated: np.ndarray
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ def test_a_gif_for_each_query_with_a_moment_and_one_sheet(
 ) -> None:
     nothing = make_grounding(query="nothing", video=str(video), moments=())
     targets = [find_target(str(tmp_path / "a.gif")), find_target(f"sheet:{tmp_path / 's.png'}")]
-    write_outputs([*answers, nothing], targets, force=False)
+    write_outputs([("a", [*answers, nothing])], targets, force=False)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a-1.gif", "a-2.gif", "s.png"]
     with Image.open(tmp_path / "a-1.gif") as picture:
         assert picture.n_frames == 10
@@ -119,7 +119,7 @@ def test_the_command_takes_the_options(tmp_path: Path) -> None:
 
     model = save_tiny_model(tmp_path)
     write_flashes(tmp_path / "a.mp4", frames=100)
-    options = ["--model", str(model), "--top-k", "2", "--clips", str(tmp_path / "clips"), "--fast"]
+    options = ["--model", str(model), "--top-k", "2", "--overlapping", "--clips", str(tmp_path / "clips"), "--fast"]
     options += ["-o", str(tmp_path / "a.gif"), "-o", f"sheet:{tmp_path / 'a.png'}"]
     result = CliRunner().invoke(app, ["ground", str(tmp_path / "a.mp4"), "a dog", "a cat", *options])
     assert result.exit_code == 0, result.output

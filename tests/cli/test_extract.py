@@ -16,7 +16,7 @@ from support.cli import run
 from support.models import save_tiny_clip
 from support.videos import write_video
 
-from r2tuning.backbones import ClipBackbone
+from r2tuning.backbones import load_backbone
 from r2tuning.features import EncodedVideo, encode_video
 from r2tuning.features.store import FeatureStore
 
@@ -57,7 +57,7 @@ def test_a_benchmark_in_the_authors_layout(tmp_path: Path, clip: Path, videos: P
     assert sorted(path.name for path in (tmp_path / "s" / "clip_vid_k3").iterdir()) == ["s1.npy", "trip.npy"]
     assert sorted(path.name for path in (tmp_path / "s" / "clip_txt_k3").iterdir())[:2] == ["s1_0.npy", "s1_1.npy"]
     store = FeatureStore.open(tmp_path / "s")
-    direct = encode_video(videos / "trip.mp4", ClipBackbone.load(clip, layers=3), 1)  # Charades-STA: 1 fps
+    direct = encode_video(videos / "trip.mp4", load_backbone(clip, layers=3), 1)  # Charades-STA: 1 fps
     assert torch.equal(store.video("trip"), direct.read(0, 4).transpose(0, 1))
     again = extract(annotations, videos, tmp_path / "s", *options)
     assert "videos: 0 extracted, 2 skipped, 0 failed; queries: 0 extracted, 4 skipped" in again.stdout

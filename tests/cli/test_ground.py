@@ -13,7 +13,7 @@ ground = partial(run, "ground")
 
 
 def test_a_table_for_people(model: Path, video: Path) -> None:
-    result = ground(video, "a dog", "a cat", "--model", model, "--top-k", 3)
+    result = ground(video, "a dog", "a cat", "--model", model, "--top-k", 3, "--overlapping")
     assert result.exit_code == 0, result.output
     assert "Query: a dog" in result.stdout
     assert "Query: a cat" in result.stdout

@@ -6,6 +6,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.files import shared_file
 
 from r2tuning.datasets import Annotation, load_custom
 from r2tuning.errors import DataError
@@ -69,7 +70,10 @@ def test_rows_of_one_query_on_one_video_are_its_moments(tmp_path: Path) -> None:
         ("a.mp4,5,5,q", "end: 5 s is not after the start, 5 s; correct one"),
         ("a.mp4,-1,5,q", "start: is '-1'; input should be greater than or equal to 0"),
         ("a.mp4,nan,5,q", "start: is 'nan'; input should be a finite number"),
-        ("a.mp4,0:10,5,q", "start: is '0:10'; input should be a valid number"),
+        ("a.mp4,0:60,5,q", "start: is '0:60', which is no time; write seconds, m:ss.s or h:mm:ss.s"),
+        ("a.mp4,0:7,9,q", "start: is '0:7', which is no time"),
+        ("a.mp4,1:60:00,5,q", "start: is '1:60:00', which is no time"),
+        ('a.mp4,"1,500",5,q', "start: is '1,500', which may be 1.500 or 1500; write one of them"),
         ("a.mp4,,5,q", "start: is ''; input should be a valid number"),
         ("a.mp4,1,5,", "query: is ''; write at least one character"),
         (",1,5,q", "video: is ''; write at least one character"),
@@ -83,13 +87,54 @@ def test_csv_rows_are_refused_by_line_and_column(tmp_path: Path, row: str, messa
     assert str(caught.value).startswith(f"{path}:3: {message}")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "video,start,end,query\nk.mp4,61.5,3662.25,a dog\n",
+        "video;start;end;query\nk.mp4;61.5;3662.25;a dog\n",
+        "video;start;end;query\r\nk.mp4;61,5;3662,250;a dog\r\n",  # as a spreadsheet of most of Europe saves it
+        "video\tstart\tend\tquery\nk.mp4\t61,5\t3662.25\ta dog\n",
+        'video,start,end,query\nk.mp4,"61,5","3662,25",a dog\n',
+        "video,start,end,query\nk.mp4,1:01.5,1:01:02.25,a dog\n",
+        "video;start;end;query\nk.mp4;01:01,5;01:01:02,25;a dog\n",
+        "video,start,end,query\rk.mp4,61.5,3662.25,a dog\r",  # as old Excel for Mac saves it
+    ],
+)
+def test_what_spreadsheets_save(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(text.encode())
+    (annotation,) = load_custom(path)
+    assert (annotation.vid, annotation.query, annotation.moments) == ("k.mp4", "a dog", ((61.5, 3662.25),))
+    assert annotation.places == (f"{path}:2",)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("clock", (1.0, 2.5)),
+        ("comma", (1.5, 2.5)),
+        ("cr", (1.0, 2.0)),
+        ("semi", (1.0, 2.0)),
+        ("twice", "called 'query'"),
+    ],
+)
+def test_the_files_of_users(name: str, expected: object) -> None:
+    path = shared_file(f"bugs/18_{name}.csv")
+    if isinstance(expected, str):
+        with pytest.raises(DataError, match=expected):
+            load_custom(path)
+    else:
+        (annotation,) = load_custom(path)
+        assert annotation.moments == (expected,)
+
+
 def test_misspelt_columns_and_text_for_numbers_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("video,star,end,query\na.mp4,0,1,q\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"a\.csv:2: start: is missing; rename 'star'\?"):
         load_custom(path)
-    path.write_text("video;start;end;query\na.mp4;0;1;q\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"a\.csv:2: video: is missing; the keys are \['video;start;end;query'\]"):
+    path.write_text("video|start|end|query\na.mp4|0|1|q\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"a\.csv:2: video: is missing; the keys are \['video|start|end|query'\]"):
         load_custom(path)
     lines = tmp_path / "a.jsonl"
     lines.write_text('{"video": "a.mp4", "start": "0", "end": 1, "query": "q"}', encoding="utf-8")

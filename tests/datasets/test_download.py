@@ -338,7 +338,7 @@ def test_files_of_others_are_not_touched(hub, folder):
 
 def test_a_damaged_record_or_a_file_in_the_way_is_an_error(hub, tmp_path):
     (tmp_path / "download.json").write_text("{}nonsense")
-    with pytest.raises(DataError, match=r"download\.json: cannot be read as the record of a download; move"):
+    with pytest.raises(DataError, match=r"download\.json: not JSON: .*; it is no record of a download; move"):
         download_benchmark(CHARADES, tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"file: cannot be written \(File exists\)"):

@@ -11,7 +11,7 @@ from support.groundings import make_facts
 from support.models import save_tiny_clip
 from support.small_benchmarks import charades_lines, draw_query, draw_video, make_model, save_charades, save_features
 
-from r2tuning.backbones import ClipBackbone
+from r2tuning.backbones import load_backbone
 from r2tuning.datasets import Annotation, find_benchmark, load_annotations
 from r2tuning.decoding.decode import DecodingConfig
 from r2tuning.errors import DataError, FeatureError, RecipeError
@@ -209,7 +209,7 @@ def test_missing_features_are_counted_and_named(store: FeatureStore, annotations
 
 
 def test_features_of_another_rate_are_refused(tmp_path: Path) -> None:
-    clip = ClipBackbone.load(str(save_tiny_clip(tmp_path / "clip")), layers=2)
+    clip = load_backbone(str(save_tiny_clip(tmp_path / "clip")), layers=2)
     own = FeatureStore.create(tmp_path / "store", clip)
     facts = make_facts(video="V0.mp4", fps=2.0, backbone=clip.name, fingerprint=clip.fingerprint)
     values = torch.zeros(40, 2, clip.tokens_per_frame, clip.video_width, dtype=torch.float16)

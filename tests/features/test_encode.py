@@ -10,7 +10,7 @@ import torch
 from support.models import save_tiny_clip
 from support.videos import write_video
 
-from r2tuning.backbones import ClipBackbone
+from r2tuning.backbones import Backbone, load_backbone
 from r2tuning.errors import VideoWarning
 from r2tuning.features.encode import encode_video, read_ahead
 from r2tuning.video import sample_frames
@@ -23,8 +23,8 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> ClipBackbone:
-    return ClipBackbone.load(save_tiny_clip(tmp_path_factory.mktemp("clip")), layers=2)
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    return load_backbone(save_tiny_clip(tmp_path_factory.mktemp("clip")), layers=2)
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,7 @@ def no_thread_is_left() -> Iterator[None]:
     assert set(threading.enumerate()) == before
 
 
-def test_features_are_those_of_decoding_first_to_the_bit(video: Path, clip: ClipBackbone) -> None:
+def test_features_are_those_of_decoding_first_to_the_bit(video: Path, clip: Backbone) -> None:
     told = []
     encoded = encode_video(video, clip, 5, batch_size=3, progress=lambda *numbers: told.append(numbers))
     with sample_frames(video, 5, batch_size=3) as frames:
@@ -96,7 +96,7 @@ def test_an_interrupt_while_the_thread_starts_waits_for_it(monkeypatch: pytest.M
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, ValueError])
 def test_whatever_stops_the_encoding_ends_decoding(
-    error: type[BaseException], video: Path, clip: ClipBackbone, monkeypatch: pytest.MonkeyPatch
+    error: type[BaseException], video: Path, clip: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     streams: list[FrameStream] = []
 
@@ -114,7 +114,7 @@ def test_whatever_stops_the_encoding_ends_decoding(
         next(streams[0])
 
 
-def test_damage_is_told_as_before(clip: ClipBackbone, tmp_path: Path) -> None:
+def test_damage_is_told_as_before(clip: Backbone, tmp_path: Path) -> None:
     whole = write_video(tmp_path / "a.mkv", frames=120)
     whole.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     with pytest.warns(VideoWarning, match="cut off or damaged") as caught:

@@ -74,9 +74,9 @@ def test_damaged_and_foreign_files_are_refused_in_one_line(tmp_path: Path) -> No
         save_file({name: VALUES.to(dtype)}, path, metadata=metadata)
 
     cases = [
-        (lambda: path.write_bytes(whole[: len(whole) // 2]), "damaged or not a feature file"),
-        (lambda: path.write_bytes(b""), "damaged or not a feature file"),
-        (lambda: path.write_text("hello, this is no tensor file"), "damaged or not a feature file"),
+        (lambda: path.write_bytes(whole[: len(whole) // 2]), "truncated or not a safetensors file"),
+        (lambda: path.write_bytes(b""), "truncated or not a safetensors file"),
+        (lambda: path.write_text("hello, this is no tensor file"), "truncated or not a safetensors file"),
         (lambda: foreign({}), "not features of a video"),
         (lambda: foreign({"r2tuning": "{}"}, name="weights"), "not features of a video"),
         (lambda: foreign({"r2tuning": json.dumps(facts)}, dtype=torch.float32), "not features of a video"),

@@ -7,7 +7,7 @@ from support.models import save_tiny_model
 from support.videos import write_video
 from typer.testing import CliRunner
 
-from r2tuning.backbones import ClipBackbone
+from r2tuning.backbones import load_backbone
 from r2tuning.cli.main import app
 from r2tuning.errors import FeatureError
 from r2tuning.features import EncodedVideo
@@ -39,8 +39,8 @@ def test_saved_features_are_asked_without_the_engine(tmp_path: Path) -> None:
 
 def test_a_store_has_features_of_one_engine(tmp_path: Path) -> None:
     save_tiny_model(tmp_path)
-    plain = ClipBackbone.load(tmp_path / "clip", layers=3)
-    coded = ClipBackbone.load(tmp_path / "clip", layers=3, engine="onnx-int8")
+    plain = load_backbone(tmp_path / "clip", layers=3)
+    coded = load_backbone(tmp_path / "clip", layers=3, engine="onnx-int8")
     tasks = [VideoTask("a", write_video(tmp_path / "a.mp4", frames=60), 1)]
     store = FeatureStore.create(tmp_path / "store", coded)
     assert extract_videos(tasks, store, coded).extracted == 1

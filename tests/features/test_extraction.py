@@ -13,7 +13,7 @@ from support.models import save_tiny_clip
 from support.planted import FatalStore, TerminatedStore
 from support.videos import write_video
 
-from r2tuning.backbones import ClipBackbone
+from r2tuning.backbones import Backbone, load_backbone
 from r2tuning.errors import FeatureError, QueryWarning, VideoError, VideoWarning
 from r2tuning.features import encode_video
 from r2tuning.features.extraction import Extraction, QueryTask, VideoFolder, VideoTask, extract_queries, extract_videos
@@ -25,8 +25,8 @@ LAYOUTS: list[Layout] = ["safetensors", "npy"]
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> ClipBackbone:
-    return ClipBackbone.load(save_tiny_clip(tmp_path_factory.mktemp("clip")), layers=2)
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    return load_backbone(save_tiny_clip(tmp_path_factory.mktemp("clip")), layers=2)
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def outcome(extraction: Extraction) -> tuple[int, int, list[str]]:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_what_is_up_to_date_is_skipped(layout: Layout, tmp_path: Path, videos: Path, clip: ClipBackbone) -> None:
+def test_what_is_up_to_date_is_skipped(layout: Layout, tmp_path: Path, videos: Path, clip: Backbone) -> None:
     def extract(fps: float = 2, **options: str) -> tuple[int, int, list[str]]:
         store = FeatureStore.create(tmp_path / "s", clip, layout)
         return outcome(extract_videos(make_tasks(videos, fps=fps), store, clip, **options))
@@ -85,7 +85,7 @@ def test_what_is_up_to_date_is_skipped(layout: Layout, tmp_path: Path, videos: P
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_queries(layout: Layout, tmp_path: Path, clip: ClipBackbone) -> None:
+def test_queries(layout: Layout, tmp_path: Path, clip: Backbone) -> None:
     store = FeatureStore.create(tmp_path, clip, layout)
     tasks = [QueryTask(str(number), "a dog " * (number % 5 + 1)) for number in range(100)]  # more than one batch
     seen: list[tuple[int, int]] = []
@@ -107,7 +107,7 @@ def test_queries(layout: Layout, tmp_path: Path, clip: ClipBackbone) -> None:
     assert store.query("long").shape[0] == 77
 
 
-def test_one_bad_video_does_not_stop_the_others(tmp_path: Path, videos: Path, clip: ClipBackbone) -> None:
+def test_one_bad_video_does_not_stop_the_others(tmp_path: Path, videos: Path, clip: Backbone) -> None:
     (videos / "b.mp4").write_text("not a video")
     store = FeatureStore.create(tmp_path / "s", clip)
     seen: list[tuple[int, int]] = []
@@ -119,7 +119,7 @@ def test_one_bad_video_does_not_stop_the_others(tmp_path: Path, videos: Path, cl
     assert [store.has_video(name) for name in NAMES] == [True, False, True]
 
 
-def test_two_workers_do_what_one_process_does(tmp_path: Path, videos: Path, clip: ClipBackbone) -> None:
+def test_two_workers_do_what_one_process_does(tmp_path: Path, videos: Path, clip: Backbone) -> None:
     (videos / "bad.mp4").write_text("not a video")
     cut = write_video(videos / "cut.mp4", frames=100, fps=10, b_frames=0, container_options={"movflags": "faststart"})
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size * 2 // 3])
@@ -144,14 +144,14 @@ def test_two_workers_do_what_one_process_does(tmp_path: Path, videos: Path, clip
 
 
 def test_workers_that_are_leaving_are_not_disturbed(
-    tmp_path: Path, videos: Path, clip: ClipBackbone, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, videos: Path, clip: Backbone, capfd: pytest.CaptureFixture[str]
 ) -> None:
     store = TerminatedStore.create(tmp_path / "s", clip)
     assert outcome(extract_videos(make_tasks(videos), store, clip, jobs=2)) == (3, 0, [])
     assert capfd.readouterr().err == ""
 
 
-def test_a_store_that_cannot_be_written_stops_the_workers(tmp_path: Path, videos: Path, clip: ClipBackbone) -> None:
+def test_a_store_that_cannot_be_written_stops_the_workers(tmp_path: Path, videos: Path, clip: Backbone) -> None:
     store = FeatureStore.create(tmp_path / "s", clip)
     (tmp_path / "s" / "videos").rmdir()
     with pytest.raises(FeatureError, match="there is no folder"):
@@ -161,7 +161,7 @@ def test_a_store_that_cannot_be_written_stops_the_workers(tmp_path: Path, videos
     assert multiprocessing.active_children() == []
 
 
-def test_nothing_to_do_starts_no_process(tmp_path: Path, clip: ClipBackbone) -> None:
+def test_nothing_to_do_starts_no_process(tmp_path: Path, clip: Backbone) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert extract_videos([], FeatureStore.create(tmp_path, clip), clip, jobs=2) == Extraction(0, 0)

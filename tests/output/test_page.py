@@ -17,7 +17,7 @@ from support.groundings import make_grounding
 from r2tuning.errors import OutputError
 from r2tuning.output import page as report
 from r2tuning.output.page import check_embedding, link_file, write_page
-from r2tuning.output.registry import find_target, save_results, write_format
+from r2tuning.output.registry import write_format
 from r2tuning.types import Moment
 
 HOSTILE = (
@@ -186,9 +186,21 @@ def test_nothing_is_written_of_a_result_that_is_not_finite(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_page_is_about_one_video_and_overwrites_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="one video"):
-        save_results([make_grounding(), make_grounding(video="b.mp4")], find_target(str(tmp_path / "page.html")))
+def test_a_page_may_be_about_several_videos(tmp_path: Path) -> None:
+    names = [str(tmp_path / name) for name in ("a 1.mp4", "b.mp4")]
+    results = [make_grounding(video=video, query=query) for video in names for query in ("a dog", "a cat")]
+    page = write(tmp_path, *results)
+    assert page.source == "a%201.mp4"
+    assert page.data["videos"] == [
+        {"name": "a 1.mp4", "link": "a 1.mp4", "source": None},
+        {"name": "b.mp4", "link": "b.mp4", "source": "b.mp4"},
+    ]
+    assert page.data["of"] == [0, 0, 1, 1]
+    assert [file["name"] for file in page.data["files"]] == ["page.json", "page.csv"]  # subtitles are of one video
+    assert "".join(text for _, text in page.all("title")) == "2 videos: a 1.mp4, b.mp4"
+
+
+def test_a_page_overwrites_nothing(tmp_path: Path) -> None:
     write(tmp_path)
     with pytest.raises(OutputError, match="--force"):
         write(tmp_path)

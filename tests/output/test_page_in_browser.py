@@ -57,7 +57,7 @@ def show(browser: Browser, video: Path, tmp_path: Path) -> Open:
     def show(*changes: dict[str, Any], embed: bool = False) -> Browser:
         common = {"video": str(video), "duration": 12.0, "moments": MOMENTS}
         results = [make_grounding(**(common | change)) for change in changes or ({},)]
-        write_page(results, tmp_path / "a page #1.html", embed=embed)
+        write_page(results, tmp_path / "a page #1.html", embed=embed, force=True)
         browser.open((tmp_path / "a page #1.html").as_uri())
         return browser
 
@@ -83,6 +83,34 @@ def test_it_opens_at_the_best_moment_and_clicks_seek(show: Open) -> None:
     is_at(browser, 2.05)
     browser.click(".ground")  # the middle of a timeline
     is_at(browser, 6.0, within=0.1)  # a pixel is 0.02 s
+
+
+def test_a_click_shows_the_video_that_the_moment_is_of(show: Open, video: Path, tmp_path: Path) -> None:
+    other = write_video(tmp_path / "other.mp4", frames=6 * FPS, fps=FPS)
+    browser = show({}, {"video": str(other), "duration": 6.0, "moments": ((3.05, 4.0, 0.5),)})
+    is_at(browser, 2.05)
+    shown = 'return document.querySelector("video").duration'
+    assert browser.run(shown) == pytest.approx(12, abs=0.1)
+    browser.click(".answer:nth-child(3) .moments button")
+    assert browser.run(SEEKED, 3.05, 0.001) == pytest.approx(3.05, abs=0.001)
+    assert browser.run(shown) == pytest.approx(6, abs=0.1)
+    assert browser.run('return document.getElementById("playing").textContent') == "other.mp4"
+    heads = 'return [...document.querySelectorAll(".playhead")].map((e) => parseFloat(e.getAttribute("x1")))'
+    assert browser.run(heads) == pytest.approx([0, 100 * 3.05 / 6], abs=0.1)
+    browser.click(".answer:nth-child(2) .moments li:nth-child(2) button")
+    is_at(browser, 8.55)
+    assert browser.run(shown) == pytest.approx(12, abs=0.1)
+
+
+def test_numbers_beside_a_curve_do_not_overlap(show: Open) -> None:
+    numbers = """return [...document.querySelectorAll(".chart > text[text-anchor=end]")].map((e) => e.textContent)"""
+    for scores, expected in (
+        ([-0.125, -0.5, -0.25], ["0", "-0.50"]),
+        ([0.5, 0.25], ["0.50", "0"]),
+        ([0.5, -0.5], ["0.50", "0", "-0.50"]),
+        ([0.01, -0.5], ["0", "-0.50"]),
+    ):
+        assert show({"scores": scores, "moments": ()}).run(numbers) == expected
 
 
 def test_the_keyboard_seeks(show: Open) -> None:

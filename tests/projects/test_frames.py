@@ -9,6 +9,7 @@ from projects.moving_shapes.frames import ATTRIBUTES, PLACES, SHAPES, UNKNOWN, F
 from r2tuning.synthetic import make_video, write_video
 from r2tuning.synthetic.actions import track_script
 from r2tuning.synthetic.scenes import FPS
+from r2tuning.types import Preprocessing
 from r2tuning.video import sample_frames
 
 SIDE = 64
@@ -22,7 +23,7 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> Frames:
 def test_drawn_frames_are_the_decoded_ones(frames: Frames, tmp_path: Path) -> None:
     script = make_video(0, "val")
     write_video(script, tmp_path / "video.mp4")
-    with sample_frames(tmp_path / "video.mp4", 0.5, SIDE) as stream:
+    with sample_frames(tmp_path / "video.mp4", 0.5, Preprocessing(SIDE)) as stream:
         batches = list(stream)
     decoded = np.concatenate([batch.pixels for batch in batches]).astype(int)
     drawn = frames.pixels[frames.starts[0] : frames.starts[1]].astype(int)

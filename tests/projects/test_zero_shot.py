@@ -25,20 +25,20 @@ from projects.moving_shapes.zero_shot import (
     measure,
     smooth,
 )
-from r2tuning.backbones import ClipBackbone
-from r2tuning.backbones.loading import CLIP_MEAN, CLIP_STD
+from r2tuning.backbones import Backbone, load_backbone
 from r2tuning.datasets import Annotation
 from r2tuning.errors import BackboneError, FeatureError
 from r2tuning.features.encoded import EncodedVideo
 from r2tuning.features.store import FeatureStore
 from r2tuning.synthetic import describe, make_video
 from r2tuning.synthetic.queries import to_line
+from r2tuning.types import CLIP_PREPROCESSING
 
 SIDE, PATCH = 32, 8  # pixels
 curves = st.lists(st.floats(-1, 1), min_size=1, max_size=30).map(np.array)
 
 
-def save_features(folder: Path, clip: ClipBackbone, annotations: list[Annotation]) -> dict[str, torch.Tensor]:
+def save_features(folder: Path, clip: Backbone, annotations: list[Annotation]) -> dict[str, torch.Tensor]:
     """Features of noise videos, and of the queries; returns the frames, uint8."""
     store, pixels = FeatureStore.create(folder, clip), {}
     for annotation in annotations:
@@ -57,7 +57,7 @@ def save_features(folder: Path, clip: ClipBackbone, annotations: list[Annotation
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny CLIP, and a video of each split with features of noise."""
     folder = tmp_path_factory.mktemp("shapes")
-    clip = ClipBackbone.load(save_tiny_clip(folder / "clip", image_size=SIDE, patch=PATCH), layers=2)
+    clip = load_backbone(save_tiny_clip(folder / "clip", image_size=SIDE, patch=PATCH), layers=2)
     annotations = {split: describe(make_video(5, split)) for split in ("val", "test")}
     for split, known in annotations.items():
         (folder / f"{split}.jsonl").write_text("".join(map(to_line, known)), encoding="utf-8")
@@ -67,14 +67,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_curves_are_those_of_clip_itself(folder: Path, tmp_path: Path) -> None:
     annotations = describe(make_video(5, "val"))[:3]
-    clip = ClipBackbone.load(folder / "clip", layers=2)
+    clip = load_backbone(folder / "clip", layers=2)
     frames = save_features(tmp_path, clip, annotations)
     store = FeatureStore.open(tmp_path)
     found = draw_curves(Similarity(str(folder / "clip"), store), annotations, store)
 
     model = CLIPModel.from_pretrained(folder / "clip").eval()
     tokenizer = AutoTokenizer.from_pretrained(folder / "clip")
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (CLIP_PREPROCESSING.mean, CLIP_PREPROCESSING.std))
     for annotation, curve in zip(annotations, found, strict=True):
         with torch.inference_mode():
             tokens = tokenizer(annotation.query, return_tensors="pt", truncation=True, max_length=77)
@@ -95,8 +95,8 @@ def test_a_clip_without_projections_is_refused(folder: Path, tmp_path: Path) -> 
     weights = load_file(tmp_path / "half" / "model.safetensors")
     del weights["visual_projection.weight"]
     save_file(weights, tmp_path / "half" / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(BackboneError, match=r"half: has no visual_projection.weight; give a whole CLIP"):
-        Similarity(str(tmp_path / "half"), FeatureStore.open(folder / "features"))
+    with pytest.raises(BackboneError, match=r"half: has no visual_projection.weight, .*; give a whole model"):
+        Similarity(str(tmp_path / "half"), FeatureStore.open(folder / "features")).frames(torch.zeros(1, 32))
 
 
 @given(curves, st.floats(0.1, 5))

@@ -11,9 +11,12 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import urlsplit
 
+import huggingface_hub
 import numpy as np
 import pytest
 from huggingface_hub import constants
@@ -79,6 +82,13 @@ def use_hub(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     """What HF_ENDPOINT sets; the hub's client reads it once, when it is imported."""
     monkeypatch.setattr(constants, "ENDPOINT", url)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
+
+
+def use_cache(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """What HF_HUB_CACHE sets; the client's functions took its value as a default when they were defined."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
+    for name in ("hf_hub_download", "try_to_load_from_cache"):
+        monkeypatch.setattr(huggingface_hub, name, partial(getattr(huggingface_hub, name), cache_dir=folder))
 
 
 @contextmanager

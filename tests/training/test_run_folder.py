@@ -88,7 +88,7 @@ def test_a_state_comes_back_and_a_damaged_one_is_named(tmp_path: Path) -> None:
     assert (state["step"], state["model"]["a"].tolist()) == (3, [0, 1, 2, 3])
     for content in (b"half a file", (tmp_path / "state.pt").read_bytes()[:-200]):
         (tmp_path / "state.pt").write_bytes(content)
-        with pytest.raises(TrainingError, match=r"state\.pt: damaged; start again in another --run folder"):
+        with pytest.raises(TrainingError, match=r"state\.pt: damaged: .*; start again in another --run folder"):
             folder.resume(RECIPE)
 
 

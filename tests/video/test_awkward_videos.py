@@ -8,6 +8,7 @@ from support.files import shared_file
 from support.videos import STREAM_OFFSET, read_index, write_video
 
 from r2tuning.errors import VideoError, VideoWarning
+from r2tuning.types import Preprocessing
 from r2tuning.video import probe, sample_frames
 
 # Every video lasts 2 s at 30 fps unless its trouble is time; the name says the trouble.
@@ -54,7 +55,7 @@ def awkward_video(request, tmp_path_factory):
 
 def sample(path, fps=4.0, sampling="exact"):
     """All frames as one array, their times, and the stream they came from."""
-    with sample_frames(path, fps, 96, sampling=sampling) as stream:
+    with sample_frames(path, fps, Preprocessing(96), sampling=sampling) as stream:
         batches = list(stream)
     return np.concatenate([b.pixels for b in batches]), np.concatenate([b.times for b in batches]), stream
 

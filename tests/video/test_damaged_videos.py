@@ -11,6 +11,7 @@ from support.files import shared_file
 from support.videos import read_index, write_video
 
 from r2tuning.errors import VideoError, VideoWarning
+from r2tuning.types import Preprocessing
 from r2tuning.video import probe, sample_frames
 
 FASTSTART = {"movflags": "faststart"}
@@ -20,7 +21,7 @@ def sample(path, fps=4.0, sampling="exact"):
     """Indices of all frames, what is known of them, and the warnings given."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        with sample_frames(path, fps, 96, sampling=sampling) as stream:
+        with sample_frames(path, fps, Preprocessing(96), sampling=sampling) as stream:
             frames = [pixels for batch in stream for pixels in batch.pixels]
     return frames, stream.sampled, [(w.category, str(w.message)) for w in caught]
 

@@ -16,6 +16,7 @@ from support.files import shared_file
 from support.videos import X264, write_moving
 
 from r2tuning.errors import VideoError
+from r2tuning.types import Preprocessing
 from r2tuning.video import sample_frames
 from r2tuning.video.container import decode_frames, open_video, read_packets
 from r2tuning.video.planned.bitstream import PacketFacts, choose_facts_reader
@@ -33,7 +34,7 @@ X265 = "log-level=none:keyint=20:min-keyint=20:bframes=4:pools=1:frame-threads=1
 def sample_in_order(path, fps):
     """The oracle: decodes all frames in one thread, and takes for each clip the last before its centre."""
     facts = survey(path)
-    preprocess = Preprocessor(SIZE, facts.info.rotation)
+    preprocess = Preprocessor(Preprocessing(SIZE), facts.info.rotation)
     with open_video(path) as stream:
         stream.codec_context.thread_count = 1
         frames = [(frame.pts * stream.time_base, frame) for frame in decode_frames(stream, read_packets(stream))]
@@ -56,7 +57,7 @@ def count_entries(path):
 def picks_without_help(path, fps, cheap=False, threads=None):
     """What the packets' plan gives by itself; fails where decoding in order would have to help out."""
     facts = survey(path)
-    make = partial(Preprocessor, SIZE, facts.info.rotation)
+    make = partial(Preprocessor, Preprocessing(SIZE), facts.info.rotation)
     fps = Fraction(fps).limit_denominator(1000)
     picks = list(decode_picks(facts, fps, make, cheap=cheap, threads=threads))
     times = [facts.info.start + float(time) for time, _ in picks]
@@ -64,7 +65,7 @@ def picks_without_help(path, fps, cheap=False, threads=None):
 
 
 def sample(path, fps, **options):
-    with sample_frames(path, fps, SIZE, batch_size=7, **options) as stream:
+    with sample_frames(path, fps, Preprocessing(SIZE), batch_size=7, **options) as stream:
         batches = list(stream)
     return np.concatenate([b.pixels for b in batches]), np.concatenate([b.times for b in batches]), stream.sampled
 
@@ -162,7 +163,7 @@ def test_fast_sampling_takes_key_frames_of_clips_and_other_references_else(plann
 
 def every_frame(path):
     facts = survey(path)
-    preprocess = Preprocessor(SIZE, facts.info.rotation)
+    preprocess = Preprocessor(Preprocessing(SIZE), facts.info.rotation)
     with open_video(path) as stream:
         frames = [(frame.pts, preprocess(frame)) for frame in decode_frames(stream, read_packets(stream))]
         base = stream.time_base
@@ -176,7 +177,7 @@ def sample_both_ways(path, fps):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
-                stream = sample_frames(path, fps, SIZE)
+                stream = sample_frames(path, fps, Preprocessing(SIZE))
                 if not planned:
                     stream._survey = replace(stream._survey, index=None)
                 batches = list(stream)
@@ -237,14 +238,14 @@ def test_another_picture_size_midway_is_decoded_in_order(tmp_path):
     codec, options, _, _ = PLANNED["closed_groups.ts"]
     parts = [
         write_moving(tmp_path / "a.ts", codec, options),
-        write_moving(tmp_path / "b.ts", codec, options, start=4, size=(128, 96)),
+        write_moving(tmp_path / "b.ts", codec, options, start=5, size=(128, 96)),
     ]
     path = tmp_path / "both.ts"
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
     assert (count_entries(parts[0]), count_entries(parts[1]), count_entries(path)) == (5, 5, 0)
     pixels, _, _ = sample(path, 1)
     np.testing.assert_array_equal(pixels, sample_in_order(path, 1)[0])
-    assert len(pixels) == 8
+    assert len(pixels) == 9
 
 
 def test_an_edit_list_that_hides_frames_is_decoded_in_order(tmp_path):
@@ -282,7 +283,9 @@ def test_key_frames_of_hevc_come_in_order_and_none_is_lost(tmp_path):
     # Over 128 frames apart: without those between, the decoder counts wrongly in which order they are shown.
     options = X265.replace("keyint=20:min-keyint=20", "keyint=150:min-keyint=150") + "open-gop=1"
     path = write_moving(tmp_path / "a.mkv", "libx265", {"x265-params": options, "preset": "ultrafast"}, frames=700)
-    times = np.concatenate([batch.times for batch in sample_frames(path, 0.5, SIZE, sampling="keyframe")])
+    times = np.concatenate(
+        [batch.times for batch in sample_frames(path, 0.5, Preprocessing(SIZE), sampling="keyframe")]
+    )
     centres, keys = np.arange(14) * 2.0 + 1.0, np.arange(5) * 6.0
     nearest = np.abs(centres[:, None] - keys).argmin(axis=1)  # of two equally near, the earlier
     np.testing.assert_allclose(times, keys[nearest], atol=1e-6)

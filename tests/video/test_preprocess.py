@@ -1,4 +1,4 @@
-"""Our pixels against CLIP's own processor, which scales full-size RGB with Pillow."""
+"""Our pixels against the processors of CLIP and SigLIP, which scale full-size RGB with Pillow."""
 
 from fractions import Fraction
 
@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from av.video.reformatter import VideoReformatter
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-from r2tuning.backbones.loading import CLIP_MEAN, CLIP_STD
+from r2tuning.types import CLIP_PREPROCESSING, Preprocessing
 from r2tuning.video.preprocess import Preprocessor, scaled_size
 
 EXACT_SCALER = 0x4 | 0x2000 | 0x40000  # as in preprocess.py; PyAV's default rounds colours 1-2 levels off
@@ -48,7 +49,7 @@ def test_matches_clips_processor(width, height, size):
     frame = av.VideoFrame.from_ndarray(natural_image(width, height), format="rgb24").reformat(format="yuv420p")
     full_size = VideoReformatter().reformat(frame, format="rgb24", interpolation=EXACT_SCALER).to_ndarray()
     expected = clip_processor(full_size, size)
-    pixels = Preprocessor(size)(frame)
+    pixels = Preprocessor(Preprocessing(size))(frame)
     assert pixels.shape == (3, size, size)
     assert pixels.dtype == np.uint8
     difference = np.abs(pixels.astype(int) - expected.astype(int))
@@ -58,13 +59,44 @@ def test_matches_clips_processor(width, height, size):
     assert difference.max() <= 6
 
 
+@pytest.mark.parametrize("resampling", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(("width", "height"), [(640, 360), (360, 640), (641, 359), (300, 300), (64, 48), (99, 131)])
+def test_matches_siglips_processor(width, height, resampling):
+    frame = av.VideoFrame.from_ndarray(natural_image(width, height), format="rgb24").reformat(format="yuv420p")
+    full_size = VideoReformatter().reformat(frame, format="rgb24", interpolation=EXACT_SCALER).to_ndarray()
+    processor = SiglipImageProcessorPil(
+        size={"height": 224, "width": 224},
+        resample={"bilinear": 2, "bicubic": 3}[resampling],
+        do_rescale=False,
+        do_normalize=False,
+    )
+    expected = processor(full_size, return_tensors="np")["pixel_values"][0]
+    pixels = Preprocessor(Preprocessing(224, "squash", resampling))(frame)
+    difference = np.abs(pixels.astype(int) - expected.astype(int))
+    # Seen: mean up to 0.3 levels, 99 % within 1, all within 3. Enlarged with the bilinear filter, which scales the
+    # halved color planes in one step instead of two: 0.95, 4 and 8. A one-pixel shift gives a mean above 2.
+    enlarged = width < 224
+    assert difference.mean() < (1.2 if enlarged else 0.5)
+    assert np.percentile(difference, 99) <= (5 if enlarged else 2)
+    assert difference.max() <= (10 if enlarged else 5)
+
+
+@pytest.mark.parametrize("rotation", [0, 90, 180, 270])
+def test_squashing_keeps_all_of_the_displayed_picture(rotation):
+    displayed = natural_image(300, 225)
+    stored = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.rot90(displayed, rotation // 90)), format="rgb24")
+    squash = Preprocessing(224, "squash")
+    upright = Preprocessor(squash)(av.VideoFrame.from_ndarray(displayed, format="rgb24"))
+    assert np.abs(Preprocessor(squash, rotation)(stored).astype(int) - upright.astype(int)).max() <= 2
+
+
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
 @pytest.mark.parametrize(("width", "height"), [(224, 239), (239, 224), (300, 225), (65, 48)])
 def test_crop_is_centred_on_the_displayed_picture(width, height, rotation):
     displayed = natural_image(width, height)
     stored = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.rot90(displayed, rotation // 90)), format="rgb24")
-    upright = Preprocessor(224)(av.VideoFrame.from_ndarray(displayed, format="rgb24"))
-    turned = Preprocessor(224, rotation)(stored)
+    upright = Preprocessor(CLIP_PREPROCESSING)(av.VideoFrame.from_ndarray(displayed, format="rgb24"))
+    turned = Preprocessor(CLIP_PREPROCESSING, rotation)(stored)
     # Scaling rounds a little differently along the other axis: within 2 levels. A one-pixel shift gives a mean above 2.
     assert np.abs(turned.astype(int) - upright.astype(int)).max() <= 2
 
@@ -84,7 +116,7 @@ def test_crop_is_centred_on_the_displayed_picture(width, height, rotation):
 def test_colours_follow_the_tags(rgb, colorspace, red, blue, full_range):
     frame = solid_frame(rgb, red, blue, full_range, (1280, 720))
     frame.colorspace, frame.color_range = colorspace, 2 if full_range else 1
-    pixels = Preprocessor(224)(frame)
+    pixels = Preprocessor(CLIP_PREPROCESSING)(frame)
     # 8-bit YUV steps are about 2 levels of RGB.
     assert np.abs(pixels.reshape(3, -1).T.astype(int) - rgb).max() <= 2
 
@@ -104,7 +136,7 @@ def test_colours_survive_a_tagged_file(tmp_path):
     with av.open(str(path)) as container:
         frame = next(container.decode(video=0))
     assert frame.colorspace == 1
-    assert np.abs(Preprocessor(224)(frame).reshape(3, -1).T.astype(int) - rgb).max() <= 3  # lossy codec
+    assert np.abs(Preprocessor(CLIP_PREPROCESSING)(frame).reshape(3, -1).T.astype(int) - rgb).max() <= 3  # lossy codec
 
 
 def solid_frame(rgb, red, blue, full_range, size):
@@ -125,8 +157,8 @@ def solid_frame(rgb, red, blue, full_range, size):
 
 def test_statistics_are_clips():
     processor = CLIPImageProcessorPil()
-    assert tuple(processor.image_mean) == CLIP_MEAN
-    assert tuple(processor.image_std) == CLIP_STD
+    assert tuple(processor.image_mean) == CLIP_PREPROCESSING.mean
+    assert tuple(processor.image_std) == CLIP_PREPROCESSING.std
 
 
 @pytest.mark.parametrize(("size", "shape"), [((1, 1000), (224, 224000)), ((3, 2), (336, 224)), ((2, 3), (224, 336))])

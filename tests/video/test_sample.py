@@ -8,6 +8,7 @@ import pytest
 from support.videos import read_index, write_video
 
 from r2tuning.errors import VideoError
+from r2tuning.types import Preprocessing
 from r2tuning.video import FrameStream, sample_frames
 
 NTSC = Fraction(30000, 1001)
@@ -66,7 +67,7 @@ def timed_video(request, tmp_path_factory):
 @pytest.mark.parametrize("fps", ["1/2", "1", "2", "0.59", "45"])
 def test_picks_the_frames_of_ffmpegs_fps_filter(timed_video, fps):
     expected = filtered_indices(timed_video, fps)
-    assert sampled_indices(timed_video, float(Fraction(fps)), size=64) == expected
+    assert sampled_indices(timed_video, float(Fraction(fps)), preprocessing=Preprocessing(64)) == expected
     assert len(set(expected)) > 1
 
 
@@ -98,20 +99,20 @@ def test_a_video_shorter_than_half_a_clip_gives_one_frame(tmp_path):
 
 def test_rates_above_the_videos_own_repeat_frames(tmp_path):
     path = write_video(tmp_path / "a.mp4", frames=4, fps=10)
-    assert sampled_indices(path, 30, size=64) == [i // 3 for i in range(12)]
+    assert sampled_indices(path, 30, preprocessing=Preprocessing(64)) == [i // 3 for i in range(12)]
 
 
 def test_rounded_fps_values_are_read_as_the_rates_they_mean(tmp_path):
     path = write_video(tmp_path / "a.mp4", frames=60, fps=NTSC)
-    assert sampled_indices(path, 30000 / 1001, size=64) == list(range(60))
+    assert sampled_indices(path, 30000 / 1001, preprocessing=Preprocessing(64)) == list(range(60))
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 64])
 @pytest.mark.parametrize("sampling", ["exact", "fast", "keyframe"])
 def test_batch_size_does_not_change_the_frames(tmp_path, batch_size, sampling):
     path = write_video(tmp_path / "a.mp4", frames=70)
-    whole = list(sample_frames(path, 5, 64, batch_size=1000, sampling=sampling))
-    parts = list(sample_frames(path, 5, 64, batch_size=batch_size, sampling=sampling))
+    whole = list(sample_frames(path, 5, Preprocessing(64), batch_size=1000, sampling=sampling))
+    parts = list(sample_frames(path, 5, Preprocessing(64), batch_size=batch_size, sampling=sampling))
     assert max(len(part.times) for part in parts) <= batch_size
     np.testing.assert_array_equal(np.concatenate([p.pixels for p in parts]), whole[0].pixels)
     np.testing.assert_array_equal(np.concatenate([p.times for p in parts]), whole[0].times)
@@ -131,7 +132,7 @@ def test_memory_does_not_grow_with_the_video(tmp_path):
         path = write_video(tmp_path / f"{frames}.mp4", frames=frames, b_frames=0)
         alive = [
             sum(type(thing) is av.VideoFrame for thing in gc.get_objects())
-            for _ in sample_frames(path, 10, 64, batch_size=40)
+            for _ in sample_frames(path, 10, Preprocessing(64), batch_size=40)
         ]
         return max(alive)
 
@@ -147,7 +148,7 @@ def is_open(path):
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are listed only on Linux")
 def test_stopping_early_releases_the_file(tmp_path):
     path = write_video(tmp_path / "a.mp4", frames=300)
-    with sample_frames(path, 10, 64, batch_size=2) as stream:
+    with sample_frames(path, 10, Preprocessing(64), batch_size=2) as stream:
         assert not is_open(path)  # nothing is open before the first batch
         next(stream)
         assert is_open(path)
@@ -177,7 +178,7 @@ def test_refuses_impossible_rates(tmp_path, fps):
 def test_refuses_other_impossible_arguments(tmp_path):
     path = write_video(tmp_path / "a.mp4", frames=2)
     with pytest.raises(ValueError, match="size is 0"):
-        sample_frames(path, 1, 0)
+        sample_frames(path, 1, Preprocessing(0))
     with pytest.raises(ValueError, match="batch_size is 0"):
         sample_frames(path, 1, batch_size=0)
     with pytest.raises(ValueError, match="'keyframes'; give one of exact, fast, keyframe"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from r2tuning.errors import DataError
+from r2tuning.files import guard, parse_json, read_file
 
 HEADINGS = {
     "MR-full-R1@0.3": "R1@0.3",
@@ -185,20 +185,17 @@ def caption(ablation: Ablation, name: str, seeds: int) -> str:
 
 def read_table(path: Path) -> list[CellResult]:
     """Cells of a ``table.json`` of ``r2tuning ablate`` that is complete: no cell failed or is left."""
-    try:
-        table = json.loads(path.read_bytes())
-        left, failed = table["left"], len(table["failed"])
+    text = read_file(path, DataError, "check the path")
+    with guard(f"{path}: not a table", DataError, "give a table.json of r2tuning ablate"):
+        table = parse_json(text)
+        left, failed = int(table["left"]), len(table["failed"])
         cells = [
             CellResult(
                 Cell(tuple(cell["settings"].items())),
-                {name: Spread(**spread) for name, spread in cell["metrics"].items()},
+                {str(name): Spread(**spread) for name, spread in cell["metrics"].items()},
             )
             for cell in table["cells"]
         ]
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}; check the path") from error
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: not a table ({error!r:.80}); give a table.json of r2tuning ablate") from None
     if left or failed:
         raise DataError(f"{path}: {left} cells left, {failed} failed; run r2tuning ablate again")
     return cells

@@ -1,5 +1,5 @@
 """Frozen backbones, whose last K layers the model reads."""
 
-from r2tuning.backbones.clip import ClipBackbone, choose_device
+from r2tuning.backbones.base import Backbone, choose_device, load_backbone
 
-__all__ = ["ClipBackbone", "choose_device"]
+__all__ = ["Backbone", "choose_device", "load_backbone"]

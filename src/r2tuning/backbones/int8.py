@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,8 +11,7 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from r2tuning.backbones.loading import IMAGE, LoadedClip
-from r2tuning.backbones.vit import ImageTower, ImageTowerConfig
+from r2tuning.backbones.vit import ImageTowerConfig, Tower
 from r2tuning.errors import BackboneError
 from r2tuning.files import cache_folder, replace_file
 
@@ -24,7 +23,7 @@ OPSET = 17
 
 
 class Int8ImageTower:
-    """An `ImageTower` that ONNX Runtime runs on the CPU, with as many threads as PyTorch uses.
+    """An image tower that ONNX Runtime runs on the CPU, with as many threads as PyTorch uses.
 
     Args:
         path: Its model, written by `write_int8_model`.
@@ -38,18 +37,18 @@ class Int8ImageTower:
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Runs the tower; shapes as for `ImageTower`."""
+        """Runs the tower; shapes as for the tower that it was made from."""
         (layers,) = self._session.run(None, {"pixels": pixels.float().numpy()})
         return torch.from_numpy(layers)
 
 
-def load_int8_tower(clip: LoadedClip, layers: int, fingerprint: str) -> Int8ImageTower:
-    """Opens the cached int8 model of a CLIP. The first time, makes it: ten seconds or more, 100 MB for ViT-B/32.
+def load_int8_tower(fingerprint: str, layers: int, load_tower: Callable[[], Tower]) -> Int8ImageTower:
+    """Opens the cached int8 model of an image tower. The first time, makes it: ten seconds or more, 100 MB.
 
     Args:
-        clip: The CLIP.
+        fingerprint: Of the backbone's weights.
         layers: K.
-        fingerprint: Of its weights.
+        load_tower: Loads the image tower, fp32 on the CPU.
 
     Raises:
         BackboneError: If the cache cannot be written.
@@ -63,32 +62,27 @@ def load_int8_tower(clip: LoadedClip, layers: int, fingerprint: str) -> Int8Imag
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replace_file(path, error=BackboneError) as part:
-            write_int8_model(part, clip.tower(IMAGE, "cpu", torch.float32), clip.image, layers)
+            write_int8_model(part, load_tower())
     except OSError as error:
         raise BackboneError(f"{path}: cannot be written ({error}); set R2TUNING_CACHE to another folder") from error
     return Int8ImageTower(path)
 
 
-def write_int8_model(path: Path, weights: Mapping[str, Tensor], config: ImageTowerConfig, layers: int) -> None:
-    """Writes the image tower as an ONNX model with int8 products.
+def write_int8_model(path: Path, tower: Tower) -> None:
+    """Writes an image tower, fp32, as an ONNX model with int8 products.
 
     The weights of the linear layers become int8 with one scale per output channel; their inputs become uint8 with a
     scale and zero point per batch. Everything else stays fp32.
-
-    Args:
-        path: File to write.
-        weights: fp32, named as in `ImageTowerConfig.shapes`.
-        config: Shape of the tower.
-        layers: K.
     """
     from onnxruntime.quantization import quant_pre_process, quantize_dynamic  # slow, and not needed to run the model
 
-    pixels = torch.zeros(2, 3, config.image_size, config.image_size)
+    assert isinstance(tower.config, ImageTowerConfig)
+    pixels = torch.zeros(2, 3, tower.config.image_size, tower.config.image_size)
     with TemporaryDirectory(dir=path.parent, prefix=".") as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the newer exporter, which PyTorch recommends here, needs onnxscript
         plain = Path(folder) / "fp32.onnx"
         torch.onnx.export(
-            _TowerModule(weights, config, layers),
+            _TowerModule(tower),
             (pixels,),
             str(plain),
             input_names=["pixels"],
@@ -103,14 +97,14 @@ def write_int8_model(path: Path, weights: Mapping[str, Tensor], config: ImageTow
 
 
 class _TowerModule(nn.Module):
-    """An `ImageTower` with its weights as parameters: the exporter stores those where the quantizer looks."""
+    """A tower with its weights as parameters: the exporter stores those where the quantizer looks."""
 
-    def __init__(self, weights: Mapping[str, Tensor], config: ImageTowerConfig, layers: int) -> None:
+    def __init__(self, tower: Tower) -> None:
         super().__init__()
-        self._names = list(weights)
-        self._values = nn.ParameterList(nn.Parameter(value, requires_grad=False) for value in weights.values())
-        self._config = config
-        self._layers = layers
+        values = (nn.Parameter(value, requires_grad=False) for value in tower.weights.values())
+        self._values = nn.ParameterList(values)
+        self._tower = tower
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return ImageTower(dict(zip(self._names, self._values, strict=True)), self._config, self._layers)(pixels)
+        weights = dict(zip(self._tower.weights, self._values, strict=True))
+        return type(self._tower)(weights, self._tower.config, self._tower.layers)(pixels)

@@ -1,26 +1,32 @@
-"""CLIP's transformers in plain PyTorch: the outputs of their last K blocks, for images and for sentences."""
+"""Transformers of images and sentences in plain PyTorch: the outputs of their last K blocks."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 from torch import Tensor
+
+Size = Annotated[int, Field(ge=1, le=10**6)]
+"""A width or a count; more would be a claim that takes all memory before it is checked."""
+
+Activation = Literal["quick_gelu", "gelu", "gelu_pytorch_tanh"]
 
 
 class TowerConfig(BaseModel):
-    """Shape of a tower, with the names and defaults of ``config.json`` in Hugging Face layout."""
+    """Shape of a tower, with the names of ``config.json`` in Hugging Face layout and CLIP's defaults."""
 
     model_config = ConfigDict(frozen=True)
 
-    hidden_size: PositiveInt
-    intermediate_size: PositiveInt
-    num_hidden_layers: PositiveInt = 12
-    num_attention_heads: PositiveInt
-    hidden_act: Literal["quick_gelu", "gelu"] = "quick_gelu"
+    hidden_size: Size
+    intermediate_size: Size
+    num_hidden_layers: Annotated[int, Field(ge=1, le=1000)] = 12
+    num_attention_heads: Size
+    hidden_act: Activation = "quick_gelu"
     layer_norm_eps: PositiveFloat = 1e-5
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -45,40 +51,36 @@ class TowerConfig(BaseModel):
 
 
 class ImageTowerConfig(TowerConfig):
-    """Shape of the image tower."""
+    """Shape of an image tower."""
 
-    hidden_size: PositiveInt = 768
-    intermediate_size: PositiveInt = 3072
-    num_attention_heads: PositiveInt = 12
-    image_size: PositiveInt = 224
-    patch_size: PositiveInt = 32
+    hidden_size: Size = 768
+    intermediate_size: Size = 3072
+    num_attention_heads: Size = 12
+    image_size: Size = 224
+    patch_size: Size = 32
 
     @property
-    def tokens(self) -> int:
-        """P + 1."""
-        return int((self.image_size // self.patch_size) ** 2 + 1)
+    def patches(self) -> int:
+        """P."""
+        return int((self.image_size // self.patch_size) ** 2)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """See `TowerConfig.shapes`."""
-        width = self.hidden_size
         return {
-            "embeddings.class_embedding": (width,),
-            "embeddings.patch_embedding.weight": (width, 3, self.patch_size, self.patch_size),
-            "embeddings.position_embedding.weight": (self.tokens, width),
-            "pre_layrnorm.weight": (width,),  # the published spelling
-            "pre_layrnorm.bias": (width,),
+            "embeddings.patch_embedding.weight": (self.hidden_size, 3, self.patch_size, self.patch_size),
+            "embeddings.position_embedding.weight": (self.patches, self.hidden_size),
             **super().shapes(),
         }
 
 
 class TextTowerConfig(TowerConfig):
-    """Shape of the text tower."""
+    """Shape of a text tower."""
 
-    hidden_size: PositiveInt = 512
-    intermediate_size: PositiveInt = 2048
-    num_attention_heads: PositiveInt = 8
-    vocab_size: PositiveInt = 49408
-    max_position_embeddings: PositiveInt = 77
+    hidden_size: Size = 512
+    intermediate_size: Size = 2048
+    num_attention_heads: Size = 8
+    vocab_size: Size = 49408
+    max_position_embeddings: Size = 77
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """See `TowerConfig.shapes`."""
@@ -89,8 +91,8 @@ class TextTowerConfig(TowerConfig):
         }
 
 
-class _Tower:
-    """What both towers share: the transformer blocks.
+class Tower(ABC):
+    """What all towers share: the transformer blocks.
 
     Args:
         weights: Named as in ``config.shapes()``, on the device and in the precision to run in.
@@ -98,85 +100,84 @@ class _Tower:
         layers: K, how many of the last blocks' outputs to return.
     """
 
-    causal = False
+    causal: ClassVar[bool] = False
 
     def __init__(self, weights: Mapping[str, Tensor], config: TowerConfig, layers: int) -> None:
-        self._weights = weights
-        self._config = config
-        self._layers = layers
+        self.weights = weights
+        self.config = config
+        self.layers = layers
+
+    @abstractmethod
+    def __call__(self, values: Tensor) -> Tensor:
+        """Runs the tower on pixels or token ids."""
 
     def _run_blocks(self, tokens: Tensor) -> Tensor:
         """Maps ``[n, L, D]`` to the last K blocks' outputs ``[n, K, L, D]``."""
         outputs = []
-        precision = self._weights["encoder.layers.0.mlp.fc1.weight"].dtype  # of the linear layers, bf16 for one engine
-        depth = self._config.num_hidden_layers
+        precision = self.weights["encoder.layers.0.mlp.fc1.weight"].dtype  # of the linear layers, bf16 for one engine
+        depth = self.config.num_hidden_layers
         for layer in range(depth):
             block = f"encoder.layers.{layer}"
             normalized = self._normalize(f"{block}.layer_norm1", tokens).to(precision)
             tokens = tokens + self._attend(f"{block}.self_attn", normalized)
             normalized = self._normalize(f"{block}.layer_norm2", tokens).to(precision)
-            tokens = tokens + self._transform(f"{block}.mlp", normalized)
-            if layer >= depth - self._layers:
+            inner = activate(self._project(f"{block}.mlp.fc1", normalized), self.config.hidden_act)
+            tokens = tokens + self._project(f"{block}.mlp.fc2", inner)
+            if layer >= depth - self.layers:
                 outputs.append(tokens)
         return torch.stack(outputs, dim=1)
 
     def _attend(self, name: str, tokens: Tensor) -> Tensor:
-        shape = *tokens.shape[:2], self._config.num_attention_heads, -1
+        shape = *tokens.shape[:2], self.config.num_attention_heads, -1
         query, key, value = (
             self._project(f"{name}.{part}_proj", tokens).view(*shape).transpose(1, 2) for part in ("q", "k", "v")
         )
         attended = F.scaled_dot_product_attention(query, key, value, is_causal=self.causal)
         return self._project(f"{name}.out_proj", attended.transpose(1, 2).flatten(2))
 
-    def _transform(self, name: str, tokens: Tensor) -> Tensor:
-        inner = self._project(f"{name}.fc1", tokens)
-        # In place: these are the largest states of the tower.
-        inner = inner.mul_((1.702 * inner).sigmoid_()) if self._config.hidden_act == "quick_gelu" else F.gelu(inner)
-        return self._project(f"{name}.fc2", inner)
-
     def _normalize(self, name: str, tokens: Tensor) -> Tensor:
-        scale, shift = self._weights[f"{name}.weight"], self._weights[f"{name}.bias"]
-        return F.layer_norm(tokens, scale.shape, scale, shift, self._config.layer_norm_eps)
+        return apply_norm(self.weights, name, tokens, self.config.layer_norm_eps)
 
     def _project(self, name: str, tokens: Tensor) -> Tensor:
-        return F.linear(tokens, self._weights[f"{name}.weight"], self._weights[f"{name}.bias"])
+        return apply_linear(self.weights, name, tokens)
+
+    def _embed_patches(self, pixels: Tensor) -> Tensor:
+        """Maps ``[n, 3, side, side]`` to patches ``[n, P, D]``, row by row, without positions."""
+        kernel = self.weights["embeddings.patch_embedding.weight"]
+        shift = self.weights.get("embeddings.patch_embedding.bias")
+        return F.conv2d(pixels, kernel, shift, stride=kernel.shape[-1]).flatten(2).transpose(1, 2)
 
 
-class ImageTower(_Tower):
-    """The image tower; arguments as for `_Tower`."""
-
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """Runs the tower.
-
-        Args:
-            pixels: Normalized RGB ``[n, 3, image_size, image_size]``.
-
-        Returns:
-            ``[n, K, P+1, Dv]``, oldest layer first, [CLS] token first, without the final norm.
-        """
-        kernel = self._weights["embeddings.patch_embedding.weight"]
-        patches = F.conv2d(pixels, kernel, stride=kernel.shape[-1]).flatten(2).transpose(1, 2)
-        first = self._weights["embeddings.class_embedding"].expand(pixels.shape[0], 1, -1)
-        tokens = torch.cat([first, patches], dim=1) + self._weights["embeddings.position_embedding.weight"]
-        return self._run_blocks(self._normalize("pre_layrnorm", tokens))
-
-
-class TextTower(_Tower):
-    """The text tower; arguments as for `_Tower`."""
-
-    causal = True
+class TextTower(Tower):
+    """A text tower; arguments as for `Tower`."""
 
     def __call__(self, ids: Tensor) -> Tensor:
-        """Runs the tower.
+        """Maps token ids, int64 ``[n, L]``, to ``[n, K, L, Dq]``, oldest layer first, without the final norm."""
+        positions = self.weights["embeddings.position_embedding.weight"][: ids.shape[1]]
+        return self._run_blocks(F.embedding(ids, self.weights["embeddings.token_embedding.weight"]) + positions)
 
-        Args:
-            ids: Token ids, int64 ``[n, L]``. Attention is causal: padding at the end does not change the tokens before.
 
-        Returns:
-            ``[n, K, L, Dq]``, oldest layer first, without the final norm.
-        """
-        positions = self._weights["embeddings.position_embedding.weight"][: ids.shape[1]]
-        return self._run_blocks(F.embedding(ids, self._weights["embeddings.token_embedding.weight"]) + positions)
+def activate(inner: Tensor, kind: Activation) -> Tensor:
+    """Applies a tower's activation; may change its input, which is the largest state of a tower.
+
+    Example:
+        >>> activate(torch.tensor([1.0]), "quick_gelu")
+        tensor([0.8458])
+    """
+    if kind == "quick_gelu":
+        return inner.mul_((1.702 * inner).sigmoid_())
+    return F.gelu(inner, approximate="tanh" if kind == "gelu_pytorch_tanh" else "none")
+
+
+def apply_linear(weights: Mapping[str, Tensor], name: str, tokens: Tensor) -> Tensor:
+    """Applies the linear layer of this name."""
+    return F.linear(tokens, weights[f"{name}.weight"], weights[f"{name}.bias"])
+
+
+def apply_norm(weights: Mapping[str, Tensor], name: str, tokens: Tensor, eps: float) -> Tensor:
+    """Applies the layer normalization of this name."""
+    scale, shift = weights[f"{name}.weight"], weights[f"{name}.bias"]
+    return F.layer_norm(tokens, scale.shape, scale, shift, eps)
 
 
 def is_linear(name: str) -> bool:

@@ -11,19 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from r2tuning.checkpoints.folder import take_tensors
-from r2tuning.errors import CheckpointError
-from r2tuning.files import write_atomically
+from r2tuning.errors import CheckpointError, show_on_one_line
+from r2tuning.files import guard, require_regular, write_atomically
 
 DOMAIN_FILE = "domain.safetensors"
 """Optional file of a checkpoint folder."""
 
 INSIDE = 0.95
 """Share of frames like the training frames that count as inside; of an unrelated video most are outside."""
+
+_LONGEST_WORLD = 200  # characters, since warnings quote it
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,18 +87,17 @@ class Domain:
     def load(cls, path: str | Path, width: int) -> Domain | None:
         """Reads a file written by `save` for a model whose Dv is ``width``; None if there is no such file."""
         path = Path(path)
-        if not path.is_file():
+        if not path.exists():
             return None
-        try:
+        with guard(path, CheckpointError, "copy it again, or fit it again"):
+            require_regular(path)
             with safe_open(path, "pt") as file:
                 found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
                 world = (file.metadata() or {}).get("world")
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{path}: truncated or not a safetensors file ({error}); copy it again") from error
-        if world is None:
-            raise CheckpointError(f"{path}: does not say what its frames show; copy it again, or fit it again")
+            if world is None:
+                raise ValueError("does not say what its frames show")
         shapes = {"mean": (width,), "whitening": (width, width), "threshold": ()}
-        return cls(**take_tensors(found, shapes, path), world=world)
+        return cls(**take_tensors(found, shapes, path), world=show_on_one_line(world, _LONGEST_WORLD))
 
 
 def _shrink(centered: Tensor) -> Tensor:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -16,9 +15,20 @@ from r2tuning.checkpoints.published import CONFIG_FILE, WEIGHTS_FILE
 from r2tuning.decoding.calibration import Calibration
 from r2tuning.decoding.decode import DecodingConfig
 from r2tuning.errors import CheckpointError, CheckpointWarning, OutputError
-from r2tuning.files import first_problem, replace_folder, write_atomically
+from r2tuning.files import (
+    MOST_SETTINGS,
+    explain,
+    guard,
+    parse_json,
+    read_file,
+    read_model,
+    replace_folder,
+    require_regular,
+    write_atomically,
+)
 from r2tuning.hub import hash_file
 from r2tuning.model.config import R2Config
+from r2tuning.types import Summary
 
 CALIBRATION_FILE = "calibration.json"
 """Optional, beside ``config.json`` and ``model.safetensors``."""
@@ -26,6 +36,7 @@ CALIBRATION_FILE = "calibration.json"
 FORMAT_VERSION = 2
 """Raised whenever older code could not read a new folder."""
 
+_PARTS = f"copy it again; a checkpoint folder has {CONFIG_FILE} and {WEIGHTS_FILE}"
 _NAMED = 3  # keys that a message names before it only counts
 
 
@@ -55,7 +66,9 @@ class CheckpointConfig(BaseModel):
         format_version: Of the folder's layout.
         name: Shown in results, such as ``qvhighlights``.
         model: Shape of the model.
-        backbone: Hub name or folder of the frozen CLIP whose features the model reads.
+        backbone: Hub name or folder of the frozen backbone whose features the model reads.
+        fingerprint: Of its weights; empty where that is unknown, as for the authors' checkpoints.
+        summary: What token 0 of its frames is.
         fps: Frames per second in training.
         window: Seconds; longer videos are covered by overlapping windows of this length.
         decoding: Rounding and suppression of moments.
@@ -67,8 +80,10 @@ class CheckpointConfig(BaseModel):
     name: str = Field(min_length=1)
     model: R2Config
     backbone: str = Field(min_length=1)
-    fps: float = Field(gt=0)
-    window: float = Field(gt=0)
+    fingerprint: str = ""
+    summary: Summary = "cls"
+    fps: float = Field(gt=0, le=1000)
+    window: float = Field(gt=0, le=1e8)
     decoding: DecodingConfig
     provenance: Provenance
 
@@ -95,48 +110,31 @@ def save_checkpoint(folder: str | Path, state: Mapping[str, torch.Tensor], confi
             save_file(weights, new / WEIGHTS_FILE, metadata={"format": "pt"})
             (new / CONFIG_FILE).write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
     except (OSError, SafetensorError) as error:
-        raise OutputError(f"{folder}: checkpoint cannot be written ({error}); choose another folder") from error
+        raise OutputError(
+            f"{folder}: checkpoint cannot be written ({explain(error)}); choose another folder"
+        ) from error
 
 
 def load_config(folder: str | Path) -> CheckpointConfig:
     """Reads and checks a folder's ``config.json``."""
     path = Path(folder) / CONFIG_FILE
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(
-            f"{path}: cannot be read: {error.strerror or error}; "
-            f"a checkpoint folder has {CONFIG_FILE} and {WEIGHTS_FILE}"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not JSON: {error}; copy the checkpoint again") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: holds a {type(content).__name__}, not an object; copy the checkpoint again")
-    version = content.get("format_version")
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path}: format {version} is newer than this r2tuning reads (up to {FORMAT_VERSION}); upgrade r2tuning"
-        )
-    try:
+    text = read_file(path, CheckpointError, _PARTS, MOST_SETTINGS)
+    with guard(path, CheckpointError, "correct it, or copy the checkpoint again", CheckpointConfig):
+        content = parse_json(text)
+        version = content.get("format_version") if isinstance(content, dict) else None
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise CheckpointError(
+                f"{path}: format {version} is newer than this r2tuning reads (up to {FORMAT_VERSION}); upgrade r2tuning"
+            )
         return CheckpointConfig.model_validate(content)
-    except ValidationError as error:
-        raise CheckpointError(
-            f"{path}: {first_problem(error, CheckpointConfig)}; correct it, or copy the checkpoint again"
-        ) from error
 
 
 def load_state(folder: str | Path) -> dict[str, torch.Tensor]:
     """Reads a folder's ``model.safetensors``; `load_checkpoint` also checks that it fits the model."""
     path = Path(folder) / WEIGHTS_FILE
-    try:
+    with guard(path, CheckpointError, _PARTS):
+        require_regular(path)
         return load_file(path)
-    except OSError as error:
-        raise CheckpointError(
-            f"{path}: cannot be read: {error.strerror or 'no such file'}; "
-            f"a checkpoint folder has {CONFIG_FILE} and {WEIGHTS_FILE}"
-        ) from error
-    except SafetensorError as error:
-        raise CheckpointError(f"{path}: truncated or not a safetensors file ({error}); copy it again") from error
 
 
 def take_tensors(
@@ -153,7 +151,7 @@ def take_tensors(
         name: value
         for name, value in found.items()
         if isinstance(value, torch.Tensor) and value.is_floating_point() and value.layout is torch.strided
-        if value.device.type == "cpu"
+        if value.device.type == "cpu" and value.untyped_storage().nbytes() >= value.nbytes  # stride 0 claims any size
     }
     problems = [
         _list_problem("missing", (repr(name) for name in expected if name not in found)),
@@ -170,7 +168,6 @@ def take_tensors(
     ]
     if text := "; ".join(filter(None, problems)):
         raise CheckpointError(f"{source}: {text}; these are not the weights of an R²-Tuning model of this shape")
-    # Shapes are checked before values are copied: a tensor with stride 0 may claim any size.
     taken = {name: tensors[name].detach().to(torch.float32, copy=True).contiguous() for name in expected}
     infinite = (repr(name) for name, tensor in taken.items() if not tensor.isfinite().all())
     if problem := _list_problem("NaN or infinite values in", infinite):
@@ -212,13 +209,8 @@ def load_calibration(folder: str | Path) -> Calibration | None:
     path = Path(folder) / CALIBRATION_FILE
     if not path.is_file():
         return None
-    try:
-        record = CalibrationRecord.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = first_problem(error) if isinstance(error, ValidationError) else error
-        raise CheckpointError(
-            f"{path}: cannot be used ({reason}); delete it, or run r2tuning calibrate again"
-        ) from error
+    advice = "delete it, or run r2tuning calibrate again"
+    record = read_model(path, CalibrationRecord, CheckpointError, advice)
     if record.weights_sha256 != hash_file(Path(folder) / WEIGHTS_FILE):
         warnings.warn(
             f"{path}: was fitted to other weights, so scores are not calibrated; run r2tuning calibrate again",

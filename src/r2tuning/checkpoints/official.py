@@ -10,11 +10,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 
 from r2tuning.checkpoints.folder import take_tensors
 from r2tuning.errors import CheckpointError
-from r2tuning.files import first_problem
+from r2tuning.files import guard, require_regular
 from r2tuning.model.config import R2Config
 
 _IGNORED = "loss._loss_sal.scale"  # the constant temperature of the saliency loss, [1]
@@ -107,7 +106,7 @@ def _infer_config(found: Mapping[str, object], path: Path) -> R2Config:
 
     usual, endpoints = R2Config(), 2 if grounding else 0
     norms = [f"adapter.tem.{kind}_norm.weight" for kind in ("cross_att", "self_att", "ffn")]
-    try:
+    with guard(path, CheckpointError, "no R²-Tuning model has weights of these shapes", R2Config):
         return R2Config(
             family="grounding" if grounding else "saliency",
             video_width=width(usual.video_width + endpoints, "video_map") - endpoints,
@@ -116,19 +115,13 @@ def _infer_config(found: Mapping[str, object], path: Path) -> R2Config:
             hidden=size(usual.hidden, ("adapter.q_map.bias", 0, 0), *((name, 0, 0) for name in norms)),
             strides=tuple(2**level for level in range(levels)),
         )
-    except ValidationError as error:
-        reason = first_problem(error)
-        raise CheckpointError(f"{path}: no R²-Tuning model has weights of these shapes: {reason}") from error
 
 
 def _load_state_dict(path: Path) -> dict[str, object]:
-    try:
+    with guard(path, CheckpointError, "pass a .pth file or a checkpoint folder"):
+        require_regular(path)
         with path.open("rb") as file:
             start = file.read(4)
-    except OSError as error:
-        raise CheckpointError(
-            f"{path}: cannot be read: {error.strerror or error}; pass a .pth file or a checkpoint folder"
-        ) from error
     if start[:2] == b"PK" and not zipfile.is_zipfile(path):
         raise CheckpointError(f"{path}: truncated; download or copy it again")
     try:

@@ -174,9 +174,13 @@ def suggest_published(name: str, *others: str) -> str:
     """A hint for an unknown ``name``: the nearest published or other (lower-case) names, or how to list them.
 
     Example:
-        >>> suggest_published("demos", "demo"), suggest_published("yolo")
-        ('did you mean demo?', '`r2tuning models` lists them')
+        >>> suggest_published("demos", "demo"), suggest_published("dog"), suggest_published("yolo")
+        ('did you mean demo?', 'there is youtube-highlights/dog', '`r2tuning models` lists them')
     """
+    # A benchmark stands for its parts, and a part for those of its name.
+    parts = [entry.name for entry in PUBLISHED if name.lower() in entry.name.lower().split("/")]
+    if parts:
+        return f"there {'are' if len(parts) > 1 else 'is'} {', '.join(parts)}"
     near = get_close_matches(name.lower(), [*_BY_NAME, *others], n=2, cutoff=0.6)
     if not near:
         return "`r2tuning models` lists them"

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from r2tuning import __version__
+from r2tuning.backbones.loading import find_download
 from r2tuning.checkpoints.folder import (
     CheckpointConfig,
     Provenance,
@@ -30,6 +31,7 @@ from r2tuning.checkpoints.published import (
 )
 from r2tuning.decoding.decode import DecodingConfig
 from r2tuning.errors import CheckpointError, CheckpointWarning
+from r2tuning.files import guard
 from r2tuning.hub import fetch_cached, hash_file
 from r2tuning.model import R2Config, R2Tuning
 
@@ -81,6 +83,48 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
         hint = suggest_published(str(name_or_path), DEMO)
         raise CheckpointError(f"{name_or_path}: neither a file, a folder nor a published model; {hint}")
     return Path(name_or_path)
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Something that a model needs and that is not on this machine: its name, size, and where a browser finds it."""
+
+    name: str
+    megabytes: int | None
+    url: str
+
+    def __str__(self) -> str:
+        size = "size unknown" if self.megabytes is None else f"~{format_megabytes(self.megabytes)}"
+        return f"{self.name} ({size})"
+
+
+def format_megabytes(megabytes: int) -> str:
+    """A size in words.
+
+    Example:
+        >>> format_megabytes(11), format_megabytes(1711)
+        ('11 MB', '1.7 GB')
+    """
+    return f"{megabytes} MB" if megabytes < 1000 else f"{megabytes / 1000:.1f} GB"
+
+
+def find_missing(name_or_path: str | Path, backbone: str | Path | None = None) -> list[Missing]:
+    """What must be downloaded before a checkpoint can be used with its backbone, or another; makes no request.
+
+    Raises:
+        CheckpointError: If there is no such checkpoint, or its configuration is damaged.
+    """
+    missing, source = [], BACKBONE
+    if isinstance(name_or_path, str) and is_published(name_or_path):
+        entry = find_published(name_or_path)
+        if not entry.is_cached:
+            missing.append(Missing(entry.name, round(entry.approximate_size / 1e6), entry.url))
+    elif (path := find_checkpoint(name_or_path)).is_dir():
+        source = load_config(path).backbone
+    if (found := find_download(str(backbone or source))) is not None:
+        repository, megabytes = found
+        missing.append(Missing(repository, megabytes, f"https://huggingface.co/{repository}"))
+    return missing
 
 
 def load_checkpoint(path: str | Path) -> R2Tuning:
@@ -212,7 +256,9 @@ def _settings_of(entry: PublishedCheckpoint) -> Settings:
 
 
 def _build(config: R2Config, state: dict[str, torch.Tensor], path: Path) -> R2Tuning:
-    model = R2Tuning(config)
+    # On meta, where shapes take no memory: the file's tensors are the largest that a configuration can ask for.
+    with guard(path, CheckpointError, "correct config.json, or copy the checkpoint again"), torch.device("meta"):
+        model = R2Tuning(config)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    model.load_state_dict(take_tensors(state, expected, path))
+    model.load_state_dict(take_tensors(state, expected, path), assign=True)
     return model.eval()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from r2tuning.cli.options import DeviceOption, EngineOption, SamplingOption, check_positive, show_progress
-from r2tuning.errors import VideoError
+from r2tuning.errors import VideoError, show_on_one_line
 
 if TYPE_CHECKING:
     from r2tuning.datasets import Benchmark
@@ -22,7 +22,9 @@ def extract(
     benchmark: Annotated[
         str, typer.Option("--benchmark", "-b", help="Name of the benchmark; custom for your CSV or JSONL.")
     ] = "custom",
-    backbone: Annotated[str, typer.Option(help="CLIP to use: ViT-B/32, hub name or folder.")] = "ViT-B/32",
+    backbone: Annotated[
+        str, typer.Option(help="Backbone to use: ViT-B/32, SigLIP2-B/16 …, hub name or folder.")
+    ] = "ViT-B/32",
     layers: Annotated[int, typer.Option(min=1, help="How many of its last layers to keep.")] = 4,
     fps: Annotated[
         float | None,
@@ -53,17 +55,17 @@ def extract(
         raise typer.BadParameter("custom videos need a rate, such as --fps 1", param_hint="--fps")
     video_tasks, query_tasks, missing = _plan(annotations, videos, rules, fps, limit)
 
-    from r2tuning.backbones import ClipBackbone, choose_device
+    from r2tuning.backbones import choose_device, load_backbone
     from r2tuning.features.extraction import extract_queries, extract_videos
     from r2tuning.features.store import FeatureStore
 
-    clip = ClipBackbone.load(backbone, layers=layers, device=choose_device(device), engine=engine)
-    target = FeatureStore.create(store, clip, layout)
+    model = load_backbone(backbone, layers=layers, device=choose_device(device), engine=engine)
     try:
-        with show_progress("Queries", "queries") as progress:
-            queries = extract_queries(query_tasks, target, clip, progress=progress)
-        with show_progress("Videos", "videos") as progress:
-            done = extract_videos(video_tasks, target, clip, sampling=sampling, jobs=jobs, progress=progress)
+        with FeatureStore.fill(store, model, layout) as target:
+            with show_progress("Queries", "queries") as progress:
+                queries = extract_queries(query_tasks, target, model, progress=progress)
+            with show_progress("Videos", "videos") as progress:
+                done = extract_videos(video_tasks, target, model, sampling=sampling, jobs=jobs, progress=progress)
     except KeyboardInterrupt:
         typer.echo(f"stopped; what is complete is in {store}; run the same command again to continue", err=True)
         raise typer.Exit(130) from None
@@ -73,7 +75,7 @@ def extract(
         f"queries: {queries.extracted} extracted, {queries.skipped} skipped"
     )
     for failure in failures:
-        typer.echo(f"failed: {failure.name}: {failure.reason}", err=True)
+        typer.echo(show_on_one_line(f"failed: {failure.name}: {failure.reason}"), err=True)
     if failures:
         raise typer.Exit(1)
 
@@ -88,7 +90,7 @@ def _plan(
     files = VideoFolder(folder)
     videos: dict[str, VideoTask | Failure] = {}
     queries: dict[str, QueryTask] = {}
-    for entry in load_annotations(annotations, benchmark):
+    for entry in load_annotations(annotations, benchmark, find=files.find):
         video, query = benchmark.video_name(entry), benchmark.query_name(entry)
         if video not in videos:
             if len(videos) == limit:

@@ -1,21 +1,27 @@
-"""``r2tuning ground``, ``highlights`` and ``summarize``: questions about one video."""
+"""``r2tuning ground``, ``highlights`` and ``summarize``: questions about videos."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from r2tuning.cli import options, outputs
+from r2tuning.cli import options, outputs, videos
 from r2tuning.cli.options import show_progress
 from r2tuning.files import check_target
+from r2tuning.types import Sampling
+
+if TYPE_CHECKING:
+    from r2tuning.grounder import Grounder
+    from r2tuning.results import Grounding, Summary
 
 
 def ground(
-    video: options.VideoArgument,
-    queries: Annotated[list[str], typer.Argument(help="What to look for; one sentence or more.", metavar="QUERY…")],
+    words: videos.WordsArgument,
+    query: videos.QueryOptions = None,
+    queries: videos.QueriesOption = None,
     model: options.ModelOption = "qvhighlights",
     backbone: options.BackboneOption = None,
     device: options.DeviceOption = None,
@@ -24,6 +30,10 @@ def ground(
     sampling: options.SamplingOption = "exact",
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, max=50, help="Most moments to report for a query.")] = 5,
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Lowest score of a moment to report.")] = None,
+    overlapping: Annotated[
+        bool,
+        typer.Option("--overlapping", help="Report the whole ranked list; by default moments do not overlap."),
+    ] = False,
     output: outputs.OutputOption = None,
     json: outputs.JsonOption = None,
     embed: Annotated[
@@ -37,45 +47,65 @@ def ground(
     ] = None,
     force: options.ForceOption = False,
 ) -> None:
-    """Find the moments of a video that match a sentence.
+    """Find the moments of videos that match a sentence.
 
     Example: r2tuning ground trip.mp4 "the dog catches the frisbee" "people dance"
+
+    Example: r2tuning ground trip.mp4 party.mp4 holidays/ -q "people dance"
     """
+    request = videos.read_request("ground", words, query or (), queries)
+    several = len(request.videos) > 1
     if save_features is not None:
+        if several:
+            raise typer.BadParameter("holds one video; save each by a command of its own", param_hint="--save-features")
         if save_features.suffix != options.FEATURE_SUFFIX:
             raise typer.BadParameter(
                 f"the file's name must end in {options.FEATURE_SUFFIX}", param_hint="--save-features"
             )
         check_target(save_features, force=force)
-    targets = outputs.plan_outputs(output, json, queries=len(queries), force=force)
+    targets = outputs.plan_outputs(output, json, labels=request.labels, queries=len(request.queries), force=force)
     if embed:
         if not any(target.form == "html" for target in targets):
             raise typer.BadParameter("there is no page to put the video into: give -o FILE.html", param_hint="--embed")
-        if not video.endswith(options.FEATURE_SUFFIX):  # features name their video once they are loaded
-            from r2tuning.output.page import check_embedding
+        # Features name their video once they are loaded.
+        files = [video for video in request.videos if not video.endswith(options.FEATURE_SUFFIX)]
+        from r2tuning.output.page import check_embedding
 
-            check_embedding(video)
+        check_embedding(*files)
     outputs.check_clips(clips, fast=fast)
 
-    grounder, encoded = options.open_video(video, model, backbone, device, engine, fps, sampling)
-    if save_features is not None:
-        encoded.save(save_features)
-    results = grounder.ground(encoded, queries, top_k=top_k, threshold=threshold)
+    grounder = videos.open_model(request, model, backbone, device, engine)
+
+    def answer(video: str, step: str) -> list[Grounding]:
+        encoded = videos.encode(grounder, video, step, fps, sampling)
+        if not several:
+            grounder.backbone.release()  # the next steps need the memory
+        if save_features is not None:
+            encoded.save(save_features)
+        return grounder.ground(encoded, request.queries, top_k=top_k, threshold=threshold, overlapping=overlapping)
+
+    answers = list(request.go_through(answer))
     footage = None
-    if clips is not None or any("footage" in target.writer.options for target in targets):
+    if not several and (clips is not None or any("footage" in target.writer.options for target in targets)):
         from r2tuning.output.media import Footage
 
-        footage = Footage(encoded.facts.video)
-    outputs.write_outputs(results, targets, force=force, top=top_k, embed=embed, footage=footage)
-    if clips is not None and footage is not None:
-        outputs.cut_clips(results, footage, clips, fast=fast, force=force)
+        answers[0][1][0].check_video()
+        footage = Footage(answers[0][1][0].video)
+    outputs.write_outputs(answers, targets, several=several, force=force, top=top_k, embed=embed, footage=footage)
+    if clips is not None:
+        for label, results in answers:
+            from r2tuning.output.media import Footage
+
+            if footage is None:
+                results[0].check_video()
+            opened = footage or Footage(results[0].video)
+            outputs.cut_clips(results, opened, clips / label if several else clips, fast=fast, force=force)
+    request.finish()
 
 
 def highlights(
-    video: options.VideoArgument,
-    query: Annotated[
-        str | None, typer.Argument(help="What to look for; without it, what the video shows most and newest.")
-    ] = None,
+    words: videos.WordsArgument,
+    query: videos.QueryOption = None,
     top: Annotated[int, typer.Option("--top", "-n", min=1, help="Most highlights to report.")] = 5,
     seconds: Annotated[
         float | None,
@@ -94,22 +124,43 @@ def highlights(
     json: outputs.JsonOption = None,
     force: options.ForceOption = False,
 ) -> None:
-    """Find the best seconds of a video: the highest peaks of its saliency, which do not overlap.
+    """Find the best seconds of videos: the highest peaks of their saliency, which do not overlap.
+
+    Without a query, saliency is high for what a video shows most and newest.
 
     Example: r2tuning highlights trip.mp4 "the dog catches the frisbee" --top 3 --seconds 10
     """
-    targets = outputs.plan_outputs(output, json, force=force)
-    grounder, encoded = options.open_video(video, model, backbone, device, engine, fps, sampling)
-    answer = options.ground_or_outline(grounder, encoded, query)
-    found = replace(answer, moments=answer.highlights(top, seconds))
-    outputs.write_outputs([found], targets, force=force, top=top)
+    request = videos.read_request("highlights", words, [] if query is None else [query], needed=False)
+    targets = outputs.plan_outputs(output, json, labels=request.labels, force=force)
+    grounder = videos.open_model(request, model, backbone, device, engine)
+
+    def answer(video: str, step: str) -> list[Grounding]:
+        found = _answer_one(grounder, request, video, step, fps, sampling)
+        return [replace(found, moments=found.highlights(top, seconds))]
+
+    answers = list(request.go_through(answer))
+    outputs.write_outputs(answers, targets, several=len(request.videos) > 1, force=force, top=top)
+    request.finish()
+
+
+def _answer_one(
+    grounder: Grounder,
+    request: videos.Request,
+    video: str,
+    step: str,
+    fps: float | None,
+    sampling: Sampling,
+) -> Grounding:
+    """The answer to the query; without one, what the video shows most and newest."""
+    encoded = videos.encode(grounder, video, step, fps, sampling)
+    if len(request.videos) == 1:
+        grounder.backbone.release()  # the next steps need the memory
+    return grounder.ground(encoded, request.queries[0]) if request.queries else grounder.outline(encoded)
 
 
 def summarize(
-    video: options.VideoArgument,
-    query: Annotated[
-        str | None, typer.Argument(help="What it is about; without it, what the video shows most and newest.")
-    ] = None,
+    words: videos.WordsArgument,
+    query: videos.QueryOption = None,
     ratio: Annotated[
         float | None, typer.Option(help="Share of the video that the summary may last.", show_default="0.15")
     ] = None,
@@ -127,7 +178,9 @@ def summarize(
     json: outputs.JsonOption = None,
     force: options.ForceOption = False,
 ) -> None:
-    """Sum up a video: choose its best shots within a budget, in order of time.
+    """Sum up videos: choose the best shots of each within a budget, in order of time.
+
+    Without a query, the best shots are those of what a video shows most and newest.
 
     Example: r2tuning summarize trip.mp4 --seconds 60 -o summary.mp4
     """
@@ -137,9 +190,15 @@ def summarize(
         raise typer.BadParameter("give one of --ratio and --seconds, not both", param_hint="--seconds")
     if ratio is not None and not 0 < ratio <= 1:
         raise typer.BadParameter(f"must be above 0 and at most 1, not {ratio}", param_hint="--ratio")
-    targets = outputs.plan_outputs(output, json, force=force, summary=True)
-    grounder, encoded = options.open_video(video, model, backbone, device, engine, fps, sampling)
-    answer = options.ground_or_outline(grounder, encoded, query)
-    with show_progress("Looking for cuts", "frames") as progress:
-        summary = choose_shots(answer, ratio=ratio, seconds=seconds, progress=progress)
-    outputs.write_outputs([summary], targets, force=force)
+    request = videos.read_request("summarize", words, [] if query is None else [query], needed=False)
+    targets = outputs.plan_outputs(output, json, labels=request.labels, force=force, summary=True)
+    grounder = videos.open_model(request, model, backbone, device, engine)
+
+    def answer(video: str, step: str) -> list[Summary]:
+        found = _answer_one(grounder, request, video, step, fps, sampling)
+        with show_progress("Looking for cuts", "frames") as progress:
+            return [choose_shots(found, ratio=ratio, seconds=seconds, progress=progress)]
+
+    answers = list(request.go_through(answer))
+    outputs.write_outputs(answers, targets, several=len(request.videos) > 1, force=force)
+    request.finish()

@@ -12,7 +12,8 @@ import typer
 from typer.core import TyperGroup
 
 from r2tuning import __version__
-from r2tuning.errors import R2TuningError, R2TuningWarning
+from r2tuning.errors import R2TuningError, R2TuningWarning, show_on_one_line
+from r2tuning.processes import unwind_on_signals
 
 COMMANDS = {
     "ground": "ground",
@@ -58,22 +59,44 @@ class Commands(TyperGroup):
         warnings.showwarning = _show_warning
         warnings.simplefilter("always", R2TuningWarning)
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()
         except R2TuningError as error:
-            print(f"error: {error}", file=sys.stderr)
-            raise typer.Exit(1) from error
+            raise _fail(str(error)) from error
         except ModuleNotFoundError as error:
             if error.name not in EXTRA_OF:
                 raise
-            fix = f"pip install 'r2tuning[{EXTRA_OF[error.name]}]'"
-            print(f"error: {error.name} is not installed; {fix}", file=sys.stderr)
-            raise typer.Exit(1) from error
+            raise _fail(f"{error.name} is not installed; pip install 'r2tuning[{EXTRA_OF[error.name]}]'") from error
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
             raise typer.Exit(130) from None
         except BrokenPipeError:  # such as `r2tuning … | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_stdout()
             raise typer.Exit(1) from None
+        except MemoryError as error:
+            raise _fail(
+                "not enough memory; close other programs, or choose a shorter video or a smaller batch"
+            ) from error
+        except OSError as error:
+            _drop_stdout()  # if that is what could not be written, it would fail again at the end
+            place = f"{error.filename}: " if error.filename else "output cannot be written: "
+            raise _fail(f"{place}{error.strerror or error}; free space or choose another place") from error
+        except RuntimeError as error:
+            if "allocate memory" not in str(error):  # of PyTorch
+                raise
+            raise _fail(
+                "not enough memory; close other programs, or choose a shorter video or a smaller batch"
+            ) from error
+        return result
+
+
+def _fail(message: str) -> typer.Exit:
+    print(f"error: {show_on_one_line(message)}", file=sys.stderr)
+    return typer.Exit(1)
+
+
+def _drop_stdout() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _show_warning(
@@ -86,7 +109,9 @@ def _show_warning(
 ) -> None:
     """Shows our warnings, which are for people, on one line, and others as usual."""
     if issubclass(category, R2TuningWarning):
-        print(f"warning: {message}", file=sys.stderr)
+        # Each of several training processes runs the command again; one of them says it.
+        if not any(int(os.environ.get(rank) or 0) for rank in ("RANK", "LOCAL_RANK", "SLURM_PROCID")):
+            print(f"warning: {show_on_one_line(str(message), 1000)}", file=sys.stderr)
     else:
         sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
 
@@ -117,6 +142,11 @@ def _options(
 
 def run() -> None:
     """Entry point of the ``r2tuning`` command."""
+    if sys.stderr is None:  # closed by the caller; Python would print messages to stdout
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
+    if sys.stdout is None:  # its number would go to the next file that is opened
+        sys.exit("error: stdout is closed; redirect it to a file, or to /dev/null")
+    unwind_on_signals()
     # PyTorch's objects live as long as the process. Collecting garbage less often, and not at exit, saves a short
     # command a quarter of its time.
     gc.set_threshold(10_000)

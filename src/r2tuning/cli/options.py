@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
@@ -16,9 +17,7 @@ from r2tuning.errors import DownloadError
 from r2tuning.types import Engine, Sampling
 
 if TYPE_CHECKING:
-    from r2tuning.features import EncodedVideo
     from r2tuning.grounder import Grounder
-    from r2tuning.results import Grounding
 
 
 FEATURE_SUFFIX = ".safetensors"
@@ -38,14 +37,14 @@ ModelOption = Annotated[
     str, typer.Option("--model", "-m", help="Name (see `r2tuning models`), checkpoint folder or .pth.")
 ]
 BackboneOption = Annotated[
-    str | None, typer.Option(help="CLIP to use instead of the checkpoint's: ViT-B/32, hub name or folder.")
+    str | None, typer.Option(help="Where the checkpoint's backbone is, if not where it says: hub name or folder.")
 ]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 …; the GPU by default where there is one.")]
 EngineOption = Annotated[
     Engine | None,
     typer.Option(
-        help="What runs CLIP: torch, as published; torch-bf16, faster on a CPU with AMX and the default there for a "
-        "single video; onnx-int8, faster on any CPU. Features differ slightly."
+        help="What runs the image tower: torch, as published; torch-bf16, faster on a CPU with AMX and the default "
+        "there for a single video; onnx-int8, faster on any CPU. Features differ slightly."
     ),
 ]
 FpsOption = Annotated[
@@ -59,42 +58,17 @@ SamplingOption = Annotated[
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Replace output files that exist.")]
 
 
-def open_video(
-    video: str,
-    model: str,
-    backbone: str | None,
-    device: str | None,
-    engine: Engine | None = None,
-    fps: float | None = None,
-    sampling: Sampling = "exact",
-) -> tuple[Grounder, EncodedVideo]:
-    """Loads the model, and encodes a video file or loads saved features."""
+def load_model(model: str, backbone: str | None, device: str | None, engine: Engine | None = None) -> Grounder:
+    """Loads a model and its backbone; an error of the network also names the model that needs none."""
     from r2tuning.grounder import Grounder
 
     try:
-        grounder = Grounder.from_pretrained(model, backbone=backbone, device=device, engine=engine)
+        return Grounder.from_pretrained(model, backbone=backbone, device=device, engine=engine)
     except DownloadError as error:
         raise DownloadError(
             f"{error}; to see r2tuning work without a network, --model {DEMO} is already here, "
             f"but it knows only {DEMO_WORLD}"
         ) from error
-    if video.endswith(FEATURE_SUFFIX):
-        from r2tuning.features import EncodedVideo
-
-        return grounder, EncodedVideo.load(video)
-    with show_progress("Encoding", "frames") as progress:
-        encoded = grounder.encode(video, fps=fps, sampling=sampling, progress=progress)
-    grounder.backbone.release()  # a command encodes one video; the next steps need the memory
-    return grounder, encoded
-
-
-def ground_or_outline(grounder: Grounder, encoded: EncodedVideo, query: str | None) -> Grounding:
-    """Answers a query; without one, finds what the video shows most and newest."""
-    if query is not None:
-        return grounder.ground(encoded, query)
-    from r2tuning.grounder import outline_video
-
-    return outline_video(encoded)
 
 
 class _Rate(ProgressColumn):
@@ -110,10 +84,22 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def show_progress(label: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """Shows a bar while the block runs; yields a function to call with the number done and the number expected."""
+def show_progress(label: str, unit: str, line: str = "") -> Iterator[Callable[[int, int], None]]:
+    """Shows a bar while the block runs; yields a function to call with the number done and the number expected.
+
+    Where stderr is no terminal, there is no bar; ``line``, if any, is printed instead.
+    """
     console = Console(stderr=True)
-    columns = TextColumn(label), BarColumn(), MofNCompleteColumn(), TextColumn(unit), _Rate(unit), TimeRemainingColumn()
+    if line and not console.is_terminal:
+        typer.echo(line, err=True)
+    columns = (
+        TextColumn(escape(label)),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        _Rate(unit),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(label, total=None)
         yield lambda done, expected: progress.update(task, completed=done, total=expected)

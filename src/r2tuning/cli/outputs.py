@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 from rich.console import Console
 
 from r2tuning.cli.options import show_progress
-from r2tuning.errors import OutputError, R2TuningError
+from r2tuning.errors import OutputError, R2TuningError, show_on_one_line
 from r2tuning.files import check_target
 from r2tuning.output.registry import STDOUT, WRITERS, Target, find_target, save_results, write_format
 
@@ -51,13 +51,22 @@ FastOption = Annotated[
 
 
 def plan_outputs(
-    outputs: Sequence[str] | None, json: str | None, *, force: bool, queries: int = 1, summary: bool = False
+    outputs: Sequence[str] | None,
+    json: str | None,
+    *,
+    force: bool,
+    labels: Sequence[str] = ("",),
+    queries: int = 1,
+    summary: bool = False,
 ) -> list[Target]:
-    """Checks ``--output`` and ``--json`` before a long computation, and finds what is to be written."""
+    """Checks ``--output`` and ``--json`` before a long computation, and finds what is to be written.
+
+    ``labels`` are the names of the videos: a format that is about one video gets a file for each of several.
+    """
     texts = [*(outputs or []), *([] if json is None else [f"json:{json}"])]
     targets = [find_target(text, summary=summary) for text in texts]
     taken = set()
-    for target in targets:
+    for target in (part for whole in targets for part in whole.part(labels)):
         for file in target.list_files(queries):
             place = file if file == STDOUT else os.path.realpath(file)
             if place in taken:
@@ -67,31 +76,50 @@ def plan_outputs(
     return targets
 
 
+Answers: TypeAlias = "Sequence[tuple[str, Sequence[Grounding | Summary]]]"
+"""The results about each video, with its label."""
+
+
 def write_outputs(
-    results: Sequence[Grounding | Summary], targets: Sequence[Target], *, force: bool, **options: Any
+    answers: Answers, targets: Sequence[Target], *, several: bool = False, force: bool, **options: Any
 ) -> None:
-    """Writes results to files, and to stdout in the format that a target names for it, by default as a table."""
+    """Writes results to files, and to stdout in the format that a target names for it, by default as a table.
+
+    With ``several`` videos, a format that is about one video gets a file for each.
+    """
+    everything = [result for _, results in answers for result in results]
     form = None
     for target in targets:
         if target.path == STDOUT:
             form = target.form
-            continue
-        for single, part in target.split(results):
-            if target.form == "gif" and not part[0].moments:
-                typer.echo(f"No {single.path}: there is no moment to show", err=True)
-                continue
-            if "progress" in single.writer.options:
-                with show_progress("Writing", "frames") as progress:
-                    save_results(part, single, force=force, progress=progress)
-            else:
-                save_results(part, single, force=force, **options)
-            typer.echo(f"Wrote {single.path}", err=True)
+        elif several and not target.writer.many_videos:
+            for (_, results), part in zip(
+                answers, target.part([label for label, _ in answers], always=True), strict=True
+            ):
+                _write_files(results, part, force=force, **options)
+        else:
+            _write_files(everything, target, force=force, **options)
     if form is not None:
-        typer.echo(write_format(results, form, **options).encode(), nl=False)  # UTF-8 whatever the terminal's encoding
+        typer.echo(
+            write_format(everything, form, **options).encode(), nl=False
+        )  # UTF-8 whatever the terminal's encoding
         return
     from r2tuning.output.text.terminal import print_results
 
-    print_results(results, Console(), options.get("top", 5))
+    print_results(everything, Console(), options.get("top", 5))
+
+
+def _write_files(results: Sequence[Grounding | Summary], target: Target, *, force: bool, **options: Any) -> None:
+    for single, part in target.split(results):
+        if target.form == "gif" and not part[0].moments:
+            typer.echo(f"No {single.path}: there is no moment to show", err=True)
+            continue
+        if "progress" in single.writer.options:
+            with show_progress("Writing", "frames") as progress:
+                save_results(part, single, force=force, progress=progress)
+        else:
+            save_results(part, single, force=force, **options)
+        typer.echo(f"Wrote {single.path}", err=True)
 
 
 def check_clips(folder: Path | None, *, fast: bool) -> None:
@@ -111,7 +139,7 @@ def cut_clips(results: Sequence[Grounding], footage: Footage, folder: Path, *, f
     from r2tuning.output.media.cut import name_clip
 
     try:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder} cannot be created ({error.strerror}): choose another folder") from None
     moments = [(result.query, moment) for result in results for moment in result.moments]
@@ -127,5 +155,5 @@ def cut_clips(results: Sequence[Grounding], footage: Footage, folder: Path, *, f
     typer.echo(f"Clips: {len(moments) - len(failures)} in {folder}", err=True)
     if failures:
         for failure in failures:
-            typer.echo(f"not cut: {failure}", err=True)
+            typer.echo(show_on_one_line(f"not cut: {failure}"), err=True)
         raise OutputError(f"{len(failures)} of {len(moments)} clips could not be cut; they are listed above")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from r2tuning.ablation.table import HEADINGS, shorten_keys
-from r2tuning.cli import options
+from r2tuning.cli import options, videos
 from r2tuning.cli.options import ForceOption
 from r2tuning.errors import DataError, QueryError, VideoError
 
@@ -200,7 +200,18 @@ def attention(
     check_plot_target(output, force=force)
     if at and len(at) > MOST_FRAMES:
         raise typer.BadParameter(f"{len(at)} frames would be too small to see; give at most {MOST_FRAMES}")
-    grounder, encoded = options.open_video(video, model, backbone, device)
+    request = videos.Request([video], [query])
+    grounder = videos.open_model(request, model, backbone, device)
+    encoded = videos.encode(grounder, video)
+    grounder.backbone.release()  # the next steps need the memory
+    facts = encoded.facts
+    for time in at or ():
+        if not facts.start <= time <= facts.start + facts.duration:
+            raise typer.BadParameter(
+                f"{time:g} s is outside the video, which lasts from {facts.start:g} to "
+                f"{facts.start + facts.duration:g} s",
+                param_hint="--at",
+            )
     if not at:
         result = grounder.ground(encoded, query, top_k=1)
         extent = [(best.start, best.end) for best in result.moments] or [(result.start, result.start + result.duration)]

@@ -15,8 +15,8 @@ from rich.text import Text
 
 from r2tuning.ablation.table import Spread, format_spread
 from r2tuning.cli.options import ForceOption
+from r2tuning.errors import MetricError, show_on_one_line
 from r2tuning.files import check_target, write_atomically
-from r2tuning.output.text.labels import show_on_one_line
 
 if TYPE_CHECKING:
     from r2tuning.datasets import Annotation, Benchmark
@@ -100,7 +100,10 @@ def report_scores(
     """
     from r2tuning.evaluation.score import score_predictions, score_query_lengths
 
-    metrics = score_predictions(predictions, annotations, benchmark, missing=missing)
+    try:
+        metrics = score_predictions(predictions, annotations, benchmark, missing=missing)
+    except MetricError as error:  # which names the argument, not the option
+        raise MetricError(str(error).replace("missing='zero'", "--missing zero")) from error
     lengths = score_query_lengths(predictions, annotations, missing=missing) if bins else []
     if json_file is not None:
         content = {**source, "queries": len(annotations), "metrics": metrics}

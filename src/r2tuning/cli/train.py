@@ -36,6 +36,7 @@ from r2tuning.errors import OutputError
 from r2tuning.files import check_target, write_atomically
 
 if TYPE_CHECKING:
+    from r2tuning.evaluation.splits import OpenSplit
     from r2tuning.training.loop import Report
     from r2tuning.training.recipes import Recipe
 
@@ -70,6 +71,7 @@ def train(
             folder,
             resume=resume,
             report=lambda report: show("Training", f"epoch {report.epoch + 1}", report),
+            announce=announce_splits,
         )
     if not trained.main:
         return
@@ -80,6 +82,15 @@ def train(
         raise typer.Exit(130)
     print_scores(f"{checked.name}, best validation", trained.metrics, {})
     typer.echo(f"Best checkpoint: {trained.best}")
+
+
+def announce_splits(training: OpenSplit, validation: OpenSplit) -> None:
+    """Says on stderr how much there is to train and to validate on."""
+    parts = (
+        f"{len(split.annotations)} queries on {len({a.vid for a in split.annotations})} videos"
+        for split in (training, validation)
+    )
+    typer.echo("Training on {}, validating on {}".format(*parts), err=True)
 
 
 @contextmanager
@@ -96,6 +107,8 @@ def show_training(*columns: ProgressColumn) -> Iterator[Callable[[str, str, Repo
             progress.update(task, description=escape(label), completed=done, total=steps, status=status, visible=True)
             if "total" not in report.values:
                 console.print(f"{line}: {status}", markup=False, highlight=False, soft_wrap=True)
+            elif report.last and not console.is_terminal:
+                typer.echo(f"step {done} of {steps}: {status}", err=True)
 
         yield show
 

@@ -30,6 +30,7 @@ class Annotation:
         moments: Starts and ends in seconds, start ≤ end.
         saliency: float64 ``[clips, raters]``, the labels as in the benchmark; None without.
         domain: The part of the benchmark that the video belongs to, such as ``BK`` of TVSum.
+        places: ``file:line`` of each moment, for messages; empty if unknown.
     """
 
     qid: QueryId
@@ -39,6 +40,7 @@ class Annotation:
     moments: tuple[tuple[float, float], ...] = ()
     saliency: FloatArray | None = None
     domain: str | None = None
+    places: tuple[str, ...] = ()
 
     @property
     def clips(self) -> int | None:
@@ -67,8 +69,9 @@ def fit_moments(annotation: Annotation) -> Annotation:
     for index, moment in enumerate(annotation.moments, start=1):
         low, high = sorted(moment)
         if low < -margin or high > end + margin:
+            where = f"{annotation.places[index - 1]}: " if annotation.places else ""
             raise DataError(
-                f"moment {index}: [{moment[0]:g}, {moment[1]:g}] s lies outside a video of {end:g} s; "
+                f"{where}moment {index}: [{moment[0]:g}, {moment[1]:g}] s lies outside a video of {end:g} s; "
                 "correct the moment or the duration"
             )
         fitted.append((min(max(low, 0), end), min(max(high, 0), end)))

@@ -19,12 +19,12 @@ from pathlib import Path, PurePosixPath
 from string import ascii_lowercase
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from r2tuning.checkpoints.published import REPOSITORY
 from r2tuning.datasets.benchmark import Benchmark
 from r2tuning.errors import DataError, DownloadError, OutputError, R2TuningWarning
-from r2tuning.files import cache_folder, remove_leftovers, replace_folder, write_atomically
+from r2tuning.files import cache_folder, read_model, remove_leftovers, replace_folder, write_atomically
 from r2tuning.hub import HubFile, Progress, fetch_file, fetched_bytes, list_files, no_progress
 
 RECORD_FILE = "download.json"
@@ -35,6 +35,8 @@ BLOCK = 1 << 20
 """Bytes read at a time."""
 UNPACKED_RATIO = 1.25
 """Estimated bytes unpacked per byte of archive: features hardly compress."""
+MOST_UNPACKED = 4
+"""Bytes unpacked per byte of archive from which on it is refused: there may be less room than was announced."""
 
 _PART_NAMES = tuple(f".{first}{second}" for first, second in product(ascii_lowercase, repeat=2))
 
@@ -209,14 +211,9 @@ def _is_complete(name: str, target: Path) -> bool:
 
 def _read_record(folder: Path) -> _Record:
     path = folder / RECORD_FILE
-    try:
-        return _Record.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
+    if not path.exists():
         return _Record()
-    except (OSError, ValidationError) as error:
-        raise DataError(
-            f"{path}: cannot be read as the record of a download; move {folder} away and download again"
-        ) from error
+    return read_model(path, _Record, DataError, f"it is no record of a download; move {folder} away and download again")
 
 
 def _unpack_features(parts: Sequence[Path], folder: Path, progress: Callable[[int, int], None]) -> None:
@@ -226,13 +223,16 @@ def _unpack_features(parts: Sequence[Path], folder: Path, progress: Callable[[in
     device, the same name twice) is a DataError.
     """
     name = f"{parts[0].name} and {len(parts) - 1} more parts" if len(parts) > 1 else parts[0].name
-    skipped = 0
+    skipped = unpacked = 0
     try:
         with _Joined(parts) as joined, gzip.GzipFile(fileobj=io.BufferedReader(joined, BLOCK)) as plain:
             with tarfile.open(fileobj=plain, mode="r|", bufsize=BLOCK) as archive:
                 for member in archive:
                     progress(joined.done, joined.size)
                     file = _check_member(member, folder, name)
+                    unpacked += member.size
+                    if unpacked > MOST_UNPACKED * joined.size + BLOCK:
+                        raise DataError(f"{name}: refused, since it unpacks to far more than was announced")
                     if file is None:
                         skipped += not member.isdir()
                     else:
@@ -240,7 +240,7 @@ def _unpack_features(parts: Sequence[Path], folder: Path, progress: Callable[[in
             while plain.read(BLOCK):
                 pass  # gzip checks the checksum at the end
             progress(joined.size, joined.size)
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, OverflowError) as error:
         raise DataError(f"{name}: not a whole .tar.gz archive ({error}); download it again") from error
     if not any(folder.glob("*.npy")):
         raise DataError(f"{name}: has no .npy files; these are not the features")
@@ -256,6 +256,8 @@ def _check_member(member: tarfile.TarInfo, folder: Path, name: str) -> Path | No
         raise DataError(f"{name}: refused, since unsafe: {error}") from error
     if member.isdir():
         return None
+    if member.issparse():
+        raise DataError(f"{name}: refused, since unsafe: {member.name!r} is a sparse file, whose size is only claimed")
     if not member.isreg():
         raise DataError(f"{name}: refused, since unsafe: {member.name!r} is a link")
     inner = PurePosixPath(member.name).name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import reprlib
 from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping
@@ -12,10 +11,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator
 
 from r2tuning.errors import DataError
-from r2tuning.files import first_problem
+from r2tuning.files import guard, parse_json, read_file, unquote_formula
 from r2tuning.metrics.records import QueryId
 
 
@@ -26,6 +25,8 @@ class Entry:
     place: str
     values: Mapping[str, Any]
     key: str | None = None
+    decimal_comma: bool = False
+    """Whether numbers in text may be written with a comma, as where columns are separated by semicolons."""
 
 
 def read_json(path: Path) -> list[Entry]:
@@ -48,10 +49,17 @@ def read_json(path: Path) -> list[Entry]:
 
 
 def read_csv(path: Path) -> list[Entry]:
-    """Entries of a CSV file with a header; the values are text."""
+    """Entries of a CSV file with a header; the values are text.
+
+    Columns are separated by commas, or by semicolons or tabs where the header has no comma; lines end in LF, CR LF or,
+    as old Excel for Mac writes them, CR.
+    """
     # A quoted value may span lines, so the reader counts them itself.
     # It gets every line, blank ones too, for its count to be the file's.
-    rows = csv.reader((text + "\n" for _, text in _read_lines(path, blank=True)), strict=True)
+    lines = [text for _, text in _read_lines(path, blank=True, old_mac=True)]
+    first = next((text for text in lines if text.strip()), "")
+    separator = "," if "," in first else next((mark for mark in ";\t" if mark in first), ",")
+    rows = csv.reader((text + "\n" for text in lines), strict=True, delimiter=separator)
     header: list[str] | None = None
     entries: list[Entry] = []
     while True:
@@ -66,21 +74,26 @@ def read_csv(path: Path) -> list[Entry]:
             continue
         if header is None:
             header = [name.strip() for name in row]
+            if twice := [name for name in header if header.count(name) > 1]:
+                raise DataError(
+                    f"{place}: {len(row)} columns, {header.count(twice[0])} of them called {twice[0]!r}; keep one"
+                )
         elif len(row) != len(header):
             raise DataError(
                 f"{place}: {len(row)} values for {len(header)} columns ({', '.join(header)}); "
-                "put text with commas in quotes"
+                f"put text with {'tabs' if separator == chr(9) else repr(separator)} in quotes"
             )
         else:
-            entries.append(Entry(place, dict(zip(header, row, strict=True))))
+            # As our own CSV writes them, formulas are behind an apostrophe.
+            values = dict(zip(header, map(unquote_formula, row), strict=True))
+            entries.append(Entry(place, values, decimal_comma=separator != ","))
 
 
-def _read_lines(path: Path, *, blank: bool = False) -> Iterator[tuple[int, str]]:
-    """Numbers (from 1) and texts of the lines, with or without blank ones."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}; check the path") from error
+def _read_lines(path: Path, *, blank: bool = False, old_mac: bool = False) -> Iterator[tuple[int, str]]:
+    """Numbers (from 1) and texts of the lines, with or without blank ones; CR may end them where there is no LF."""
+    content = read_file(path, DataError, "check the path")
+    if old_mac and b"\n" not in content:
+        content = content.replace(b"\r", b"\n")
     # Only \n ends a line: str.splitlines would also split at U+2028 and others, which JSON allows within a string.
     for number, line in enumerate(content.removeprefix(BOM_UTF8).split(b"\n"), start=1):
         try:
@@ -95,10 +108,8 @@ def _read_lines(path: Path, *, blank: bool = False) -> Iterator[tuple[int, str]]
 
 
 def _parse(place: str, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{place}: not JSON: {error}; correct the line") from None
+    with guard(place, DataError, "correct the line"):
+        return parse_json(text)
 
 
 def _to_entry(place: str, value: Any, key: str | None = None) -> Entry:
@@ -156,7 +167,5 @@ def check(entry: Entry, fields: type[Checked], *, strict: bool = True) -> Checke
             raise DataError(f"{entry.place}: {name}: is missing; rename {near[0]!r}?")
         if field.is_required():
             raise DataError(f"{entry.place}: {name}: is missing; the keys are {reprlib.repr(list(entry.values))}")
-    try:
+    with guard(entry.place, DataError, "correct it"):
         return fields.model_validate(dict(entry.values), strict=strict)
-    except ValidationError as error:
-        raise DataError(f"{entry.place}: {first_problem(error)}") from None

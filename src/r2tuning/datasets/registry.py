@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -38,7 +39,12 @@ def find_benchmark(name: str) -> Benchmark:
 
 
 def load_annotations(
-    path: str | Path, benchmark: Benchmark, *, split: str | None = None, domain: str | None = None
+    path: str | Path,
+    benchmark: Benchmark,
+    *,
+    split: str | None = None,
+    domain: str | None = None,
+    find: Callable[[str], Path] | None = None,
 ) -> list[Annotation]:
     """Reads and checks an annotation file, the authors' or one of the public re-releases.
 
@@ -50,10 +56,11 @@ def load_annotations(
         benchmark: The benchmark of the file.
         split: Keeps the videos of this split if one file may hold all (YouTube Highlights, TVSum).
         domain: Keeps the videos of this domain.
+        find: For custom data, finds the file of a video, see `load_custom`.
     """
     path = Path(path)
     if benchmark.parse is None:
-        return load_custom(path)
+        return load_custom(path, find)
     if split is not None:
         benchmark.find_split(split)
     if domain is not None and domain not in benchmark.domains:

@@ -148,3 +148,33 @@ def suppress_overlaps(moments: Moments, config: DecodingConfig, top: int | None 
             else:
                 rest[:, 2] *= np.exp(-(iou**2) / config.nms_sigma)
     return settled[(-settled[:, 2]).argsort(kind="stable")][:count]
+
+
+def keep_distinct(moments: Moments) -> Moments:
+    """Drops each moment that shares any time with a better one that is kept, so that no second is in two of them.
+
+    A millionth of a second is not time: rounded ends that meet may differ by less. Takes and returns moments best
+    first; what is left is a part of what came in, with the same times and scores.
+
+    Example:
+        >>> keep_distinct(np.array([[10.0, 20.0, 0.9], [12.0, 30.0, 0.8], [20.0, 25.0, 0.7]]))[:, 2].tolist()
+        [0.9, 0.7]
+    """
+    free = np.ones(len(moments), dtype=bool)
+    kept = []
+    for place, (start, end, _) in enumerate(moments):
+        if free[place]:
+            kept.append(place)
+            free &= (moments[:, 0] >= end - _TOUCHING) | (moments[:, 1] <= start + _TOUCHING)
+    return moments[kept]
+
+
+_TOUCHING = 1e-6
+
+
+def check_limits(top_k: int | None, threshold: float | None) -> None:
+    """Refuses, by a ValueError, limits that would leave no moment or mean nothing; None is no limit."""
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k must be at least 1, or None for all, not {top_k}")
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise ValueError(f"threshold must be in [0, 1], or None, not {threshold}")

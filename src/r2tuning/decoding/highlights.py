@@ -52,8 +52,8 @@ def find_highlights(
     stays at or above half its height (its full width at half maximum), but not into a higher peak.
 
     With ``seconds``, each highlight is that long, centered on its peak, and holds the highest clip; it is shifted away
-    from the ends of the video and from better highlights. A peak whose highest clip lies in a better highlight, or that
-    has no room beside one, is skipped.
+    from the ends of the video and from better highlights. Of several equally high clips of a peak, the first counts
+    that lies in no better highlight and has room beside them; a peak without one is skipped.
 
     ``times`` are the centers of the frames' clips, and ``extent`` is when the video begins and ends, all in seconds.
 
@@ -74,13 +74,13 @@ def find_highlights(
     for frame, first, last in _find_peaks(curve):
         low, high = max(centres[first] - clip / 2, start), min(centres[last] + clip / 2, end)
         if seconds is not None:
-            peak = centres[frame]  # the center of the highest clip
-            left = max([start, *(after for _, after, _ in chosen if after <= peak)])
-            right = min([end, *(before for before, _, _ in chosen if before >= peak)])
             length = min(seconds, end - start)
-            taken = any(before < peak < after for before, after, _ in chosen)
-            if taken or right - left < length - _ROUNDING:
+            tops = centres[first : last + 1][curve[first : last + 1] == curve[frame]]  # centers of the highest clips
+            rooms = ((peak, _find_room(chosen, peak, extent)) for peak in tops.tolist())
+            peak, room = next(((p, r) for p, r in rooms if r and r[1] - r[0] >= length - _ROUNDING), (0.0, None))
+            if room is None:
                 continue
+            left, right = room
             earliest, latest = sorted((peak + clip / 2 - length, peak - clip / 2))
             begin = min(max((low + high - length) / 2, earliest), latest)
             low = max(min(begin, right - length), left)
@@ -89,6 +89,14 @@ def find_highlights(
         if len(chosen) == top:
             break
     return chosen
+
+
+def _find_room(taken: list[Highlight], time: float, extent: tuple[float, float]) -> tuple[float, float] | None:
+    """The free seconds around a time, up to the ends of the video and other highlights; None if it lies in one."""
+    if any(before < time < after for before, after, _ in taken):
+        return None
+    left = max([extent[0], *(after for _, after, _ in taken if after <= time)])
+    return left, min([extent[1], *(before for before, _, _ in taken if before >= time)])
 
 
 def _find_peaks(curve: NDArray[np.float64]) -> Iterator[tuple[int, int, int]]:

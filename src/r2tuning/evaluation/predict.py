@@ -126,6 +126,7 @@ def open_video(annotation: Annotation, benchmark: Benchmark, store: FeatureStore
         backbone="" if made is None else made.backbone,
         fingerprint="" if made is None else made.fingerprint,
         preprocess_version=0 if made is None else made.preprocess_version,
+        summary="cls" if made is None else made.summary,
     )
     return EncodedVideo(facts, values[:frames, -layers:])
 

@@ -15,6 +15,7 @@ from r2tuning.datasets.benchmark import Task
 from r2tuning.datasets.custom import hold_out
 from r2tuning.datasets.download import dataset_folder
 from r2tuning.errors import DataError, FeatureError, RecipeError
+from r2tuning.features.extraction import VideoFolder
 from r2tuning.features.store import FeatureStore
 from r2tuning.model.config import Family
 
@@ -53,9 +54,9 @@ class DataConfig(BaseModel):
     videos: Path | None = None
     train_split: str = "train"
     validation_split: str | None = None
-    repeat: int = Field(default=1, ge=1)
-    queries_per_video: int = Field(default=1, ge=1)
-    workers: int = Field(default=2, ge=0)
+    repeat: int = Field(default=1, ge=1, le=10**6)
+    queries_per_video: int = Field(default=1, ge=1, le=10**6)
+    workers: int = Field(default=2, ge=0, le=1024)
 
     def find_rules(self, fps: float) -> Benchmark:
         """The benchmark; custom data has the frame rate ``fps``."""
@@ -111,8 +112,11 @@ def open_split(data: DataConfig, name: str | None = None, *, fps: float, seed: i
     try:
         store = FeatureStore.open(data.feature_folder)
     except FeatureError as error:
-        if not benchmark.hub_folder:
+        if benchmark.is_custom:
             raise
+        if not benchmark.hub_folder:
+            videos = data.annotation_place / "videos"
+            raise FeatureError(f"{error}; r2tuning extract makes them from the videos in {videos}") from error
         raise FeatureError(f"{error}; r2tuning download {benchmark.name} fetches the authors'") from error
     require_features(annotations, benchmark, store)
     fitted = [a if a.duration is not None else _fit_to_video(a, benchmark, store) for a in annotations]
@@ -125,16 +129,18 @@ def read_annotations(data: DataConfig, split: str, *, seed: int = 0) -> list[Ann
     if not benchmark.is_custom:
         benchmark.find_split(split)
         if not place.is_dir():
+            make = f"download {benchmark.name}" if benchmark.hub_folder else f"synthesize {place} --split {split}"
             raise RecipeError(
-                f"{place}: folder not found; run r2tuning download {benchmark.name}, or say where the files are with "
+                f"{place}: folder not found; run r2tuning {make}, or say where the files are with "
                 "--annotations and --features (in training, --set data.annotations=DIR)"
             )
         return load_annotations(benchmark.find_file(place, split), benchmark, split=split, domain=data.domain)
     if split not in ("train", "val"):
         raise RecipeError(f"custom data has no split {split!r}, only train and val; leave --split out for val")
+    find = None if data.videos is None else VideoFolder(data.videos).find
     if split == "val" and data.validation is not None:
-        return load_annotations(data.validation, benchmark)
-    annotations = load_annotations(place, benchmark)
+        return load_annotations(data.validation, benchmark, find=find)
+    annotations = load_annotations(place, benchmark, find=find)
     if data.validation is not None:
         return annotations
     training, validation = hold_out(annotations, seed)
@@ -171,4 +177,4 @@ def _fit_to_video(annotation: Annotation, benchmark: Benchmark, store: FeatureSt
     try:
         return fit_moments(replace(annotation, duration=duration, moments=moments))
     except DataError as error:
-        raise DataError(f"{annotation.vid}: {annotation.query!r}: {error}") from None
+        raise DataError(f"{error}; it is {annotation.query!r} in {annotation.vid}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,8 +11,9 @@ from pathlib import Path
 from threading import Lock
 from typing import TypeVar
 
-from r2tuning.backbones import ClipBackbone
+from r2tuning.backbones import Backbone
 from r2tuning.features.encoded import EncodedVideo, EncodingFacts, FeatureWriter
+from r2tuning.hub import identify_file
 from r2tuning.types import Sampling
 from r2tuning.video import sample_frames
 from r2tuning.video.preprocess import PREPROCESS_VERSION
@@ -24,7 +26,7 @@ Progress = Callable[[int, int], None]
 
 def encode_video(
     path: str | Path,
-    backbone: ClipBackbone,
+    backbone: Backbone,
     fps: float,
     *,
     sampling: Sampling = "exact",
@@ -40,12 +42,13 @@ def encode_video(
     writer = FeatureWriter()
     try:
         stream = sample_frames(
-            path, fps, backbone.image_size, batch_size=batch_size, sampling=sampling, threads=threads
+            path, fps, backbone.preprocessing, batch_size=batch_size, sampling=sampling, threads=threads
         )
         with stream as frames, closing(read_ahead(frames, 2)) as batches:  # a batch takes 5 MB
             done = 0
             for batch in batches:
-                writer.append(backbone.encode_frames(batch.pixels))
+                new = batch.pixels[~batch.repeated]
+                writer.append(backbone.encode_frames(new) if len(new) else None, batch.repeated)
                 done += len(batch.pixels)
                 if progress is not None:
                     progress(done, max(done, frames.expected_frames))
@@ -60,8 +63,11 @@ def encode_video(
                 truncated=sampled.truncated,
                 backbone=backbone.name,
                 fingerprint=backbone.fingerprint,
+                summary=backbone.summary,
                 preprocess_version=PREPROCESS_VERSION,
                 engine=backbone.engine,
+                absolute=os.path.abspath(path),  # noqa: PTH100  (links are kept, as in `video`)
+                identity=identify_file(path),
             )
         )
     except BaseException:  # also Ctrl-C: a temporary file must not outlive its reader

@@ -5,46 +5,47 @@ from __future__ import annotations
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
+from os.path import normpath
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import torch
 
-from r2tuning.backbones import ClipBackbone
-from r2tuning.errors import QueryWarning, VideoError
+from r2tuning.backbones import Backbone, load_backbone
+from r2tuning.errors import FeatureError, QueryWarning, VideoError
 from r2tuning.features.encode import Progress, encode_video
 from r2tuning.features.store import FeatureStore
 from r2tuning.processes import Death, map_in_processes
-from r2tuning.types import Sampling
+from r2tuning.types import VIDEO_SUFFIXES, Sampling
 from r2tuning.video.planned.groups import count_cores
 
 QUERY_BATCH = 64
-VIDEO_SUFFIXES = frozenset(
-    (".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
-)
-"""Endings of video files, in lower case."""
 
 
 class VideoFolder:
-    """The videos in a folder and its subfolders."""
+    """The videos in a folder and its subfolders; names are compared in Unicode's composed form (NFC)."""
 
     def __init__(self, folder: str | Path) -> None:
         self._folder = Path(folder)
         if not self._folder.is_dir():
             raise VideoError(f"{folder}: no such folder; give the folder of the videos")
-        self._by_stem: dict[str, list[Path]] = defaultdict(list)
+        self._by_name: dict[str, list[Path]] = defaultdict(list)
         for path in sorted(self._folder.rglob("*")):
             if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
-                self._by_stem[path.stem].append(path)
+                whole = path.relative_to(self._folder)
+                for name in {str(whole), str(whole.with_suffix("")), path.stem}:
+                    self._by_name[normalize("NFC", name)].append(path)
 
     def find(self, name: str) -> Path:
         """The file of a video, by its name without ending in any subfolder, or by its path in this folder."""
-        if "\0" not in name and (self._folder / name).is_file():
-            return self._folder / name
-        found = self._by_stem.get(name, [])
+        with suppress(OSError, ValueError):  # a name that no file can have
+            if (self._folder / name).is_file():
+                return self._folder / name
+        found = self._by_name.get(normpath(normalize("NFC", name)), [])
         if not found:
             raise VideoError(f"{self._folder}: has no video called {name}; put {name}.mp4 or the like there")
         if len(found) > 1:
@@ -90,7 +91,7 @@ class Extraction:
 def extract_videos(
     tasks: Sequence[VideoTask],
     store: FeatureStore,
-    backbone: ClipBackbone,
+    backbone: Backbone,
     *,
     sampling: Sampling = "exact",
     jobs: int = 1,
@@ -132,23 +133,27 @@ def _load_encoder(
     store: FeatureStore, sampling: Sampling, threads: int, name: str, **options: Any
 ) -> Callable[[VideoTask], Failure | None]:
     torch.set_num_threads(threads)
-    backbone = ClipBackbone.load(name, **options)
+    backbone = load_backbone(name, **options)
     return partial(_encode, store=store, backbone=backbone, sampling=sampling, threads=threads)
 
 
 def _encode(
-    task: VideoTask, store: FeatureStore, backbone: ClipBackbone, sampling: Sampling, threads: int | None = None
+    task: VideoTask, store: FeatureStore, backbone: Backbone, sampling: Sampling, threads: int | None = None
 ) -> Failure | None:
     try:
         encoded = encode_video(task.path, backbone, task.fps, sampling=sampling, threads=threads)
     except VideoError as error:
+        return Failure(task.name, str(error))
+    try:
+        encoded = encoded.expand()
+    except FeatureError as error:
         return Failure(task.name, str(error))
     store.save_video(task.name, encoded)  # an error here stops all: the next video could not be written either
     return None
 
 
 def extract_queries(
-    tasks: Sequence[QueryTask], store: FeatureStore, backbone: ClipBackbone, *, progress: Progress | None = None
+    tasks: Sequence[QueryTask], store: FeatureStore, backbone: Backbone, *, progress: Progress | None = None
 ) -> Extraction:
     """Encodes queries into a store, in batches; a result does not depend on its batch."""
     due = [task for task in tasks if not store.has_text(task.name, task.text)]

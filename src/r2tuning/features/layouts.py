@@ -6,13 +6,12 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any, Generic
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -20,7 +19,7 @@ from torch import Tensor
 from r2tuning.backbones.registry import KNOWN_BACKBONES
 from r2tuning.errors import FeatureError
 from r2tuning.features.encoded import METADATA, TENSOR, EncodedVideo, EncodingFacts, Facts, read_header
-from r2tuning.files import file_name, replace_file
+from r2tuning.files import file_name, guard, read_model, replace_file, require_regular
 
 PIECE = 64  # frames written at a time
 
@@ -79,7 +78,7 @@ class SafetensorsFiles:
 
     def save_video(self, name: str, encoded: EncodedVideo) -> None:
         """Writes a video's features."""
-        encoded.save(self.path(VIDEO, name))
+        encoded.expand().save(self.path(VIDEO, name))
 
     def save_query(self, name: str, values: Tensor, facts: QueryFacts) -> None:
         """Writes a query's features, fp16 ``[L, K, Dq]``."""
@@ -102,12 +101,9 @@ class NpyFiles:
     def facts(self, kind: Kind[Facts], name: str) -> Facts | None:
         """How the features were made; None where they are not r2tuning's."""
         path = self._facts_path(kind, name)
-        try:
-            return kind.facts.model_validate_json(path.read_bytes())
-        except FileNotFoundError:
+        if not path.exists():
             return None
-        except (OSError, ValidationError) as error:
-            raise FeatureError(f"{path}: damaged or not written by r2tuning; extract its features again") from error
+        return read_model(path, kind.facts, FeatureError, "extract its features again")
 
     def shape(self, kind: Kind[Any], name: str) -> tuple[int, ...]:
         """Sizes of the axes, without reading the features."""
@@ -123,6 +119,7 @@ class NpyFiles:
 
     def save_video(self, name: str, encoded: EncodedVideo) -> None:
         """Writes a video's features."""
+        encoded = encoded.expand()
         shape = encoded.frames, encoded.layers, encoded.tokens, encoded.width
         starts = range(0, encoded.frames, PIECE)
         pieces = (encoded.read(start, min(start + PIECE, encoded.frames)).transpose(0, 1) for start in starts)
@@ -153,12 +150,10 @@ class NpyFiles:
 
 def map_array(path: Path) -> NDArray[Any]:
     """Maps a file's fp16 or fp32 array into memory without reading it; writes to it stay in this process."""
-    try:
+    with guard(f"{path}: damaged or not a NumPy array", FeatureError, "extract or download it again"):
+        require_regular(path)
         # Unlike np.load, this reads arrays only: no archives, and never a pickle.
         array = np.lib.format.open_memmap(path, mode="c")
-    except (OSError, ValueError, OverflowError, SyntaxError, TokenError, MemoryError) as error:
-        reason = " ".join(str(error).split())[:150]
-        raise FeatureError(f"{path}: damaged or not a NumPy array ({reason}); extract or download it again") from error
     if array.dtype.newbyteorder("=") not in (np.float16, np.float32):
         raise FeatureError(f"{path}: holds numbers of type {array.dtype}, not fp16 or fp32; extract it again")
     return array
@@ -170,10 +165,13 @@ def backbone_tag(backbone: str) -> str:
     Example:
         >>> backbone_tag("openai/clip-vit-base-patch32"), backbone_tag("models/my-clip")
         ('clip_b32', 'my_clip')
+        >>> backbone_tag("SigLIP2-B/16")
+        'siglip2_b16'
     """
     for known in KNOWN_BACKBONES:
         if backbone in (known.repository, known.name):
-            return "clip_" + re.sub(r"\W", "", known.name.removeprefix("ViT-")).lower()
+            short = re.sub(r"[/@]", "", known.name.removeprefix("ViT-")).replace("-", "_").lower()
+            return short if "_" in short else f"clip_{short}"
     return re.sub(r"\W", "_", Path(backbone).name) or "clip"
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from torch import Tensor
 
 from r2tuning import __version__
-from r2tuning.backbones import ClipBackbone
+from r2tuning.backbones import Backbone
 from r2tuning.errors import FeatureError
 from r2tuning.features.encoded import EncodedVideo, EncodingFacts, Facts
 from r2tuning.features.layouts import (
@@ -25,8 +27,10 @@ from r2tuning.features.layouts import (
     find_npy_folders,
     map_array,
 )
-from r2tuning.files import first_problem, remove_leftovers, write_atomically
-from r2tuning.types import Engine, QueryFeatures, Sampling
+from r2tuning.files import explain, guard, read_model, remove_leftovers, write_atomically
+from r2tuning.hub import identify_file
+from r2tuning.processes import hold
+from r2tuning.types import Engine, QueryFeatures, Sampling, Summary
 from r2tuning.video.preprocess import PREPROCESS_VERSION
 
 STORE_FILE = "store.json"
@@ -38,23 +42,24 @@ OLD_NAMES = {"own": "safetensors"}  # of layouts, in stores of earlier versions
 
 
 class StoreFacts(BaseModel):
-    """What all features that r2tuning put into a store share: K layers, P + 1 tokens, widths Dv and Dq, and a CLIP."""
+    """What all features that r2tuning put into a store share: K layers, P + 1 tokens, widths Dv and Dq, a backbone."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     layout: Annotated[Layout, BeforeValidator(lambda name: OLD_NAMES.get(name, name))]
     backbone: str
     fingerprint: str
-    layers: int = Field(gt=0)
-    tokens: int = Field(gt=1)
-    video_width: int = Field(gt=0)
-    query_width: int = Field(gt=0)
+    layers: int = Field(gt=0, le=256)
+    tokens: int = Field(gt=1, le=65536)
+    video_width: int = Field(gt=0, le=65536)
+    query_width: int = Field(gt=0, le=65536)
     preprocess_version: int
     created_with: str
     engine: Engine = "torch"
+    summary: Summary = "cls"
 
     @classmethod
-    def of(cls, backbone: ClipBackbone, layout: Layout) -> StoreFacts:
+    def of(cls, backbone: Backbone, layout: Layout) -> StoreFacts:
         """The facts of features that a backbone makes now."""
         return cls(
             layout=layout,
@@ -67,34 +72,27 @@ class StoreFacts(BaseModel):
             preprocess_version=PREPROCESS_VERSION,
             created_with=f"r2tuning {__version__}",
             engine=backbone.engine,
+            summary=backbone.summary,
         )
 
     @classmethod
     def read(cls, folder: Path) -> StoreFacts:
         """Reads the facts of a store."""
-        path = folder / STORE_FILE
-        try:
-            return cls.model_validate_json(path.read_bytes())
-        except OSError as error:
-            raise FeatureError(f"{path}: cannot be read: {error.strerror or error}; check the folder") from error
-        except ValidationError as error:
-            raise FeatureError(
-                f"{path}: {first_problem(error)}; upgrade r2tuning if it is older than the store, "
-                "or extract into a new folder"
-            ) from error
+        advice = "upgrade r2tuning if it is older than the store, or extract into a new folder"
+        return read_model(folder / STORE_FILE, cls, FeatureError, advice)
 
     def check_continues(self, old: StoreFacts, folder: Path) -> None:
-        """Checks that features with these facts may join those of a store: the same layout and CLIP.
+        """Checks that features with these facts may join those of a store: the same layout and backbone.
 
         The preprocessing version may differ: older features are then out of date, one by one.
         """
-        ways_out = "choose a new folder, or give the same --backbone, --layers, --engine and --format"
+        ways_out = "choose a new folder, or give the same --backbone, --layers, --engine and --layout"
         if self.fingerprint != old.fingerprint:
             raise FeatureError(
-                f"{folder}: has features of another CLIP ({old.backbone}, not {self.backbone}); {ways_out}"
+                f"{folder}: has features of another backbone ({old.backbone}, not {self.backbone}); {ways_out}"
             )
         # The backbone's name may differ: folders move.
-        for what in ("layout", "engine", "layers", "tokens", "video_width", "query_width"):
+        for what in ("layout", "engine", "summary", "layers", "tokens", "video_width", "query_width"):
             if getattr(self, what) != getattr(old, what):
                 raise FeatureError(
                     f"{folder}: has features of {what} {getattr(old, what)}, not {getattr(self, what)}; {ways_out}"
@@ -141,7 +139,7 @@ class FeatureStore:
         return cls(folder, files, layers, tokens, video_width, query_width, None)
 
     @classmethod
-    def create(cls, folder: str | Path, backbone: ClipBackbone, layout: Layout = "safetensors") -> FeatureStore:
+    def create(cls, folder: str | Path, backbone: Backbone, layout: Layout = "safetensors") -> FeatureStore:
         """Makes a store for the features of a backbone, or opens one to add to it."""
         folder = Path(folder)
         facts = StoreFacts.of(backbone, layout)
@@ -150,17 +148,28 @@ class FeatureStore:
                 old = StoreFacts.read(folder)
                 facts.check_continues(old, folder)
                 facts = facts.model_copy(update={"backbone": old.backbone})
-            elif folder.is_dir() and any(folder.iterdir()):
+            elif any(file.is_file() and not file.name.startswith(".") for file in folder.rglob("*")):
+                # Empty folders are of a run that died before it wrote more.
                 raise FeatureError(f"{folder}: has files, but none of a store; choose an empty or new folder")
             store = cls._from_facts(folder, facts)
+            folder.mkdir(parents=True, exist_ok=True)
+            content = facts.model_dump_json(indent=2) + "\n"
+            write_atomically(folder / STORE_FILE, content, force=True, error=FeatureError)
             for place in store.files.folders:
                 place.mkdir(parents=True, exist_ok=True)
                 remove_leftovers(place)
         except OSError as error:
-            raise FeatureError(f"{folder}: cannot be written ({error}); choose another folder") from error
-        content = facts.model_dump_json(indent=2) + "\n"
-        write_atomically(folder / STORE_FILE, content, force=True, error=FeatureError)
+            raise FeatureError(f"{folder}: cannot be written ({explain(error)}); choose another folder") from error
         return store
+
+    @classmethod
+    @contextmanager
+    def fill(cls, folder: str | Path, backbone: Backbone, layout: Layout = "safetensors") -> Iterator[FeatureStore]:
+        """Does what `create` does, and keeps other processes from filling the store at the same time."""
+        with guard(folder, FeatureError, "choose another folder"):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        with hold(Path(folder), FeatureError):
+            yield cls.create(folder, backbone, layout)
 
     @classmethod
     def _from_facts(cls, folder: Path, facts: StoreFacts) -> FeatureStore:
@@ -199,6 +208,8 @@ class FeatureStore:
             facts = self.video_facts(name)
             self.frames(name)
             newer = source.stat().st_mtime_ns > self.files.path(VIDEO, name).stat().st_mtime_ns
+            if facts is not None and facts.identity not in ("", identify_file(source)):
+                return False
         except (FeatureError, OSError):  # a missing file is reported when it is encoded
             return False
         return facts is not None and (facts.fps, facts.sampling) == (fps, sampling) and not newer
@@ -216,8 +227,8 @@ class FeatureStore:
         """Puts a video into the store, in place of an older one of that name."""
         self.files.save_video(name, encoded)
 
-    def save_query(self, name: str, query: QueryFeatures, backbone: ClipBackbone) -> None:
-        """Puts a query into the store; ``backbone`` is the CLIP that its features come from."""
+    def save_query(self, name: str, query: QueryFeatures, backbone: Backbone) -> None:
+        """Puts a query into the store; ``backbone`` is the model that its features come from."""
         facts = QueryFacts(
             text=query.text, truncated=query.truncated, backbone=backbone.name, fingerprint=backbone.fingerprint
         )

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from r2tuning.types import Form
 
@@ -48,15 +48,15 @@ class R2Config(BaseModel):
     family: Family = "grounding"
     form: Form = "released"
     init: Init = "released"
-    video_width: int = 768
-    query_width: int = 512
-    layers: int = 4
+    video_width: int = Field(default=768, ge=1, le=65536)
+    query_width: int = Field(default=512, ge=1, le=65536)
+    layers: int = Field(default=4, ge=1, le=256)
     refinement: Refinement = "reversed"
-    hidden: int = 256
-    heads: int = 8
-    strides: tuple[int, ...] = (1, 2, 4, 8)
-    dropout: float = 0.5
-    drop_path: float = 0.1
+    hidden: int = Field(default=256, ge=1, le=16384)
+    heads: int = Field(default=8, ge=1, le=1024)
+    strides: tuple[int, ...] = Field(default=(1, 2, 4, 8), max_length=16)
+    dropout: float = Field(default=0.5, ge=0, lt=1)
+    drop_path: float = Field(default=0.1, ge=0, lt=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -67,18 +67,12 @@ class R2Config(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> "R2Config":
-        for name in ("video_width", "query_width", "layers", "hidden", "heads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.hidden % self.heads or self.hidden % 2:
             raise ValueError(f"hidden ({self.hidden}) must be even and a multiple of heads ({self.heads})")
         if not self.strides or self.strides != tuple(2**level for level in range(len(self.strides))):
             raise ValueError(f"strides must be 1, 2, 4, … in order, not {self.strides}")
         if self.family == "saliency" and self.strides != (1,):
             raise ValueError(f"the saliency family has the one stride 1, not {self.strides}")
-        for name in ("dropout", "drop_path"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)}")
         return self
 
     @property

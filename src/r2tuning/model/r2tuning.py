@@ -132,8 +132,8 @@ class R2Tuning(nn.Module):
         """Predicts for every query on every projected video.
 
         Args:
-            projected: v̂ from `project`, ``[V, K, T, P+1, C]`` or V times ``[K, T, P+1, C]``, in any precision: fp16
-                takes half the memory and no more time.
+            projected: v̂ from `project`, ``[V, K, T, P+1, C]`` or V times ``[K, T, P+1, C]``, in any precision; fp16
+                halves the memory and moves moments by up to a tenth of a second.
             query_features: ``[Q, K, L, Dq]``.
             video_mask: bool ``[V, T]``, real frames first; None if all are real.
             query_mask: bool ``[Q, L]``; None if all tokens are real.

@@ -8,17 +8,15 @@ import html
 import json
 import mimetypes
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 from urllib.parse import quote
 
-from r2tuning.errors import OutputError
-from r2tuning.files import write_atomically
-from r2tuning.output.registry import write_format
-from r2tuning.output.text.labels import show_on_one_line
+from r2tuning.errors import OutputError, VideoError, show_on_one_line
+from r2tuning.files import read_file, relate, write_atomically
+from r2tuning.output.registry import WRITERS, write_format
 from r2tuning.results import Grounding
 
 MAX_EMBEDDED = 20_000_000
@@ -30,22 +28,21 @@ _OFFERED = {"json": "application/json", "csv": "text/csv", "srt": "application/x
 _ASSETS = files("r2tuning") / "assets" / "report"
 
 
-def check_embedding(video: str) -> None:
-    """Checks that a video can be read and is small enough for a page."""
-    with _explain(video):
-        size = Path(video).stat().st_size
-    if size > MAX_EMBEDDED:
-        limit = f"{MAX_EMBEDDED // 10**6} MB"
-        raise OutputError(f"{video} has {size / 1e6:.1f} MB, and a page holds up to {limit}: leave --embed away")
+def check_embedding(*videos: str) -> None:
+    """Checks that files are videos, of which a page may show everything, and together small enough for a page."""
+    from r2tuning.video import probe
 
-
-@contextmanager
-def _explain(video: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        problem = f"{video} cannot be embedded ({error.strerror})"
-        raise OutputError(f"{problem}: put it there, or leave --embed away") from None
+    total = 0
+    for video in videos:
+        try:
+            probe(video)
+            total += Path(video).stat().st_size
+        except (VideoError, OSError) as error:
+            raise OutputError(f"{video} cannot be embedded ({error}): put it there, or leave --embed away") from None
+        if total > MAX_EMBEDDED:
+            what = f"{video} has" if len(videos) == 1 else f"the videos up to {video} have"
+            limit = f"{MAX_EMBEDDED // 10**6} MB"
+            raise OutputError(f"{what} {total / 1e6:.1f} MB, and a page holds up to {limit}: leave --embed away")
 
 
 def write_page(
@@ -59,40 +56,52 @@ def write_page(
     """Writes the page: the player, and for each query a timeline to click on, the moments, and the notes.
 
     Args:
-        results: One or more answers about one video.
+        results: One or more answers, about one video or several.
         path: The file to write.
-        embed: Whether the page holds the video itself; otherwise it links to the file by a relative path.
+        embed: Whether the page holds the videos themselves; otherwise it links to the file by a relative path.
         top: Most peaks of saliency to show for an answer without moments.
         force: Whether an existing file may be replaced.
     """
-    video, folder = results[0].video, Path(path).parent
-    source = link_file(video, folder)
+    videos, folder = list(dict.fromkeys(result.video for result in results)), Path(path).parent
     if embed:
-        check_embedding(video)
-        kind = mimetypes.guess_type(f"video{Path(video).suffix}")[0] or "application/octet-stream"
-        with _explain(video):
-            source = f"data:{kind};base64,{base64.b64encode(Path(video).read_bytes()).decode()}"
+        for result in {result.video: result for result in results}.values():
+            result.check_video()
+        check_embedding(*videos)
+    first, *others = (_embed(video) if embed else link_file(video, folder) for video in videos)
     style, script = (_ASSETS.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    name = show_on_one_line(Path(path).stem)
+    stem = show_on_one_line(Path(path).stem)
+    names = [show_on_one_line(Path(video).name) for video in videos]
+    links = [None if embed else show_on_one_line(relate(video, folder)) for video in videos]
     data = {
-        "link": None if embed else show_on_one_line(_relate(video, folder)),
+        "videos": [
+            {"name": name, "link": link, "source": source}
+            for name, link, source in zip(names, links, [None, *others], strict=True)  # the player has the first
+        ],
+        "of": [videos.index(result.video) for result in results],  # which video each answer is about
         "files": [
-            {"name": f"{name}.{form}", "type": kind, "text": write_format(results, form)}
+            {"name": f"{stem}.{form}", "type": kind, "text": write_format(results, form)}
             for form, kind in _OFFERED.items()
+            if len(videos) == 1 or WRITERS[form].many_videos
         ],
         # An answer without moments shows peaks of its saliency.
-        "peaks": [[] if r.moments else [vars(peak) for peak in r.highlights(top)] for r in results],
+        "peaks": [[vars(peak) for peak in r.find_peaks(top)] for r in results],
     }
     page = Template(_ASSETS.joinpath("page.html").read_text(encoding="utf-8")).substitute(
         policy=_write_policy(style, script, media="data:" if embed else "'self' file:"),
-        title=html.escape(show_on_one_line(Path(video).name)),
-        source=source,
+        title=html.escape(names[0] if len(names) == 1 else f"{len(names)} videos: {', '.join(names)}"),
+        source=first,
         style=style,
         script=script,
         # In a script element, only < can begin what ends it or hides its end.
         data=json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
     )
     write_atomically(path, page, force=force)
+
+
+def _embed(video: str) -> str:
+    kind = mimetypes.guess_type(f"video{Path(video).suffix}")[0] or "application/octet-stream"
+    content = read_file(video, OutputError, "leave --embed away", MAX_EMBEDDED)
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def link_file(path: str, folder: Path) -> str:
@@ -102,18 +111,10 @@ def link_file(path: str, folder: Path) -> str:
         >>> link_file("videos/50% off? #1.mp4", Path("pages"))
         '../videos/50%25%20off%3F%20%231.mp4'
     """
-    relative = _relate(path, folder)
+    relative = relate(path, folder)
     if Path(relative).is_absolute():
         return Path(relative).as_uri()
     return quote(os.fsencode(Path(relative).as_posix()))  # bytes, since names need not be UTF-8
-
-
-def _relate(path: str, folder: Path) -> str:
-    try:
-        # Links are not followed: a browser does not follow them either.
-        return os.path.relpath(path, folder)
-    except ValueError:  # another drive
-        return str(Path(path).absolute())
 
 
 def _write_policy(style: str, script: str, media: str) -> str:

@@ -56,13 +56,13 @@ WRITERS = {
     "fcpxml": Writer("text.edits.to_fcpxml", framed=True),
     **dict.fromkeys(PICTURES, Writer("charts.grounding.save_plot", text=False, per_query=True)),
     "gif": Writer("registry.save_gif", ("footage",), text=False, per_query=True),
-    "html": Writer("page.write_page", ("top", "embed"), text=False),
+    "html": Writer("page.write_page", ("top", "embed"), text=False, many_videos=True),
     "sheet": Writer("media.sheet.write_sheet", ("footage",), text=False),
 }
 """Formats of answers by name: the suffix that stands for each, without its dot, and ``sheet``, a contact sheet."""
 
 SUMMARY_WRITERS = WRITERS | {
-    "json": Writer("text.json.to_object"),
+    "json": Writer("text.json.to_object", many_videos=True),
     "jsonl": Writer("text.json.to_jsonl", many_videos=True),
     "txt": Writer("text.terminal.to_table"),
     "mp4": Writer("registry.save_reel", ("progress",), text=False),
@@ -77,6 +77,22 @@ class Target:
     path: str
     form: str
     writer: Writer
+
+    def part(self, labels: Sequence[str], *, always: bool = False) -> list[Target]:
+        """A target for each of several videos, named by their labels, if the format is about one; else this one.
+
+        Example:
+            >>> [target.path for target in find_target("out/a.srt").part(["trip", "cat"])]
+            ['out/a-trip.srt', 'out/a-cat.srt']
+        """
+        if self.writer.many_videos or (len(labels) < 2 and not always):
+            return [self]
+        if self.path == STDOUT:
+            raise OutputError(
+                f"{self.form} is about one video, not {len(labels)}: write it to files, -o FILE.{self.form}"
+            )
+        path = Path(self.path)
+        return [replace(self, path=str(path.with_stem(f"{path.stem}-{label}"))) for label in labels]
 
     def list_files(self, queries: int) -> list[str]:
         """Names of the files: one, or a numbered one for each query."""
@@ -155,6 +171,8 @@ def write_format(results: Results, form: str, video: VideoInfo | None = None, **
     from r2tuning.video import probe
 
     try:
+        if video is None:
+            shown[0].check_video()
         return str(writer.load()(shown, video or probe(shown[0].video)))
     except VideoError as error:
         raise OutputError(f"{error} ({form} counts frames, so it needs the video and not only features)") from error
@@ -203,6 +221,8 @@ def save_gif(results: Sequence[Grounding], path: str, *, force: bool, footage: F
     if not result.moments:
         raise OutputError(f"{path} cannot be written: the answer has no moment to show")
     best = result.moments[0]
+    if footage is None:
+        result.check_video()
     write_gif(footage or result.video, best.start, best.end, path, force=force)
 
 
@@ -213,5 +233,6 @@ def save_reel(
     from r2tuning.output.media.cut import join
 
     (summary,) = summaries
+    summary.answer.check_video()
     spans = [(shot.start, shot.end) for shot in summary.shots]
     join(summary.answer.video, spans, Path(path), force=force, progress=progress)

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from r2tuning.datasets.annotations import Annotation
 from r2tuning.errors import OutputError
 from r2tuning.files import replace_file, write_atomically
-from r2tuning.processes import Death, map_in_processes
+from r2tuning.processes import Death, hold, map_in_processes
 from r2tuning.synthetic.queries import describe, describe_absent, to_line
 from r2tuning.synthetic.render import render
 from r2tuning.synthetic.scenes import FPS, HEIGHT, WIDTH, WORLD_VERSION, Script, Split
@@ -177,34 +177,37 @@ def synthesize(
         (folder / "videos").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder / 'videos'} cannot be created ({error.strerror}): choose another folder") from None
-    made: dict[int, _Made] = {}
-    deaths: list[Death] = []
-    progress(0, videos)
-    with closing(map_in_processes(partial(partial, _make, split, folder / "videos", force), seeds, jobs)) as results:
-        for number, one in results:
-            if isinstance(one, Death):
-                deaths.append(one)
-            else:
-                made[number] = one
-            progress(len(made) + len(deaths), videos)
-    if deaths:
-        raise OutputError(
-            f"{folder}: {len(deaths)} of {videos} videos failed, {deaths[0].reason}; if memory was short, use fewer "
-            "--jobs; run the command again to continue"
-        )
-    queries = [query for number in seeds for query in made[number][0]]
-    absent = [query for number in seeds for query in made[number][1]]
-    write_atomically(files[1], "".join(map(to_line, absent)), force=True)
-    # Of each video, the query that says most.
-    described = [number for number in seeds if made[number][0]][:_MOST_SHOWN]
-    shown = [
-        (make_video(number, split), max(made[number][0], key=lambda query: len(query.query.split())))
-        for number in described
-    ]
-    write_atomically(files[2], draw_preview(shown), force=True)
-    write_atomically(files[0], "".join(map(to_line, queries)), force=True)
-    kept = sum(one[2] for one in made.values())
-    return Synthesis(*files, videos - kept, kept, len(queries), len(absent))
+    with hold(folder, OutputError):
+        made: dict[int, _Made] = {}
+        deaths: list[Death] = []
+        progress(0, videos)
+        with closing(
+            map_in_processes(partial(partial, _make, split, folder / "videos", force), seeds, jobs)
+        ) as results:
+            for number, one in results:
+                if isinstance(one, Death):
+                    deaths.append(one)
+                else:
+                    made[number] = one
+                progress(len(made) + len(deaths), videos)
+        if deaths:
+            raise OutputError(
+                f"{folder}: {len(deaths)} of {videos} videos failed, {deaths[0].reason}; if memory was short, use "
+                "fewer --jobs; run the command again to continue"
+            )
+        queries = [query for number in seeds for query in made[number][0]]
+        absent = [query for number in seeds for query in made[number][1]]
+        write_atomically(files[1], "".join(map(to_line, absent)), force=True)
+        # Of each video, the query that says most.
+        described = [number for number in seeds if made[number][0]][:_MOST_SHOWN]
+        shown = [
+            (make_video(number, split), max(made[number][0], key=lambda query: len(query.query.split())))
+            for number in described
+        ]
+        write_atomically(files[2], draw_preview(shown), force=True)
+        write_atomically(files[0], "".join(map(to_line, queries)), force=True)
+        kept = sum(one[2] for one in made.values())
+        return Synthesis(*files, videos - kept, kept, len(queries), len(absent))
 
 
 _Made = tuple[list[Annotation], list[Annotation], bool]

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import replace
 
 import torch
 
 from r2tuning import __version__
-from r2tuning.backbones import ClipBackbone, choose_device
+from r2tuning.backbones import choose_device, load_backbone
 from r2tuning.backbones.registry import hub_name
 from r2tuning.checkpoints import read_checkpoint
 from r2tuning.checkpoints.folder import CheckpointConfig, Provenance
+from r2tuning.datasets.custom import strip_suffix
 from r2tuning.errors import CheckpointWarning, DataError, R2TuningWarning, RecipeError, TrainingError
 from r2tuning.evaluation.splits import FAMILY_OF, OpenSplit, open_split, read_annotations
 from r2tuning.features.encode import Progress
 from r2tuning.features.extraction import QueryTask, VideoFolder, VideoTask, extract_queries, extract_videos
 from r2tuning.features.store import STORE_FILE, FeatureStore, StoreFacts
 from r2tuning.model import R2Config, R2Tuning
+from r2tuning.training.distributed import choose_accelerator
 from r2tuning.training.recipes import Recipe
 
 
@@ -41,6 +44,7 @@ def open_splits(recipe: Recipe) -> tuple[OpenSplit, OpenSplit]:
     training, validation = (
         open_split(data, split, fps=recipe.fps, seed=seed) for split in (data.train_split, data.validation_split)
     )
+    _require_apart(training, validation)
     kept = benchmark.keep_trainable(training.annotations)
     if not kept:
         raise DataError(
@@ -48,6 +52,24 @@ def open_splits(recipe: Recipe) -> tuple[OpenSplit, OpenSplit]:
             f"{benchmark.min_duration:g} s"
         )
     return replace(training, annotations=kept), validation
+
+
+def _require_apart(training: OpenSplit, validation: OpenSplit) -> None:
+    """Refuses custom data with one video on both sides, by its name or, under two names, by its content."""
+    if not training.benchmark.is_custom:
+        return
+    marks: list[dict[str, str]] = []
+    for split in (training, validation):
+        marks.append({})
+        for name in dict.fromkeys(annotation.vid for annotation in split.annotations):
+            facts = split.store.video_facts(name)
+            marks[-1] |= dict.fromkeys(
+                (strip_suffix(name), *([facts.identity] if facts and facts.identity else [])), name
+            )
+    for mark in marks[0].keys() & marks[1].keys():
+        one, other = (found[mark] for found in marks)
+        names = repr(one) if one == other else f"{one!r} and {other!r}, which are one video,"
+        raise DataError(f"{names} would be in training and in validation; keep it on one side, under one name")
 
 
 def prepare_features(recipe: Recipe, progress: Progress | None = None) -> None:
@@ -70,13 +92,11 @@ def prepare_features(recipe: Recipe, progress: Progress | None = None) -> None:
     folder, layers = data.feature_folder, recipe.model.layers
     if (folder / STORE_FILE).is_file():
         layers = max(layers, StoreFacts.read(folder).layers)  # a model may read fewer than there are
-    wanted = recipe.training.accelerator
-    backbone = ClipBackbone.load(
-        recipe.backbone, layers=layers, device=choose_device(None if wanted == "auto" else wanted)
-    )
-    store = FeatureStore.create(folder, backbone)
-    extract_queries(queries, store, backbone)
-    failures = extract_videos(videos, store, backbone, progress=progress).failures
+    device = choose_device(choose_accelerator(recipe.training))
+    backbone = load_backbone(recipe.backbone, layers=layers, device=device)
+    with FeatureStore.fill(folder, backbone) as store:
+        extract_queries(queries, store, backbone)
+        failures = extract_videos(videos, store, backbone, progress=progress).failures
     if failures:
         first = failures[0]
         raise TrainingError(
@@ -113,25 +133,30 @@ def build_model(recipe: Recipe, store: FeatureStore) -> R2Tuning:
     torch.manual_seed(recipe.training.seed)
     model = R2Tuning(config)
     if recipe.training.start_from is not None:
-        _take_weights(model, recipe.training.start_from, recipe.backbone)
+        _take_weights(model, recipe.training.start_from, recipe)
     # The saliency family has no offsets to scale: no gradient.
     model.level_scale.requires_grad_(config.family == "grounding")
     return model
 
 
-def _take_weights(model: R2Tuning, name: str, backbone: str) -> None:
+def _take_weights(model: R2Tuning, name: str, recipe: Recipe) -> None:
     config, other = read_checkpoint(name)
     for field in R2Config.model_fields:
         theirs, ours = getattr(other.config, field), getattr(model.config, field)
         if field not in _FREE and theirs != ours:
-            way_out = "extract features with its CLIP" if field.endswith("width") else f"set model.{field}={theirs}"
+            way_out = "extract features with its backbone" if field.endswith("width") else f"set model.{field}={theirs}"
             raise TrainingError(f"{name}: has {field} {theirs}, the recipe {ours}; {way_out}")
-    if hub_name(config.backbone) != hub_name(backbone):
-        warnings.warn(
-            f"{name}: was trained on features of {config.backbone}, and continues with those of {backbone}",
-            CheckpointWarning,
-            stacklevel=3,
-        )
+    for fact, same, theirs, ours in (
+        ("features of", hub_name(config.backbone) == hub_name(recipe.backbone), config.backbone, recipe.backbone),
+        ("frames per second:", math.isclose(config.fps, recipe.fps, rel_tol=1e-6), config.fps, recipe.fps),
+    ):
+        if not same:
+            key = "backbone" if fact == "features of" else "fps"
+            warnings.warn(
+                f"{name}: was trained on {fact} {theirs}, and continues with {ours}; set {key}={theirs} to keep to it",
+                CheckpointWarning,
+                stacklevel=3,
+            )
     state = other.state_dict()
     for gate in _GATES:
         initial, given = model.state_dict()[gate], state[gate]
@@ -142,12 +167,14 @@ def _take_weights(model: R2Tuning, name: str, backbone: str) -> None:
     model.load_state_dict(state)
 
 
-def describe_model(recipe: Recipe, model: R2Tuning) -> CheckpointConfig:
-    """The configuration of a run's checkpoints."""
+def describe_model(recipe: Recipe, model: R2Tuning, made: StoreFacts | None) -> CheckpointConfig:
+    """The configuration of a run's checkpoints; ``made`` are the facts of the store of its features."""
     return CheckpointConfig(
         name=recipe.name,
         model=model.config,
         backbone=recipe.backbone,
+        fingerprint="" if made is None else made.fingerprint,
+        summary="cls" if made is None else made.summary,
         fps=recipe.fps,
         window=recipe.window,
         decoding=recipe.decoding,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -22,11 +24,26 @@ from r2tuning.training.targets import Targets
 from r2tuning.types import ModelOutput
 
 
+def choose_accelerator(settings: TrainingConfig) -> str:
+    """The kind of device to train on; a GPU that is asked for and not there is a TrainingError."""
+    if settings.accelerator == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if settings.accelerator == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("training.accelerator=cuda: PyTorch sees no GPU here; set training.accelerator=cpu")
+    return settings.accelerator
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that was started by hand, before `launch` has told the processes their ranks."""
+    ranks = ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
+    return all(os.environ.get(name, "0") == "0" for name in ranks)
+
+
 def launch(settings: TrainingConfig) -> Fabric:
     """Starts the other processes, if any: each runs this command again."""
-    accelerator: str = settings.accelerator
-    if accelerator == "auto":
-        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    # One line for every process, at every start, is noise.
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    accelerator = choose_accelerator(settings)
     if accelerator == "cuda" and torch.cuda.device_count() < settings.devices:
         raise TrainingError(
             f"training.devices={settings.devices}: PyTorch sees {torch.cuda.device_count()} GPUs here; set it lower"

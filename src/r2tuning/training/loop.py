@@ -10,7 +10,9 @@ import math
 import random
 import threading
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -21,16 +23,16 @@ from lightning.fabric.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from r2tuning.errors import TrainingError
+from r2tuning.errors import R2TuningWarning, TrainingError
 from r2tuning.evaluation.predict import evaluate_model
 from r2tuning.evaluation.splits import OpenSplit
 from r2tuning.model import R2Tuning
 from r2tuning.training.build import build_model, describe_model, open_splits
 from r2tuning.training.data import Batch, Group, TrainingData, load_batches, share_batch
-from r2tuning.training.distributed import agree, gather, launch, stop_signals
+from r2tuning.training.distributed import agree, gather, is_first_process, launch, stop_signals
 from r2tuning.training.losses import Losses, compute_losses
 from r2tuning.training.recipes import Recipe, learning_rate
-from r2tuning.training.run_folder import LOG_FILE, VALIDATION_FILE, Log, RunFolder
+from r2tuning.training.run_folder import LOG_FILE, VALIDATION_FILE, Log, RunFolder, guard_state
 from r2tuning.types import ModelOutput
 
 
@@ -47,6 +49,12 @@ class Report:
     steps: int
     epoch: int
     values: Mapping[str, float]
+    last: bool = False
+    """Whether the step ends its epoch."""
+
+
+FEW_QUERIES = 20
+"""Fewer queries than this are too few to learn from, or to tell a good model from a lucky one."""
 
 
 @dataclass(frozen=True)
@@ -74,27 +82,43 @@ def train(
     *,
     resume: bool = False,
     report: Callable[[Report], None] | None = None,
+    announce: Callable[[OpenSplit, OpenSplit], None] = lambda *_: None,
 ) -> Trained:
     """Trains a model.
 
     The folder receives the recipe, package versions and git state, losses in ``log.csv``, scores in ``validation.csv``,
     both for TensorBoard, the checkpoints ``best`` (by the benchmark's main metric) and ``last``, and a state to resume
     from. Ctrl-C or SIGTERM ends the run after the current step or validation, with its state saved. The main process
-    calls ``report`` after steps and validations.
+    calls ``announce`` with the splits to train and to validate on before it starts, and ``report`` after steps and
+    validations. Fewer than `FEW_QUERIES` queries in either are a warning.
     """
     run, saved = RunFolder(folder), None
-    # Fail before there are other processes, which would repeat the message.
-    if not resume:
-        run.require_new()
-    training, validation = open_splits(recipe)
-    model = build_model(recipe, training.store)
-    if resume:
-        saved = run.resume(recipe)
-    fabric = launch(recipe.training)
-    if fabric.global_rank == 0 and not resume:
-        run.begin(recipe)
-    fabric.barrier()
-    return _Trainer(recipe, training, validation, model, run, fabric, saved, report).run()
+    with ExitStack() as held:
+        # Fail before there are other processes, which would repeat the message.
+        if not resume:
+            run.require_new()
+        elif run.path.is_dir() and is_first_process():
+            held.enter_context(run.hold())
+        training, validation = open_splits(recipe)
+        model = build_model(recipe, training.store)
+        if resume:
+            saved = run.resume(recipe)
+        fabric = launch(recipe.training)
+        if fabric.global_rank == 0:
+            announce(training, validation)
+            for purpose, split in (("train", training), ("validate", validation)):
+                if (count := len(split.annotations)) < FEW_QUERIES:
+                    warnings.warn(
+                        f"only {count} queries to {purpose} on: results will say little; "
+                        f"annotate at least {FEW_QUERIES}",
+                        R2TuningWarning,
+                        stacklevel=2,
+                    )
+            if not resume:
+                held.enter_context(run.hold())
+                run.begin(recipe)
+        fabric.barrier()
+        return _Trainer(recipe, training, validation, model, run, fabric, saved, report).run()
 
 
 class _AsTuple(nn.Module):
@@ -142,7 +166,8 @@ class _Trainer:
         optimizer = torch.optim.AdamW(parameters, lr=1.0, weight_decay=recipe.optimizer.weight_decay)
         self._state = _State()
         if saved is not None:
-            self._load(saved, optimizer)
+            with guard_state(run.path):
+                self._load(saved, optimizer)
         self._model, self._optimizer = fabric.setup(_AsTuple(model), optimizer)
 
     def run(self) -> Trained:
@@ -184,7 +209,8 @@ class _Trainer:
                 return False
             losses, rate = self._step(batch, queries)
             state.step, state.batch = state.step + 1, state.batch + 1
-            if state.step % settings.log_every == 0:
+            # At least once an epoch, however short it is.
+            if state.step % settings.log_every == 0 or state.batch == self._steps_per_epoch:
                 values = self._describe(losses, rate, waited / (time.perf_counter() - since))
                 self._record(LOG_FILE, values)
                 waited, since = 0.0, time.perf_counter()
@@ -238,7 +264,7 @@ class _Trainer:
         if self._fabric.global_rank == 0:
             model = self._module if self._ema is None else self._ema.module
             assert isinstance(model, R2Tuning)  # AveragedModel types it as Module
-            config = describe_model(self._recipe, model)
+            config = describe_model(self._recipe, model, validation.store.facts)
             metrics = evaluate_model(model, config, validation)
             self._record(VALIDATION_FILE, metrics)
             weights = {name: value.detach().cpu() for name, value in model.state_dict().items()}
@@ -256,7 +282,8 @@ class _Trainer:
             self._log.write(file, step, epoch, values)
             if self._report is not None:
                 steps = self._steps_per_epoch * self._recipe.training.epochs
-                self._report(Report(step, steps, epoch, values))
+                last = self._state.batch == self._steps_per_epoch
+                self._report(Report(step, steps, epoch, values, last))
 
     def _plan(self, epoch: int) -> Sequence[Sequence[Group]]:
         """The batches of an epoch for all processes together."""
@@ -280,8 +307,11 @@ class _Trainer:
         self._fabric.barrier()
 
     def _load(self, saved: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
-        for name in vars(self._state):
-            setattr(self._state, name, saved[name])
+        for name, initial in vars(self._state).items():
+            value = saved[name]
+            if not isinstance(value, type(initial)) or (isinstance(value, int) and value < 0):
+                raise ValueError(f"{name} is {value!r}")
+            setattr(self._state, name, value)
         self._module.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         if self._ema is not None:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from r2tuning.decoding.decode import DecodingConfig
 from r2tuning.errors import RecipeError
 from r2tuning.evaluation.splits import DataConfig, Renamed
-from r2tuning.files import first_problem
+from r2tuning.files import MOST_SETTINGS, guard, read_file
 from r2tuning.model.config import R2Config
 from r2tuning.training.losses import LossConfig
 
@@ -32,11 +32,11 @@ class OptimizerConfig(Section):
     Epochs count from 0; ``clip_norm`` is the largest norm of all gradients together.
     """
 
-    lr: float = Field(default=5e-4, gt=0)
+    lr: float = Field(default=5e-4, gt=0, le=1e6)
     weight_decay: float = Field(default=1e-4, ge=0)
-    warmup_steps: int = Field(default=500, ge=0)
+    warmup_steps: int = Field(default=500, ge=0, le=10**9)
     warmup_factor: float = Field(default=1e-3, gt=0, le=1)
-    drop_epochs: tuple[int, ...] = ()
+    drop_epochs: tuple[int, ...] = Field(default=(), max_length=1000)
     drop_factor: float = Field(default=0.1, gt=0)
     clip_norm: float = Field(default=35.0, gt=0)
 
@@ -57,17 +57,17 @@ class TrainingConfig(Section):
         start_from: Checkpoint to initialize from: published name, folder or ``.pth``; None for random weights.
     """
 
-    epochs: int = Field(default=30, ge=1)
-    batch_size: int = Field(default=32, ge=1)
-    seed: int = Field(default=0, ge=0)
+    epochs: int = Field(default=30, ge=1, le=10**6)
+    batch_size: int = Field(default=32, ge=1, le=10**5)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     precision: Precision = "auto"
     ema: float | None = Field(default=None, gt=0, lt=1)
-    validate_every: int = Field(default=1, ge=1)
-    log_every: int = Field(default=10, ge=1)
-    checkpoint_every: int = Field(default=200, ge=1)
+    validate_every: int = Field(default=1, ge=1, le=10**9)
+    log_every: int = Field(default=10, ge=1, le=10**9)
+    checkpoint_every: int = Field(default=200, ge=1, le=10**9)
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
-    devices: int = Field(default=1, ge=1)
-    nodes: int = Field(default=1, ge=1)
+    devices: int = Field(default=1, ge=1, le=1024)
+    nodes: int = Field(default=1, ge=1, le=4096)
     start_from: str | None = None
 
 
@@ -76,7 +76,7 @@ class Recipe(Section):
 
     Attributes:
         name: Of the model, shown in results.
-        backbone: Hub name or folder of the CLIP whose features the model reads.
+        backbone: Hub name or folder of the backbone whose features the model reads.
         fps: Frames per second, of custom data and of the videos that the model will ground in.
         window: Seconds; longer videos are covered by overlapping windows of this length.
         model: Its widths are replaced by those of the features.
@@ -84,8 +84,8 @@ class Recipe(Section):
 
     name: Renamed = Field(min_length=1)
     backbone: str = "openai/clip-vit-base-patch32"
-    fps: float = Field(default=0.5, gt=0)
-    window: float = Field(default=150, gt=0)
+    fps: float = Field(default=0.5, gt=0, le=1000)
+    window: float = Field(default=150, gt=0, le=1e8)
     model: R2Config = R2Config()
     decoding: DecodingConfig = DecodingConfig()
     data: DataConfig = DataConfig()
@@ -128,17 +128,13 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         key, equals, text = override.partition("=")
         if not equals or not key:
             raise RecipeError(f"--set {override}: write key=value, such as optimizer.lr=1e-4")
-        try:
+        with guard(f"--set {override}: not a YAML value", RecipeError, "correct it"):
             value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise RecipeError(f"--set {override}: {text!r} is not a YAML value") from error
-        for part in reversed(key.split(".")):
-            value = {part: value}
-        values = _merge(values, value)
-    try:
+            for part in reversed(key.split(".")):
+                value = {part: value}
+            values = _merge(values, value)
+    with guard(name, RecipeError, "correct it", Recipe):
         return Recipe.model_validate(values)
-    except ValidationError as error:
-        raise RecipeError(f"{name}: {first_problem(error, Recipe)}; correct it") from error
 
 
 def write_recipe(recipe: Recipe) -> str:
@@ -163,20 +159,18 @@ def _parse(name: str) -> dict[str, Any]:
     known = list_recipes()
     # A recipe of the package wins; a file of the same name is reached by ./NAME.
     exact = {recipe.lower(): recipe for recipe in known}
-    try:
+    with guard(name, RecipeError, "correct the file"):
         if name.lower() in exact:
-            text = (_FOLDER / f"{exact[name.lower()]}.yaml").read_text(encoding="utf-8")
-        elif Path(name).is_file():
-            text = Path(name).read_text(encoding="utf-8")
-        else:
+            path = _FOLDER / f"{exact[name.lower()]}.yaml"
+        elif not (path := Path(name)).exists():
             near = get_close_matches(name.lower(), exact, n=1, cutoff=0.6)
             hint = f"did you mean {exact[near[0]]}?" if near else f"give a YAML file or one of {', '.join(known)}"
             raise RecipeError(f"{name}: no such recipe; {hint}")
-        values = yaml.safe_load(text) or {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{name}: cannot be read ({error}); check the file") from error
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{name}: not YAML ({' '.join(str(error).split())}); correct the file") from error
+        text = read_file(path, RecipeError, "check the file", MOST_SETTINGS).decode()
+        try:
+            values = yaml.safe_load(text) or {}
+        except (yaml.YAMLError, ValueError) as error:
+            raise ValueError(f"not YAML ({error})") from error
     if not isinstance(values, dict):
         raise RecipeError(f"{name}: holds {type(values).__name__}, not keys and values; correct the file")
     return values

@@ -7,6 +7,7 @@ import json
 import platform
 import subprocess
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
@@ -18,8 +19,9 @@ from r2tuning import __version__
 from r2tuning.checkpoints import save_checkpoint
 from r2tuning.checkpoints.folder import CheckpointConfig
 from r2tuning.errors import TrainingError
-from r2tuning.files import replace_file, write_atomically
+from r2tuning.files import explain, guard, read_file, replace_file, require_regular, write_atomically
 from r2tuning.output.charts.experiments import Curve, RunCurves
+from r2tuning.processes import hold
 from r2tuning.training.recipes import Recipe, load_recipe, write_recipe
 
 RECIPE_FILE = "recipe.yaml"
@@ -51,6 +53,12 @@ class RunFolder:
                 f"{self.path}: already holds a run; continue it with --resume, or choose another --run folder"
             )
 
+    def hold(self) -> AbstractContextManager[None]:
+        """Lets one process at a time write to the folder, which is made first."""
+        with guard(self.path, TrainingError, "choose another --run folder"):
+            self.path.mkdir(parents=True, exist_ok=True)
+        return hold(self.path, TrainingError)
+
     def begin(self, recipe: Recipe) -> None:
         """Makes the folder and writes the recipe, package versions, seed and git state to it."""
         self.require_new()
@@ -59,7 +67,9 @@ class RunFolder:
             _write_text(self.path / ENVIRONMENT_FILE, json.dumps(describe_environment(recipe), indent=2) + "\n")
             _write_text(self.path / RECIPE_FILE, write_recipe(recipe))
         except OSError as error:
-            raise TrainingError(f"{self.path}: cannot be written ({error}); choose another --run folder") from error
+            raise TrainingError(
+                f"{self.path}: cannot be written ({explain(error)}); choose another --run folder"
+            ) from error
 
     def resume(self, recipe: Recipe) -> dict[str, Any] | None:
         """The saved state of a run of the same recipe; None if it was interrupted before it saved one."""
@@ -72,10 +82,9 @@ class RunFolder:
         _write_text(self.path / RECIPE_FILE, write_recipe(recipe))
         if not (self.path / STATE_FILE).is_file():
             return None
-        try:
+        with guard_state(self.path):
+            require_regular(self.path / STATE_FILE)
             state: dict[str, Any] = torch.load(self.path / STATE_FILE, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises many kinds for a damaged file
-            raise TrainingError(f"{self.path / STATE_FILE}: damaged; start again in another --run folder") from error
         return state
 
     def save_state(self, state: Mapping[str, Any]) -> None:
@@ -92,6 +101,11 @@ class RunFolder:
         save_checkpoint(folder, weights, config)
         for name in (RECIPE_FILE, ENVIRONMENT_FILE):
             _write_text(folder / name, (self.path / name).read_text(encoding="utf-8"))
+
+
+def guard_state(run: Path) -> AbstractContextManager[None]:
+    """Lets a block read a run's saved state, which may be damaged or of another shape."""
+    return guard(f"{run / STATE_FILE}: damaged", TrainingError, "start again in another --run folder")
 
 
 class Log:
@@ -129,17 +143,27 @@ class Log:
         with replace_file(path, error=TrainingError) as part, part.open("w", newline="", encoding="utf-8") as kept:
             writer = csv.DictWriter(kept, columns, restval="", extrasaction="ignore")
             writer.writeheader()
-            writer.writerows(row for row in _read_rows(path) if int(row["step"]) <= self._step)
+            with _guard_log(path):
+                writer.writerows(row for row in _read_rows(path) if int(row["step"]) <= self._step)
         file = path.open("a", newline="", encoding="utf-8")
         return file, csv.DictWriter(file, columns)
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:
     """Rows of a log, without the half row that a killed process may have left; none if there is no file."""
-    if not path.is_file():
+    if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return list(csv.DictReader(line for line in lines if line.endswith("\n")))
+    with _guard_log(path):
+        lines = read_file(path, TrainingError, _LOG_ADVICE).decode().splitlines(keepends=True)
+        rows = csv.DictReader((line for line in lines if line.endswith("\n")), restval="", strict=True)
+        return [{name: value for name, value in row.items() if isinstance(name, str)} for row in rows]
+
+
+_LOG_ADVICE = "it is damaged: move it away, or give another run"
+
+
+def _guard_log(path: Path) -> AbstractContextManager[None]:
+    return guard(path, TrainingError, _LOG_ADVICE)
 
 
 def describe_environment(recipe: Recipe) -> dict[str, Any]:
@@ -178,6 +202,7 @@ def _essence(recipe: Recipe) -> dict[str, Any]:
     for name in _FREE:
         del values["training"][name]
     del values["data"]["workers"]
+    del values["model"]["init"]  # the saved weights take its place; runs of earlier versions do not name it
     return values
 
 
@@ -203,7 +228,8 @@ def _read_columns(path: Path) -> dict[str, Curve]:
     names = [name for name in (rows[0] if rows else ()) if name not in OTHERS]
     curves = {}
     for name in names:
-        known = [row for row in rows if row[name]]
-        steps = np.array([int(row["step"]) for row in known], dtype=np.int64)
-        curves[name] = Curve(steps, np.array([float(row[name]) for row in known]))
+        with _guard_log(path):
+            known = [row for row in rows if row[name]]
+            steps = np.array([int(row["step"]) for row in known], dtype=np.int64)
+            curves[name] = Curve(steps, np.array([float(row[name]) for row in known]))
     return curves

@@ -18,6 +18,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from r2tuning.errors import VideoError
+from r2tuning.video.playlist import finite_copy, read_playlist
 
 # FFmpeg opens text as an animation of letters, and a photo as a video of one frame.
 _TEXT_ART = {"tty", "bin", "xbin", "adf", "idf"}
@@ -35,10 +36,12 @@ def open_video(path: str | os.PathLike[str]) -> Iterator[VideoStream]:
     may name local files only: the network is never used. FFmpeg's errors inside the block become `VideoError`.
     """
     _check_readable(path)
+    playlist = read_playlist(Path(path))
     try:
         # An absolute path cannot be mistaken for "protocol:…".
-        absolute = str(Path(path).absolute())
-        with av.open(absolute, options={"protocol_whitelist": "file"}, metadata_errors="replace") as container:
+        with finite_copy(Path(path).absolute(), playlist) as opened:
+            container = av.open(str(opened), options={"protocol_whitelist": "file,crypto"}, metadata_errors="replace")
+        with container:
             yield _choose_stream(container, path)
     except av.FFmpegError as error:
         raise VideoError(

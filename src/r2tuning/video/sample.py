@@ -15,13 +15,18 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from r2tuning.errors import VideoError, VideoWarning
-from r2tuning.types import FrameBatch, SampledVideo, Sampling
+from r2tuning.types import CLIP_PREPROCESSING, FrameBatch, Preprocessing, SampledVideo, Sampling
 from r2tuning.video.container import open_video
 from r2tuning.video.planned.groups import DecodingError, decode_picks
 from r2tuning.video.preprocess import Preprocessor
 from r2tuning.video.probe import survey
 from r2tuning.video.selection import count_clips, pick_frames
 from r2tuning.video.sequential import Coverage, decode_in_order
+
+# A video of up to a month at the models' usual rates is sampled even if it has few pictures. Beyond that, time and
+# memory must be worth the pictures.
+_MOST_FRAMES = 1 << 20
+_MOST_REPEATS = 30
 
 
 class FrameStream(Iterator[FrameBatch]):
@@ -36,7 +41,7 @@ class FrameStream(Iterator[FrameBatch]):
         self,
         path: str | os.PathLike[str],
         fps: Fraction,
-        size: int,
+        preprocessing: Preprocessing,
         batch_size: int,
         sampling: Sampling,
         threads: int | None,
@@ -44,8 +49,14 @@ class FrameStream(Iterator[FrameBatch]):
         self._survey = survey(path)
         self.info = self._survey.info
         self.expected_frames = count_clips(self._survey.timeline.duration, fps)
+        stored = len(self._survey.timeline.ticks)
+        if self.expected_frames > max(_MOST_FRAMES, _MOST_REPEATS * stored):
+            raise VideoError(
+                f"{self.info.path} claims {self.info.duration / 3600:,.0f} hours of video with {stored:,} pictures; "
+                f"its times are probably damaged: repair it, or give fewer frames per second than {float(fps):g}"
+            )
         self._fps = fps
-        self._make_preprocessor = partial(Preprocessor, size, self.info.rotation)
+        self._make_preprocessor = partial(Preprocessor, preprocessing, self.info.rotation)
         self._batch_size = batch_size
         self._sampling = sampling
         self._threads = threads
@@ -76,26 +87,30 @@ class FrameStream(Iterator[FrameBatch]):
     def _sample(self) -> Generator[FrameBatch, None, None]:
         pixels: list[np.ndarray] = []
         times: list[float] = []
+        repeated: list[bool] = []
+        previous: np.ndarray | None = None
         frames = 0
         with closing(self._pick()) as picks:
             for time, image in picks:
                 pixels.append(image)
                 times.append(self.info.start + float(time))
+                repeated.append(image is previous)
+                previous = image
                 frames += 1
                 if len(pixels) == self._batch_size:
-                    yield FrameBatch(np.stack(pixels), np.array(times))
-                    pixels, times = [], []
+                    yield FrameBatch(np.stack(pixels), np.array(times), np.array(repeated))
+                    pixels, times, repeated = [], [], []
         if not frames:
             advice = 'use sampling="exact"' if self._coverage.keyframes else "copy or download it again"
             raise VideoError(f"{self.info.path}: no {'key ' * self._coverage.keyframes}frame can be decoded; {advice}")
         if pixels:
-            yield FrameBatch(np.stack(pixels), np.array(times))
+            yield FrameBatch(np.stack(pixels), np.array(times), np.array(repeated))
         self._warn_of_damage()
         self._sampled = SampledVideo(
             frames=frames,
             duration=float(self._coverage.duration),
             start=self.info.start,
-            truncated=self._coverage.ended_early or self._coverage.damaged,
+            truncated=self._coverage.ended_early or self._coverage.damaged or bool(self._survey.missing),
             sampling=self._sampling,
         )
 
@@ -134,8 +149,13 @@ class FrameStream(Iterator[FrameBatch]):
                 yield time, previous[1]
 
     def _warn_of_damage(self) -> None:
-        path, coverage = self.info.path, self._coverage
-        if coverage.ended_early:
+        path, coverage, missing = self.info.path, self._coverage, self._survey.missing
+        if missing:
+            message = (
+                f"{path} names {len(missing)} files that are missing ({missing[0]}{', …' * (len(missing) > 1)}); "
+                f"the result covers only the others"
+            )
+        elif coverage.ended_early:
             message = (
                 f"{path} was cut off or damaged: {float(coverage.duration):.3f} s of the declared "
                 f"{float(coverage.declared):.3f} s can be used; the result covers only those"
@@ -153,7 +173,7 @@ class FrameStream(Iterator[FrameBatch]):
 def sample_frames(
     path: str | os.PathLike[str],
     fps: float,
-    size: int = 224,
+    preprocessing: Preprocessing = CLIP_PREPROCESSING,
     *,
     batch_size: int = 32,
     sampling: Sampling = "exact",
@@ -179,7 +199,7 @@ def sample_frames(
     Args:
         path: The file.
         fps: Above 0; read as the nearest fraction with a denominator up to a million: 29.97 and 30000/1001 are exact.
-        size: Pixels per side of the crops; the model's input size, such as 224 or 336.
+        preprocessing: What frames a backbone takes; CLIP's crops of 224 pixels by default.
         batch_size: Most frames per batch. It does not change the frames.
         sampling: ``exact``, ``fast`` or ``keyframe``.
         threads: Most threads that decode; None for one per core that this process may use.
@@ -190,12 +210,12 @@ def sample_frames(
     """
     if not (isfinite(fps) and fps > 0):
         raise ValueError(f"fps is {fps}; give a number of frames per second above 0")
-    if size < 1 or batch_size < 1:
-        raise ValueError(f"size is {size} and batch_size is {batch_size}; both must be at least 1")
+    if preprocessing.size < 1 or batch_size < 1:
+        raise ValueError(f"size is {preprocessing.size} and batch_size is {batch_size}; both must be at least 1")
     if threads is not None and threads < 1:
         raise ValueError(f"threads is {threads}; it must be at least 1, or None for one per core")
     if sampling not in get_args(Sampling):
         raise ValueError(f"sampling is {sampling!r}; give one of {', '.join(get_args(Sampling))}")
     # A rate below one in a million would become 0.
     rate = Fraction(fps).limit_denominator(1_000_000) or Fraction(fps)
-    return FrameStream(path, rate, size, batch_size, sampling, threads)
+    return FrameStream(path, rate, preprocessing, batch_size, sampling, threads)

@@ -27,7 +27,8 @@ class Coverage:
         self.keyframes = keyframes
         self.finished = False  # whether the stream was read to its end
         self._interval = 1 / frame_rate
-        self._tolerance = _TOLERATED_FRAMES * self._interval
+        # After pauses, the mean rate says little about how long a frame is shown.
+        self._tolerance = _TOLERATED_FRAMES * min(self._interval, timeline.interval)
         self._decoded = 0
         self._corrupt = 0
         self._end = Fraction(0)
@@ -63,7 +64,7 @@ class Coverage:
     @property
     def declared(self) -> Fraction:
         """Seconds that the file says it has, by its header or its timestamps."""
-        return max(self.timeline.duration, self.timeline.declared or Fraction(0))
+        return max(self.timeline.stored_duration, self.timeline.declared or Fraction(0))
 
     @property
     def stored(self) -> int:
@@ -78,12 +79,12 @@ class Coverage:
     @property
     def ended_early(self) -> bool:
         """Whether at least a whole frame is missing at the end."""
-        return self.declared - self.duration > self._tolerance
+        return self.declared - min(self.duration, self.timeline.stored_duration) > self._tolerance
 
     @property
     def damaged(self) -> bool:
-        """Whether too many frames were lost, wherever they were."""
-        return self.lost > self.stored * _TOLERATED_SHARE
+        """Whether too many frames were lost, wherever they were, or any has no place on the timeline."""
+        return self.lost > self.stored * _TOLERATED_SHARE or self.timeline.damaged > 0
 
 
 def decode_in_order(
@@ -96,7 +97,7 @@ def decode_in_order(
     timeline = coverage.timeline
     stream.thread_type = "AUTO"
     stream.codec_context.thread_count = threads or 0
-    packets = read_packets(stream)
+    packets = timeline.read(read_packets(stream))
     if coverage.keyframes:
         stream.codec_context.skip_frame = "NONKEY"
         packets = (packet for packet in packets if packet.is_keyframe)

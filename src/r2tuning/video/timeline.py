@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import cast
@@ -12,12 +13,21 @@ from av.format import Flags
 from av.packet import Packet
 from av.video.stream import VideoStream
 
+from r2tuning.video.clock import Clock, Stamps, find_clock
+
 # Containers with these traits state no length: FFmpeg guesses one from the bit rate or the last timestamps.
 _NO_DECLARED_LENGTH = cast(int, (Flags.ts_discont | Flags.no_timestamps | Flags.generic_index).value)
+# These state the length of each stream. Others state that of the file, which FFmpeg repeats for each stream.
+_STREAM_LENGTHS = {"avi", "mov,mp4,m4a,3gp,3g2,mj2"}
+# Stored times start again at zero after so many ticks.
+_MODULI = {"mpegts": 1 << 33, "mpeg": 1 << 33, "hls": 1 << 33, "flv": 1 << 32}
 
-# Seconds. A longer pause between two frames is a damaged timestamp, which would stretch a video to years, or the clock
-# of another recording.
-_LONGEST_GAP = 3600
+# Seconds. After a longer pause, a single last frame that is no key frame has a damaged time.
+_LONGEST_PAUSE = 3600
+# The share of frames that are shown for the usual time in a video with an even rate.
+_EVEN = 0.75
+# Seconds. A picture is said to outlast its own length only if the sound goes on for this long.
+_STILL = 1
 
 
 @dataclass(frozen=True)
@@ -25,17 +35,42 @@ class Timeline:
     """When the frames of a stream are shown, in ticks of ``time_base`` seconds."""
 
     ticks: np.ndarray  # int64 [n], n ≥ 1, of each frame, ascending without repeats
-    end: int  # of the last frame
+    end: int  # of the last frame, as shown by a player
+    stored_end: int  # of the last frame, by its own length
     time_base: Fraction
     stamped: bool  # whether the file says when each frame is shown; otherwise frames take the ticks in turn
     declared: Fraction | None  # seconds of video that the file's header states
     lost: int  # stored frames missing in ticks: they come before the first that decodes, or their times are damaged
+    damaged: int  # of those, the number with damaged times
     key_ticks: np.ndarray  # int64 [k], of stored key frames; without stamps, off by the few B-frames before each
+    clock: Clock | None = None  # the corrected times of the packets; None if they are sound as read
 
     @property
     def duration(self) -> Fraction:
         """Seconds from the first frame shown to the end of the last one."""
         return (self.end - int(self.ticks[0])) * self.time_base
+
+    @property
+    def stored_duration(self) -> Fraction:
+        """The same, if the last frame is shown for no longer than its own length."""
+        return (self.stored_end - int(self.ticks[0])) * self.time_base
+
+    @property
+    def interval(self) -> Fraction:
+        """Seconds that most frames are shown for."""
+        gaps = np.diff(self.ticks)
+        return (int(np.median(gaps)) if len(gaps) else self.stored_end - int(self.ticks[0])) * self.time_base
+
+    @property
+    def ends_with_still(self) -> bool:
+        """Whether the last frame's own length means little.
+
+        It is the only one, or frames last a second or more, or are spaced unevenly.
+        """
+        gaps = np.diff(self.ticks)
+        if not len(gaps) or self.interval >= _STILL:
+            return True
+        return float(np.mean(np.abs(gaps - np.median(gaps)) * float(self.time_base) <= 0.002)) < _EVEN
 
     def starting_at(self, tick: int) -> Timeline:
         """Copies the timeline without the frames before ``tick``, which cannot be decoded."""
@@ -46,58 +81,90 @@ class Timeline:
         declared = None if self.declared is None else self.declared - passed
         return replace(self, ticks=self.ticks[first:], declared=declared, lost=self.lost + first)
 
+    def ending_with_sound(self, sound_end: Fraction) -> Timeline:
+        """Copies the timeline with the last picture shown until the sound ends, at a time in seconds.
 
-def read_timeline(stream: VideoStream, packets: Iterable[Packet[VideoStream]]) -> Timeline | None:
+        Players do so with every video. Here, a video ends with its last frame unless that is a still picture.
+        """
+        end = int(sound_end / self.time_base)
+        lasts = self.ends_with_still and (end - self.stored_end) * self.time_base >= _STILL
+        return replace(self, end=end) if lasts else self
+
+    def read(self, packets: Iterable[Packet[VideoStream]]) -> Iterator[Packet[VideoStream]]:
+        """Passes on the packets of the file, from its beginning, with their times on this timeline."""
+        return iter(packets) if self.clock is None else self.clock.apply(packets)
+
+
+def read_timeline(
+    stream: VideoStream,
+    packets: Iterable[Packet[VideoStream]],
+    is_joint: Callable[[int | None], bool] | None = None,
+) -> Timeline | None:
     """Reads the timestamps of all packets of an open stream, in file order; None if no packet holds a frame.
 
     Frame counts, average rates and lengths stated in headers are too often wrong (MKV, WebM, variable rate) to be
-    trusted. Packets that an edit list hides are omitted.
+    trusted. Packets that an edit list hides are omitted. ``is_joint`` is asked whether another recording begins after a
+    long pause, given the place in the file, in bytes, of the packet after it.
     """
-    shown: list[int | None] = []
-    decoded: list[int | None] = []
-    lengths: list[int] = []
-    keys: list[bool] = []
+    stamps = Stamps([], [], [], [])
+    hidden: list[bool] = []
+    places: list[int | None] = []
     for packet in packets:
-        if packet.is_discard:
-            continue
-        shown.append(packet.pts)
-        decoded.append(packet.dts)
-        lengths.append(packet.duration or 0)
-        keys.append(packet.is_keyframe)
-    if not lengths or stream.time_base is None:
+        stamps.shown.append(packet.pts)
+        stamps.decoded.append(packet.dts)
+        stamps.lengths.append(packet.duration or 0)
+        stamps.keys.append(packet.is_keyframe)
+        hidden.append(packet.is_discard)
+        places.append(packet.pos)
+    if all(hidden) or stream.time_base is None:
         return None
 
+    kind, time_base = stream.container.format.name, stream.time_base
     # AVI stores no presentation times: those that FFmpeg gives are in decoding order, where B-frames are shuffled.
-    stamped = stream.container.format.name != "avi" and any(tick is not None for tick in shown)
-    times = _fill_in(shown if stamped else decoded, lengths)
-    longest = int(_LONGEST_GAP / stream.time_base)
+    stamped = kind != "avi" and any(tick is not None for tick in stamps.shown)
+    clock = None
+    if stamped:
+        joint = None if is_joint is None else lambda number: is_joint(places[number])
+        depth = stream.codec_context.reorder_depth
+        clock = find_clock(stamps, float(1 / time_base), depth, _MODULI.get(kind, 0), joint)
+    visible = ~np.array(hidden)
+    lengths = np.array(stamps.lengths)[visible]
+    keys = np.array(stamps.keys)[visible]
+    if clock is not None:
+        times = clock.shown[visible]
+    else:
+        raw = stamps.shown if stamped else stamps.decoded
+        times = _fill_in([time for time, omit in zip(raw, hidden, strict=True) if not omit], lengths.tolist())
     every_tick = np.unique(times)
-    ticks = find_longest_run(every_tick, longest)
+    ticks = _omit_stray_end(every_tick, times[keys], _LONGEST_PAUSE / time_base)
     first, last = int(ticks[0]), int(ticks[-1])
-    length = lengths[int(np.flatnonzero(times == last)[0])]
-    if not 0 < length <= longest:
+    length = int(lengths[int(np.flatnonzero(times == last)[0])])
+    if not 0 < length <= _LONGEST_PAUSE / time_base:
         length = last - int(ticks[-2]) if len(ticks) > 1 else 1
     key_ticks = times[keys]
+    damaged = len(every_tick) - len(ticks)
     return Timeline(
         ticks=ticks,
         end=last + length,
-        time_base=stream.time_base,
+        stored_end=last + length,
+        time_base=time_base,
         stamped=stamped,
-        declared=_declared_duration(stream, first),
-        lost=len(every_tick) - len(ticks),
+        declared=_declared_duration(stream, first, len(hidden)),
+        lost=damaged,
+        damaged=damaged,
         key_ticks=key_ticks[(key_ticks >= first) & (key_ticks <= last)],
+        clock=clock,
     )
 
 
-def find_longest_run(ticks: np.ndarray, longest_gap: int) -> np.ndarray:
-    """Finds the run with the most times and no gap above ``longest_gap``; of equals, the earliest.
+def _omit_stray_end(ticks: np.ndarray, key_ticks: np.ndarray, longest: Fraction | float) -> np.ndarray:
+    """Omits a last frame that comes after a pause like no other: a damaged time, which would stretch a video to days.
 
-    Example:
-        >>> find_longest_run(np.array([-500, 0, 1, 2, 900]), 100)
-        array([0, 1, 2])
+    Recordings that go on after a pause have more than one frame, or a key frame.
     """
-    runs = np.split(ticks, np.flatnonzero(np.diff(ticks) > longest_gap) + 1)
-    return max(runs, key=len)
+    gaps = np.diff(ticks)
+    stray = len(gaps) > 1 and gaps[-1] > longest and gaps[-1] > 1000 * gaps[:-1].max() and ticks[-1] not in key_ticks
+    return ticks[:-1] if stray else ticks
 
 
 def _fill_in(times: list[int | None], lengths: list[int]) -> np.ndarray:
@@ -115,7 +182,8 @@ def find_frame_rate(
 ) -> tuple[Fraction, bool]:
     """Finds the frame rate behind rounded timestamps, and whether it is variable.
 
-    A rate explains ascending ``ticks`` if they all lie within one rounding step of its grid. The step is a tick, or a
+    A rate explains ascending ``ticks`` if they all lie within one rounding step of its grid, no two on one place, and
+    three in four follow the one before directly: the others come after lost frames or a pause. The step is a tick, or a
     millisecond if the video has passed through a container that rounds to those. The first rate that explains them
     wins: the ``guesses`` of a header or FFmpeg, then the whole number and the NTSC rate (n·1000/1001) nearest to the
     mean, then the simplest fraction near it. A variable rate is the frame count over the duration.
@@ -123,6 +191,8 @@ def find_frame_rate(
     Example:
         >>> find_frame_rate(np.array([0, 33, 67, 100, 133]), 167, Fraction(1, 1000))
         (Fraction(30, 1), False)
+        >>> find_frame_rate(np.array([0, 40, 80, 120, 240, 280]), 320, Fraction(1, 1000))  # two are lost
+        (Fraction(25, 1), False)
         >>> find_frame_rate(np.array([0, 1, 2, 7]), 8, Fraction(1, 10))
         (Fraction(5, 1), True)
     """
@@ -131,28 +201,52 @@ def find_frame_rate(
     known = [guess for guess in guesses if guess]
     if count == 1:
         return (known or [mean])[0], False
-    mean_inside = (count - 1) / ((int(ticks[-1]) - int(ticks[0])) * time_base)
-    ntsc = Fraction(round(mean_inside * Fraction(1001, 1000))) * Fraction(1000, 1001)
-    simplest = [mean_inside.limit_denominator(limit) for limit in (10, 1001, 1_000_000)]
-    candidates = [*known, Fraction(round(mean_inside)), ntsc, *simplest]
+    gaps = np.diff(ticks)
+    # Gaps count in multiples of the usual one, whose mean is more exact than any single one.
+    usual = float(gaps[np.abs(gaps - np.median(gaps)) <= np.median(gaps) / 4].mean())
+    places = int(np.maximum(np.rint(gaps / usual), 1).sum())
+    candidates = list(known)
+    for inside in dict.fromkeys((places, count - 1)):
+        rate = inside / ((int(ticks[-1]) - int(ticks[0])) * time_base)
+        ntsc = Fraction(round(rate * Fraction(1001, 1000))) * Fraction(1000, 1001)
+        candidates += [Fraction(round(rate)), ntsc, *(rate.limit_denominator(limit) for limit in (10, 1001, 1_000_000))]
     for step in (Fraction(1), Fraction(1, 1000) / time_base):
         for rate in filter(None, candidates):
-            strayed = (ticks - ticks[0]) - np.arange(count) * float(1 / (rate * time_base))
-            # At most 1 if each tick was rounded to the nearest.
-            if float(np.ptp(strayed)) <= max(step, Fraction(1)) + Fraction(1, 1000):
+            if _explains(rate, ticks, time_base, float(max(step, Fraction(1)) + Fraction(1, 1000))):
                 return rate, False
     return mean, True
 
 
-def _declared_duration(stream: VideoStream, first: int) -> Fraction | None:
+def _explains(rate: Fraction, ticks: np.ndarray, time_base: Fraction, tolerance: float) -> bool:
+    interval = float(1 / (rate * time_base))
+    passed = (ticks - ticks[0]).astype(np.float64)
+    # The first place may itself be rounded, by less than half an interval.
+    places = np.rint((passed - np.median((passed + interval / 2) % interval - interval / 2)) / interval)
+    steps = np.diff(places)
+    if steps.min() < 1 or np.mean(steps == 1) < _EVEN:
+        return False
+    # At most 1 if each tick was rounded to the nearest.
+    return float(np.ptp(passed - places * interval)) <= tolerance
+
+
+def _declared_duration(stream: VideoStream, first: int, read: int) -> Fraction | None:
+    """Seconds from the first frame to where the header says that the stream ends; None if it does not say so."""
     assert stream.time_base is not None
+    container = stream.container
     tag = stream.metadata.get("DURATION")  # Matroska, where it counts from zero: "00:01:02.345000000"
     if tag is not None:
-        try:
-            hours, minutes, seconds = tag.split(":")
-            return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds.strip("\0 ")) - first * stream.time_base
-        except ValueError:
+        numbers = re.fullmatch(r"([0-9]{1,6}):([0-9]{1,2}):([0-9]{1,2}(?:\.[0-9]{1,9})?)[\0 ]*", tag)
+        if numbers is None:
             return None  # not a duration
-    if stream.container.format.flags & _NO_DECLARED_LENGTH or not stream.duration:
+        hours, minutes, seconds = numbers.groups()
+        return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds) - first * stream.time_base
+    if container.format.flags & _NO_DECLARED_LENGTH or not stream.duration:
         return None
+    if container.format.name not in _STREAM_LENGTHS:
+        return None
+    stored = stream.frames
+    if container.format.name != "avi":  # in an AVI file that is cut off, the index is lost too
+        stored = min(stored, len(stream.index_entries) or stored)  # edit lists leave some out
+    if stored and read >= stored:
+        return None  # every stored frame was read, whatever edit lists and headers say
     return stream.duration * stream.time_base

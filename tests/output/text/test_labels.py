@@ -5,7 +5,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from r2tuning.output.text.labels import format_clock, show_on_one_line
+from r2tuning.errors import show_on_one_line
+from r2tuning.output.text.labels import format_clock
 
 
 def read_clock(text: str) -> float:

@@ -5,7 +5,7 @@
 const page = JSON.parse(document.getElementById("data").textContent);
 const answers = JSON.parse(page.files[0].text);
 const video = document.getElementById("video");
-const { start, duration } = answers[0];
+const several = page.videos.length > 1;
 
 // Pixels from the top of a timeline.
 const CURVE = 64;
@@ -13,6 +13,7 @@ const LANES = CURVE + 12;
 const LANE = 24;
 const BAR = 18;
 const AXIS = 20;
+const LABEL = 12; // height of a number beside the curve
 
 const CURVE_UNITS = 1000; // width and height of the saliency curve before it is stretched
 const MOST_TICKS = 6;
@@ -44,15 +45,22 @@ function formatClock(seconds, decimals = 1) {
 const formatSpan = (moment) => `${formatClock(moment.start)} to ${formatClock(moment.end)}`;
 const describe = (moment) => `${formatSpan(moment)}, score ${moment.score.toFixed(3)}`;
 
-// Place of a time on a timeline, in percent of its width.
-const place = (time) => 100 * Math.min(Math.max((time - start) / Math.max(duration, 0.001), 0), 1);
+// Place of a time on an answer's timeline, in percent of its width.
+const place = ({ start, duration }, time) => 100 * Math.min(Math.max((time - start) / Math.max(duration, 0.001), 0), 1);
 
 // --- player
 
 let wanted = null;
+let playing = 0; // which video
 
-function seek(time) {
+function seek(of, time) {
   wanted = time;
+  if (of !== playing) {
+    playing = of;
+    document.getElementById("trouble").hidden = true;
+    video.src = page.videos[of].source;
+    tellVideo();
+  }
   video.currentTime = time;
   update();
 }
@@ -65,10 +73,14 @@ video.addEventListener("durationchange", () => {
   if (wanted !== null && video.currentTime !== wanted) video.currentTime = wanted;
 });
 
-const followers = []; // called with the time that the player shows
+function tellVideo() {
+  document.getElementById("playing").textContent = page.videos[playing].name;
+}
+
+const followers = []; // called with the time that the player shows, or one before all where it shows another video
 
 function update() {
-  for (const follow of followers) follow(video.currentTime);
+  for (const [of, follow] of followers) follow(of === playing ? video.currentTime : -Infinity);
 }
 
 function animate() {
@@ -80,7 +92,8 @@ video.addEventListener("play", animate);
 for (const event of ["seeking", "timeupdate", "loadedmetadata"]) video.addEventListener(event, update);
 
 function tellTrouble() {
-  const where = page.link ? `, or the file is no longer at ${page.link}` : "";
+  const { link } = page.videos[playing];
+  const where = link ? `, or the file is no longer at ${link}` : "";
   const trouble = document.getElementById("trouble");
   trouble.textContent =
     `This browser does not show the video: it lacks the codec or the format (few browsers play HEVC or MKV)${where}. ` +
@@ -95,8 +108,9 @@ video.addEventListener("loadedmetadata", () => {
 
 // --- timeline
 
-function drawCurve({ times, scores }, low, high) {
-  const x = (time) => (place(time) / 100) * CURVE_UNITS;
+function drawCurve(answer, low, high) {
+  const { times, scores } = answer.saliency;
+  const x = (time) => (place(answer, time) / 100) * CURVE_UNITS;
   const y = (score) => CURVE_UNITS * (1 - (score - low) / (high - low));
   const points = times.map((time, i) => `${x(time).toFixed(2)},${y(scores[i]).toFixed(2)}`);
   // From edge to edge, since the first and the last value hold for a whole clip.
@@ -111,11 +125,12 @@ function drawCurve({ times, scores }, low, high) {
   );
 }
 
-function drawTicks(height) {
+function drawTicks(answer, height) {
+  const { start, duration } = answer;
   const step = TICK_STEPS.find((step) => duration / step <= MOST_TICKS) ?? duration / MOST_TICKS;
   const ticks = [];
   for (let i = Math.ceil(start / step); i * step <= start + duration; i++) {
-    const x = `${place(i * step)}%`;
+    const x = `${place(answer, i * step)}%`;
     ticks.push(svg("line", { class: "grid", x1: x, x2: x, y1: 0, y2: height }));
     ticks.push(svg("text", { x, y: height + 15, "text-anchor": "middle" }, formatClock(i * step, step < 1 ? 1 : 0)));
   }
@@ -133,9 +148,9 @@ function findLanes(moments) {
   });
 }
 
-function drawBar(moment, rank, lane) {
-  const [x, y] = [place(moment.start), LANES + lane * LANE];
-  const box = { x: `${x}%`, y, width: `${place(moment.end) - x}%`, height: BAR };
+function drawBar(answer, moment, rank, lane) {
+  const [x, y] = [place(answer, moment.start), LANES + lane * LANE];
+  const box = { x: `${x}%`, y, width: `${place(answer, moment.end) - x}%`, height: BAR };
   const label = { role: "button", tabindex: rank ? -1 : 0, "aria-label": `Moment ${rank + 1}: ${describe(moment)}` };
   return svg(
     "g",
@@ -152,24 +167,26 @@ function nearest(times, time) {
   return best;
 }
 
-function drawTimeline(answer, moments, [low, high]) {
+function drawTimeline(answer, of, moments, [low, high]) {
   const lanes = findLanes(moments);
   const bottom = LANES + (Math.max(-1, ...lanes) + 1) * LANE;
-  const bars = moments.map((moment, rank) => drawBar(moment, rank, lanes[rank]));
+  const bars = moments.map((moment, rank) => drawBar(answer, moment, rank, lanes[rank]));
   const zero = CURVE * (high / (high - low));
   const playhead = svg("line", { class: "playhead", y1: -4, y2: bottom });
-  followers.push((time) => {
-    for (const side of ["x1", "x2"]) playhead.setAttribute(side, `${place(time)}%`);
-  });
+  const follow = (time) => {
+    for (const side of ["x1", "x2"]) playhead.setAttribute(side, `${place(answer, time)}%`);
+  };
+  followers.push([of, follow]);
   const chart = svg(
     "svg",
     { class: "chart", height: bottom + AXIS },
     svg("rect", { class: "ground", width: "100%", height: bottom }),
-    ...drawTicks(bottom),
-    ...(answer.saliency.times.length ? [drawCurve(answer.saliency, low, high)] : []),
+    ...drawTicks(answer, bottom),
+    ...(answer.saliency.times.length ? [drawCurve(answer, low, high)] : []),
     svg("line", { class: "axis", x1: 0, x2: "100%", y1: zero, y2: zero }),
-    svg("text", { x: -6, y: 8, "text-anchor": "end" }, high.toFixed(2)),
-    svg("text", { x: -6, y: zero + 4, "text-anchor": "end" }, "0"),
+    ...[[high, 8], [0, zero + 4], [low, CURVE + 4]]
+      .filter(([value, y], i) => (value || i === 1) && (i === 1 || Math.abs(y - zero - 4) >= LABEL))
+      .map(([value, y]) => svg("text", { x: -6, y, "text-anchor": "end" }, value ? value.toFixed(2) : "0")),
     ...bars,
     playhead
   );
@@ -178,15 +195,15 @@ function drawTimeline(answer, moments, [low, high]) {
 
   const tell = (text, time) => {
     hint.textContent = text;
-    hint.style.left = `${place(time)}%`;
-    hint.style.transform = `translateX(-${place(time)}%)`; // never beyond the timeline's ends
+    hint.style.left = `${place(answer, time)}%`;
+    hint.style.transform = `translateX(-${place(answer, time)}%)`; // never beyond the timeline's ends
     hint.hidden = false;
   };
   const tellMoment = (moment) => tell(describe(moment), (moment.start + moment.end) / 2);
   const hide = () => (hint.hidden = true);
   const timeAt = (event) => {
     const box = chart.getBoundingClientRect();
-    return start + Math.min(Math.max((event.clientX - box.left) / box.width, 0), 1) * duration;
+    return answer.start + Math.min(Math.max((event.clientX - box.left) / box.width, 0), 1) * answer.duration;
   };
   const rankAt = (event) => bars.indexOf(event.target.closest(".bar"));
 
@@ -199,7 +216,7 @@ function drawTimeline(answer, moments, [low, high]) {
   chart.addEventListener("pointerleave", hide);
   chart.addEventListener("click", (event) => {
     const rank = rankAt(event);
-    seek(rank >= 0 ? moments[rank].start : timeAt(event));
+    seek(of, rank >= 0 ? moments[rank].start : timeAt(event));
   });
   bars.forEach((bar, rank) => {
     bar.addEventListener("focus", () => bar.matches(":focus-visible") && tellMoment(moments[rank]));
@@ -208,7 +225,7 @@ function drawTimeline(answer, moments, [low, high]) {
       if (event.key === "Escape") hide();
       if (event.key !== "Enter" && event.key !== " ") return;
       event.preventDefault();
-      seek(moments[rank].start);
+      seek(of, moments[rank].start);
     });
   });
   // One stop for the Tab key; the arrow keys go from moment to moment as they lie in time.
@@ -231,7 +248,7 @@ function moveWithArrows(elements, single) {
 
 // --- answers
 
-function listMoment(moment, rank) {
+function listMoment(moment, rank, of) {
   const level = html("span", {});
   level.style.width = `${100 * Math.min(Math.max(moment.score, 0), 1)}%`;
   const button = html(
@@ -243,8 +260,8 @@ function listMoment(moment, rank) {
     html("span", { class: "level" }, level),
     html("span", { class: "score" }, moment.score.toFixed(3))
   );
-  button.addEventListener("click", () => seek(moment.start));
-  followers.push((time) => button.classList.toggle("now", moment.start <= time && time < moment.end));
+  button.addEventListener("click", () => seek(of, moment.start));
+  followers.push([of, (time) => button.classList.toggle("now", moment.start <= time && time < moment.end)]);
   return button;
 }
 
@@ -257,18 +274,21 @@ function linkElements(one, other) {
 }
 
 function showAnswer(answer, number, scale) {
-  const peaks = page.peaks[number];
+  const [of, peaks] = [page.of[number], page.peaks[number]];
   const moments = answer.moments.length ? answer.moments : peaks;
   const shown = peaks.length ? "these are the highest peaks of its saliency" : "and its saliency is nowhere above 0";
-  const missing = answer.moments.length ? [] : [{ kind: "moments", text: `No moments for this query, ${shown}.` }];
-  const [timeline, bars] = drawTimeline(answer, moments, scale);
-  const buttons = moments.map(listMoment);
+  const told = answer.moments.length || answer.notes.some(({ kind }) => kind === "threshold");
+  const missing = told ? [] : [{ kind: "moments", text: `No moments for this query, ${shown}.` }];
+  const [timeline, bars] = drawTimeline(answer, of, moments, scale);
+  const buttons = moments.map((moment, rank) => listMoment(moment, rank, of));
+  const about = several ? [`${page.videos[of].name}, ${formatClock(answer.duration)}`] : [];
   buttons.forEach((button, rank) => linkElements(button, bars[rank]));
   moveWithArrows(buttons, false);
   return html(
     "article",
     { class: "answer", "aria-labelledby": `query-${number}` },
-    html("h2", { id: `query-${number}`, dir: "auto" }, answer.query),
+    html("h2", { id: `query-${number}`, dir: "auto" }, answer.query || "No query"),
+    ...about.map((text) => html("p", { class: "about", dir: "auto" }, text)),
     ...[...answer.notes, ...missing].map(({ kind, text }) =>
       html("p", { class: ["absent", "domain"].includes(kind) ? "note strong" : "note" }, text)
     ),
@@ -281,10 +301,14 @@ function showAnswer(answer, number, scale) {
 const heights = answers.flatMap((answer) => answer.saliency.scores);
 const low = heights.reduce((a, b) => Math.min(a, b), 0);
 const high = heights.reduce((a, b) => Math.max(a, b), 0);
-const scale = [low, high > low ? high : 1];
+const scale = [low, high > low ? high : 1]; // a curve that is nowhere above 0 hangs from it
 
-const count = answers.length === 1 ? "1 query" : `${answers.length} queries`;
-document.getElementById("facts").textContent = `${formatClock(duration)}, model ${answers[0].model}, ${count}`;
+const count = answers.length === 1 ? "1 query" : `${answers.length} ${several ? "answers" : "queries"}`;
+const size = several ? `${page.videos.length} videos` : formatClock(answers[0].duration);
+document.getElementById("facts").textContent = `${size}, model ${answers[0].model}, ${count}`;
+document.getElementById("playing").hidden = !several;
+page.videos[0].source = video.getAttribute("src");
+tellVideo();
 document.getElementById("answers").append(...answers.map((answer, number) => showAnswer(answer, number, scale)));
 for (const { name, type, text } of page.files) {
   const href = URL.createObjectURL(new Blob([text], { type }));
@@ -293,6 +317,6 @@ for (const { name, type, text } of page.files) {
 
 // The page opens where the best answer to the first query begins.
 const opening = answers[0].moments[0] ?? page.peaks[0][0];
-if (opening) seek(opening.start);
+if (opening) seek(0, opening.start);
 if (video.error) tellTrouble();
 update();

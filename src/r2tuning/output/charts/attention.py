@@ -75,7 +75,7 @@ def _draw(attention: PatchAttention, frames: Sequence[np.ndarray], words: Sequen
     left_out = "" if shown >= known else f"{shown} of {known} words are shown. "
     description = (
         f"{left_out}{attention.words[-1]} is the token in which CLIP gathers the sentence. The numbers are the "
-        "attention (%) that goes to the frame as a whole, its [CLS] token; patches and [CLS] add up to 100 %."
+        "attention (%) that goes to the frame as a whole, its summary token; patches and that token add up to 100 %."
     )
     note = wrap_text(description, 160, 3)
     title = wrap_text(attention.query, 80, 3)

@@ -18,9 +18,8 @@ from matplotlib.ft2font import FT2Font
 from rich.console import Console
 from rich.text import Text
 
-from r2tuning.errors import OutputError
+from r2tuning.errors import OutputError, show_on_one_line
 from r2tuning.files import check_target, write_atomically
-from r2tuning.output.text.labels import show_on_one_line
 
 
 def find_fonts(text: str) -> list[str]:

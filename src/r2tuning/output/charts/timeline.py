@@ -54,6 +54,7 @@ def read_thumbnails(result: Grounding) -> Thumbnails:
 
     sampling: Sampling = "exact" if result.duration <= 300 else "keyframe"
     try:
+        result.check_video()
         with sample_frames(result.video, 8 / max(result.duration, _SHORTEST), sampling=sampling) as frames:
             batches = list(frames)
     except VideoError:

@@ -12,11 +12,11 @@ from av.video.frame import VideoFrame
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from r2tuning.errors import VideoError
+from r2tuning.errors import VideoError, show_on_one_line
 from r2tuning.output.charts.figure import BLACK, GREY, WIDTH, check_plot_target, find_fonts, save_picture, wrap_text
 from r2tuning.output.media.footage import Footage
 from r2tuning.output.media.picture import to_rgb
-from r2tuning.output.text.labels import format_clock, show_on_one_line
+from r2tuning.output.text.labels import format_clock
 from r2tuning.results import Grounding
 from r2tuning.types import Moment
 
@@ -58,7 +58,9 @@ def write_sheet(
     ``.png``, ``.svg`` or ``.pdf``.
     """
     check_plot_target(target, force=force)
-    footage = footage or Footage(results[0].video)
+    if footage is None:
+        results[0].check_video()
+        footage = Footage(results[0].video)
     rows, left = [], _MOST_ROWS
     for result in results:
         moments = result.moments[:left]

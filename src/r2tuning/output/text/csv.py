@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Sequence
 
+from r2tuning.files import quote_formula
 from r2tuning.results import Grounding
 
 COLUMNS = ("video", "start", "end", "query", "rank", "score")
@@ -16,7 +17,8 @@ COLUMNS = ("video", "start", "end", "query", "rank", "score")
 def to_csv(results: Sequence[Grounding]) -> str:
     """Writes a row for each moment (RFC 4180), best first for each query, below a row of `COLUMNS`.
 
-    Control characters, which spreadsheets refuse, and halves of characters become ``U+FFFD``.
+    Control characters, which spreadsheets refuse, and halves of characters become ``U+FFFD``. A video or query that a
+    spreadsheet would run as a formula begins with an apostrophe, which `r2tuning.datasets.load_custom` takes off again.
     """
     text = io.StringIO()
     writer = csv.writer(text)
@@ -24,9 +26,10 @@ def to_csv(results: Sequence[Grounding]) -> str:
     for result in results:
         for rank, moment in enumerate(result.moments, start=1):
             times = f"{moment.start:.3f}", f"{moment.end:.3f}"
-            writer.writerow([_clean(result.video), *times, _clean(result.query), rank, f"{moment.score:.6f}"])
+            writer.writerow([*map(_clean, (result.video, *times, result.query)), rank, f"{moment.score:.6f}"])
     return text.getvalue()
 
 
 def _clean(text: str) -> str:
-    return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text)
+    shown = re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text)
+    return quote_formula(shown)

@@ -15,7 +15,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from r2tuning.output.text.labels import label_moment, show_on_one_line
+from r2tuning.errors import show_on_one_line
+from r2tuning.output.text.labels import label_moment
 from r2tuning.results import Grounding
 from r2tuning.types import Moment, VideoInfo
 

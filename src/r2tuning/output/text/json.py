@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from r2tuning.errors import DataError, OutputError
+from r2tuning.files import guard, parse_json, read_file
 from r2tuning.results import Grounding, Summary
 
 
@@ -22,9 +22,8 @@ def to_jsonl(results: Sequence[Grounding | Summary]) -> str:
 
 
 def to_object(results: Sequence[Summary]) -> str:
-    """Writes a single result as an object."""
-    (result,) = results
-    return _dump(result.to_dict(), 2)
+    """Writes a single result as an object, and several as a list of them."""
+    return _dump(results[0].to_dict(), 2) if len(results) == 1 else to_json(results)
 
 
 def _dump(content: object, indent: int | None) -> str:
@@ -41,14 +40,12 @@ def _dump(content: object, indent: int | None) -> str:
 
 def read_answers(path: Path) -> list[Grounding]:
     """Reads the answers, at least one, of a JSON file that ``r2tuning ground`` wrote."""
-    try:
-        content: Any = json.loads(path.read_bytes())
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}; check the path") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not JSON: {error}; give a .json file of r2tuning ground") from None
-    if not isinstance(content, list) or not content:
-        raise DataError(f"{path}: holds no list of answers; give a .json file of r2tuning ground")
+    advice = "give a .json file of r2tuning ground"
+    text = read_file(path, DataError, "check the path")
+    with guard(path, DataError, advice):
+        content = parse_json(text)
+        if not isinstance(content, list) or not content:
+            raise ValueError("holds no list of answers")
     try:
         return [Grounding.from_dict(answer) for answer in content]
     except DataError as error:

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 
+from r2tuning.errors import show_on_one_line
 from r2tuning.types import Moment
-
-_UNSHOWABLE = {
-    "Cc",  # control characters: could steer a terminal, and are not allowed in SVG
-    "Cn",  # not characters at all, such as U+FFFE
-    "Cs",  # halves of characters, such as Python puts into file names that are not UTF-8
-}
 
 
 def format_clock(seconds: float, decimals: int = 1) -> str:
@@ -29,19 +23,6 @@ def format_clock(seconds: float, decimals: int = 1) -> str:
     hours, minute = divmod(minutes, 60)
     clock = f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
     return f"{clock}.{fraction:0{decimals}d}" if decimals else clock
-
-
-def show_on_one_line(text: str) -> str:
-    r"""Turns blanks and line breaks into single blanks, and what is not UTF-8 or steers a terminal into ``U+FFFD``.
-
-    Examples:
-        >>> show_on_one_line("a dog\n\n  runs\t")
-        'a dog runs'
-        >>> show_on_one_line("\x1b[31mred") == "\N{REPLACEMENT CHARACTER}[31mred"
-        True
-    """
-    line = " ".join(text.split())
-    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in _UNSHOWABLE else c for c in line)
 
 
 def label_moment(query: str, moment: Moment) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import PurePath
 
-from r2tuning.output.text.labels import format_clock, show_on_one_line
+from r2tuning.errors import show_on_one_line
+from r2tuning.output.text.labels import format_clock
 from r2tuning.results import Grounding
 from r2tuning.types import Moment
 

@@ -8,8 +8,8 @@ from opentimelineio.adapters import write_to_string
 from opentimelineio.opentime import RationalTime, TimeRange
 from opentimelineio.schema import Clip, ExternalReference, Gap, Timeline, Track, TrackKind
 
+from r2tuning.errors import show_on_one_line
 from r2tuning.output.text.edits import Source
-from r2tuning.output.text.labels import show_on_one_line
 from r2tuning.results import Grounding
 from r2tuning.types import VideoInfo
 

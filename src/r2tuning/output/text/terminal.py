@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from r2tuning.output.text.labels import format_clock, show_on_one_line
+from r2tuning.errors import show_on_one_line
+from r2tuning.output.text.labels import format_clock
 from r2tuning.results import Grounding, Summary
 from r2tuning.types import Moment
 
@@ -35,8 +36,8 @@ def print_results(results: Sequence[Grounding | Summary], console: Console, top:
 def print_grounding(result: Grounding, console: Console, top: int = 5) -> None:
     """Prints query, video, notes and the best moments, or the highest peaks of saliency where there are no moments."""
     _print_heading(result, console)
-    rows = result.moments[:top] or result.highlights(top)
-    if not result.moments:
+    rows = result.moments[:top] or result.find_peaks(top)
+    if not result.moments and not any(note.kind == "threshold" for note in result.notes):
         shown = "showing the highest peaks of its saliency" if rows else "and its saliency is nowhere above 0"
         _print_line(console, f"No moments for this query, {shown}.")
     if rows:
@@ -60,7 +61,7 @@ def _print_heading(result: Grounding, console: Console) -> None:
     _print_line(console, query, "bold")
     _print_line(console, f"Video: {result.video} ({format_clock(result.duration)}, model {result.model})")
     for note in result.notes:
-        _print_line(console, note.text, "bold" if note.kind in ("domain", "absent") else "dim")
+        _print_line(console, note.text, "bold" if note.kind in ("threshold", "domain", "absent") else "dim")
 
 
 def _make_table(rows: list[Moment], number: str, console: Console, *, dim: bool = False) -> Table:

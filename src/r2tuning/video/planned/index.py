@@ -88,6 +88,8 @@ class PacketIndexer:
         """
         if self._read is None or not timeline.stamped or timeline.lost or len(timeline.ticks) != len(self._ticks):
             return None
+        if timeline.clock is not None:  # recordings that were joined may have different headers
+            return None
         kinds, layers = np.array(self._kinds), np.array(self._layers)
         index = PacketIndex(
             ticks=np.array(self._ticks, dtype=np.int64),
