@@ -186,7 +186,15 @@ def cut(
             write_stretches(footage, [stretch], file)
         elif footage.stamped:
             stretch = footage.extend_to_key_frame(stretch)
-            copy_stretch(footage, stretch, file)
+            try:
+                copy_stretch(footage, stretch, file)
+            except av.FFmpegError as error:
+                if isinstance(error, OSError):  # what the system refuses
+                    raise
+                reason = error.log[2] if error.log else error.strerror
+                raise VideoError(
+                    f"{footage.info.path} cannot be copied ({reason}); cut it exactly, without --fast"
+                ) from error
         else:
             raise VideoError(
                 f"{footage.info.path} does not say when its frames are shown; cut it exactly, without --fast"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
 from math import ceil, isfinite
@@ -69,6 +69,11 @@ class Footage:
             self.sound: Sound | None = find_sound(stream)
             aspect = stream.sample_aspect_ratio
             self.fixed_aspect = aspect if aspect and aspect != stream.codec_context.sample_aspect_ratio else None
+            clock = known.timeline.clock
+            if self.sound is not None and clock is not None and clock.starts:
+                stored = [packet.dts for packet in read_packets(stream)]
+                moved = [clock.decoded[start] - (stored[start] or 0) for start in clock.starts]
+                self.sound = replace(self.sound, shifts=tuple(int(ticks) * self.time_base for ticks in moved))
 
     def find_shape(self, frame: VideoFrame) -> tuple[int, int]:
         """Width and height of a frame, as stored, if its pixels were square; a player shows it turned."""
@@ -140,12 +145,12 @@ class Footage:
                 yield stream, packets
                 return
         with open_video(self.info.path) as stream:  # not every format can be rewound
-            yield stream, read_packets(stream)
+            yield stream, self._timeline.read(read_packets(stream))
 
     def _seek(self, stream: VideoStream, tick: int) -> Iterator[Packet[VideoStream]] | None:
         """Seeks to a key frame before ``tick``; None if only reading from the beginning is certain to work."""
         entries = self._entries[self._entries <= tick]
-        if not self.stamped or tick == self._timeline.ticks[0]:
+        if not self.stamped or self._timeline.clock is not None or tick == self._timeline.ticks[0]:
             return None
         back = 1 if self._index is not None else 2  # a key frame of unknown kind may need a while to become clear
         while back <= len(entries):

@@ -35,7 +35,10 @@ class Encoder:
     name: str
     options: dict[str, str]
     shortest_tick: Fraction = Fraction(0)  # seconds; it refuses shorter ones
-    formats: tuple[str, str] = ("yuv420p", "yuv420p")  # for 8 bits and more; 4:2:0, because nothing else plays everywhere
+    formats: tuple[str, str] = (
+        "yuv420p",
+        "yuv420p",
+    )  # for 8 bits and more; 4:2:0, because nothing else plays everywhere
 
 
 ENCODERS = (
