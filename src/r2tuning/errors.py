@@ -109,5 +109,9 @@ class QueryWarning(R2TuningWarning):
     """Part of a query could not be used."""
 
 
+class OutputWarning(R2TuningWarning):
+    """A result was written, but other programs may not read all of it."""
+
+
 class CheckpointWarning(R2TuningWarning):
     """Something about a checkpoint had to be assumed, or is not as published."""

@@ -7,6 +7,7 @@ files of a sane size.
 from __future__ import annotations
 
 import errno
+import errno
 import hashlib
 import json
 import os
@@ -212,7 +213,9 @@ def replace_file(
             check_target(path, force=force, error=error)  # it may have been created meanwhile
         temporary.replace(target)
     except caught as refusal:
-        raise error(f"{path} cannot be written ({explain(refusal)}): free space or choose another place") from refusal
+        full = getattr(refusal, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        advice = "free space or choose another place" if full else "choose another place"
+        raise error(f"{path} cannot be written ({explain(refusal)}): {advice}") from refusal
     finally:
         with suppress(OSError):
             temporary.unlink()

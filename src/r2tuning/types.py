@@ -80,6 +80,7 @@ class VideoInfo:
         variable_frame_rate: Whether frames are unevenly spaced by more than timestamp rounding.
         codec: FFmpeg's name of the video codec, such as ``h264``.
         has_audio: Whether the file has sound.
+        timecode: Timecode of the first frame as the file states it, such as ``10:00:00:00``; None if it does not.
     """
 
     path: str
@@ -92,6 +93,7 @@ class VideoInfo:
     variable_frame_rate: bool
     codec: str
     has_audio: bool = False
+    timecode: str | None = None
 
 
 @dataclass(frozen=True)

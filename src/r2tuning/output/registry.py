@@ -173,7 +173,10 @@ def write_format(results: Results, form: str, video: VideoInfo | None = None, **
     try:
         if video is None:
             shown[0].check_video()
-        return str(writer.load()(shown, video or probe(shown[0].video)))
+            video = probe(shown[0].video)
+        if options.get("timecode") == "zero":
+            video = replace(video, timecode=None)
+        return str(writer.load()(shown, video))
     except VideoError as error:
         raise OutputError(f"{error} ({form} counts frames, so it needs the video and not only features)") from error
 
@@ -182,7 +185,8 @@ def save_results(results: Results, target: Target, *, force: bool = False, **opt
     """Writes results to a file, or to one for each query.
 
     Formats take the options that they know: ``top``, most rows or peaks of an answer; ``embed``, whether a page holds
-    the video; ``footage``, the video if it is open; ``progress``, called with the frames written and expected.
+    the video; ``footage``, the video if it is open; ``progress``, called with the frames written and expected;
+    ``timecode``, ``zero`` to count the frames of edit lists from the first one although the video has timecode.
     """
     for single, part in target.split(results):
         if single.writer.text:

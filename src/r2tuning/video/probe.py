@@ -79,6 +79,8 @@ def survey(path: str | os.PathLike[str]) -> Survey:
             )
         guesses = (stream.guessed_rate, stream.base_rate, stream.average_rate)
         codec = stream.codec_context.codec.canonical_name
+        tags = [stream.metadata, stream.container.metadata, *(other.metadata for other in stream.container.streams)]
+        timecode = next((v for tag in tags for key, v in tag.items() if key.lower() == "timecode"), None)
     matrix = frame.side_data.get("DISPLAYMATRIX")
     rotation = find_rotation(struct.unpack("=9i", bytes(matrix))) if isinstance(matrix, SideData) else 0
     width, height = (frame.height, frame.width) if rotation in (90, 270) else (frame.width, frame.height)
@@ -96,6 +98,7 @@ def survey(path: str | os.PathLike[str]) -> Survey:
         variable_frame_rate=variable,
         codec=codec,
         has_audio=sound is not None,
+        timecode=timecode,
     )
     return Survey(info, timeline, indexer.finish(timeline), tuple(_find_losses(Path(path))))
 

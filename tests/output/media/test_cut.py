@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.files import shared_file
 from support.videos import SIZE, Heard, see_and_hear, write_flashes, write_video
 
 from r2tuning.errors import OutputError, VideoError, VideoWarning
@@ -302,3 +303,78 @@ def test_names_can_be_read() -> None:
     assert name_clip(4, 3, "कुत्ता दौड़ता है", 1, 2).startswith("04-कुत्ता-दौड़ता-है-")
     assert name_clip(1, 1, "../../etc/passwd\0\n", 1, 2) == "01-etc-passwd-0m01.0s-0m02.0s.mp4"
     assert name_clip(1, 1, "🐕💥\ud800", 1, 2) == "01-moment-0m01.0s-0m02.0s.mp4"
+
+
+def test_joined_recordings_are_cut_with_their_sound(tmp_path: Path) -> None:
+    """Two copies of four seconds, as ``cat a.ts a.ts`` joins them: a player shows eight."""
+    write_flashes(tmp_path / "a.ts", frames=100)
+    joined = tmp_path / "b.ts"
+    joined.write_bytes((tmp_path / "a.ts").read_bytes() * 2)
+    first = probe(joined).start
+    cut(str(joined), first + 3.28, first + 5.88, tmp_path / "c.mp4")
+    clip = see_and_hear(tmp_path / "c.mp4")
+    assert clip.frames == [*range(82, 100), *range(47)]
+    assert clip.times == pytest.approx([number / 25 for number in range(65)], abs=0.001)
+    assert clip.flashes == pytest.approx([0.72, 1.72], abs=0.001)
+    assert_in_sync(clip)
+    cut(str(joined), first + 5.28, first + 7.8, tmp_path / "d.mp4", exact=False)
+    clip = see_and_hear(tmp_path / "d.mp4")
+    assert clip.frames == list(range(24, 96))
+    assert_in_sync(clip)
+
+
+@pytest.mark.parametrize(("name", "count"), [("01_clock_restarts.ts", 100), ("17_joins_overlap.ts", 80)])
+@pytest.mark.parametrize("exact", [True, False])
+def test_every_frame_of_the_joined_samples_is_cut(name: str, count: int, exact: bool, tmp_path: Path) -> None:
+    """``ffmpeg -i 01… -f framemd5 -`` decodes 100 frames, and 80 of 17…, ten a second."""
+    cut(str(shared_file(f"bugs/{name}")), 0, 99, tmp_path / "a.mp4", exact)
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        times = [float(frame.time) for frame in container.decode(video=0)]
+    assert times == pytest.approx([number / 10 for number in range(count)], abs=0.001)
+
+
+def test_hvc1_stays(tmp_path: Path) -> None:
+    """``ffprobe -show_entries stream=codec_tag_string``: Apple's players take hvc1 and refuse hev1."""
+    for name, tag in {"14_hvc1.mp4": "hvc1", "05_ten_bit_bt709.mp4": "hev1"}.items():
+        cut(str(shared_file(f"bugs/{name}")), 0, 1, tmp_path / name, exact=False)
+        with av.open(str(tmp_path / name)) as container:
+            assert container.streams.video[0].codec_context.codec_tag == tag
+
+
+@pytest.mark.parametrize("ending", ["mkv", "mov"])
+@pytest.mark.parametrize(("layout", "hertz"), [("mono", 44100), ("stereo", 48000), ("5.1", 96000)])
+def test_24_bits_of_sound_are_copied(ending: str, layout: str, hertz: int, tmp_path: Path) -> None:
+    """The samples of ``ffmpeg -i a -f s32le -``; Matroska does not say which channels there are."""
+    path, random = tmp_path / f"a.{ending}", np.random.default_rng(0)
+    channels, count = av.AudioLayout(layout).nb_channels, hertz // 25
+    stored = random.integers(-(1 << 23), 1 << 23, (50, count * channels)).astype(np.int32) << 8
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=25, options={"g": "5"})
+        video.width, video.height, video.pix_fmt, video.codec_context.max_b_frames = *SIZE, "yuv420p", 0
+        audio = container.add_stream("pcm_s24le", rate=hertz, layout=layout)
+        for index, block in enumerate(stored):
+            image = av.VideoFrame.from_ndarray(np.full((SIZE[1], SIZE[0], 3), 100, np.uint8))
+            image.pts = index
+            container.mux(video.encode(image))
+            sound = av.AudioFrame.from_ndarray(block[None], "s32", layout)
+            sound.sample_rate, sound.pts = hertz, index * count
+            container.mux(audio.encode(sound))
+        container.mux([*video.encode(None), *audio.encode(None)])
+    begins = cut(str(path), 0.4, 1.2, tmp_path / "b.mp4", exact=False)
+    assert begins == pytest.approx(0.4, abs=0.001)
+    with av.open(str(tmp_path / "b.mp4")) as container:
+        copied = np.concatenate([frame.to_ndarray() for frame in container.decode(audio=0)], axis=1)[0]
+    expected = stored[10:].reshape(-1)[: len(copied)]
+    assert abs(len(copied) - round(0.8 * hertz) * channels) <= count * channels
+    assert np.array_equal(copied, expected)
+
+
+def test_what_the_muxer_refuses_does_not_ask_for_space(tmp_path: Path) -> None:
+    """Raw pictures are no part of MP4."""
+    path = tmp_path / "a.mkv"
+    write_flashes(path, frames=20, codec="rawvideo", sound=None)
+    with pytest.raises(VideoError) as caught:
+        cut(str(path), 0.1, 0.5, tmp_path / "b.mp4", exact=False)
+    assert "cut it exactly, without --fast" in str(caught.value)
+    assert "space" not in str(caught.value)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.mkv"]

@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import av
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
 from av.packet import Packet
+from av.stream import Stream
 
 from r2tuning.errors import VideoError
 from r2tuning.files import replace_file
@@ -23,6 +26,8 @@ from r2tuning.output.media.mp4 import write_stretches
 from r2tuning.output.media.sound import Sound, open_sound
 
 _LONGEST = 120  # bytes of the query's words; the whole name stays below the 255 that file systems allow
+_TAGS = ("hvc1",)  # names of codecs in MP4 that are kept; FFmpeg's own, such as hev1, do not play on Apple's devices
+_LAYOUTS = ("mono", "stereo", "2.1", "4.0", "5.0", "5.1", "6.1", "7.1")  # by their numbers of channels
 _WORDS = "LMN"  # categories of letters, the marks that belong to them, and digits
 
 
@@ -68,7 +73,7 @@ def copy_stretch(footage: Footage, stretch: Stretch, file: Path) -> None:
             raise VideoError(f"{path}: none of these frames can be read; copy or download it again")
         with av.open(str(file), "w", format="mp4", options={"movflags": "faststart"}) as container:
             try:
-                outputs = {p.stream.index: container.add_stream_from_template(p.stream, True) for p in starts if p}
+                outputs = {p.stream.index: _add_copy(container, p.stream) for p in starts if p}
             except ValueError as error:  # MP4 does not take the codec
                 raise VideoError(f"{path} cannot be copied ({error}); cut it exactly, without --fast") from None
             pieces = [chain([first], rest) for first, rest in zip(starts, (video, sound), strict=True) if first]
@@ -77,6 +82,19 @@ def copy_stretch(footage: Footage, stretch: Stretch, file: Path) -> None:
                 packet.pts, packet.dts = (packet.pts or 0) - shift, (packet.dts or 0) - shift
                 packet.stream = outputs[packet.stream.index]
                 container.mux(packet)
+
+
+def _add_copy(container: OutputContainer, stream: Stream) -> Stream:
+    """Adds a stream whose packets are copied from another file's."""
+    copy = container.add_stream_from_template(stream, True)
+    if stream.codec_context.codec_tag in _TAGS:
+        copy.codec_context.codec_tag = stream.codec_context.codec_tag
+    if isinstance(copy, AudioStream):
+        # Matroska stores how many channels there are but not which; MP4 wants to know.
+        layout = copy.codec_context.layout
+        if "channels" in layout.name and layout.nb_channels <= len(_LAYOUTS):
+            copy.codec_context.layout = _LAYOUTS[layout.nb_channels - 1]
+    return copy
 
 
 def time_decoding(shown: Sequence[int]) -> list[int]:
@@ -168,7 +186,15 @@ def cut(
             write_stretches(footage, [stretch], file)
         elif footage.stamped:
             stretch = footage.extend_to_key_frame(stretch)
-            copy_stretch(footage, stretch, file)
+            try:
+                copy_stretch(footage, stretch, file)
+            except av.FFmpegError as error:
+                if isinstance(error, OSError):  # what the system refuses
+                    raise
+                reason = error.log[2] if error.log else error.strerror
+                raise VideoError(
+                    f"{footage.info.path} cannot be copied ({reason}); cut it exactly, without --fast"
+                ) from error
         else:
             raise VideoError(
                 f"{footage.info.path} does not say when its frames are shown; cut it exactly, without --fast"

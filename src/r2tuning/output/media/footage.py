@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
 from math import ceil, isfinite
@@ -19,6 +19,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from r2tuning.errors import VideoError
+from r2tuning.output.media.picture import deinterlace, measure_aspect
 from r2tuning.output.media.sound import Sound, find_sound
 from r2tuning.video.container import decode_frames, open_video, read_packets
 from r2tuning.video.probe import survey
@@ -47,7 +48,8 @@ class Footage:
         time_base: Seconds per tick.
         stamped: Whether the file says when each frame is shown.
         sound: Its sound; None if it has none that can be decoded.
-        aspect: Width of a stored pixel over its height.
+        fixed_aspect: Width over height of the pixels, if the container says so; None if only the frames do, and it may
+            change.
 
     Raises:
         VideoError: The file cannot be read, is not a video, or none of its frames can be decoded.
@@ -65,14 +67,17 @@ class Footage:
         self._origin = int(self._timeline.ticks[0]) * self.time_base - Fraction(self.info.start)
         with open_video(video) as stream:
             self.sound: Sound | None = find_sound(stream)
-            self.aspect = stream.sample_aspect_ratio or Fraction(1)
+            aspect = stream.sample_aspect_ratio
+            self.fixed_aspect = aspect if aspect and aspect != stream.codec_context.sample_aspect_ratio else None
+            clock = known.timeline.clock
+            if self.sound is not None and clock is not None and clock.starts:
+                stored = [packet.dts for packet in read_packets(stream)]
+                moved = [clock.decoded[start] - (stored[start] or 0) for start in clock.starts]
+                self.sound = replace(self.sound, shifts=tuple(int(ticks) * self.time_base for ticks in moved))
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Width and height as a player shows them: upright, with square pixels."""
-        if self.info.rotation in (0, 180):
-            return max(1, round(self.info.width * self.aspect)), self.info.height
-        return self.info.width, max(1, round(self.info.height * self.aspect))
+    def find_shape(self, frame: VideoFrame) -> tuple[int, int]:
+        """Width and height of a frame, as stored, if its pixels were square; a player shows it turned."""
+        return max(1, round(frame.width * (self.fixed_aspect or measure_aspect(frame)))), frame.height
 
     def find(self, start: float, end: float) -> Stretch:
         """Finds the frames that appear in ``[start, end)``, in seconds on the player's clock; at least one.
@@ -120,8 +125,8 @@ class Footage:
     def read_frames(self, ticks: np.ndarray) -> Generator[tuple[int, VideoFrame], None, None]:
         """Decodes the frames that appear at ``ticks``, int64 ``[n]``, n ≥ 1, ascending.
 
-        Seeks to a key frame where that skips any between them. Yields tick and frame, as stored: not turned. Damaged
-        frames are missing.
+        Seeks to a key frame where that skips any between them. Yields tick and frame, deinterlaced but not turned.
+        Damaged frames are missing.
         """
         places = np.searchsorted(self._timeline.ticks, ticks)
         entries = np.searchsorted(self._timeline.ticks, self._entries)
@@ -140,12 +145,12 @@ class Footage:
                 yield stream, packets
                 return
         with open_video(self.info.path) as stream:  # not every format can be rewound
-            yield stream, read_packets(stream)
+            yield stream, self._timeline.read(read_packets(stream))
 
     def _seek(self, stream: VideoStream, tick: int) -> Iterator[Packet[VideoStream]] | None:
         """Seeks to a key frame before ``tick``; None if only reading from the beginning is certain to work."""
         entries = self._entries[self._entries <= tick]
-        if not self.stamped or tick == self._timeline.ticks[0]:
+        if not self.stamped or self._timeline.clock is not None or tick == self._timeline.ticks[0]:
             return None
         back = 1 if self._index is not None else 2  # a key frame of unknown kind may need a while to become clear
         while back <= len(entries):
@@ -172,7 +177,7 @@ class Footage:
         last: int | None = None
         wanted = set(ticks.tolist())
         in_turn = self._timeline.ticks
-        for number, frame in enumerate(decode_frames(stream, packets)):
+        for number, frame in enumerate(deinterlace(decode_frames(stream, packets))):
             tick = frame.pts if self.stamped else int(in_turn[min(number, len(in_turn) - 1)])
             # After damage, decoders may give frames out of order.
             if tick is not None and tick in wanted and (last is None or tick > last):

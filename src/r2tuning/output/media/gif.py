@@ -15,6 +15,7 @@ from av.video.stream import VideoStream
 from r2tuning.errors import OutputError, VideoError
 from r2tuning.files import check_target, write_atomically
 from r2tuning.output.media.footage import Footage
+from r2tuning.output.media.picture import Fitter, add_source, find_matrix, tag
 
 _WIDTH = 480
 _RATE = 10  # frames per second
@@ -44,24 +45,28 @@ def write_gif(
     with closing(footage.read_frames(np.unique(ticks))) as frames:
         for tick, frame in frames:
             if graph is None:
-                graph, shape = _make_palette_graph(frame, footage), (frame.width, frame.height, frame.format.name)
+                # A recording may change its size, format or shape midway.
+                fitter = Fitter(frame, footage.fixed_aspect, "yuv444p")
+                graph = _make_palette_graph(fitter.fit(frame), footage.find_shape(frame), footage.info.rotation)
             for _ in range(counts[tick]):
-                fitted = frame.reformat(*shape)  # a recording may change its size or format midway
+                fitted = fitter.fit(frame)
                 fitted.pts, fitted.time_base = shown, Fraction(1, _RATE)
-                graph.push(fitted)
+                graph.push(tag(fitted, find_matrix(fitted)))
                 shown += 1
     if graph is None:
         raise VideoError(f"{footage.info.path}: none of these frames can be decoded; copy or download it again")
     write_atomically(target, _encode(graph), force=force)
 
 
-def _make_palette_graph(frame: VideoFrame, footage: Footage) -> Graph:
+def _make_palette_graph(frame: VideoFrame, stored: tuple[int, int], rotation: int) -> Graph:
     """Makes a filter that scales frames like this one and reduces them to 256 colors that suit them all."""
     graph = Graph()
-    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, _RATE))
-    width = min(_WIDTH, footage.shape[0])
-    height = max(1, round(footage.shape[1] * width / footage.shape[0]))
-    turned = [graph.add("transpose", turn) for turn in _TURNS[footage.info.rotation]]
+    frame.time_base = Fraction(1, _RATE)
+    source = add_source(graph, frame, matrix=find_matrix(frame))
+    shape = stored if rotation in (0, 180) else stored[::-1]
+    width = min(_WIDTH, shape[0])
+    height = max(1, round(shape[1] * width / shape[0]))
+    turned = [graph.add("transpose", turn) for turn in _TURNS[rotation]]
     split, use = graph.add("split"), graph.add("paletteuse")
     palette = graph.add("palettegen")
     graph.link_nodes(source, *turned, graph.add("scale", f"{width}:{height}:flags=lanczos"), split, palette)

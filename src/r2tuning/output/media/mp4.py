@@ -14,16 +14,15 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from av.codec.context import Flags
 from av.container import OutputContainer
-from av.filter import Graph
 from av.sidedata.sidedata import SideData
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from r2tuning.errors import OutputError, VideoError, VideoWarning
 from r2tuning.output.media.footage import Footage, Stretch
+from r2tuning.output.media.picture import Fitter
 from r2tuning.output.media.sound import read_samples
 
-_FORMAT = "yuv420p"  # 8 bits, color in half the lines and columns: the only one that plays everywhere
 _BITS_PER_PIXEL = 0.2  # for encoders that need a bit rate; x264 has a quality
 _SOUND_BITS = 96_000  # per second and channel
 _FADE = 0.005  # seconds in which sound fades in and out, because a jump is heard as a click
@@ -36,10 +35,14 @@ class Encoder:
     name: str
     options: dict[str, str]
     shortest_tick: Fraction = Fraction(0)  # seconds; it refuses shorter ones
+    formats: tuple[str, str] = (
+        "yuv420p",
+        "yuv420p",
+    )  # for 8 bits and more; 4:2:0, because nothing else plays everywhere
 
 
 ENCODERS = (
-    Encoder("libx264", {"preset": "veryfast", "crf": "18"}),
+    Encoder("libx264", {"preset": "veryfast", "crf": "18"}, formats=("yuv420p", "yuv420p10le")),
     Encoder("libopenh264", {}),
     Encoder("mpeg4", {}, Fraction(1, 60000)),
 )
@@ -52,9 +55,9 @@ def write_stretches(
     """Encodes stretches one after the other.
 
     Pictures keep the distances of their timestamps, and sound is aligned with them to the sample: neither drifts,
-    however many stretches there are. A rotated video stays rotated, by its display matrix. An odd width or height loses
-    its last column or row; pictures of more than 8 bits are rounded to 8. ``progress`` is called after each frame with
-    the numbers of frames written and expected.
+    however many stretches there are. A rotated video stays rotated, by its display matrix; interlaced frames are
+    deinterlaced; for color and shape see `Fitter`. ``progress`` is called after each frame with the numbers of frames
+    written and expected.
 
     Raises `OutputError` if this FFmpeg has no encoder for MP4, and `VideoError` if none of the frames can be decoded.
     """
@@ -84,9 +87,7 @@ class _Writer:
         self._length = Fraction(0)  # seconds of the stretches that are done
         self._samples = 0
         self._video: VideoStream | None = None
-        self._size: tuple[int, int] | None = None  # of the first frame
-        self._fitter: Graph | None = None
-        self._fitted: tuple[int, int, str] | None = None  # the frames that the fitter takes
+        self._fitter: Fitter | None = None
         self._audio = None
         if footage.sound is not None:
             self._audio = container.add_stream(
@@ -124,9 +125,12 @@ class _Writer:
                 self._container.mux(stream.encode(None))
 
     def _write_frame(self, stored: VideoFrame, time: Fraction, length: Fraction) -> None:
-        frame = self._fit(stored)
+        if self._fitter is None:
+            deep = max(part.bits for part in stored.format.components) > 8
+            self._fitter = Fitter(stored, self._footage.fixed_aspect, self._encoder.formats[deep])
+        frame = self._fitter.fit(stored)
         if self._video is None:
-            self._video = self._add_video(stored, frame)
+            self._video = self._add_video(stored, frame, self._fitter)
         frame.time_base = self._time_base
         frame.pts, frame.duration = round(time / self._time_base), max(1, round(length / self._time_base))
         frame.pict_type = 0  # the encoder decides where key frames go
@@ -134,18 +138,7 @@ class _Writer:
         self.written += 1
         self._progress(self.written)
 
-    def _fit(self, frame: VideoFrame) -> VideoFrame:
-        """Converts a frame to the even size of the first one and to 8 bits; a recording may change both midway."""
-        shape = frame.width, frame.height, frame.format.name
-        self._size = width, height = self._size or shape[:2]
-        if shape == (width // 2 * 2, height // 2 * 2, _FORMAT):
-            return frame
-        if self._fitter is None or shape != self._fitted:
-            self._fitter, self._fitted = _make_fitter(frame, width, height), shape
-        self._fitter.push(frame)
-        return cast(VideoFrame, self._fitter.pull())
-
-    def _add_video(self, stored: VideoFrame, fitted: VideoFrame) -> VideoStream:
+    def _add_video(self, stored: VideoFrame, fitted: VideoFrame, fitter: Fitter) -> VideoStream:
         rate = self._footage.info.frame_rate.limit_denominator(1001)
         stream = self._container.add_stream(self._encoder.name, rate=rate or 1, options=self._encoder.options)
         assert isinstance(stream, VideoStream)
@@ -154,9 +147,9 @@ class _Writer:
         context.time_base = self._time_base
         context.flags |= Flags.frame_duration
         context.max_b_frames = 0  # with frames out of order, MP4 cannot store the length of the last one
-        context.sample_aspect_ratio = self._footage.aspect
-        context.color_range, context.colorspace = fitted.color_range, fitted.colorspace
-        context.color_primaries, context.color_trc = fitted.color_primaries, fitted.color_trc
+        context.sample_aspect_ratio = fitter.aspect
+        context.color_range, context.colorspace = fitter.range, fitter.matrix
+        context.color_primaries, context.color_trc = fitter.primaries, fitter.transfer
         if self._encoder.name != "libx264":
             stream.bit_rate = int(fitted.width * fitted.height * rate * _BITS_PER_PIXEL) + 100_000
         matrix = stored.side_data.get("DISPLAYMATRIX")
@@ -196,17 +189,3 @@ def _find_encoder() -> Encoder:
             continue
         return encoder
     raise OutputError("this FFmpeg has no video encoder for MP4: install PyAV from PyPI (pip install av)")
-
-
-def _make_fitter(frame: VideoFrame, width: int, height: int) -> Graph:
-    """Makes a filter for frames like this one: 8 bits, scaled, without the last column or row of an odd size."""
-    graph = Graph()
-    time_base = frame.time_base or Fraction(1)
-    nodes = [graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=time_base)]
-    if (frame.width, frame.height) != (width, height):
-        nodes.append(graph.add("scale", f"{width}:{height}"))
-    nodes.append(graph.add("crop", "trunc(iw/2)*2:trunc(ih/2)*2:0:0"))
-    nodes.append(graph.add("format", _FORMAT))
-    graph.link_nodes(*nodes, graph.add("buffersink"))
-    graph.configure()
-    return graph

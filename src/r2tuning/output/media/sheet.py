@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from r2tuning.errors import VideoError, show_on_one_line
 from r2tuning.output.charts.figure import BLACK, GREY, WIDTH, check_plot_target, find_fonts, save_picture, wrap_text
 from r2tuning.output.media.footage import Footage
+from r2tuning.output.media.picture import to_rgb
 from r2tuning.output.text.labels import format_clock
 from r2tuning.results import Grounding
 from r2tuning.types import Moment
@@ -91,9 +92,9 @@ def _make_row(footage: Footage, rank: int, moment: Moment) -> _Row:
 
 def _turn_upright(frame: VideoFrame, footage: Footage) -> np.ndarray:
     """The frame as a player shows it, with square pixels, uint8 RGB ``[h, w, 3]``."""
-    shown = [max(2, round(side * min(1.0, _STORED / max(footage.shape)))) for side in footage.shape]
-    width, height = shown if footage.info.rotation in (0, 180) else shown[::-1]
-    image = frame.reformat(width, height, "rgb24").to_ndarray()
+    shape = footage.find_shape(frame)
+    width, height = (max(2, round(side * min(1.0, _STORED / max(shape)))) for side in shape)
+    image = to_rgb(frame, width, height).to_ndarray()
     return np.asarray(np.rot90(image, -footage.info.rotation // 90))
 
 

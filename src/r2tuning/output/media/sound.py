@@ -29,6 +29,9 @@ _LEAD = 1
 # Seconds by which rounded timestamps may differ from the sample count before it is corrected.
 _SLACK = Fraction(1, 50)
 
+# Seconds by which time jumps where recordings are joined; FFmpeg and players look for them in the same way.
+_JOINT_BACK, _JOINT_AHEAD = Fraction(1, 10), 10
+
 
 @dataclass(frozen=True)
 class Sound:
@@ -37,6 +40,9 @@ class Sound:
     index: int  # of the stream in the file
     rate: int  # samples per second as they are read; the file's unless AAC does not support it
     channels: int  # 1, or 2 if the file has more than one
+    shifts: tuple[
+        Fraction, ...
+    ] = ()  # of each recording joined to the first: seconds by which its stored times are off
 
 
 def find_sound(stream: VideoStream) -> Sound | None:
@@ -84,13 +90,28 @@ def open_sound(path: str, sound: Sound, begin: Fraction) -> Iterator[tuple[Audio
     """Opens a file, and yields the stream of its sound and its packets from a little before ``begin``, in seconds."""
     with open_video(path) as stream:
         audio = cast(AudioStream, stream.container.streams[sound.index])
-        packets = _seek(audio, begin)
+        packets = None if sound.shifts else _seek(audio, begin)
         if packets is not None:
             yield audio, packets
             return
     with open_video(path) as stream:  # not every format can be rewound
         audio = cast(AudioStream, stream.container.streams[sound.index])
-        yield audio, _read_packets(audio)
+        yield audio, _shift(audio, sound.shifts)
+
+
+def _shift(audio: AudioStream, shifts: tuple[Fraction, ...]) -> Iterator[Packet[AudioStream]]:
+    """Reads sound from the beginning of a file and puts that of joined recordings where their pictures are."""
+    number, expected = 0, None
+    for packet in _read_packets(audio):
+        if packet.pts is not None and shifts:
+            jump = (packet.pts - expected) * packet.time_base if expected is not None else 0
+            if number < len(shifts) and not -_JOINT_BACK < jump < _JOINT_AHEAD:
+                number += 1
+            expected = packet.pts + (packet.duration or 0)
+            if number:
+                packet.pts += round(shifts[number - 1] / packet.time_base)
+                packet.dts = packet.pts
+        yield packet
 
 
 def _seek(audio: AudioStream, begin: Fraction) -> Iterator[Packet[AudioStream]] | None:

@@ -17,7 +17,7 @@ from r2tuning.types import VideoInfo
 def to_otio(results: Sequence[Grounding], video: VideoInfo) -> str:
     """Writes the moments as clips that follow each other, best first, on a track for each query and one for its sound.
 
-    Clips count frames from the first one of the video, which is 0. Their metadata hold, under ``r2tuning``, query,
+    Clips count frames by the video's timecode, else from its first one, which is 0. Their metadata hold, under ``r2tuning``, query,
     rank and score, and start and end in seconds on the player's clock.
     """
     source = Source(video)
@@ -31,7 +31,7 @@ def to_otio(results: Sequence[Grounding], video: VideoInfo) -> str:
             for rank, cut in enumerate(cuts, start=1):
                 facts = {"query": cut.query, "rank": rank, "score": float(cut.moment.score)}
                 facts |= {"start": float(cut.moment.start), "end": float(cut.moment.end)}
-                media = ExternalReference(source.url, _span(source, 0, source.length))
+                media = ExternalReference(source.url, _span(source, source.begin, source.length))
                 extent = _span(source, cut.first, cut.length)
                 track.append(Clip(cut.label, media, extent, metadata={"r2tuning": facts}))
                 position += cut.length

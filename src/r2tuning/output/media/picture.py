@@ -1,0 +1,187 @@
+"""Decoded pictures as a player shows them: deinterlaced, with their own matrix and range, and in the right shape."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
+from math import ceil, floor
+from typing import cast
+
+import av
+from av.filter import Graph
+from av.filter.context import FilterContext
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorPrimaries, ColorTrc
+
+# Numbers of H.273, which FFmpeg uses too: matrices and ranges of color.
+BT709, UNTAGGED, BT601 = 1, 2, 6
+LIMITED = 1
+
+# Pixel shapes are read as the width of a picture that FFmpeg scales by them: 1/12 comes out as 1/12, 4/3 as 4/3.
+_PRECISION, _LARGEST_TERM = 100_000, 200
+
+
+def add_source(graph: Graph, frame: VideoFrame, *, matrix: int | None = None) -> FilterContext:
+    """Adds to a graph a source of frames like this one: of its size, format, matrix and range."""
+    return graph.add(
+        "buffer",
+        video_size=f"{frame.width}x{frame.height}",
+        pix_fmt=frame.format.name,
+        time_base=str(frame.time_base or Fraction(1)),
+        pixel_aspect="1/1",
+        colorspace=str(int(frame.colorspace) if matrix is None else matrix),
+        range=str(int(frame.color_range)),
+    )
+
+
+def find_matrix(frame: VideoFrame) -> int:
+    """The matrix by which a player turns the frame into RGB: its own, else BT.709 for HD and BT.601 for SD."""
+    if frame.colorspace != UNTAGGED:
+        return int(frame.colorspace)
+    return BT709 if frame.width >= 1280 or frame.height > 576 else BT601
+
+
+def to_rgb(frame: VideoFrame, width: int, height: int) -> VideoFrame:
+    """Scales a frame and converts it to 8-bit RGB by its own matrix and range."""
+    graph = Graph()
+    scale = graph.add("scale", f"{width}:{height}:flags=bicubic+full_chroma_int+accurate_rnd")
+    matrix = find_matrix(frame)
+    graph.link_nodes(
+        add_source(graph, frame, matrix=matrix), scale, graph.add("format", "rgb24"), graph.add("buffersink")
+    )
+    graph.configure()
+    graph.push(tag(frame, matrix))
+    return cast(VideoFrame, graph.pull())
+
+
+def tag(frame: VideoFrame, matrix: int) -> VideoFrame:
+    """Gives a frame its matrix."""
+    if frame.colorspace != matrix:
+        frame.colorspace = matrix
+    return frame
+
+
+def measure_aspect(frame: VideoFrame) -> Fraction:
+    """Width over height of a frame's pixels, 1 if it does not say.
+
+    PyAV does not show this field of a frame, and the decoder's is that of a later frame. FFmpeg's scaler reads it.
+    """
+    graph = Graph()
+    scale = graph.add("scale", f"w=round(sar*{_PRECISION}):h=2:flags=neighbor:eval=frame")
+    graph.link_nodes(add_source(graph, frame), scale, graph.add("buffersink"))
+    graph.configure()
+    graph.push(frame)
+    width = cast(VideoFrame, graph.pull()).width
+    return Fraction(width, _PRECISION).limit_denominator(_LARGEST_TERM)
+
+
+def deinterlace(frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
+    """Replaces interlaced frames by progressive ones, one for one; others pass as they are.
+
+    A filter looks at the frames before and after each, so it begins with the first interlaced frame, and anew where
+    size or format change.
+    """
+    graph: Graph | None = None
+    shape: tuple[int, int, str] | None = None
+    waiting: deque[VideoFrame] = deque()
+    for frame in frames:
+        found = frame.width, frame.height, frame.format.name
+        if graph is not None and found != shape:
+            graph.push(None)
+            yield from _pull(graph, waiting)
+            graph = None
+        if graph is None:
+            if not frame.interlaced_frame:
+                yield frame
+                continue
+            graph, shape = Graph(), found
+            bwdif = graph.add("bwdif", "mode=send_frame:parity=auto:deint=interlaced")
+            graph.link_nodes(add_source(graph, frame), bwdif, graph.add("buffersink"))
+            graph.configure()
+        waiting.append(frame)
+        graph.push(frame)
+        yield from _pull(graph, waiting)
+    if graph is not None:
+        graph.push(None)
+        yield from _pull(graph, waiting)
+
+
+def _pull(graph: Graph, waiting: deque[VideoFrame]) -> Iterator[VideoFrame]:
+    while waiting:
+        try:
+            frame = cast(VideoFrame, graph.vpull())
+        except (av.EOFError, av.BlockingIOError):
+            return
+        stored = waiting.popleft()
+        frame.pts = stored.pts
+        if stored.time_base is not None:  # the filter counts in halves
+            frame.time_base = stored.time_base
+        yield frame
+
+
+class Fitter:
+    """Fits frames, whose size, format, shape and matrix may change midway, to those of the first one.
+
+    Pictures of another shape get black bars. RGB becomes BT.709. Where ``format``, FFmpeg's name of the format of the
+    fitted frames, has color in half the lines and columns, an odd width or height loses its last column or row.
+    ``fixed_aspect`` is the shape of all pixels, width over height; if it is None, each frame says its own.
+
+    Attributes:
+        aspect: Width over height of their pixels.
+        matrix, primaries, transfer, range: How their colors are to be read, as numbers of H.273.
+    """
+
+    def __init__(self, first: VideoFrame, fixed_aspect: Fraction | None, format: str) -> None:
+        self._size = first.width, first.height
+        self.aspect = fixed_aspect or measure_aspect(first)
+        self._follows = fixed_aspect is None
+        self._format = format
+        self.matrix, self.range = int(first.colorspace), int(first.color_range)
+        self.primaries, self.transfer = int(first.color_primaries), int(first.color_trc)
+        if first.format.is_rgb or first.format.has_palette:
+            self.matrix, self.range = BT709, LIMITED
+            if self.primaries == UNTAGGED:
+                self.primaries = int(ColorPrimaries.BT709)
+            if self.transfer == UNTAGGED:
+                self.transfer = int(ColorTrc.IEC61966_2_1)
+        self._read_as = find_matrix(first) if self.matrix == UNTAGGED else self.matrix
+        self._graph: Graph | None = None
+        self._shape: tuple[object, ...] | None = None
+
+    def fit(self, frame: VideoFrame) -> VideoFrame:
+        """Fits one frame."""
+        shape = frame.width, frame.height, frame.format.name, int(frame.colorspace), int(frame.color_range)
+        if self._graph is None or shape != self._shape:
+            self._graph, self._shape = self._make_graph(frame), shape
+        self._graph.push(frame)
+        return cast(VideoFrame, self._graph.pull())
+
+    def _make_graph(self, frame: VideoFrame) -> Graph:
+        graph = Graph()
+        width, height = self._size
+        step = 1 if self._format == "yuv444p" else 2
+
+        def even(size: int, rounding: Callable[[float], int]) -> int:
+            return rounding(size / step) * step
+
+        # Width over height of the picture in pixels of the first one's shape. The scaler notices when `sar` changes.
+        ratio = f"(iw*sar/ih/({self.aspect}))" if self._follows else "(iw/ih)"
+        scale = f"w='min({width},round({height}*{ratio}))':h='min({height},round({width}/{ratio}))':eval=frame"
+        if frame.format.is_rgb or frame.format.has_palette:
+            scale += f":out_color_matrix={self._read_as}"
+        elif (matrix := find_matrix(frame)) != self._read_as:
+            scale += f":in_color_matrix={matrix}:out_color_matrix={self._read_as}"
+        if self.range:
+            scale += f":out_range={self.range}"
+        nodes = [
+            add_source(graph, frame),
+            graph.add("scale", scale),
+            graph.add("format", self._format),
+            graph.add("pad", f"{even(width, ceil)}:{even(height, ceil)}:(ow-iw)/2:(oh-ih)/2:eval=frame"),
+            graph.add("crop", f"{even(width, floor)}:{even(height, floor)}:0:0"),
+            graph.add("buffersink"),
+        ]
+        graph.link_nodes(*nodes)
+        graph.configure()
+        return graph
