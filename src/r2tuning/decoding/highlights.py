@@ -52,8 +52,8 @@ def find_highlights(
     stays at or above half its height (its full width at half maximum), but not into a higher peak.
 
     With ``seconds``, each highlight is that long, centered on its peak, and holds the highest clip; it is shifted away
-    from the ends of the video and from better highlights. Of several equally high clips of a peak, the first counts that
-    lies in no better highlight and has room beside them; a peak without one is skipped.
+    from the ends of the video and from better highlights. Of several equally high clips of a peak, the first counts
+    that lies in no better highlight and has room beside them; a peak without one is skipped.
 
     ``times`` are the centers of the frames' clips, and ``extent`` is when the video begins and ends, all in seconds.
 
