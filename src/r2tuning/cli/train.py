@@ -53,10 +53,7 @@ OverridesOption = Annotated[
 
 def train(
     recipe: Annotated[str, typer.Argument(help="Name of a recipe, such as charades-sta or custom, or a YAML file.")],
-    overrides: FEW_QUERIES = 20
-"""Fewer than this are too few to learn from, or to tell a good model from a lucky one."""
-
-OverridesOption = None,
+    overrides: OverridesOption = None,
     run: Annotated[
         Path | None, typer.Option(help="Folder of the run: checkpoints, log, state.  [default: runs/NAME]")
     ] = None,
@@ -172,10 +169,7 @@ TABLE_JSON = "table.json"
 
 def ablate(
     recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a YAML file: what all cells have in common.")],
-    overrides: FEW_QUERIES = 20
-"""Fewer than this are too few to learn from, or to tell a good model from a lucky one."""
-
-OverridesOption = None,
+    overrides: OverridesOption = None,
     vary: Annotated[
         list[str] | None,
         typer.Option(help="Values of a key to compare; if repeated, all combinations.", metavar="KEY=V1,V2,…"),
