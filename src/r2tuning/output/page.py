@@ -33,13 +33,14 @@ def check_embedding(video: str) -> None:
     from r2tuning.video import probe
 
     try:
-        probe(video)
         size = Path(video).stat().st_size
+        if size > MAX_EMBEDDED:
+            limit = f"{MAX_EMBEDDED // 10**6} MB"
+            raise OutputError(f"{video} has {size / 1e6:.1f} MB, and a page holds up to {limit}: leave --embed away")
+        probe(video)
     except (VideoError, OSError) as error:
-        raise OutputError(f"{video} cannot be embedded ({error}): put it there, or leave --embed away") from None
-    if size > MAX_EMBEDDED:
-        limit = f"{MAX_EMBEDDED // 10**6} MB"
-        raise OutputError(f"{video} has {size / 1e6:.1f} MB, and a page holds up to {limit}: leave --embed away")
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise OutputError(f"{video} cannot be embedded ({reason}): put it there, or leave --embed away") from None
 
 
 def write_page(

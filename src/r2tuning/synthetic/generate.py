@@ -192,8 +192,8 @@ def synthesize(
                 progress(len(made) + len(deaths), videos)
         if deaths:
             raise OutputError(
-                f"{folder}: {len(deaths)} of {videos} videos failed, {deaths[0].reason}; if memory was short, use fewer "
-                "--jobs; run the command again to continue"
+                f"{folder}: {len(deaths)} of {videos} videos failed, {deaths[0].reason}; if memory was short, use "
+                "fewer --jobs; run the command again to continue"
             )
         queries = [query for number in seeds for query in made[number][0]]
         absent = [query for number in seeds for query in made[number][1]]
