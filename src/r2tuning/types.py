@@ -27,10 +27,10 @@ Summary = Literal["cls", "mean"]
 
 
 _VIDEO_ENDINGS = """
-    264 265 3g2 3gp 3gpp amv asf av1 avi avs2 avs3 bik bk2 cavs dav dif divx dv dvr-ms evo f4v flc fli flv gif gxf
-    h261 h263 h264 h265 hevc ismv ivf k3g lvf m1v m2p m2t m2ts m2v m4v mj2 mjp2 mjpeg mjpg mk3d mkv mod moflex mov
-    mp4 mpe mpeg mpg mpv mpv2 mtv mts mv mvi mxf mxg nsv nut obu ogg ogm ogv ogx ps qt rcv rm rmvb roq rpl smk swf
-    tod tp trp ts ty vb vc1 viv vob vro vvc webm wm wmv wtv xmv y4m yuv
+    264 265 3g2 3gp 3gpp amv asf av1 avi avs2 avs3 bik bk2 cavs dav dif divx drc dv dvr-ms evo f4v flc fli flv gif
+    gxf h261 h263 h264 h265 hevc ismv ivf k3g lvf m1v m2p m2t m2ts m2v m4v mj2 mjp2 mjpeg mjpg mk3d mkv mod moflex
+    mov mp4 mpe mpeg mpg mpv mpv2 mtv mts mv mvi mxf mxg nsv nut obu ogg ogm ogv ogx ps qt rcv rm rmvb roq rpl smk
+    swf tod tp trp ts ty vb vc1 vc2 viv vob vro vvc webm wm wmv wtv xmv y4m yuv
 """
 
 VIDEO_SUFFIXES = frozenset(f".{ending}" for ending in _VIDEO_ENDINGS.split())

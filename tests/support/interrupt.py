@@ -1,4 +1,4 @@
-"""Stops commands at random points with SIGKILL, SIGTERM and SIGINT, runs them again, and compares with an undisturbed run.
+"""Stops commands at random points with a signal, runs them again, and compares with an undisturbed run.
 
 ``PYTHONPATH=src:tests python -m support.interrupt`` does so at 50 points and prints what happened at each.
 """
@@ -67,9 +67,9 @@ def prepare(folder: Path) -> dict[str, Command]:
 
     def training(out: Path) -> list[object]:
         settings = {
-            "data.annotations": annotations, "data.videos": videos, "data.features": out / "features", "data.workers": 0,
-            "backbone": "demo", "fps": 2, "model.hidden": 32, "training.epochs": 4, "training.batch_size": 2,
-            "training.log_every": 1, "training.checkpoint_every": 1,
+            "data.annotations": annotations, "data.videos": videos, "data.features": out / "features",
+            "data.workers": 0, "backbone": "demo", "fps": 2, "model.hidden": 32, "training.epochs": 4,
+            "training.batch_size": 2, "training.log_every": 1, "training.checkpoint_every": 1,
         }  # fmt: skip
         return [
             "train",

@@ -35,6 +35,7 @@ def ground(
         Path | None,
         typer.Option(help=f"Save the encoded video to this {options.FEATURE_SUFFIX} file, for later queries."),
     ] = None,
+    moved: options.MovedOption = None,
     force: options.ForceOption = False,
 ) -> None:
     """Find the moments of a video that match a sentence.
@@ -57,7 +58,7 @@ def ground(
             check_embedding(video)
     outputs.check_clips(clips, fast=fast)
 
-    grounder, encoded = options.open_video(video, model, backbone, device, engine, fps, sampling)
+    grounder, encoded = options.open_video(video, model, backbone, device, engine, fps, sampling, moved)
     if save_features is not None:
         encoded.save(save_features)
     results = grounder.ground(encoded, queries, top_k=top_k, threshold=threshold)
@@ -93,6 +94,7 @@ def highlights(
     sampling: options.SamplingOption = "exact",
     output: outputs.OutputOption = None,
     json: outputs.JsonOption = None,
+    moved: options.MovedOption = None,
     force: options.ForceOption = False,
 ) -> None:
     """Find the best seconds of a video: the highest peaks of its saliency, which do not overlap.
@@ -100,7 +102,7 @@ def highlights(
     Example: r2tuning highlights trip.mp4 "the dog catches the frisbee" --top 3 --seconds 10
     """
     targets = outputs.plan_outputs(output, json, force=force)
-    grounder, encoded = options.open_video(video, model, backbone, device, engine, fps, sampling)
+    grounder, encoded = options.open_video(video, model, backbone, device, engine, fps, sampling, moved)
     answer = options.ground_or_outline(grounder, encoded, query)
     found = replace(answer, moments=answer.highlights(top, seconds))
     outputs.write_outputs([found], targets, force=force, top=top)
@@ -126,6 +128,7 @@ def summarize(
     fps: options.FpsOption = None,
     sampling: options.SamplingOption = "exact",
     json: outputs.JsonOption = None,
+    moved: options.MovedOption = None,
     force: options.ForceOption = False,
 ) -> None:
     """Sum up a video: choose its best shots within a budget, in order of time.
@@ -139,7 +142,7 @@ def summarize(
     if ratio is not None and not 0 < ratio <= 1:
         raise typer.BadParameter(f"must be above 0 and at most 1, not {ratio}", param_hint="--ratio")
     targets = outputs.plan_outputs(output, json, force=force, summary=True)
-    grounder, encoded = options.open_video(video, model, backbone, device, engine, fps, sampling)
+    grounder, encoded = options.open_video(video, model, backbone, device, engine, fps, sampling, moved)
     answer = options.ground_or_outline(grounder, encoded, query)
     with show_progress("Looking for cuts", "frames") as progress:
         summary = choose_shots(answer, ratio=ratio, seconds=seconds, progress=progress)

@@ -56,6 +56,10 @@ SamplingOption = Annotated[
     Sampling,
     typer.Option(help="exact: frames at the exact times; fast: cheaper ones near them; keyframe: only key frames."),
 ]
+MovedOption = Annotated[
+    str | None,
+    typer.Option("--video", metavar="FILE", help="Where the video of saved features is now, if it was moved."),
+]
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Replace output files that exist.")]
 
 
@@ -67,8 +71,9 @@ def open_video(
     engine: Engine | None = None,
     fps: float | None = None,
     sampling: Sampling = "exact",
+    moved: str | None = None,
 ) -> tuple[Grounder, EncodedVideo]:
-    """Loads the model, and encodes a video file or loads saved features."""
+    """Loads the model, and encodes a video file or loads saved features, whose video may have ``moved``."""
     from r2tuning.grounder import Grounder
 
     try:
@@ -78,10 +83,12 @@ def open_video(
             f"{error}; to see r2tuning work without a network, --model {DEMO} is already here, "
             f"but it knows only {DEMO_WORLD}"
         ) from error
+    if moved is not None and not video.endswith(FEATURE_SUFFIX):
+        raise typer.BadParameter("is for saved features; give the video itself as VIDEO", param_hint="--video")
     if video.endswith(FEATURE_SUFFIX):
         from r2tuning.features import EncodedVideo
 
-        return grounder, EncodedVideo.load(video)
+        return grounder, EncodedVideo.load(video, moved)
     with show_progress("Encoding", "frames") as progress:
         encoded = grounder.encode(video, fps=fps, sampling=sampling, progress=progress)
     grounder.backbone.release()  # a command encodes one video; the next steps need the memory
