@@ -100,7 +100,8 @@ def test_every_container_that_ffmpeg_writes_pictures_to_counts_as_video() -> Non
 
 WITH_PICTURES = {
     "3g2", "3gp", "amv", "asf", "avi", "avs2", "avs3", "cavsvideo", "dirac", "dv", "f4v", "flv", "gif", "gxf", "h261",
-    "h263", "h264", "hevc", "ipod", "ismv", "ivf", "m4v", "matroska", "mjpeg", "mov", "mp4", "mpeg", "mpeg1video", "mpeg2video",
+    "h263", "h264", "hevc", "ipod", "ismv", "ivf", "m4v", "matroska", "mjpeg", "mov", "mp4", "mpeg", "mpeg1video",
+    "mpeg2video",
     "mpegts", "mxf", "nut", "obu", "ogv", "rm", "roq", "svcd", "swf", "vc1", "vob", "webm", "wtv", "yuv4mpegpipe",
 }  # fmt: skip
 
