@@ -33,7 +33,7 @@ from r2tuning.ablation.table import (
 )
 from r2tuning.cli.options import ForceOption, show_progress
 from r2tuning.cli.score import ScoresJsonOption, print_scores, print_table, write_scores
-from r2tuning.errors import OutputError, R2TuningWarning
+from r2tuning.errors import OutputError, R2TuningWarning, show_on_one_line
 from r2tuning.files import check_target, write_atomically
 
 if TYPE_CHECKING:
@@ -253,7 +253,7 @@ def _show(done: Ablation, name: str, seeds: int, folder: Path, json: str | None,
         headings, rows = tabulate(done, name)
         print_table(caption(done, name, seeds), headings, rows, names=count_settings(done))
     for cell, reason in done.failed:
-        typer.echo(f"failed: {cell.title}: {reason}", err=True)
+        typer.echo(show_on_one_line(f"failed: {cell.title}: {reason}"), err=True)
     if done.left:
         typer.echo(f"stopped with {done.left} cells left; run the same command again to continue", err=True)
         raise typer.Exit(130)

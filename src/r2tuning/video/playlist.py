@@ -85,7 +85,9 @@ def _read_hls(path: Path, text: str, depth: int = 1) -> Playlist:
             line = str(member)
             if nested and member.is_file() and member.suffix.lower() in (".m3u8", ".m3u"):
                 if depth == _DEEPEST or member.stat().st_size > _LONGEST:
-                    raise VideoError(f"{path} names the playlist {member.name}, which is no list of segments; open another")
+                    raise VideoError(
+                        f"{path} names the playlist {member.name}, which is no list of segments; open another"
+                    )
                 inner = _read_hls(member, member.read_text(encoding="utf-8-sig", errors="replace"), depth + 1)
                 found.missing += inner.missing
                 if not inner.finished:
