@@ -85,7 +85,9 @@ def _read_hls(path: Path, text: str, depth: int = 1) -> Playlist:
             line = str(member)
             if nested and member.is_file() and member.suffix.lower() in (".m3u8", ".m3u"):
                 if depth == _DEEPEST or member.stat().st_size > _LONGEST:
-                    raise VideoError(f"{path} names the playlist {member.name}, which is no list of segments; open another")
+                    raise VideoError(
+                        f"{path} names the playlist {member.name}, which is no list of segments; open another"
+                    )
                 inner = _read_hls(member, member.read_text(encoding="utf-8-sig", errors="replace"), depth + 1)
                 found.missing += inner.missing
                 if not inner.finished:
@@ -95,6 +97,9 @@ def _read_hls(path: Path, text: str, depth: int = 1) -> Playlist:
         elif 'URI="' in line:
             line = re.sub(r'URI="([^"]*)"', lambda match: f'URI="{_resolve(path, match[1], found)}"', line)
         lines.append(line)
+    members = sum(bool(line) and not line.startswith("#") for line in lines)
+    if members and len(found.missing) >= members:
+        raise VideoError(f"{path} names {members} files, such as {found.missing[0]}, and none of them exists")
     found.finished = nested or not segments or "#EXT-X-ENDLIST" in text
     found.text = "\n".join([*lines, "#EXT-X-ENDLIST", ""])
     return found

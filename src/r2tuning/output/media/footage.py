@@ -140,12 +140,12 @@ class Footage:
                 yield stream, packets
                 return
         with open_video(self.info.path) as stream:  # not every format can be rewound
-            yield stream, read_packets(stream)
+            yield stream, self._timeline.read(read_packets(stream))
 
     def _seek(self, stream: VideoStream, tick: int) -> Iterator[Packet[VideoStream]] | None:
         """Seeks to a key frame before ``tick``; None if only reading from the beginning is certain to work."""
         entries = self._entries[self._entries <= tick]
-        if not self.stamped or tick == self._timeline.ticks[0]:
+        if not self.stamped or tick == self._timeline.ticks[0] or self._timeline.clock is not None:
             return None
         back = 1 if self._index is not None else 2  # a key frame of unknown kind may need a while to become clear
         while back <= len(entries):
