@@ -146,7 +146,7 @@ def _read_rows(path: Path, distinct: int) -> Tensor | None:
         if ROWS not in file.keys():  # noqa: SIM118  (not a mapping)
             return None
         rows: Tensor = file.get_tensor(ROWS).clone()
-    sound = rows.dtype == torch.int32 and rows.dim() == 1 and len(rows) > 0 and 0 <= int(rows[0])
+    sound = rows.dtype == torch.int32 and rows.dim() == 1 and len(rows) > 0 and int(rows[0]) >= 0
     if not sound or int(rows[-1]) >= distinct or bool((rows.diff() < 0).any()):
         raise FeatureError(f"{path}: the rows of its frames are damaged; encode it again")
     return rows
