@@ -262,7 +262,7 @@ def _fill_slots(decoded: np.ndarray, delays: np.ndarray, wrong: np.ndarray, step
     numbers = np.flatnonzero(wrong)
     usual = int(np.median(delays[good]))
     for number in numbers.tolist():
-        later = free[free >= decoded[number] + min(int(delays[good].min()), usual)]
+        later = free[free >= decoded[number] + min(int(delays[good].min()), 0)]
         if len(later) and later[0] - decoded[number] <= 2 * _DEEPEST * step:
             shown[number], free = later[0], free[free != later[0]]
         else:
