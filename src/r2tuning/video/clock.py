@@ -186,7 +186,7 @@ def _join(
         shown = joined[timed] + delays[timed]
         length = int(lengths[timed[shown.argmax()]])
         end = int(shown.max()) + (length if 0 < length <= 100 * step else step)
-        if timed[-1] != part[-1]:  # the last packets have damaged times; frames are shown as evenly as decoded
+        if wrong[part[-2:]].any():  # the last packets have damaged times; frames are shown as evenly as decoded
             end = max(end, int(joined[good[-1]] + delays[timed[0]]) + step * int(part[-1] - good[-1] + 1))
     if far.any():
         good = np.flatnonzero(~far)
@@ -213,6 +213,11 @@ def _find_far_shown(
     shown = decoded + delays
     early = ~far & (shown - usual < padded[:count] - _DEEPEST * step)
     late = ~far & (shown - usual > padded[-count:] + _DEEPEST * step)
+    if followed:  # no delay like those of the others
+        ends = slice(max(count - 2, 1), count)
+        known = delays[: max(count - 2, 1)]
+        late[ends] = [np.abs(known - delay).min() * 4 > step for delay in delays[ends]]
+        late &= ~far
     candidates = np.flatnonzero(early | late)
     if not len(candidates) or len(candidates) > max(_DAMAGED_SHARE * count, 2):
         return wrong
@@ -257,7 +262,7 @@ def _fill_slots(decoded: np.ndarray, delays: np.ndarray, wrong: np.ndarray, step
     numbers = np.flatnonzero(wrong)
     usual = int(np.median(delays[good]))
     for number in numbers.tolist():
-        later = free[free >= decoded[number] + min(int(delays[good].min()), usual)]
+        later = free[free >= decoded[number] + min(int(delays[good].min()), 0)]
         if len(later) and later[0] - decoded[number] <= 2 * _DEEPEST * step:
             shown[number], free = later[0], free[free != later[0]]
         else:

@@ -97,6 +97,9 @@ def _read_hls(path: Path, text: str, depth: int = 1) -> Playlist:
         elif 'URI="' in line:
             line = re.sub(r'URI="([^"]*)"', lambda match: f'URI="{_resolve(path, match[1], found)}"', line)
         lines.append(line)
+    members = sum(bool(line) and not line.startswith("#") for line in lines)
+    if members and len(found.missing) >= members:
+        raise VideoError(f"{path} names {members} files, such as {found.missing[0]}, and none of them exists")
     found.finished = nested or not segments or "#EXT-X-ENDLIST" in text
     found.text = "\n".join([*lines, "#EXT-X-ENDLIST", ""])
     return found

@@ -122,7 +122,7 @@ def find_rotation(matrix: tuple[int, ...]) -> int:
 
 
 def _find_losses(path: Path) -> list[str]:
-    """Names what FFmpeg passes over in silence: missing segments, and FLV files that follow another in the same file."""
+    """Names what FFmpeg passes over in silence: missing segments, and FLV files joined behind another."""
     playlist = read_playlist(path)
     if playlist is not None:
         return [f"{name} is missing" for name in playlist.missing]

@@ -169,7 +169,7 @@ class FrameStream(Iterator[FrameBatch]):
 
 
 def _stack(images: list[np.ndarray]) -> np.ndarray:
-    """An array ``[n, …]`` of images, without copies of one that fills it: in a pause of hours, most batches are such."""
+    """Stacks images as ``[n, …]``, without copying one that fills all, as in a pause of hours."""
     if all(image is images[0] for image in images):
         return np.broadcast_to(images[0], (len(images), *images[0].shape))
     return np.stack(images)
