@@ -108,7 +108,7 @@ def prepare(folder: Path, *, shapes_too: bool = True) -> dict[str, Command]:
     return {
         "extract": same("extract", annotations, videos, "OUT/store", "--backbone", "demo", "--fps", 4, "-j", 2),
         "train": Command(training, resumed),
-        "synthesize": same("synthesize", "OUT/made", "-n", 5, "-j", 2),
+        "synthesize": same("synthesize", "OUT/made", "-n", 2, "-j", 2),
         "ground": same(
             "ground", video, query, "-m", "demo", "-f", "--clips", "OUT/clips", "-o", "OUT/a.html", "-o", "OUT/a.json",
             "--save-features", "OUT/v.safetensors",
