@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -224,8 +223,8 @@ def _steady() -> Iterator[None]:
 
 
 def _watch(response: Any) -> None:
-    base: type = import_module(type(response).__module__.partition(".")[0]).SyncByteStream
     stream = response.stream
+    base = next(kind for kind in type(stream).__mro__ if kind.__name__ == "SyncByteStream")  # which the client asks for
 
     def deliver(_: object) -> Iterator[bytes]:
         since, received = time.monotonic(), 0

@@ -38,8 +38,8 @@ class Command:
     again: Callable[[Path], list[object]]
 
 
-def prepare(folder: Path) -> dict[str, Command]:
-    """Makes videos and annotations, and the commands that use them."""
+def prepare(folder: Path, *, shapes_too: bool = True) -> dict[str, Command]:
+    """Makes videos and annotations, and the commands that use them; calibration needs Moving Shapes too."""
     folder.mkdir(parents=True)
     videos = folder / "videos"
     videos.mkdir()
@@ -51,18 +51,19 @@ def prepare(folder: Path) -> dict[str, Command]:
     with annotations.open("w", newline="") as file:
         csv.writer(file).writerows(rows)
     shapes = folder / "shapes"
-    for split in ("train", "val"):
-        run("synthesize", shapes, "-n", 3, "--split", split)
-    run(
-        "extract",
-        shapes / "val.jsonl",
-        shapes / "videos",
-        shapes / "features",
-        "-b",
-        "moving-shapes",
-        "--backbone",
-        "demo",
-    )
+    if shapes_too:
+        for split in ("train", "val"):
+            run("synthesize", shapes, "-n", 3, "--split", split)
+        run(
+            "extract",
+            shapes / "val.jsonl",
+            shapes / "videos",
+            shapes / "features",
+            "-b",
+            "moving-shapes",
+            "--backbone",
+            "demo",
+        )
     video = videos / "v0.mp4"
 
     def training(out: Path) -> list[object]:
@@ -107,7 +108,7 @@ def prepare(folder: Path) -> dict[str, Command]:
     return {
         "extract": same("extract", annotations, videos, "OUT/store", "--backbone", "demo", "--fps", 4, "-j", 2),
         "train": Command(training, resumed),
-        "synthesize": same("synthesize", "OUT/made", "-n", 5, "-j", 2),
+        "synthesize": same("synthesize", "OUT/made", "-n", 2, "-j", 2),
         "ground": same(
             "ground", video, query, "-m", "demo", "-f", "--clips", "OUT/clips", "-o", "OUT/a.html", "-o", "OUT/a.json",
             "--save-features", "OUT/v.safetensors",
