@@ -244,8 +244,8 @@ def _declared_duration(stream: VideoStream, first: int, read: int) -> Fraction |
         return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds) - first * stream.time_base
     if container.format.flags & _NO_DECLARED_LENGTH or not stream.duration:
         return None
-    if container.format.name not in _STREAM_LENGTHS:
-        return None
+    if container.format.name not in _STREAM_LENGTHS and container.streams.audio:
+        return None  # it may be the sound's
     stored = stream.frames
     if container.format.name != "avi":  # in an AVI file that is cut off, the index is lost too
         stored = min(stored, len(stream.index_entries) or stored)  # edit lists leave some out
