@@ -7,7 +7,6 @@ files of a sane size.
 from __future__ import annotations
 
 import errno
-import errno
 import hashlib
 import json
 import os
