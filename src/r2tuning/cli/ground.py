@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from r2tuning.cli import options, outputs, videos
 from r2tuning.cli.options import show_progress
 from r2tuning.files import check_target
+from r2tuning.output.registry import Target
 from r2tuning.types import Sampling
 
 if TYPE_CHECKING:
     from r2tuning.grounder import Grounder
+    from r2tuning.output.media.footage import Footage
     from r2tuning.results import Grounding, Summary
 
 
@@ -41,6 +44,9 @@ def ground(
     ] = False,
     clips: outputs.ClipsOption = None,
     fast: outputs.FastOption = False,
+    pad: outputs.PadOption = 0.0,
+    reel: outputs.ReelOption = None,
+    timecode: outputs.TimecodeOption = "source",
     save_features: Annotated[
         Path | None,
         typer.Option(help=f"Save the encoded video to this {options.FEATURE_SUFFIX} file, for later queries."),
@@ -64,7 +70,7 @@ def ground(
                 f"the file's name must end in {options.FEATURE_SUFFIX}", param_hint="--save-features"
             )
         check_target(save_features, force=force)
-    targets = outputs.plan_outputs(output, json, labels=request.labels, queries=len(request.queries), force=force)
+    targets = outputs.plan_outputs(output, json, reel, labels=request.labels, queries=len(request.queries), force=force)
     if embed:
         if not any(target.form == "html" for target in targets):
             raise typer.BadParameter("there is no page to put the video into: give -o FILE.html", param_hint="--embed")
@@ -73,7 +79,7 @@ def ground(
         from r2tuning.output.page import check_embedding
 
         check_embedding(*files)
-    outputs.check_clips(clips, fast=fast)
+    outputs.check_clips(clips, fast=fast, pad=pad, targets=targets)
 
     grounder = videos.open_model(request, model, backbone, device, engine, moved)
 
@@ -86,22 +92,38 @@ def ground(
         return grounder.ground(encoded, request.queries, top_k=top_k, threshold=threshold, overlapping=overlapping)
 
     answers = list(request.go_through(answer))
-    footage = None
-    if not several and (clips is not None or any("footage" in target.writer.options for target in targets)):
+    _write(
+        answers, targets, clips, fast, several=several, pad=pad, timecode=timecode, force=force, top=top_k, embed=embed
+    )
+    request.finish()
+
+
+def _write(
+    answers: list[tuple[str, list[Grounding]]],
+    targets: Sequence[Target],
+    clips: Path | None,
+    fast: bool,
+    *,
+    several: bool,
+    pad: float,
+    force: bool,
+    **options: Any,
+) -> None:
+    """Writes answers and clips; a single video that several of them show is opened once."""
+
+    def open_footage(results: list[Grounding]) -> Footage:
         from r2tuning.output.media import Footage
 
-        answers[0][1][0].check_video()
-        footage = Footage(answers[0][1][0].video)
-    outputs.write_outputs(answers, targets, several=several, force=force, top=top_k, embed=embed, footage=footage)
+        results[0].check_video()
+        return Footage(results[0].video)
+
+    shown = clips is not None or any("footage" in target.writer.options for target in targets)
+    footage = open_footage(answers[0][1]) if shown and not several else None
+    outputs.write_outputs(answers, targets, several=several, pad=pad, footage=footage, force=force, **options)
     if clips is not None:
         for label, results in answers:
-            from r2tuning.output.media import Footage
-
-            if footage is None:
-                results[0].check_video()
-            opened = footage or Footage(results[0].video)
-            outputs.cut_clips(results, opened, clips / label if several else clips, fast=fast, force=force)
-    request.finish()
+            folder = clips / label if several else clips
+            outputs.cut_clips(results, footage or open_footage(results), folder, fast=fast, pad=pad, force=force)
 
 
 def highlights(
@@ -123,6 +145,11 @@ def highlights(
     sampling: options.SamplingOption = "exact",
     output: outputs.OutputOption = None,
     json: outputs.JsonOption = None,
+    clips: outputs.ClipsOption = None,
+    fast: outputs.FastOption = False,
+    pad: outputs.PadOption = 0.0,
+    reel: outputs.ReelOption = None,
+    timecode: outputs.TimecodeOption = "source",
     moved: options.MovedOption = None,
     force: options.ForceOption = False,
 ) -> None:
@@ -133,7 +160,8 @@ def highlights(
     Example: r2tuning highlights trip.mp4 "the dog catches the frisbee" --top 3 --seconds 10
     """
     request = videos.read_request("highlights", words, [] if query is None else [query], needed=False)
-    targets = outputs.plan_outputs(output, json, labels=request.labels, force=force)
+    targets = outputs.plan_outputs(output, json, reel, labels=request.labels, force=force)
+    outputs.check_clips(clips, fast=fast, pad=pad, targets=targets)
     grounder = videos.open_model(request, model, backbone, device, engine, moved)
 
     def answer(video: str, step: str) -> list[Grounding]:
@@ -141,7 +169,9 @@ def highlights(
         return [replace(found, moments=found.highlights(top, seconds))]
 
     answers = list(request.go_through(answer))
-    outputs.write_outputs(answers, targets, several=len(request.videos) > 1, force=force, top=top)
+    _write(
+        answers, targets, clips, fast, several=len(request.videos) > 1, pad=pad, timecode=timecode, force=force, top=top
+    )
     request.finish()
 
 
@@ -179,6 +209,7 @@ def summarize(
     fps: options.FpsOption = None,
     sampling: options.SamplingOption = "exact",
     json: outputs.JsonOption = None,
+    timecode: outputs.TimecodeOption = "source",
     moved: options.MovedOption = None,
     force: options.ForceOption = False,
 ) -> None:
@@ -204,5 +235,5 @@ def summarize(
             return [choose_shots(found, ratio=ratio, seconds=seconds, progress=progress)]
 
     answers = list(request.go_through(answer))
-    outputs.write_outputs(answers, targets, several=len(request.videos) > 1, force=force)
+    outputs.write_outputs(answers, targets, several=len(request.videos) > 1, timecode=timecode, force=force)
     request.finish()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 from rich.console import Console
@@ -18,6 +18,7 @@ from r2tuning.output.registry import STDOUT, WRITERS, Target, find_target, save_
 if TYPE_CHECKING:
     from r2tuning.output.media.footage import Footage
     from r2tuning.results import Grounding, Summary
+    from r2tuning.types import Moment
 
 _SUFFIXES = " ".join(f".{name}" for name in WRITERS if name != "sheet")
 
@@ -49,21 +50,36 @@ FastOption = Annotated[
     bool, typer.Option("--fast", help="Copy clips as stored: at once, but from the key frame before the moment on.")
 ]
 
+ReelOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE", help="Short for -o mp4:FILE, which joins the moments, in order of time, into one video."
+    ),
+]
+PadOption = Annotated[
+    float, typer.Option(min=0, max=3600, help="Seconds that clips and reels show before and after each moment.")
+]
+TimecodeOption = Annotated[
+    Literal["source", "zero"],
+    typer.Option(help="What edit lists count from: the video's timecode, if it has any, or zero at its first frame."),
+]
+
 
 def plan_outputs(
     outputs: Sequence[str] | None,
     json: str | None,
+    reel: str | None = None,
     *,
     force: bool,
     labels: Sequence[str] = ("",),
     queries: int = 1,
     summary: bool = False,
 ) -> list[Target]:
-    """Checks ``--output`` and ``--json`` before a long computation, and finds what is to be written.
+    """Checks ``--output``, ``--json`` and ``--reel`` before a long computation, and finds what is to be written.
 
     ``labels`` are the names of the videos: a format that is about one video gets a file for each of several.
     """
-    texts = [*(outputs or []), *([] if json is None else [f"json:{json}"])]
+    texts = [*(outputs or []), *([] if json is None else [f"json:{json}"]), *([] if reel is None else [f"mp4:{reel}"])]
     targets = [find_target(text, summary=summary) for text in texts]
     taken = set()
     for target in (part for whole in targets for part in whole.part(labels)):
@@ -111,19 +127,25 @@ def write_outputs(
 
 def _write_files(results: Sequence[Grounding | Summary], target: Target, *, force: bool, **options: Any) -> None:
     for single, part in target.split(results):
-        if target.form == "gif" and not part[0].moments:
+        if target.form in ("gif", "mp4") and not any(_list_moments(result) for result in part):
             typer.echo(f"No {single.path}: there is no moment to show", err=True)
             continue
         if "progress" in single.writer.options:
             with show_progress("Writing", "frames") as progress:
-                save_results(part, single, force=force, progress=progress)
+                save_results(part, single, force=force, progress=progress, **options)
         else:
             save_results(part, single, force=force, **options)
         typer.echo(f"Wrote {single.path}", err=True)
 
 
-def check_clips(folder: Path | None, *, fast: bool) -> None:
+def _list_moments(result: Grounding | Summary) -> list[Moment]:
+    return getattr(result, "shots", None) or getattr(result, "moments", [])
+
+
+def check_clips(folder: Path | None, *, fast: bool, pad: float = 0.0, targets: Sequence[Target] = ()) -> None:
     """Checks, before a long computation, that clips can be written to a folder."""
+    if pad and folder is None and not any(target.form == "mp4" for target in targets):
+        raise typer.BadParameter("pads clips and reels; it needs --clips DIR or --reel FILE", param_hint="--pad")
     if folder is None:
         if fast:
             raise typer.BadParameter("copies clips; it needs --clips DIR", param_hint="--fast")
@@ -133,8 +155,13 @@ def check_clips(folder: Path | None, *, fast: bool) -> None:
     check_target(folder / "clip.mp4" if folder.is_dir() else folder, force=True)
 
 
-def cut_clips(results: Sequence[Grounding], footage: Footage, folder: Path, *, fast: bool, force: bool) -> None:
-    """Cuts every moment out of the video; an `OutputError` at the end says how many clips failed."""
+def cut_clips(
+    results: Sequence[Grounding], footage: Footage, folder: Path, *, fast: bool, force: bool, pad: float = 0.0
+) -> None:
+    """Cuts every moment out of the video, with ``pad`` seconds on both sides.
+
+    An `OutputError` at the end says how many clips failed.
+    """
     from r2tuning.output import media
     from r2tuning.output.media.cut import name_clip
 
@@ -148,7 +175,7 @@ def cut_clips(results: Sequence[Grounding], footage: Footage, folder: Path, *, f
         for number, (query, moment) in enumerate(moments, start=1):
             name = name_clip(number, len(moments), query, moment.start, moment.end)
             try:
-                media.cut(footage, moment.start, moment.end, folder / name, not fast, force=force)
+                media.cut(footage, moment.start - pad, moment.end + pad, folder / name, not fast, force=force)
             except R2TuningError as error:
                 failures.append(str(error))
             progress(number, len(moments))

@@ -56,6 +56,7 @@ WRITERS = {
     "fcpxml": Writer("text.edits.to_fcpxml", framed=True),
     **dict.fromkeys(PICTURES, Writer("charts.grounding.save_plot", text=False, per_query=True)),
     "gif": Writer("registry.save_gif", ("footage",), text=False, per_query=True),
+    "mp4": Writer("registry.save_reel", ("footage", "pad", "progress"), text=False),
     "html": Writer("page.write_page", ("top", "embed"), text=False, many_videos=True),
     "sheet": Writer("media.sheet.write_sheet", ("footage",), text=False),
 }
@@ -65,7 +66,6 @@ SUMMARY_WRITERS = WRITERS | {
     "json": Writer("text.json.to_object", many_videos=True),
     "jsonl": Writer("text.json.to_jsonl", many_videos=True),
     "txt": Writer("text.terminal.to_table"),
-    "mp4": Writer("registry.save_reel", ("progress",), text=False),
 }
 """Formats of summaries; those that are also in `WRITERS` write the shots as the moments of an answer."""
 
@@ -185,7 +185,8 @@ def save_results(results: Results, target: Target, *, force: bool = False, **opt
     """Writes results to a file, or to one for each query.
 
     Formats take the options that they know: ``top``, most rows or peaks of an answer; ``embed``, whether a page holds
-    the video; ``footage``, the video if it is open; ``progress``, called with the frames written and expected;
+    the video; ``footage``, the video if it is open; ``pad``, seconds that a reel shows before and after each moment;
+    ``progress``, called with the frames written and expected;
     ``timecode``, ``zero`` to count the frames of edit lists from the first one although the video has timecode.
     """
     for single, part in target.split(results):
@@ -231,12 +232,20 @@ def save_gif(results: Sequence[Grounding], path: str, *, force: bool, footage: F
 
 
 def save_reel(
-    summaries: Sequence[Summary], path: str, *, force: bool, progress: Callable[[int, int], None] | None = None
+    results: Sequence[Grounding],
+    path: str,
+    *,
+    force: bool,
+    footage: Footage | None = None,
+    pad: float = 0.0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Joins the shots of a summary, with their sound."""
+    """Joins the moments of all answers in order of time, what they share once, with their sound."""
     from r2tuning.output.media.cut import join
 
-    (summary,) = summaries
-    summary.answer.check_video()
-    spans = [(shot.start, shot.end) for shot in summary.shots]
-    join(summary.answer.video, spans, Path(path), force=force, progress=progress)
+    spans = [(moment.start - pad, moment.end + pad) for result in results for moment in result.moments]
+    if not spans:
+        raise OutputError(f"{path} cannot be written: the answer has no moment to show")
+    if footage is None:
+        results[0].check_video()
+    join(footage or results[0].video, spans, Path(path), force=force, progress=progress)

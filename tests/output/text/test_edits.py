@@ -9,13 +9,16 @@ from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 from xml.etree import ElementTree
 
+import av
 import opentimelineio as otio
 import pytest
+from support.files import shared_file
 from support.groundings import make_grounding
 from support.videos import write_video
 
+from r2tuning.errors import OutputWarning
 from r2tuning.output.registry import write_format
-from r2tuning.output.text.edits import choose_rate
+from r2tuning.output.text.edits import Timecode, choose_rate
 from r2tuning.results import Grounding
 from r2tuning.types import VideoInfo
 from r2tuning.video import probe
@@ -253,3 +256,86 @@ def test_files_are_named_by_urls(name: str) -> None:
     assert (parts.scheme, parts.netloc, parts.query, parts.fragment) == ("file", "", "", "")
     assert url.isascii()
     assert os.fsdecode(unquote_to_bytes(parts.path)) == str(Path.cwd() / "films" / name)
+
+
+@pytest.mark.parametrize("rate", [Fraction(30000, 1001), Fraction(60000, 1001)])
+def test_drop_frame_timecode_is_that_of_opentimelineio(rate: Fraction) -> None:
+    timecode = Timecode(round(rate), drop=True)
+    day = timecode.count(24, 0, 0, 0)
+    for number in [*range(0, 2000, 7), *range(17_970, 18_100), *range(35_900, 36_100), *range(3, day, 9973), day - 1]:
+        text = otio.opentime.to_timecode(otio.opentime.RationalTime(number, float(rate)), float(rate), True)
+        assert timecode.write(number) == text
+        hours, minutes, seconds, frames = (int(part) for part in text.replace(";", ":").split(":"))
+        assert timecode.count(hours, minutes, seconds, frames) == number
+    assert timecode.write(day + 5) == timecode.write(5)
+
+
+TIMECODES = {
+    "10:00:00:00": (Fraction(25), 900_000, "10:00:02:12"),
+    "01:00:00:00": (Fraction(30000, 1001), 108_000, "01:00:02:15"),
+    "00:59:58;28": (Fraction(30000, 1001), 107_860, "01:00:01;13"),
+    "23:59:59:23": (Fraction(24000, 1001), 2_073_599, "00:00:02:11"),
+    "00:00:59;58": (Fraction(60000, 1001), 3598, "00:01:02;32"),
+    "10:00:00:05": (Fraction(10), 1_080_015, "10:00:03:00"),
+    "not one": (Fraction(25), 0, "00:00:02:12"),
+    "10:61:00:00": (Fraction(25), 0, "00:00:02:12"),
+}
+"""Rate, number of the first frame, and timecode 2.5 s later, to the nearest frame, by the arithmetic of SMPTE ST 12-1.
+
+``ffmpeg -i 16… -vf "drawtext=timecode='10\\:00\\:00\\:00':rate=25"`` counts in the same way.
+"""
+
+
+@pytest.mark.parametrize("timecode", TIMECODES)
+def test_edit_lists_carry_the_timecode(timecode: str) -> None:
+    rate, begin, later = TIMECODES[timecode]
+    video = video_of(rate, timecode=timecode)
+    answers = [answer(video, [(2.5, 4.0, 0.9)])]
+    drop = ";" in timecode
+    edl = write_format(answers, "edl", video).splitlines()
+    assert edl[1] == ("FCM: DROP FRAME" if drop else "FCM: NON-DROP FRAME")
+    event = edl[3].split()
+    assert (event[4], event[6]) == (later, "01:00:00;00" if drop else "01:00:00:00")
+
+    (clip,) = otio.adapters.read_from_string(write_format(answers, "otio", video), "otio_json").find_clips()
+    counted = choose_rate(video)
+    first = begin + round(Fraction(5, 2) * counted)
+    assert clip.source_range.start_time.value == first
+    assert clip.media_reference.available_range.start_time.value == begin
+
+    tree = ElementTree.fromstring(write_format(answers, "fcpxml", video).partition("<!DOCTYPE fcpxml>")[2])
+    asset, project = tree.find(".//asset"), tree.find(".//spine/asset-clip")
+    assert seconds_of(asset.get("start")) == begin / counted
+    assert seconds_of(project.get("start")) == seconds_of(tree.find(".//keyword").get("start")) == first / counted
+    assert {node.get("tcFormat") for node in tree.iter() if node.get("tcFormat")} == {"DF" if drop else "NDF"}
+
+    zero = write_format(answers, "edl", video, timecode="zero")
+    assert zero == write_format(answers, "edl", video_of(rate))
+
+
+def seconds_of(text: str) -> Fraction:
+    return Fraction(text.removesuffix("s"))
+
+
+def test_timecode_is_read_from_the_file(tmp_path: Path) -> None:
+    """``ffprobe -show_entries stream_tags=timecode 16…`` shows 10:00:00:00; other containers store it elsewhere."""
+    assert probe(shared_file("bugs/16_timecode_10h.mov")).timecode == "10:00:00:00"
+    for name, codec in {"a.mov": "libx264", "a.mp4": "libx264", "a.mkv": "libx264", "a.mxf": "mpeg2video"}.items():
+        write_video(tmp_path / f"plain-{name}", frames=5, fps=25, codec=codec, b_frames=0)
+        with av.open(str(tmp_path / f"plain-{name}")) as source, av.open(str(tmp_path / name), "w") as container:
+            stream = container.add_stream_from_template(source.streams.video[0], True)
+            container.metadata["timecode"] = "09:58:57:24"
+            for packet in source.demux(video=0):
+                if packet.dts is not None:
+                    packet.stream = stream
+                    container.mux(packet)
+        assert probe(tmp_path / name).timecode == "09:58:57:24", name
+    assert probe(tmp_path / "plain-a.mkv").timecode is None
+
+
+def test_more_events_than_an_edl_can_number_are_warned_of() -> None:
+    video = video_of(Fraction(25))
+    with pytest.warns(OutputWarning, match="an EDL of 1000 events: .* read the first 999; write .otio or .fcpxml"):
+        text = write_format([answer(video, [(i, i + 1, 0.5) for i in range(1000)])], "edl", video)
+    assert "\n1000  AX" in text
+    write_format([answer(video, [(i, i + 1, 0.5) for i in range(999)])], "edl", video)

@@ -18,7 +18,7 @@ from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import Stream
 
-from r2tuning.errors import VideoError
+from r2tuning.errors import OutputError, VideoError
 from r2tuning.files import replace_file
 from r2tuning.intervals import merge_spans
 from r2tuning.output.media.footage import Footage, Stretch
@@ -180,6 +180,7 @@ def cut(
         VideoError: The video cannot be read, shows nothing in the span, or cannot be copied into MP4.
     """
     footage = video if isinstance(video, Footage) else Footage(video)
+    _check_apart(footage, target)
     stretch = footage.find(start, end)
     with replace_file(target, force=force, refusals=(av.FFmpegError,)) as file:
         if exact:
@@ -191,7 +192,7 @@ def cut(
             except av.FFmpegError as error:
                 if isinstance(error, OSError):  # what the system refuses
                     raise
-                reason = error.log[2] if error.log else error.strerror
+                reason = str(error).partition("last error log: ")[2] or error.strerror
                 raise VideoError(
                     f"{footage.info.path} cannot be copied ({reason}); cut it exactly, without --fast"
                 ) from error
@@ -202,8 +203,13 @@ def cut(
     return footage.find_time(stretch.begin)
 
 
+def _check_apart(footage: Footage, target: str | os.PathLike[str]) -> None:
+    if Path(target).exists() and Path(target).samefile(footage.info.path):
+        raise OutputError(f"{target} is the video itself: choose another name")
+
+
 def join(
-    video: str,
+    video: str | Footage,
     spans: Sequence[tuple[float, float]],
     target: Path,
     *,
@@ -213,7 +219,7 @@ def join(
     """Joins spans of a video in order of time, frame by frame and with their sound, into one MP4 file.
 
     Args:
-        video: The file.
+        video: The file, or a :class:`Footage`.
         spans: Starts and ends in seconds on the player's clock; overlaps are shown once.
         target: The file to write.
         force: Whether an existing file may be replaced.
@@ -224,7 +230,8 @@ def join(
         ValueError: There are no spans, or one does not end after it starts.
         VideoError: The video cannot be read, or shows nothing in one of the spans.
     """
-    footage = Footage(video)
+    footage = video if isinstance(video, Footage) else Footage(video)
+    _check_apart(footage, target)
     stretches = [footage.find(start, end) for start, end in merge_spans(spans)]
     with replace_file(target, force=force, refusals=(av.FFmpegError,)) as file:
         write_stretches(footage, stretches, file, progress)

@@ -110,7 +110,7 @@ def deinterlace(frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
 def _pull(graph: Graph, waiting: deque[VideoFrame]) -> Iterator[VideoFrame]:
     while waiting:
         try:
-            frame = cast(VideoFrame, graph.vpull())
+            frame = graph.vpull()
         except (av.EOFError, av.BlockingIOError):
             return
         stored = waiting.popleft()
@@ -123,7 +123,7 @@ def _pull(graph: Graph, waiting: deque[VideoFrame]) -> Iterator[VideoFrame]:
 class Fitter:
     """Fits frames, whose size, format, shape and matrix may change midway, to those of the first one.
 
-    Pictures of another shape get black bars. RGB becomes BT.709. Where ``format``, FFmpeg's name of the format of the
+    Pictures of another shape get black bars. RGB becomes BT.709. Where ``pix_fmt``, FFmpeg's name of the format of the
     fitted frames, has color in half the lines and columns, an odd width or height loses its last column or row.
     ``fixed_aspect`` is the shape of all pixels, width over height; if it is None, each frame says its own.
 
@@ -132,11 +132,11 @@ class Fitter:
         matrix, primaries, transfer, range: How their colors are to be read, as numbers of H.273.
     """
 
-    def __init__(self, first: VideoFrame, fixed_aspect: Fraction | None, format: str) -> None:
+    def __init__(self, first: VideoFrame, fixed_aspect: Fraction | None, pix_fmt: str) -> None:
         self._size = first.width, first.height
         self.aspect = fixed_aspect or measure_aspect(first)
         self._follows = fixed_aspect is None
-        self._format = format
+        self._format = pix_fmt
         self.matrix, self.range = int(first.colorspace), int(first.color_range)
         self.primaries, self.transfer = int(first.color_primaries), int(first.color_trc)
         if first.format.is_rgb or first.format.has_palette:

@@ -195,7 +195,8 @@ _FORMAT, _ASSET = "r1", "r2"
 def to_fcpxml(results: Sequence[Grounding], video: VideoInfo) -> str:
     """Writes the moments twice: as keywords on the video, and as a project that plays them, best first for each query.
 
-    A comma would end a keyword, so it becomes ``;``. Times are exact multiples of a frame's length, and begin with the video's timecode.
+    A comma would end a keyword, so it becomes ``;``. Times are exact multiples of a frame's length, and begin with the
+    video's timecode.
     """
     source = Source(video)
     kind = "DF" if source.timecode.drop else "NDF"

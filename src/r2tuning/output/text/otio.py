@@ -17,8 +17,8 @@ from r2tuning.types import VideoInfo
 def to_otio(results: Sequence[Grounding], video: VideoInfo) -> str:
     """Writes the moments as clips that follow each other, best first, on a track for each query and one for its sound.
 
-    Clips count frames by the video's timecode, else from its first one, which is 0. Their metadata hold, under ``r2tuning``, query,
-    rank and score, and start and end in seconds on the player's clock.
+    Clips count frames by the video's timecode, else from its first one, which is 0. Their metadata hold, under
+    ``r2tuning``, query, rank and score, and start and end in seconds on the player's clock.
     """
     source = Source(video)
     timeline = Timeline(source.name)
