@@ -33,6 +33,7 @@ def test_what_is_stopped_continues_and_leaves_nothing(
     """A sample of the 50 points of ``python -m support.interrupt``."""
     command = commands[name]
     out = tmp_path / "out"
+    out.mkdir()
     seconds = complete(*command.start(out))
     wanted = describe(out)
     out.rename(tmp_path / "whole")

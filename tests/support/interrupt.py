@@ -54,16 +54,9 @@ def prepare(folder: Path, *, shapes_too: bool = True) -> dict[str, Command]:
     if shapes_too:
         for split in ("train", "val"):
             run("synthesize", shapes, "-n", 3, "--split", split)
-        run(
-            "extract",
-            shapes / "val.jsonl",
-            shapes / "videos",
-            shapes / "features",
-            "-b",
-            "moving-shapes",
-            "--backbone",
-            "demo",
-        )
+        for name in ("val", "val_absent"):
+            folders = shapes / "videos", shapes / "features"
+            run("extract", shapes / f"{name}.jsonl", *folders, "-b", "moving-shapes", "--backbone", "demo")
     video = videos / "v0.mp4"
 
     def training(out: Path) -> list[object]:
