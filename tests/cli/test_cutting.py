@@ -3,14 +3,16 @@
 from pathlib import Path
 
 import pytest
+import typer
 from PIL import Image
+from support.files import shared_file
 from support.groundings import make_grounding
 from support.videos import see_and_hear, write_flashes
 from typer.testing import CliRunner
 
 import r2tuning.output.media
 from r2tuning.cli.main import app
-from r2tuning.cli.outputs import check_clips, cut_clips, write_outputs
+from r2tuning.cli.outputs import check_clips, cut_clips, plan_outputs, write_outputs
 from r2tuning.errors import OutputError, VideoError
 from r2tuning.output.media import Footage
 from r2tuning.output.registry import find_target
@@ -130,3 +132,41 @@ def test_the_command_takes_the_options(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["ground", str(tmp_path / "a.mp4"), "a dog", "--fast"])
     assert result.exit_code == 2
     assert "--clips" in result.stderr
+
+
+def test_padded_clips_show_more_on_both_sides(answers: list[Grounding], tmp_path: Path) -> None:
+    cut_clips(answers, Footage(answers[0].video), tmp_path / "clips", fast=False, force=False, pad=0.2)
+    spans = [(clip.frames[0], clip.frames[-1]) for clip in map(see_and_hear, sorted((tmp_path / "clips").iterdir()))]
+    assert spans == [(20, 54), (0, 14), (70, 89)]
+
+
+def test_a_reel_joins_the_moments_of_all_queries(answers: list[Grounding], tmp_path: Path) -> None:
+    reel = tmp_path / "reel.mp4"
+    (target,) = plan_outputs(None, None, str(reel), force=False)
+    write_outputs([("a", answers)], [target], force=False, pad=0.2)
+    assert see_and_hear(reel).frames == [*range(15), *range(20, 55), *range(70, 90)]
+    answers[0].save(tmp_path / "one.mp4")
+    assert see_and_hear(tmp_path / "one.mp4").frames == [*range(10), *range(25, 50)]
+
+
+def test_padding_needs_something_to_pad(tmp_path: Path) -> None:
+    with pytest.raises(typer.BadParameter, match="it needs --clips DIR or --reel FILE"):
+        check_clips(None, fast=False, pad=1.0)
+    check_clips(None, fast=False, pad=1.0, targets=[find_target(str(tmp_path / "a.mp4"))])
+
+
+def test_the_video_itself_is_never_replaced(answers: list[Grounding], video: Path) -> None:
+    before = video.read_bytes()
+    with pytest.raises(OutputError, match="is the video itself: choose another name"):
+        answers[0].save(video, force=True)
+    assert video.read_bytes() == before
+
+
+def test_timecode_zero(tmp_path: Path) -> None:
+    """``ffprobe -show_entries stream_tags=timecode 16…``: 10:00:00:00."""
+    path = shared_file("bugs/16_timecode_10h.mov")
+    result = make_grounding(query="A dog?", video=str(path), moments=((1.0, 2.0, 0.9),))
+    for timecode, start in {"source": "10:00:01:00", "zero": "00:00:01:00"}.items():
+        target = find_target(str(tmp_path / f"{timecode}.edl"))
+        write_outputs([("a", [result])], [target], force=False, timecode=timecode)
+        assert start in (tmp_path / f"{timecode}.edl").read_text()

@@ -139,7 +139,7 @@ def _write_files(results: Sequence[Grounding | Summary], target: Target, *, forc
 
 
 def _list_moments(result: Grounding | Summary) -> list[Moment]:
-    return getattr(result, "shots", None) or getattr(result, "moments", [])
+    return result.shots if hasattr(result, "shots") else result.moments
 
 
 def check_clips(folder: Path | None, *, fast: bool, pad: float = 0.0, targets: Sequence[Target] = ()) -> None:
