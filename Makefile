@@ -5,6 +5,7 @@ JOBS ?= 2
 ARGS ?=
 
 BIN := .venv/bin
+PACKAGE := .venv/.package
 STAMP := .venv/.installed
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check # -qq: errors only
 TORCH := $(shell grep '^torch==' constraints.txt)
@@ -16,24 +17,29 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
 		printf '  make %-14s %s\n' "$$name" "$$text"; done
 
-setup: $(STAMP) ## install the package and its tools into .venv
+setup: $(STAMP) ## install the package, its extras and its tools into .venv (1.8 GB)
 	@:
 
-# torch comes first and by its exact version: a local or extra index may then offer its CPU build (2.13.0+cpu),
+# The package alone takes 1.2 GB with the CPU build of torch. torch comes first and by its exact version: a local or extra index may then offer its CPU build (2.13.0+cpu),
 # where a range would fetch the newest release with gigabytes of CUDA.
-$(STAMP): pyproject.toml constraints.txt
+$(PACKAGE): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
 		echo "r2tuning needs Python 3.10 or newer, but $(PYTHON) is: $$($(PYTHON) -V 2>&1 | head -n 1);" \
 			"name another one: make setup PYTHON=python3.11" >&2; exit 1; }
 	@test -x $(BIN)/python || { echo "Creating .venv"; $(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }; }
 	@echo "Installing $(TORCH)"
 	@$(INSTALL) '$(TORCH)'
-	@echo "Installing r2tuning with its development tools"
+	@echo "Installing r2tuning"
+	@$(INSTALL) -c constraints.txt -e .
+	@touch $(PACKAGE)
+
+$(STAMP): $(PACKAGE)
+	@echo "Installing its extras and development tools"
 	@$(INSTALL) -c constraints.txt -e '.[dev]'
 	@touch $(STAMP)
 
 # Needs no network once .venv is set up.
-demo: $(STAMP) ## ground three queries in the bundled video with the embedded model
+demo: $(PACKAGE) ## ground three queries in the bundled video with the embedded model
 	@$(BIN)/python examples/demo.py
 
 # One thread per worker: two workers with two threads each fight for the cores of a small machine.

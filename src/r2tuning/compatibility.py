@@ -89,13 +89,9 @@ def compare_domain(domain: Domain | None, model: str, video: EncodedVideo) -> st
     if domain is None:
         return ""
     picked = np.linspace(0, video.frames - 1, min(video.frames, FRAMES_COMPARED)).round().astype(int).tolist()
-    share = domain.share_outside(torch.stack([video.read(i, i + 1)[-1, 0, 0] for i in picked]))
-    if share <= 0.5:
+    if not domain.is_outside(torch.stack([video.read(i, i + 1)[-1, 0, 0] for i in picked])):
         return ""
-    return (
-        f"{share:.0%} of its frames look unlike all that {model} was trained on, which is "
-        f"{domain.world}; do not rely on this answer"
-    )
+    return f"it looks unlike all that {model} was trained on, which is {domain.world}; do not rely on this answer"
 
 
 def check_language(query: str, backbone: Backbone) -> str:

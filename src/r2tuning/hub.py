@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from r2tuning.errors import DownloadError, OutputError
 
@@ -46,6 +47,9 @@ def _hash(path: Path, digest: _Hash, report: Callable[[int, int], None]) -> str:
 
 
 _RANGE = 1 << 16
+
+WINDOW, LEAST = 60, 1 << 16
+"""A download that delivers fewer than so many bytes in so many seconds is given up."""
 
 
 def identify_file(path: str | os.PathLike[str]) -> str:
@@ -206,13 +210,44 @@ def _complete(file: HubFile, part: Path) -> None:
 
 
 @contextmanager
+def _steady() -> Iterator[None]:
+    """Ends downloads that deliver next to nothing: the client only notices silence."""
+    from huggingface_hub import get_session
+
+    hooks = get_session().event_hooks["response"]
+    hooks.append(_watch)
+    try:
+        yield
+    finally:
+        hooks.remove(_watch)
+
+
+def _watch(response: Any) -> None:
+    stream = response.stream
+    base = next(kind for kind in type(stream).__mro__ if kind.__name__ == "SyncByteStream")  # which the client asks for
+
+    def deliver(_: object) -> Iterator[bytes]:
+        since, received = time.monotonic(), 0
+        for piece in stream:
+            yield piece
+            received += len(piece)
+            if time.monotonic() - since > WINDOW:
+                if received < LEAST:
+                    raise TimeoutError(f"{received} bytes in {WINDOW} s")
+                since, received = time.monotonic(), 0
+
+    response.stream = type("Watched", (base,), {"__iter__": deliver, "close": lambda _: stream.close()})()
+
+
+@contextmanager
 def _explained(problem: str, advice: str) -> Iterator[None]:
     """Turns what the hub's client raises into a `DownloadError`; errors of the disk pass."""
     from huggingface_hub import constants
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     try:
-        yield
+        with _steady():
+            yield
     except Exception as error:  # of the HTTP library, of Xet, or of the system: they have no common base
         if isinstance(error, OSError) and error.errno is not None:
             raise  # of the disk; the client wraps those of the network, which then have no number

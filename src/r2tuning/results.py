@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from html import escape
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -28,7 +29,7 @@ class Note:
     text: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Grounding:
     """The answer to one query on one video.
 
@@ -152,6 +153,15 @@ class Grounding:
         found = find_highlights(self.saliency.times, self.saliency.scores, extent, top, seconds)
         return [Moment(*peak) for peak in found]
 
+    def __repr__(self) -> str:
+        best = f", best {_show(self.moments[0])}" if self.moments else ""
+        moments = f"{len(self.moments)} moment{'' if len(self.moments) == 1 else 's'}{best}"
+        return f"<Grounding {self.query!r} in {self.video}: {moments}; {len(self.saliency.scores)} scores of saliency>"
+
+    def _repr_html_(self) -> str:
+        """The answer in a notebook: query, video, notes, and the moments as a table."""
+        return _to_html(self, self.moments)
+
     def to_dict(self) -> dict[str, Any]:
         """The answer as JSON has it: plain Python values, seconds rounded to 3 decimals and scores to 6.
 
@@ -235,7 +245,7 @@ class Grounding:
         _save(self, path, force)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Summary:
     """The shots that sum up a video within a budget.
 
@@ -248,6 +258,15 @@ class Summary:
     answer: Grounding
     budget: float
     shots: list[Moment]
+
+    def __repr__(self) -> str:
+        about = f" of {self.answer.query!r}" if self.answer.query else ""
+        lasting = f"{len(self.shots)} shots, {self.length:.1f} of at most {self.budget:.1f} s"
+        return f"<Summary{about} in {self.answer.video}: {lasting}>"
+
+    def _repr_html_(self) -> str:
+        """The summary in a notebook: query, video, notes, and the shots as a table."""
+        return _to_html(self.answer, self.shots)
 
     @property
     def length(self) -> float:
@@ -279,6 +298,21 @@ def _save(result: Grounding | Summary, path: str | os.PathLike[str], force: bool
     from r2tuning.output.registry import find_target, save_results
 
     save_results([result], find_target(os.fspath(path), summary=isinstance(result, Summary)), force=force)
+
+
+def _show(moment: Moment) -> str:
+    return f"{moment.start:.1f} to {moment.end:.1f} s ({moment.score:.3f})"
+
+
+def _to_html(answer: Grounding, moments: Sequence[Moment]) -> str:
+    rows = "".join(
+        f"<tr><td>{number}</td><td>{moment.start:.1f} s</td><td>{moment.end:.1f} s</td><td>{moment.score:.3f}</td></tr>"
+        for number, moment in enumerate(moments, start=1)
+    )
+    notes = "".join(f"<p>{escape(note.text)}</p>" for note in answer.notes)
+    head = "<tr><th></th><th>start</th><th>end</th><th>score</th></tr>"
+    title = f"<p><b>{escape(answer.query or 'No query')}</b> in {escape(answer.video)} ({answer.duration:.1f} s)</p>"
+    return title + notes + (f"<table>{head}{rows}</table>" if moments else "<p>No moments.</p>")
 
 
 def _to_dicts(moments: list[Moment]) -> list[dict[str, float]]:

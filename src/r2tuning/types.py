@@ -6,7 +6,6 @@ Masks are bool, True = real. Times are seconds on the clock a player shows; fram
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
@@ -27,17 +26,14 @@ Summary = Literal["cls", "mean"]
 """What token 0 of a frame's features is: the [CLS] token of CLIP, or the mean of the patches where there is none."""
 
 
-VIDEO_SUFFIXES = frozenset(
-    f".{ending}"
-    for ending in re.split(
-        r"\s+",
-        "264 265 3g2 3gp 3gpp amv asf av1 avi avs2 avs3 bik bk2 cavs dav dif divx dv dvr-ms evo f4v flc fli "
-        "flv gif gxf h261 h263 h264 h265 hevc ismv ivf k3g lvf m1v m2p m2t m2ts m2v m4v mj2 mjp2 mjpeg mjpg "
-        "mk3d mkv mod moflex mov mp4 mpe mpeg mpg mpv mpv2 mtv mts mv mvi mxf mxg nsv nut obu ogg ogm ogv ogx "
-        "ps qt rcv rm rmvb roq rpl smk swf tod tp trp ts ty vb vc1 viv vob vro vvc webm wm wmv wtv xmv y4m "
-        "yuv",
-    )
-)
+_VIDEO_ENDINGS = """
+    264 265 3g2 3gp 3gpp amv asf av1 avi avs2 avs3 bik bk2 cavs dav dif divx drc dv dvr-ms evo f4v flc fli flv gif
+    gxf h261 h263 h264 h265 hevc ismv ivf k3g lvf m1v m2p m2t m2ts m2v m4v mj2 mjp2 mjpeg mjpg mk3d mkv mod moflex
+    mov mp4 mpe mpeg mpg mpv mpv2 mtv mts mv mvi mxf mxg nsv nut obu ogg ogm ogv ogx ps qt rcv rm rmvb roq rpl smk
+    swf tod tp trp ts ty vb vc1 vc2 viv vob vro vvc webm wm wmv wtv xmv y4m yuv
+"""
+
+VIDEO_SUFFIXES = frozenset(f".{ending}" for ending in _VIDEO_ENDINGS.split())
 """Endings of video files, in lower case: the containers and raw streams that FFmpeg reads pictures from."""
 
 

@@ -168,11 +168,14 @@ def test_ctrl_c_saves_the_state_and_says_how_to_go_on(tmp_path: Path) -> None:
     thread.join()
     assert (result.exit_code, result.stdout) == (130, "")
     lines = [line for line in result.stderr.splitlines() if not line.startswith("epoch ")]
-    assert lines == [f"stopped; the state is saved, continue with: r2tuning train charades-sta … --run {run} --resume"]
+    assert lines[-1:] == [
+        f"stopped; the state is saved, continue with: r2tuning train charades-sta … --run {run} --resume"
+    ]
     steps = [int(row["step"]) for row in read_csv(run / "log.csv")]
     assert torch.load(run / "state.pt", weights_only=True)["step"] == steps[-1]
     shorter = [*settings, f"training.epochs={steps[-1] // 3 + 2}"]
-    assert invoke(*arguments("charades-sta", shorter, run, "--resume")).exit_code == 0
+    again = invoke(*arguments("charades-sta", shorter, run, "--resume"))
+    assert again.exit_code == 0, again.stderr
     steps = [int(row["step"]) for row in read_csv(run / "log.csv")]
     assert steps == list(range(1, steps[-1] + 1))
 

@@ -97,7 +97,7 @@ def test_all_last_as_long_as_asked(values: list[int], top: int, seconds: float) 
 
 
 def test_the_second_of_two_equal_tops_counts_where_the_first_is_taken() -> None:
-    """[0, 5] is about the best top, at 2.5 s. Of the hill [4, 7], the top at 4.5 s lies in it, that at 6.5 s not."""
+    """[0, 5] is about the best top, at 2.5 s. Of the hill [4, 7], the top at 4.5 s lies in it, not that at 6.5 s."""
     scores = np.array([0, 0, 4, 0, 3, 2, 3, 0, 0, 0]) / 8
     result = make_grounding(scores.tolist(), (), duration=10.0)
     assert result.highlights(seconds=5) == [Moment(0.0, 5.0, 0.5), Moment(5.0, 10.0, 0.375)]

@@ -13,6 +13,7 @@ from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 
 import pytest
 from support.groundings import make_grounding
+from support.videos import write_video
 
 from r2tuning.errors import OutputError
 from r2tuning.output import page as report
@@ -152,7 +153,7 @@ def test_peaks_stand_for_moments_that_are_not_there(tmp_path: Path) -> None:
 
 def test_a_video_may_be_embedded(tmp_path: Path) -> None:
     video = tmp_path / "trip.webm"
-    video.write_bytes(bytes(range(256)) * 5)
+    write_video(video, codec="libvpx")
     page = write(tmp_path, make_grounding(video=str(video)), embed=True)
     head, _, content = page.source.partition(",")
     assert head == "data:video/webm;base64"

@@ -51,6 +51,7 @@ def ground(
         Path | None,
         typer.Option(help=f"Save the encoded video to this {options.FEATURE_SUFFIX} file, for later queries."),
     ] = None,
+    moved: options.MovedOption = None,
     force: options.ForceOption = False,
 ) -> None:
     """Find the moments of videos that match a sentence.
@@ -80,10 +81,10 @@ def ground(
         check_embedding(*files)
     outputs.check_clips(clips, fast=fast, pad=pad, targets=targets)
 
-    grounder = videos.open_model(request, model, backbone, device, engine)
+    grounder = videos.open_model(request, model, backbone, device, engine, moved)
 
     def answer(video: str, step: str) -> list[Grounding]:
-        encoded = videos.encode(grounder, video, step, fps, sampling)
+        encoded = videos.encode(grounder, video, step, fps, sampling, moved)
         if not several:
             grounder.backbone.release()  # the next steps need the memory
         if save_features is not None:
@@ -149,6 +150,7 @@ def highlights(
     pad: outputs.PadOption = 0.0,
     reel: outputs.ReelOption = None,
     timecode: outputs.TimecodeOption = "source",
+    moved: options.MovedOption = None,
     force: options.ForceOption = False,
 ) -> None:
     """Find the best seconds of videos: the highest peaks of their saliency, which do not overlap.
@@ -160,10 +162,10 @@ def highlights(
     request = videos.read_request("highlights", words, [] if query is None else [query], needed=False)
     targets = outputs.plan_outputs(output, json, reel, labels=request.labels, force=force)
     outputs.check_clips(clips, fast=fast, pad=pad, targets=targets)
-    grounder = videos.open_model(request, model, backbone, device, engine)
+    grounder = videos.open_model(request, model, backbone, device, engine, moved)
 
     def answer(video: str, step: str) -> list[Grounding]:
-        found = _answer_one(grounder, request, video, step, fps, sampling)
+        found = _answer_one(grounder, request, video, step, fps, sampling, moved)
         return [replace(found, moments=found.highlights(top, seconds))]
 
     answers = list(request.go_through(answer))
@@ -180,9 +182,10 @@ def _answer_one(
     step: str,
     fps: float | None,
     sampling: Sampling,
+    moved: str | None,
 ) -> Grounding:
     """The answer to the query; without one, what the video shows most and newest."""
-    encoded = videos.encode(grounder, video, step, fps, sampling)
+    encoded = videos.encode(grounder, video, step, fps, sampling, moved)
     if len(request.videos) == 1:
         grounder.backbone.release()  # the next steps need the memory
     return grounder.ground(encoded, request.queries[0]) if request.queries else grounder.outline(encoded)
@@ -207,6 +210,7 @@ def summarize(
     sampling: options.SamplingOption = "exact",
     json: outputs.JsonOption = None,
     timecode: outputs.TimecodeOption = "source",
+    moved: options.MovedOption = None,
     force: options.ForceOption = False,
 ) -> None:
     """Sum up videos: choose the best shots of each within a budget, in order of time.
@@ -223,10 +227,10 @@ def summarize(
         raise typer.BadParameter(f"must be above 0 and at most 1, not {ratio}", param_hint="--ratio")
     request = videos.read_request("summarize", words, [] if query is None else [query], needed=False)
     targets = outputs.plan_outputs(output, json, labels=request.labels, force=force, summary=True)
-    grounder = videos.open_model(request, model, backbone, device, engine)
+    grounder = videos.open_model(request, model, backbone, device, engine, moved)
 
     def answer(video: str, step: str) -> list[Summary]:
-        found = _answer_one(grounder, request, video, step, fps, sampling)
+        found = _answer_one(grounder, request, video, step, fps, sampling, moved)
         with show_progress("Looking for cuts", "frames") as progress:
             return [choose_shots(found, ratio=ratio, seconds=seconds, progress=progress)]
 

@@ -55,6 +55,10 @@ SamplingOption = Annotated[
     Sampling,
     typer.Option(help="exact: frames at the exact times; fast: cheaper ones near them; keyframe: only key frames."),
 ]
+MovedOption = Annotated[
+    str | None,
+    typer.Option("--video", metavar="FILE", help="Where the video of saved features is now, if it was moved."),
+]
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Replace output files that exist.")]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -14,6 +13,7 @@ from r2tuning.ablation.table import HEADINGS, shorten_keys
 from r2tuning.cli import options, videos
 from r2tuning.cli.options import ForceOption
 from r2tuning.errors import DataError, QueryError, VideoError
+from r2tuning.files import parse_json, read_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,8 +71,8 @@ def _find_kind(source: Path) -> str:
     if source.is_dir():
         return "table" if (source / TABLE).is_file() else "run"
     try:
-        return "table" if isinstance(json.loads(source.read_bytes()), dict) else "answers"
-    except (OSError, ValueError, RecursionError):
+        return "table" if isinstance(parse_json(read_file(source, DataError, "check the path")), dict) else "answers"
+    except (DataError, ValueError):
         return "answers"  # its reader says what is wrong
 
 

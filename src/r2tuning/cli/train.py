@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -32,7 +33,7 @@ from r2tuning.ablation.table import (
 )
 from r2tuning.cli.options import ForceOption, show_progress
 from r2tuning.cli.score import ScoresJsonOption, print_scores, print_table, write_scores
-from r2tuning.errors import OutputError
+from r2tuning.errors import OutputError, R2TuningWarning, show_on_one_line
 from r2tuning.files import check_target, write_atomically
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
     from r2tuning.training.loop import Report
     from r2tuning.training.recipes import Recipe
 
+
+FEW_QUERIES = 20
+"""Fewer than this are too few to learn from, or to tell a good model from a lucky one."""
 
 OverridesOption = Annotated[
     list[str] | None,
@@ -85,12 +89,18 @@ def train(
 
 
 def announce_splits(training: OpenSplit, validation: OpenSplit) -> None:
-    """Says on stderr how much there is to train and to validate on."""
+    """Says on stderr how much there is to train and to validate on, and whether that is too little."""
     parts = (
         f"{len(split.annotations)} queries on {len({a.vid for a in split.annotations})} videos"
         for split in (training, validation)
     )
     typer.echo("Training on {}, validating on {}".format(*parts), err=True)
+    for purpose, split in (("train", training), ("validate", validation)):
+        if (count := len(split.annotations)) < FEW_QUERIES:
+            few = f"{count} {'query is' if count == 1 else 'queries are'} few to {purpose} on"
+            warnings.warn(
+                f"{few}, so scores will say little; give {FEW_QUERIES} or more", R2TuningWarning, stacklevel=2
+            )
 
 
 @contextmanager
@@ -243,7 +253,7 @@ def _show(done: Ablation, name: str, seeds: int, folder: Path, json: str | None,
         headings, rows = tabulate(done, name)
         print_table(caption(done, name, seeds), headings, rows, names=count_settings(done))
     for cell, reason in done.failed:
-        typer.echo(f"failed: {cell.title}: {reason}", err=True)
+        typer.echo(show_on_one_line(f"failed: {cell.title}: {reason}"), err=True)
     if done.left:
         typer.echo(f"stopped with {done.left} cells left; run the same command again to continue", err=True)
         raise typer.Exit(130)

@@ -186,9 +186,16 @@ def _list_folder(folder: str) -> list[str]:
 
 
 def open_model(
-    request: Request, model: str, backbone: str | None, device: str | None, engine: Engine | None = None
+    request: Request,
+    model: str,
+    backbone: str | None,
+    device: str | None,
+    engine: Engine | None = None,
+    moved: str | None = None,
 ) -> Grounder:
     """Checks the videos, then loads the model; what must be downloaded is announced first."""
+    if moved is not None and not (len(request.videos) == 1 and request.videos[0].endswith(options.FEATURE_SUFFIX)):
+        raise typer.BadParameter("is for one file of saved features; give videos themselves", param_hint="--video")
     from r2tuning.checkpoints.resolve import find_missing
 
     missing = find_missing(model, backbone)
@@ -219,12 +226,17 @@ def _check_video(video: str, *, whole: bool) -> None:
 
 
 def encode(
-    grounder: Grounder, video: str, step: str = "", fps: float | None = None, sampling: Sampling = "exact"
+    grounder: Grounder,
+    video: str,
+    step: str = "",
+    fps: float | None = None,
+    sampling: Sampling = "exact",
+    moved: str | None = None,
 ) -> EncodedVideo:
-    """Encodes a video, or opens one that was saved."""
+    """Encodes a video, or opens one that was saved, whose file may have ``moved``."""
     from r2tuning.features import EncodedVideo
 
     if video.endswith(options.FEATURE_SUFFIX):
-        return EncodedVideo.load(video)
+        return EncodedVideo.load(video, moved)
     with options.show_progress(f"Encoding {step}".rstrip(), "frames", line=step) as progress:
         return grounder.encode(video, fps=fps, sampling=sampling, progress=progress)

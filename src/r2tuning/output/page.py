@@ -35,14 +35,15 @@ def check_embedding(*videos: str) -> None:
     total = 0
     for video in videos:
         try:
-            probe(video)
             total += Path(video).stat().st_size
+            if total > MAX_EMBEDDED:
+                what = f"{video} has" if len(videos) == 1 else f"the videos up to {video} have"
+                limit = f"{MAX_EMBEDDED // 10**6} MB"
+                raise OutputError(f"{what} {total / 1e6:.1f} MB, and a page holds up to {limit}: leave --embed away")
+            probe(video)
         except (VideoError, OSError) as error:
-            raise OutputError(f"{video} cannot be embedded ({error}): put it there, or leave --embed away") from None
-        if total > MAX_EMBEDDED:
-            what = f"{video} has" if len(videos) == 1 else f"the videos up to {video} have"
-            limit = f"{MAX_EMBEDDED // 10**6} MB"
-            raise OutputError(f"{what} {total / 1e6:.1f} MB, and a page holds up to {limit}: leave --embed away")
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise OutputError(f"{video} cannot be embedded ({reason}): put it there, or leave --embed away") from None
 
 
 def write_page(

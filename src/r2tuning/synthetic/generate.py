@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from r2tuning.datasets.annotations import Annotation
 from r2tuning.errors import OutputError
-from r2tuning.files import replace_file, write_atomically
+from r2tuning.files import guard, read_file, replace_file, write_atomically
 from r2tuning.processes import Death, hold, map_in_processes
 from r2tuning.synthetic.queries import describe, describe_absent, to_line
 from r2tuning.synthetic.render import render
@@ -225,15 +225,12 @@ def _make(split: Split, folder: Path, force: bool, seed: int) -> _Made:
 
 def _check_annotations(path: Path, vids: set[str]) -> None:
     """Refuses to replace annotations of videos that this run does not make."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        others = {json.loads(line)["vid"] for line in lines} - vids
-    except (FileNotFoundError, NotADirectoryError):
+    if not path.exists():
         return
-    except (OSError, ValueError, KeyError, TypeError):
-        raise OutputError(
-            f"{path} is not an annotation file; choose another folder, or replace it with --force"
-        ) from None
+    advice = "choose another folder, or replace it with --force"
+    with guard(f"{path} is not an annotation file", OutputError, advice):
+        lines = read_file(path, OutputError, advice).decode().splitlines()
+        others = {json.loads(line)["vid"] for line in lines} - vids
     if others:
         raise OutputError(
             f"{path} has {len(others)} other videos, such as {min(others)}; choose another folder, "

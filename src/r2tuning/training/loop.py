@@ -10,7 +10,6 @@ import math
 import random
 import threading
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
@@ -23,7 +22,7 @@ from lightning.fabric.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from r2tuning.errors import R2TuningWarning, TrainingError
+from r2tuning.errors import TrainingError
 from r2tuning.evaluation.predict import evaluate_model
 from r2tuning.evaluation.splits import OpenSplit
 from r2tuning.model import R2Tuning
@@ -51,10 +50,6 @@ class Report:
     values: Mapping[str, float]
     last: bool = False
     """Whether the step ends its epoch."""
-
-
-FEW_QUERIES = 20
-"""Fewer queries than this are too few to learn from, or to tell a good model from a lucky one."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +85,7 @@ def train(
     both for TensorBoard, the checkpoints ``best`` (by the benchmark's main metric) and ``last``, and a state to resume
     from. Ctrl-C or SIGTERM ends the run after the current step or validation, with its state saved. The main process
     calls ``announce`` with the splits to train and to validate on before it starts, and ``report`` after steps and
-    validations. Fewer than `FEW_QUERIES` queries in either are a warning.
+    validations.
     """
     run, saved = RunFolder(folder), None
     with ExitStack() as held:
@@ -106,14 +101,6 @@ def train(
         fabric = launch(recipe.training)
         if fabric.global_rank == 0:
             announce(training, validation)
-            for purpose, split in (("train", training), ("validate", validation)):
-                if (count := len(split.annotations)) < FEW_QUERIES:
-                    warnings.warn(
-                        f"only {count} queries to {purpose} on: results will say little; "
-                        f"annotate at least {FEW_QUERIES}",
-                        R2TuningWarning,
-                        stacklevel=2,
-                    )
             if not resume:
                 held.enter_context(run.hold())
                 run.begin(recipe)

@@ -53,21 +53,21 @@ class Clock:
 
 
 def find_clock(
-    stamps: Stamps, second: float, depth: int, modulus: int = 0, is_joint: Callable[[int], bool] | None = None
+    stamps: Stamps, depth: int, modulus: int = 0, pause: float = 0, is_joint: Callable[[int], bool] | None = None
 ) -> Clock | None:
     """Finds the corrected clock; None if the times are sound as they are.
 
     Args:
         stamps: The times as read.
-        second: Ticks per second.
         depth: How many frames the decoder holds back to bring them into order.
         modulus: The number of ticks after which stored times start again at zero; 0 if never.
-        is_joint: For formats in which recordings are joined with later clocks too: whether one begins at a packet,
-            given its number, whose time is 10 s or more after the one before. FFmpeg and players have the same limit.
+        pause: The longest time between two packets, in ticks, after which another recording may begin.
+        is_joint: For formats in which recordings are joined with later clocks too: whether one begins after a longer
+            pause, given the number of the packet.
 
     Example:
         >>> times = [0, 10, 20, 30, 0, 10, 20, 30]
-        >>> find_clock(Stamps(times, times, [10] * 8, [True, False, False, False] * 2), 100, 0).shown
+        >>> find_clock(Stamps(times, times, [10] * 8, [True, False, False, False] * 2), depth=0).shown
         array([ 0, 10, 20, 30, 40, 50, 60, 70])
     """
     known = [number for number, time in enumerate(stamps.decoded) if time is not None]
@@ -88,7 +88,7 @@ def find_clock(
     keys = np.array(stamps.keys)
 
     far = _find_far_off(decoded, keys)
-    starts = _find_joints(decoded, delays, keys, far, depth, round(10 * second), step, is_joint)
+    starts = _find_joints(decoded, delays, keys, far, depth, pause, step, is_joint)
     edges = [0, *starts, len(decoded)]
     wrong = far.copy()
     for begin, end in pairwise(edges):
@@ -139,7 +139,7 @@ def _find_joints(
     keys: np.ndarray,
     far: np.ndarray,
     depth: int,
-    longest: int,
+    longest: float,
     step: int,
     is_joint: Callable[[int], bool] | None,
 ) -> list[int]:
@@ -148,9 +148,10 @@ def _find_joints(
     times = decoded[good]
     rises = np.diff(times)
     joints = []
-    for place in (np.flatnonzero((rises <= 0) | (rises > longest)) + 1).tolist():
+    suspect = rises <= 0 if is_joint is None else (rises <= 0) | (rises > longest)
+    for place in (np.flatnonzero(suspect) + 1).tolist():
         number, rise = int(good[place]), int(rises[place - 1])
-        if rise > longest:
+        if rise > 0:
             if is_joint is not None and is_joint(number):
                 joints.append(number)
             continue
@@ -185,7 +186,7 @@ def _join(
         shown = joined[timed] + delays[timed]
         length = int(lengths[timed[shown.argmax()]])
         end = int(shown.max()) + (length if 0 < length <= 100 * step else step)
-        if timed[-1] != part[-1]:  # the last packets have damaged times; frames are shown as evenly as decoded
+        if wrong[part[-2:]].any():  # the last packets have damaged times; frames are shown as evenly as decoded
             end = max(end, int(joined[good[-1]] + delays[timed[0]]) + step * int(part[-1] - good[-1] + 1))
     if far.any():
         good = np.flatnonzero(~far)
@@ -212,18 +213,25 @@ def _find_far_shown(
     shown = decoded + delays
     early = ~far & (shown - usual < padded[:count] - _DEEPEST * step)
     late = ~far & (shown - usual > padded[-count:] + _DEEPEST * step)
+    if followed:  # no delay like those of the others
+        ends = slice(max(count - 2, 1), count)
+        known = delays[: max(count - 2, 1)]
+        late[ends] = [np.abs(known - delay).min() * 4 > step for delay in delays[ends]]
+        late &= ~far
     candidates = np.flatnonzero(early | late)
     if not len(candidates) or len(candidates) > max(_DAMAGED_SHARE * count, 2):
         return wrong
     # How many frames that are decoded later, within reach, are shown earlier: of most frames, and of these.
     others = np.flatnonzero(~far & ~early & ~late)
     ranks = np.argsort(np.argsort(shown[others], kind="stable"), kind="stable")
-    usually = 0 if depth == 0 else max(2 * depth + 1, int(np.percentile(np.abs(ranks - np.arange(len(ranks))), 95)))
+    usually = int((ranks - np.arange(len(ranks))).max()) if len(others) > 2 * _DEEPEST else 2 * depth
+    # Without any pause in the DTS, there is none in what is shown.
+    regular = bool((np.diff(decoded[~far]) <= 1.5 * step).all())
     for number in candidates.tolist():
         if late[number]:
             passed = int((shown[others[others > number][: 2 * _DEEPEST]] < shown[number]).sum())
             limit = _DEEPEST if depth and count - number > 2 * _DEEPEST else usually
-            wrong[number] = passed > limit or (followed and count - number <= 2)
+            wrong[number] = regular or passed > limit or (followed and count - number <= 2)
         else:
             before = others[others < number][-2 * _DEEPEST :]
             wrong[number] = int((shown[before] > shown[number]).sum()) > max(depth, 1)
@@ -254,7 +262,7 @@ def _fill_slots(decoded: np.ndarray, delays: np.ndarray, wrong: np.ndarray, step
     numbers = np.flatnonzero(wrong)
     usual = int(np.median(delays[good]))
     for number in numbers.tolist():
-        later = free[free >= decoded[number] + min(int(delays[good].min()), usual)]
+        later = free[free >= decoded[number] + min(int(delays[good].min()), 0)]
         if len(later) and later[0] - decoded[number] <= 2 * _DEEPEST * step:
             shown[number], free = later[0], free[free != later[0]]
         else:

@@ -4,33 +4,45 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 from av.format import Flags
 from av.video.stream import VideoStream
+
+# Seconds. FFmpeg and players take a longer pause in a broadcast format for a joint.
+_LONGEST_PAUSE = Fraction(10)
+# Seconds. Where a playlist says that there are joints, shorter ones are, too.
+_SHORT_PAUSE = Fraction(1, 2)
 
 # Bytes of a packet of an MPEG transport stream (ISO/IEC 13818-1, 2.4.3), and how far back the one before is looked for.
 _PACKET = 188
 _LOOK_BACK = 1 << 20
 
 
-def choose_joint_test(stream: VideoStream, path: str | os.PathLike[str]) -> Callable[[int | None], bool] | None:
+class JointTest(NamedTuple):
+    """After which pauses, in seconds, another recording may begin, and whether one begins at a place in the file."""
+
+    pause: Fraction
+    begins_at: Callable[[int | None], bool]
+
+
+def choose_joint_test(stream: VideoStream, path: str | os.PathLike[str]) -> JointTest | None:
     """Chooses the test for the format of an open stream; None if its recordings do not begin with later clocks.
 
-    The test is given the place in the file, in bytes, of the packet after a pause. FFmpeg and players take every pause
-    of 10 s in such formats for a joint. A transport stream tells more: it numbers its packets, and the
-    recorder that really paused goes on counting.
+    A transport stream numbers its packets, and a recorder that really paused goes on counting. A playlist says itself
+    whether it has joints.
     """
     container = stream.container
     if not container.format.flags & cast(int, Flags.ts_discont.value):
         return None
     if container.format.name == "hls":
         joined = "#EXT-X-DISCONTINUITY\n" in Path(path).read_text(errors="replace").replace("\r", "\n")
-        return (lambda _: True) if joined else None
+        return JointTest(_SHORT_PAUSE, lambda _: True) if joined else None
     if container.format.name == "mpegts":
-        return lambda place: not goes_on_counting(path, place)
-    return lambda _: True
+        return JointTest(_LONGEST_PAUSE, lambda place: not goes_on_counting(path, place))
+    return JointTest(_LONGEST_PAUSE, lambda _: True)
 
 
 def goes_on_counting(path: str | os.PathLike[str], place: int | None) -> bool:

@@ -83,7 +83,11 @@ def _read_hls(path: Path, text: str, depth: int = 1) -> Playlist:
         if line and not line.startswith("#"):
             member = _resolve(path, line, found)
             line = str(member)
-            if nested and member is not None and member.suffix.lower() in (".m3u8", ".m3u") and depth < _DEEPEST:
+            if nested and member.is_file() and member.suffix.lower() in (".m3u8", ".m3u"):
+                if depth == _DEEPEST or member.stat().st_size > _LONGEST:
+                    raise VideoError(
+                        f"{path} names the playlist {member.name}, which is no list of segments; open another"
+                    )
                 inner = _read_hls(member, member.read_text(encoding="utf-8-sig", errors="replace"), depth + 1)
                 found.missing += inner.missing
                 if not inner.finished:
@@ -93,6 +97,9 @@ def _read_hls(path: Path, text: str, depth: int = 1) -> Playlist:
         elif 'URI="' in line:
             line = re.sub(r'URI="([^"]*)"', lambda match: f'URI="{_resolve(path, match[1], found)}"', line)
         lines.append(line)
+    members = sum(bool(line) and not line.startswith("#") for line in lines)
+    if members and len(found.missing) >= members:
+        raise VideoError(f"{path} names {members} files, such as {found.missing[0]}, and none of them exists")
     found.finished = nested or not segments or "#EXT-X-ENDLIST" in text
     found.text = "\n".join([*lines, "#EXT-X-ENDLIST", ""])
     return found
@@ -107,7 +114,7 @@ def _read_concat(path: Path, text: str) -> Playlist:
     return found
 
 
-def _resolve(path: Path, name: str, found: Playlist) -> Path | None:
+def _resolve(path: Path, name: str, found: Playlist) -> Path:
     """The file that a playlist names; notes it if it is missing."""
     scheme = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]+):", name)
     if scheme and scheme[1].lower() != "file":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 from dataclasses import dataclass
 from fractions import Fraction
@@ -25,6 +26,8 @@ from r2tuning.video.playlist import read_playlist
 from r2tuning.video.timeline import Timeline, find_frame_rate, read_timeline
 
 _TS = {"mpegts", "hls"}
+# Signature, version, flags, length, and that no tag comes before (Adobe's FLV specification 10.1, annex E.2).
+_FLV_HEADER = re.compile(rb"FLV\x01[\x01\x04\x05]\0\0\0\x09\0\0\0\0")
 # Seconds.
 _LONGEST_SILENCE = 60
 
@@ -36,7 +39,7 @@ class Survey:
     info: VideoInfo
     timeline: Timeline
     index: PacketIndex | None
-    missing: tuple[str, ...] = ()  # files that a playlist names, but which do not exist
+    losses: tuple[str, ...] = ()  # what the file has, or names, and FFmpeg does not read
 
 
 def probe(path: str | os.PathLike[str]) -> VideoInfo:
@@ -97,8 +100,7 @@ def survey(path: str | os.PathLike[str]) -> Survey:
         has_audio=sound is not None,
         timecode=timecode,
     )
-    playlist = read_playlist(Path(path))
-    return Survey(info, timeline, indexer.finish(timeline), tuple(playlist.missing) if playlist else ())
+    return Survey(info, timeline, indexer.finish(timeline), tuple(_find_losses(Path(path))))
 
 
 def find_rotation(matrix: tuple[int, ...]) -> int:
@@ -117,6 +119,22 @@ def find_rotation(matrix: tuple[int, ...]) -> int:
     if a * d - b * c < 0:
         a, b = -a, -b
     return round(degrees(atan2(b, a)) / 90) * 90 % 360
+
+
+def _find_losses(path: Path) -> list[str]:
+    """Names what FFmpeg passes over in silence: missing segments, and FLV files joined behind another."""
+    playlist = read_playlist(path)
+    if playlist is not None:
+        return [f"{name} is missing" for name in playlist.missing]
+    with path.open("rb") as file:
+        if file.read(3) != b"FLV":
+            return []
+        tail = b""
+        while block := file.read(1 << 20):
+            if _FLV_HEADER.search(tail + block):
+                return ["another recording follows the first one in it, which FFmpeg does not read: split them"]
+            tail = block[-16:]
+    return []
 
 
 def _find_sound(stream: VideoStream) -> AudioStream | None:

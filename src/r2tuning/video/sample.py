@@ -23,9 +23,9 @@ from r2tuning.video.probe import survey
 from r2tuning.video.selection import count_clips, pick_frames
 from r2tuning.video.sequential import Coverage, decode_in_order
 
-# A video of up to a month at the models' usual rates is sampled even if it has few pictures. Beyond that, time and
+# Six days at one frame in two seconds are sampled even if they have few pictures. Beyond that, time and
 # memory must be worth the pictures.
-_MOST_FRAMES = 1 << 20
+_MOST_FRAMES = 1 << 18
 _MOST_REPEATS = 30
 
 
@@ -98,19 +98,19 @@ class FrameStream(Iterator[FrameBatch]):
                 previous = image
                 frames += 1
                 if len(pixels) == self._batch_size:
-                    yield FrameBatch(np.stack(pixels), np.array(times), np.array(repeated))
+                    yield FrameBatch(_stack(pixels), np.array(times), np.array(repeated))
                     pixels, times, repeated = [], [], []
         if not frames:
             advice = 'use sampling="exact"' if self._coverage.keyframes else "copy or download it again"
             raise VideoError(f"{self.info.path}: no {'key ' * self._coverage.keyframes}frame can be decoded; {advice}")
         if pixels:
-            yield FrameBatch(np.stack(pixels), np.array(times), np.array(repeated))
+            yield FrameBatch(_stack(pixels), np.array(times), np.array(repeated))
         self._warn_of_damage()
         self._sampled = SampledVideo(
             frames=frames,
             duration=float(self._coverage.duration),
             start=self.info.start,
-            truncated=self._coverage.ended_early or self._coverage.damaged or bool(self._survey.missing),
+            truncated=self._coverage.ended_early or self._coverage.damaged or bool(self._survey.losses),
             sampling=self._sampling,
         )
 
@@ -149,12 +149,10 @@ class FrameStream(Iterator[FrameBatch]):
                 yield time, previous[1]
 
     def _warn_of_damage(self) -> None:
-        path, coverage, missing = self.info.path, self._coverage, self._survey.missing
-        if missing:
-            message = (
-                f"{path} names {len(missing)} files that are missing ({missing[0]}{', …' * (len(missing) > 1)}); "
-                f"the result covers only the others"
-            )
+        path, coverage, losses = self.info.path, self._coverage, self._survey.losses
+        if losses:
+            others = f" ({len(losses) - 1} more like this)" if len(losses) > 1 else ""
+            message = f"{path} is not complete: {losses[0]}{others}; the result covers only the rest"
         elif coverage.ended_early:
             message = (
                 f"{path} was cut off or damaged: {float(coverage.duration):.3f} s of the declared "
@@ -168,6 +166,13 @@ class FrameStream(Iterator[FrameBatch]):
         else:
             return
         warnings.warn(message, VideoWarning, stacklevel=4)
+
+
+def _stack(images: list[np.ndarray]) -> np.ndarray:
+    """Stacks images as ``[n, …]``, without copying one that fills all, as in a pause of hours."""
+    if all(image is images[0] for image in images):
+        return np.broadcast_to(images[0], (len(images), *images[0].shape))
+    return np.stack(images)
 
 
 def sample_frames(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import cast
@@ -14,6 +14,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from r2tuning.video.clock import Clock, Stamps, find_clock
+from r2tuning.video.joints import JointTest
 
 # Containers with these traits state no length: FFmpeg guesses one from the bit rate or the last timestamps.
 _NO_DECLARED_LENGTH = cast(int, (Flags.ts_discont | Flags.no_timestamps | Flags.generic_index).value)
@@ -98,13 +99,12 @@ class Timeline:
 def read_timeline(
     stream: VideoStream,
     packets: Iterable[Packet[VideoStream]],
-    is_joint: Callable[[int | None], bool] | None = None,
+    joints: JointTest | None = None,
 ) -> Timeline | None:
     """Reads the timestamps of all packets of an open stream, in file order; None if no packet holds a frame.
 
     Frame counts, average rates and lengths stated in headers are too often wrong (MKV, WebM, variable rate) to be
-    trusted. Packets that an edit list hides are omitted. ``is_joint`` is asked whether another recording begins after a
-    long pause, given the place in the file, in bytes, of the packet after it.
+    trusted. Packets that an edit list hides are omitted. ``joints`` tells where another recording begins.
     """
     stamps = Stamps([], [], [], [])
     hidden: list[bool] = []
@@ -124,9 +124,11 @@ def read_timeline(
     stamped = kind != "avi" and any(tick is not None for tick in stamps.shown)
     clock = None
     if stamped:
-        joint = None if is_joint is None else lambda number: is_joint(places[number])
-        depth = stream.codec_context.reorder_depth
-        clock = find_clock(stamps, float(1 / time_base), depth, _MODULI.get(kind, 0), joint)
+        depth, pause, is_joint = stream.codec_context.reorder_depth, 0.0, None
+        if joints is not None:
+            test, pause = joints.begins_at, float(joints.pause / time_base)
+            is_joint = lambda number: test(places[number])  # noqa: E731  (mypy knows no def that may be None)
+        clock = find_clock(stamps, depth, _MODULI.get(kind, 0), pause, is_joint)
     visible = ~np.array(hidden)
     lengths = np.array(stamps.lengths)[visible]
     keys = np.array(stamps.keys)[visible]
@@ -242,8 +244,8 @@ def _declared_duration(stream: VideoStream, first: int, read: int) -> Fraction |
         return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds) - first * stream.time_base
     if container.format.flags & _NO_DECLARED_LENGTH or not stream.duration:
         return None
-    if container.format.name not in _STREAM_LENGTHS:
-        return None
+    if container.format.name not in _STREAM_LENGTHS and container.streams.audio:
+        return None  # it may be the sound's
     stored = stream.frames
     if container.format.name != "avi":  # in an AVI file that is cut off, the index is lost too
         stored = min(stored, len(stream.index_entries) or stored)  # edit lists leave some out

@@ -69,8 +69,11 @@ def _make_table(rows: list[Moment], number: str, console: Console, *, dim: bool 
     for name in (number, "start", "end", "length", "score"):
         table.add_column(name, justify="right", overflow="fold")
     table.add_column("", overflow="fold", style="cyan")
+    # The other columns take 44 places where no time has hours; a bar that does not fit would wrap.
+    longest = max(len(format_clock(max(moment.end, 0.0))) for moment in rows)
+    most = min(20, max(console.width - 44 - 3 * max(longest - 6, 0), 0))
     for place, moment in enumerate(rows, start=1):
-        cells = round(20 * min(max(moment.score, 0.0), 1.0))
+        cells = round(most * min(max(moment.score, 0.0), 1.0))
         table.add_row(
             str(place),
             format_clock(max(moment.start, 0.0)),  # players show the little that may lie before 0 as 0

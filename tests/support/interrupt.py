@@ -1,0 +1,218 @@
+"""Stops commands at random points with a signal, runs them again, and compares with an undisturbed run.
+
+``PYTHONPATH=src:tests python -m support.interrupt`` does so at 50 points and prints what happened at each.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from support.videos import write_moving
+
+from r2tuning.checkpoints.published import DEMO_FOLDER
+
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+COUNTS = {"extract": 9, "train": 9, "synthesize": 8, "ground": 8, "summarize": 8, "calibrate": 8}
+GRACE = 20.0
+"""Seconds after which no process of a stopped command may be left."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: its arguments, for a folder to write to, and those that continue it."""
+
+    start: Callable[[Path], list[object]]
+    again: Callable[[Path], list[object]]
+
+
+def prepare(folder: Path, *, shapes_too: bool = True) -> dict[str, Command]:
+    """Makes videos and annotations, and the commands that use them; calibration needs Moving Shapes too."""
+    folder.mkdir(parents=True)
+    videos = folder / "videos"
+    videos.mkdir()
+    for number in range(3):
+        write_moving(videos / f"v{number}.mp4", "libx264", {}, frames=200, seed=number)
+    rows = [("video", "start", "end", "query")]
+    rows += [(f"v{n}.mp4", "1", "3", query) for n in range(3) for query in ("a red circle falls", "a blue square")]
+    annotations = folder / "moments.csv"
+    with annotations.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    shapes = folder / "shapes"
+    if shapes_too:
+        for split in ("train", "val"):
+            run("synthesize", shapes, "-n", 3, "--split", split)
+        for name in ("val", "val_absent"):
+            folders = shapes / "videos", shapes / "features"
+            run("extract", shapes / f"{name}.jsonl", *folders, "-b", "moving-shapes", "--backbone", "demo")
+    video = videos / "v0.mp4"
+
+    def training(out: Path) -> list[object]:
+        settings = {
+            "data.annotations": annotations, "data.videos": videos, "data.features": out / "features",
+            "data.workers": 0, "backbone": "demo", "fps": 2, "model.hidden": 32, "training.epochs": 4,
+            "training.batch_size": 2, "training.log_every": 1, "training.checkpoint_every": 1,
+        }  # fmt: skip
+        return [
+            "train",
+            "custom",
+            "--run",
+            out / "run",
+            *(x for k, v in settings.items() for x in ("--set", f"{k}={v}")),
+        ]
+
+    def resumed(out: Path) -> list[object]:
+        return [*training(out), *(["--resume"] if (out / "run" / "recipe.yaml").exists() else [])]
+
+    def same(*arguments: object) -> Command:
+        def fill(out: Path) -> list[object]:
+            return [out / str(a)[4:] if str(a).startswith("OUT/") else a for a in arguments]
+
+        return Command(fill, fill)
+
+    def calibration(out: Path) -> list[object]:
+        if not (out / "head" / "config.json").exists():
+            shutil.copytree(DEMO_FOLDER, out / "head", dirs_exist_ok=True)
+            (out / "head" / "calibration.json").unlink()
+        return [
+            "calibrate",
+            out / "head",
+            "moving-shapes",
+            "--annotations",
+            shapes,
+            "--features",
+            shapes / "features",
+            "-f",
+        ]
+
+    query = "a red circle falls"
+    return {
+        "extract": same("extract", annotations, videos, "OUT/store", "--backbone", "demo", "--fps", 4, "-j", 2),
+        "train": Command(training, resumed),
+        "synthesize": same("synthesize", "OUT/made", "-n", 2, "-j", 2),
+        "ground": same(
+            "ground", video, query, "-m", "demo", "-f", "--clips", "OUT/clips", "-o", "OUT/a.html", "-o", "OUT/a.json",
+            "--save-features", "OUT/v.safetensors",
+        ),
+        "summarize": same("summarize", video, "-m", "demo", "-f", "-o", "OUT/s.mp4", "-o", "OUT/s.json"),
+        "calibrate": Command(calibration, calibration),
+    }  # fmt: skip
+
+
+def start(*arguments: object) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "r2tuning", *map(str, arguments)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+    )
+
+
+def run(*arguments: object) -> float:
+    """Runs a command to its end, which must be good; returns the seconds it took."""
+    begun = time.monotonic()
+    process = start(*arguments)
+    shown, _ = process.communicate(timeout=300)
+    if process.returncode:
+        raise AssertionError(f"{arguments}: code {process.returncode}: {shown.decode()}")
+    return time.monotonic() - begun
+
+
+def describe(folder: Path) -> dict[str, str]:
+    """A hash of every file that must not depend on interruptions."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_dir() or "tensorboard" in name or path.name in ("environment.json", "state.pt"):
+            continue
+        content = path.read_bytes()
+        if path.name == "log.csv":  # how long it waited for data is no result
+            rows = list(csv.DictReader(content.decode().splitlines()))
+            content = json.dumps([{k: v for k, v in row.items() if k != "waiting"} for row in rows]).encode()
+        content = content.replace(str(folder).encode(), b"OUT")
+        content = content.replace(os.path.relpath(folder).encode(), b"OUT")
+        if path.suffix == ".safetensors":
+            content = content.replace(b" ", b"")
+        found[name] = hashlib.sha256(content).hexdigest()[:12]
+    return found
+
+
+def find_leftovers(folder: Path) -> list[str]:
+    return [str(path) for path in folder.rglob(".*") if path.name.endswith(".part") or path.name == ".lock"]
+
+
+def find_members(session: int) -> list[int]:
+    """Processes of a session that still run."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, group = place.read_text().rpartition(")")[2].split()[:4]
+        except OSError:
+            continue
+        if int(group) == session and state != "Z":
+            found.append(int(place.parent.name))
+    return found
+
+
+def interrupt(command: Command, folder: Path, number: signal.Signals, after: float) -> list[str]:
+    """Stops a command after some seconds, runs it again, and returns what is wrong with the traces it leaves."""
+    folder.mkdir(parents=True)
+    process = start(*command.start(folder))
+    time.sleep(after)
+    process.send_signal(number)
+    shown, _ = process.communicate(timeout=60)
+    problems = []
+    if b"Traceback" in shown:
+        problems.append(f"traceback: {shown.decode()[-1500:]}")
+    end = time.monotonic() + GRACE
+    while (left := find_members(process.pid)) and time.monotonic() < end:
+        time.sleep(0.2)
+    if left:
+        problems.append(f"orphans {left}")
+    if number != signal.SIGKILL and (found := find_leftovers(folder)):
+        problems.append(f"left after {number.name}: {found}")
+    run(*command.again(folder))
+    if found := find_leftovers(folder):
+        problems.append(f"left after the second run: {found}")
+    return problems
+
+
+def main() -> int:
+    """Stops the commands at 50 points."""
+    rng, bad = random.Random(0), 0
+    with tempfile.TemporaryDirectory() as place:
+        commands = prepare(Path(place) / "data")
+        for name, command in commands.items():
+            if sys.argv[1:] and name not in sys.argv[1:]:
+                continue
+            # At the same place, whose name is in the files.
+            out = Path(place) / name
+            out.mkdir()
+            seconds = run(*command.start(out))
+            wanted = describe(out)
+            for point in range(COUNTS[name]):
+                shutil.rmtree(out)
+                number, after = SIGNALS[point % 3], rng.uniform(0.2, 1) * seconds
+                problems = interrupt(command, out, number, after)
+                found = describe(out)
+                problems += [f"differs: {n}" for n in wanted.keys() | found.keys() if wanted.get(n) != found.get(n)]
+                bad += bool(problems)
+                print(
+                    f"{name} {number.name} after {after:.1f} of {seconds:.1f} s: {problems or 'identical'}", flush=True
+                )
+    return bad
+
+
+if __name__ == "__main__":
+    sys.exit(1 if main() else 0)
