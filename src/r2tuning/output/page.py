@@ -32,18 +32,18 @@ def check_embedding(*videos: str) -> None:
     """Checks that files are videos, of which a page may show everything, and together small enough for a page."""
     from r2tuning.video import probe
 
-    total = 0
-    for video in videos:
-        try:
+    total, video = 0, ""
+    try:
+        for video in videos:
             total += Path(video).stat().st_size
             if total > MAX_EMBEDDED:
                 what = f"{video} has" if len(videos) == 1 else f"the videos up to {video} have"
                 limit = f"{MAX_EMBEDDED // 10**6} MB"
                 raise OutputError(f"{what} {total / 1e6:.1f} MB, and a page holds up to {limit}: leave --embed away")
             probe(video)
-        except (VideoError, OSError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise OutputError(f"{video} cannot be embedded ({reason}): put it there, or leave --embed away") from None
+    except (VideoError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise OutputError(f"{video} cannot be embedded ({reason}): put it there, or leave --embed away") from None
 
 
 def write_page(

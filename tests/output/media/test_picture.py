@@ -254,3 +254,37 @@ def test_a_shape_that_changes_midway_gets_bars(tmp_path: Path) -> None:
         assert container.streams.video[0].sample_aspect_ratio == Fraction(16, 11)
         rows = np.flatnonzero(next(container.decode(video=0)).to_ndarray(format="gray").mean(axis=1) > 20)
         assert (rows[0], rows[-1]) == (0, 143)
+
+
+def test_rgb_becomes_bt709_and_says_so(browser: Browser, tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        stream = container.add_stream("libx264rgb", rate=10, options={"crf": "5"})
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "bgr24"
+        for index in range(10):
+            frame = av.VideoFrame.from_ndarray(np.full((240, 320, 3), COLOR, np.uint8)).reformat(format="bgr24")
+            frame.pts, frame.time_base = index, Fraction(1, 10)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    cut(str(tmp_path / "a.mkv"), 0.2, 0.8, tmp_path / "b.mp4")
+    frame, means = read_first(tmp_path / "b.mp4")
+    assert (frame.colorspace, frame.color_primaries, frame.color_range) == (1, 1, 1)
+    assert means == pytest.approx(compute_codes(1, False, 8), abs=1)
+    assert see(browser, tmp_path / "b.mp4")[1] == pytest.approx(COLOR, abs=4)
+
+
+def test_a_matrix_that_ffmpeg_cannot_convert_stays(tmp_path: Path) -> None:
+    """BT.2020 with constant luminance is 10: the codes are copied, and only pictures in RGB are approximate."""
+    write_flat(tmp_path / "a.mp4", "yuv420p10le", (320, 240), (9, 9, 14, 1))
+    with av.open(str(tmp_path / "a.mp4")) as source, av.open(str(tmp_path / "b.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p10le"
+        stream.codec_context.colorspace = 10
+        for frame in source.decode(video=0):
+            frame.colorspace = 10
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    cut(str(tmp_path / "b.mkv"), 0.2, 0.8, tmp_path / "c.mp4")
+    write_gif(str(tmp_path / "b.mkv"), 0.2, 0.8, tmp_path / "c.gif")
+    frame, means = read_first(tmp_path / "c.mp4")
+    assert frame.colorspace == 10
+    assert means == pytest.approx(compute_codes(9, False, 10), abs=2)

@@ -233,7 +233,6 @@ def test_the_format_is_that_of_the_suffix_or_the_prefix(text: str, form: str, pa
     ("text", "message"),
     [
         ("a.avi", "a.avi ends in .avi, which names no format: use .json, .jsonl"),
-        ("a.mp4", "names no format"),  # only summaries are joined
         ("a.sheet", "let its name end in .png or .svg or .pdf"),
         ("answers", "answers has no suffix"),
         ("-", "name the format too, such as json:-"),

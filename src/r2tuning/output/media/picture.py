@@ -17,6 +17,8 @@ from av.video.reformatter import ColorPrimaries, ColorTrc
 # Numbers of H.273, which FFmpeg uses too: matrices and ranges of color.
 BT709, UNTAGGED, BT601 = 1, 2, 6
 LIMITED = 1
+_BT2020, _BT2020_CONSTANT = 9, 10
+_CONVERTIBLE = {BT709, 4, 5, BT601, 7, _BT2020}
 
 # Pixel shapes are read as the width of a picture that FFmpeg scales by them: 1/12 comes out as 1/12, 4/3 as 4/3.
 _PRECISION, _LARGEST_TERM = 100_000, 200
@@ -36,10 +38,20 @@ def add_source(graph: Graph, frame: VideoFrame, *, matrix: int | None = None) ->
 
 
 def find_matrix(frame: VideoFrame) -> int:
-    """The matrix by which a player turns the frame into RGB: its own, else BT.709 for HD and BT.601 for SD."""
-    if frame.colorspace != UNTAGGED:
+    """The matrix by which a player turns the frame into RGB: its own, else BT.709 for HD and BT.601 for SD.
+
+    Matrices that FFmpeg cannot convert are read as the nearest that it can.
+    """
+    if is_rgb(frame) or frame.colorspace in _CONVERTIBLE:
         return int(frame.colorspace)
+    if frame.colorspace == _BT2020_CONSTANT:
+        return _BT2020
     return BT709 if frame.width >= 1280 or frame.height > 576 else BT601
+
+
+def is_rgb(frame: VideoFrame) -> bool:
+    """Whether a frame is stored as RGB, if only in its palette."""
+    return frame.format.is_rgb or frame.format.has_palette
 
 
 def to_rgb(frame: VideoFrame, width: int, height: int) -> VideoFrame:
@@ -69,10 +81,12 @@ def measure_aspect(frame: VideoFrame) -> Fraction:
     """
     graph = Graph()
     scale = graph.add("scale", f"w=round(sar*{_PRECISION}):h=2:flags=neighbor:eval=frame")
-    graph.link_nodes(add_source(graph, frame), scale, graph.add("buffersink"))
+    stored, matrix = frame.colorspace, find_matrix(frame)
+    graph.link_nodes(add_source(graph, frame, matrix=matrix), scale, graph.add("buffersink"))
     graph.configure()
-    graph.push(frame)
+    graph.push(tag(frame, matrix))
     width = cast(VideoFrame, graph.pull()).width
+    frame.colorspace = stored
     return Fraction(width, _PRECISION).limit_denominator(_LARGEST_TERM)
 
 
@@ -139,13 +153,13 @@ class Fitter:
         self._format = pix_fmt
         self.matrix, self.range = int(first.colorspace), int(first.color_range)
         self.primaries, self.transfer = int(first.color_primaries), int(first.color_trc)
-        if first.format.is_rgb or first.format.has_palette:
+        if is_rgb(first):
             self.matrix, self.range = BT709, LIMITED
             if self.primaries == UNTAGGED:
                 self.primaries = int(ColorPrimaries.BT709)
             if self.transfer == UNTAGGED:
                 self.transfer = int(ColorTrc.IEC61966_2_1)
-        self._read_as = find_matrix(first) if self.matrix == UNTAGGED else self.matrix
+        self._read_as = BT709 if is_rgb(first) else find_matrix(first)
         self._graph: Graph | None = None
         self._shape: tuple[object, ...] | None = None
 
@@ -154,7 +168,7 @@ class Fitter:
         shape = frame.width, frame.height, frame.format.name, int(frame.colorspace), int(frame.color_range)
         if self._graph is None or shape != self._shape:
             self._graph, self._shape = self._make_graph(frame), shape
-        self._graph.push(frame)
+        self._graph.push(tag(frame, find_matrix(frame)))
         return cast(VideoFrame, self._graph.pull())
 
     def _make_graph(self, frame: VideoFrame) -> Graph:
@@ -168,14 +182,14 @@ class Fitter:
         # Width over height of the picture in pixels of the first one's shape. The scaler notices when `sar` changes.
         ratio = f"(iw*sar/ih/({self.aspect}))" if self._follows else "(iw/ih)"
         scale = f"w='min({width},round({height}*{ratio}))':h='min({height},round({width}/{ratio}))':eval=frame"
-        if frame.format.is_rgb or frame.format.has_palette:
+        if is_rgb(frame):
             scale += f":out_color_matrix={self._read_as}"
         elif (matrix := find_matrix(frame)) != self._read_as:
             scale += f":in_color_matrix={matrix}:out_color_matrix={self._read_as}"
         if self.range:
             scale += f":out_range={self.range}"
         nodes = [
-            add_source(graph, frame),
+            add_source(graph, frame, matrix=find_matrix(frame)),
             graph.add("scale", scale),
             graph.add("format", self._format),
             graph.add("pad", f"{even(width, ceil)}:{even(height, ceil)}:(ow-iw)/2:(oh-ih)/2:eval=frame"),
