@@ -9,6 +9,7 @@ from support.cli import refused, run
 from support.models import save_tiny_model
 from support.videos import write_video
 
+from r2tuning.intervals import merge_spans
 from r2tuning.video import probe
 
 
@@ -43,6 +44,18 @@ def test_highlights_as_a_table(model: Path, video: Path, tmp_path: Path) -> None
     assert "1.000" in result.stdout
     assert json.loads((tmp_path / "a.json").read_text())[0]["moments"]
     refused(run("highlights", video, "--model", model, "--json", tmp_path / "a.json"), 1, "a.json exists")
+
+
+def test_highlights_are_cut_and_joined(model: Path, video: Path, tmp_path: Path) -> None:
+    files = ["--clips", tmp_path / "clips", "--reel", tmp_path / "reel.mp4", "--json", tmp_path / "a.json"]
+    result = run("highlights", video, "--model", model, "--top", 2, "--seconds", 1, "--pad", 0.5, *files)
+    assert result.exit_code == 0, result.output
+    (answer,) = json.loads((tmp_path / "a.json").read_text())
+    shown = [(max(m["start"] - 0.5, 0), min(m["end"] + 0.5, 12)) for m in answer["moments"]]
+    lengths = [probe(clip).duration for clip in sorted((tmp_path / "clips").iterdir())]
+    assert lengths == pytest.approx([end - start for start, end in shown], abs=0.11)
+    joined = sum(end - start for start, end in merge_spans(shown))
+    assert probe(tmp_path / "reel.mp4").duration == pytest.approx(joined, abs=0.25)
 
 
 @pytest.mark.parametrize("query", [["a dog"], []])
@@ -96,6 +109,7 @@ def test_usage_errors(model: Path, video: Path, tmp_path: Path) -> None:
     refused(run("summarize", video, "--ratio", 1.2), 2, "--ratio")
     refused(run("summarize", video, "--seconds", "nan"), 2, "--seconds")
     refused(run("summarize", video, "-o", tmp_path / "s.avi"), 1, ".mp4")
-    refused(run("highlights", video, "-o", tmp_path / "s.mp4"), 1, "names no format")
+    refused(run("highlights", video, "-o", tmp_path / "s.mkv"), 1, "names no format")
+    refused(run("highlights", video, "--pad", 1), 2, "--clips DIR or --reel FILE")
     refused(run("summarize", tmp_path / "no.mp4", "--model", model), 1, "no.mp4")
     assert list(tmp_path.iterdir()) == []
