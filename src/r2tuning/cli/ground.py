@@ -11,6 +11,7 @@ import typer
 from r2tuning.cli import options, outputs, videos
 from r2tuning.cli.options import show_progress
 from r2tuning.files import check_target
+from r2tuning.types import Sampling
 
 if TYPE_CHECKING:
     from r2tuning.grounder import Grounder
@@ -145,7 +146,7 @@ def _answer_one(
     video: str,
     step: str,
     fps: float | None,
-    sampling: options.Sampling,
+    sampling: Sampling,
 ) -> Grounding:
     """The answer to the query; without one, what the video shows most and newest."""
     encoded = videos.encode(grounder, video, step, fps, sampling)

@@ -15,6 +15,7 @@ import typer
 from r2tuning.cli import options
 from r2tuning.errors import DataError, R2TuningError, VideoError
 from r2tuning.files import file_name
+from r2tuning.types import Engine, Sampling
 
 if TYPE_CHECKING:
     from r2tuning.features import EncodedVideo
@@ -188,7 +189,7 @@ def _list_folder(folder: str) -> list[str]:
 
 
 def open_model(
-    request: Request, model: str, backbone: str | None, device: str | None, engine: options.Engine | None = None
+    request: Request, model: str, backbone: str | None, device: str | None, engine: Engine | None = None
 ) -> Grounder:
     """Checks the videos, then loads the model; what must be downloaded is announced first."""
     from r2tuning.checkpoints.resolve import find_missing
@@ -221,7 +222,7 @@ def _check_video(video: str, *, whole: bool) -> None:
 
 
 def encode(
-    grounder: Grounder, video: str, step: str = "", fps: float | None = None, sampling: options.Sampling = "exact"
+    grounder: Grounder, video: str, step: str = "", fps: float | None = None, sampling: Sampling = "exact"
 ) -> EncodedVideo:
     """Encodes a video, or opens one that was saved."""
     from r2tuning.features import EncodedVideo
