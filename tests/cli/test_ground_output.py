@@ -77,7 +77,13 @@ def test_saved_features_are_enough_unless_frames_are_counted(model: Path, video:
     assert ground(features, "a dog", "--model", model, "-o", tmp_path / "a.edl").exit_code == 0
     Path(copy).unlink()
     assert ground(features, "a dog", "--model", model, "-o", tmp_path / "a.vtt").exit_code == 0
-    refused(ground(features, "a dog", "--model", model, "-o", tmp_path / "b.edl"), 1, "film.mp4 does not exist", "edl")
+    refused(
+        ground(features, "a dog", "--model", model, "-o", tmp_path / "b.edl"),
+        1,
+        "film.mp4: cannot be read",
+        "--video",
+        "edl",
+    )
     assert not (tmp_path / "b.edl").exists()
 
 
