@@ -87,7 +87,7 @@ def test_axes_that_make_no_grid(axes: list[str], message: str) -> None:
     [
         ("optimizer.lr=1e-3,0.001", r"^optimizer.lr=1e-3 and optimizer.lr=0.001 are the same recipe"),
         ("optimizer.rate=1e-3", "unknown key optimizer.rate"),
-        ("model.layers=2,0", "layers must be at least 1"),
+        ("model.layers=2,0", "model.layers: is 0; input should be greater than or equal to 1"),
         ("training.devices=2", "run parts of it side by side"),
     ],
 )

@@ -187,8 +187,8 @@ def test_damaged_folders_are_refused_in_one_line(folder: Path, tmp_path: Path) -
     cases["cannot be loaded"] = broken("d")
     weights = cases["cannot be loaded"] / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:5000])
-    cases["not a readable configuration"] = broken("e")
-    (cases["not a readable configuration"] / "config.json").write_text("{")
+    cases["not JSON"] = broken("e")
+    (cases["not JSON"] / "config.json").write_text("{")
     for message, path in cases.items():
         with pytest.raises(BackboneError, match=message) as caught:
             load_backbone(path)

@@ -37,7 +37,7 @@ def test_two_queries_on_a_real_video(folders: tuple[Path, Path], name: str) -> N
     for answer in answers:
         assert answer["model"] == "qvhighlights"
         assert len(answer["saliency"]["scores"]) == max(1, int(answer["duration"] * 0.5 + 0.5))
-        assert len(answer["moments"]) == 5
+        assert 1 <= len(answer["moments"]) <= 5
         for moment in answer["moments"]:
             assert 0 <= moment["start"] <= moment["end"] <= answer["duration"]
             assert 0 < moment["score"] <= 1

@@ -78,7 +78,7 @@ def test_a_command_imports_what_it_needs() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     names = set(json.loads(done.stdout.splitlines()[-1].replace("'", '"')))
     commands = {"r2tuning.cli.main", "r2tuning.cli.ground", "r2tuning.cli.options", "r2tuning.cli.outputs"}
-    assert names == commands | {"r2tuning.output.registry"}
+    assert names == commands | {"r2tuning.cli.videos", "r2tuning.output.registry"}
 
 
 def test_commands_are_listed_in_order_and_an_unknown_one_is_refused() -> None:

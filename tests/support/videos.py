@@ -60,6 +60,7 @@ def write_video(
     base = 1 / rate if times is None and Fraction(start) * rate % 1 == 0 else Fraction(1, 90000)
     width, height = size if rotation in (0, 180) else (size[1], size[0])
     with av.open(str(path), "w", options=container_options or {}) as container:
+        container.metadata["title"] = path.stem  # videos of two names are two videos
         outputs = []
         for number in range(streams):
             stream = container.add_stream(codec, rate=rate, options=_encoder_options(codec, gop, b_frames))
