@@ -138,7 +138,9 @@ def test_memory_does_not_grow_with_the_video(tmp_path):
 
     short, long = most_frames_alive(240), most_frames_alive(1200)
     assert short >= 1  # the count sees frames at all
-    assert long <= short + 4  # a decoder hands frames out a few at a time
+    # Each decoding thread holds a few frames, and how many depends on the moment. Memory that grew with the video would
+    # hold hundreds of its 1,200.
+    assert long <= short + 16
 
 
 def is_open(path):
