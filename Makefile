@@ -20,8 +20,9 @@ help: ## list the targets
 setup: $(STAMP) ## install the package, its extras and its tools into .venv (1.8 GB)
 	@:
 
-# The package alone takes 1.2 GB with the CPU build of torch. torch comes first and by its exact version: a local or extra index may then offer its CPU build (2.13.0+cpu),
-# where a range would fetch the newest release with gigabytes of CUDA.
+# The package alone takes 1.2 GB with the CPU build of torch. torch comes first and by its exact version: a local or
+# extra index may then offer its CPU build (2.13.0+cpu), where a range would fetch the newest release with gigabytes of
+# CUDA.
 $(PACKAGE): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
 		echo "r2tuning needs Python 3.10 or newer, but $(PYTHON) is: $$($(PYTHON) -V 2>&1 | head -n 1);" \

@@ -56,12 +56,12 @@ def hold_elsewhere(folder: Path) -> subprocess.Popen[str]:
 def test_a_second_writer_is_told_who_the_first_is_and_a_killed_one_holds_nothing(tmp_path: Path) -> None:
     first = hold_elsewhere(tmp_path)
     try:
-        with pytest.raises(TrainingError, match=rf"process {first.pid} on .*, is writing to it"):
+        with pytest.raises(TrainingError, match=rf"is being written by process {first.pid} on .*; wait for it"):
             hold(tmp_path, TrainingError).__enter__()
     finally:
         first.kill()
         first.communicate()
-    with hold(tmp_path, TrainingError), pytest.raises(FeatureError, match=f"process {os.getpid()}, this one"):
+    with hold(tmp_path, TrainingError), pytest.raises(FeatureError, match=f"process {os.getpid()}, which is this one"):
         hold(tmp_path, FeatureError).__enter__()
     assert list(tmp_path.iterdir()) == []
 

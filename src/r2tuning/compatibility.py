@@ -28,6 +28,9 @@ _LITTLE_WORDS = {
 }
 """Frequent words of each language that are rare in English sentences."""
 
+_ENGLISH = {"an", "the", "is", "are", "and", "with", "of", "to", "his", "her", "their", "from", "at", "this", "that"}
+"""A sentence with one of these is English."""
+
 
 def check_backbone(config: CheckpointConfig, backbone: Backbone) -> None:
     """Checks that a backbone is one that the model can read.
@@ -118,7 +121,3 @@ def is_foreign(text: str) -> bool:
     found = max(len(words & set(little.split())) for little in _LITTLE_WORDS.values())
     accent = any(c.isalpha() and not c.isascii() for c in text)
     return not words & _ENGLISH and found > 0 and found + accent >= 2
-
-
-_ENGLISH = {"an", "the", "is", "are", "and", "with", "of", "to", "his", "her", "their", "from", "at", "this", "that"}
-"""A sentence with one of these is English."""

@@ -206,14 +206,14 @@ _held: set[Path] = set()
 
 @contextmanager
 def hold(folder: Path, error: type[R2TuningError]) -> Iterator[None]:
-    """Lets one process at a time write to a folder, which exists; a second one is told who does.
+    """Lets only one process at a time write to an existing folder; a second one gets an error that names the first.
 
     The system drops the lock with the process, however that ends. File systems and systems without such locks
     (Windows) have none.
     """
     place = folder.resolve() / ".lock"
     if place in _held:
-        raise _busy(folder, error, f"{os.getpid()}, this one")
+        raise _busy(folder, error, f"{os.getpid()}, which is this one")
     try:
         file = _lock(place)
     except OSError as refusal:
@@ -236,7 +236,7 @@ def hold(folder: Path, error: type[R2TuningError]) -> Iterator[None]:
 
 
 def _busy(folder: Path, error: type[R2TuningError], holder: str) -> R2TuningError:
-    return error(f"{folder}: process {holder}, is writing to it; wait for it, stop it, or choose another folder")
+    return error(f"{folder}: is being written by process {holder}; wait for it, stop it, or choose another folder")
 
 
 def _lock(place: Path) -> int | str | None:

@@ -28,9 +28,9 @@ INSIDE = 0.95
 MIDDLE = 0.92
 """Median squared distance of a video's frames, in thresholds, from which it is outside.
 
-Of 96 new videos of the demo's world the farthest is at 0.88; of nine real and test videos, a kitchen and a landscape
-among them, the nearest is at 0.93. The value was chosen on these
-videos. Of pieces of one to three frames of that world, 5 to 8 % are taken for another.
+Of 96 new videos of the demo's world, the farthest is at 0.88; of nine real and test videos, such as a kitchen and a
+landscape, the nearest is at 0.93. The value was chosen on these videos. Pieces of one to three frames are taken for
+another world in 5 to 8 % of cases.
 """
 
 _LONGEST_WORLD = 200  # characters, since warnings quote it

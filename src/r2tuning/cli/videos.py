@@ -14,7 +14,7 @@ import typer
 
 from r2tuning.cli import options
 from r2tuning.errors import DataError, R2TuningError, VideoError
-from r2tuning.files import file_name
+from r2tuning.files import MOST_SETTINGS, file_name, guard, read_file
 from r2tuning.types import VIDEO_SUFFIXES, Engine, Sampling
 
 if TYPE_CHECKING:
@@ -121,12 +121,9 @@ def read_request(
 
 def read_queries(path: Path) -> list[str]:
     """The queries of a text file, one on each line; blank lines are skipped."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}; check the path") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: not UTF-8; save the file as UTF-8 text") from None
+    content = read_file(path, DataError, "check the path", MOST_SETTINGS)
+    with guard(path, DataError, "save the file as UTF-8 text"):
+        text = content.decode("utf-8-sig")
     queries = [line.strip() for line in re.split(r"\r\n|[\r\n]", text) if line.strip()]
     if not queries:
         raise DataError(f"{path}: has no queries; write one on each line")
@@ -174,7 +171,6 @@ def _list_videos(words: Sequence[str]) -> list[str]:
 
 
 def _list_folder(folder: str) -> list[str]:
-
     found = []
     for place, inner, names in os.walk(folder):
         inner[:] = sorted(name for name in inner if not name.startswith("."))

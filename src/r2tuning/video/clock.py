@@ -37,7 +37,7 @@ class Stamps(NamedTuple):
 class Clock:
     """Corrected times of all packets of a stream, in file order.
 
-    Joined recordings and damaged times make stored times ambiguous, so packets are told apart by their number.
+    Joined recordings and damaged times make stored times ambiguous, so packets are identified by their number.
     """
 
     shown: np.ndarray  # int64 [n], PTS

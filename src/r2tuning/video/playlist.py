@@ -92,7 +92,8 @@ def _read_hls(path: Path, text: str, depth: int = 1) -> Playlist:
                 found.missing += inner.missing
                 if not inner.finished:
                     raise VideoError(
-                        f"{path} names {member.name}, which does not end; open that one, or add #EXT-X-ENDLIST to it"
+                        f"{path} names {member.name}, which has no #EXT-X-ENDLIST; add that line, or open "
+                        f"{member.name} itself"
                     )
         elif 'URI="' in line:
             line = re.sub(r'URI="([^"]*)"', lambda match: f'URI="{_resolve(path, match[1], found)}"', line)

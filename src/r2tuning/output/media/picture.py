@@ -93,8 +93,8 @@ def measure_aspect(frame: VideoFrame) -> Fraction:
 def deinterlace(frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
     """Replaces interlaced frames by progressive ones, one for one; others pass as they are.
 
-    A filter looks at the frames before and after each, so it begins with the first interlaced frame, and anew where
-    size or format change.
+    The filter looks at neighboring frames. It starts at the first interlaced frame, and starts again where the size or
+    format changes.
     """
     graph: Graph | None = None
     shape: tuple[int, int, str] | None = None

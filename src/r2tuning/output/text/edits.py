@@ -89,7 +89,7 @@ class Timecode:
         return (passed * 60 + seconds) * self.rate + frames - self._dropped * (passed - passed // 10)
 
     def write(self, frame: int) -> str:
-        """Writes the number of a frame; after 24 hours it begins anew.
+        """Writes the number of a frame; after 24 hours it starts again at 0.
 
         Example:
             >>> Timecode(30).write(107_892), Timecode(30, drop=True).write(1800)
