@@ -16,7 +16,7 @@ from r2tuning.features.encoded import EncodingFacts, FeatureWriter
 from r2tuning.features.extraction import QueryTask, extract_queries
 from r2tuning.features.store import FeatureStore
 from r2tuning.files import write_atomically
-from r2tuning.synthetic.queries import describe, to_line
+from r2tuning.synthetic.queries import describe, describe_absent, to_line
 from r2tuning.synthetic.scenes import Split
 from r2tuning.synthetic.staging import make_video
 from r2tuning.video.preprocess import PREPROCESS_VERSION
@@ -25,7 +25,7 @@ BACKBONE, LAYERS = "r2tuning/demo", 4
 
 
 def store_features(frames: Path, split: Split, videos: int, folder: Path, jobs: int) -> None:
-    """Encodes the first drawn videos of a split and their queries, and writes their annotations."""
+    """Encodes the first drawn videos of a split and their queries, also absent ones, and writes their annotations."""
     backbone = load_backbone(BACKBONE, layers=LAYERS)
     with show_progress("Frames", "videos") as progress:
         drawn = draw_frames(frames, split, videos, backbone.preprocessing.size, jobs, progress)
@@ -39,12 +39,16 @@ def store_features(frames: Path, split: Split, videos: int, folder: Path, jobs: 
             progress(done, len(missing))
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
         scripts = pool.starmap(make_video, [(seed, split) for seed in range(videos)], chunksize=8)
-        described = pool.map(describe, scripts, chunksize=8)
-    annotations = [annotation for one in described for annotation in one]
-    queries = [QueryTask(str(annotation.qid), annotation.query) for annotation in annotations]
-    with show_progress("Queries", "queries") as progress:
-        extract_queries(queries, store, backbone, progress=progress)
-    write_atomically(folder / f"{split}.jsonl", "".join(map(to_line, annotations)), force=True)
+        described = {
+            f"{split}.jsonl": pool.map(describe, scripts, chunksize=8),
+            f"{split}_absent.jsonl": pool.map(describe_absent, scripts, chunksize=8),
+        }
+    for file, found in described.items():
+        annotations = [annotation for one in found for annotation in one]
+        queries = [QueryTask(str(annotation.qid), annotation.query) for annotation in annotations]
+        with show_progress("Queries", "queries") as progress:
+            extract_queries(queries, store, backbone, progress=progress)
+        write_atomically(folder / file, "".join(map(to_line, annotations)), force=True)
 
 
 class _Worker:

@@ -21,10 +21,10 @@ from r2tuning.checkpoints.folder import load_calibration
 from r2tuning.checkpoints.resolve import find_missing
 from r2tuning.compatibility import check_backbone, check_features, check_language, compare_domain
 from r2tuning.decoding import Decoded, decode
-from r2tuning.decoding.calibration import Calibration
+from r2tuning.decoding.calibration import Calibration, sigmoid
 from r2tuning.decoding.decode import check_limits, finish_moments, keep_distinct
 from r2tuning.decoding.highlights import score_frames
-from r2tuning.decoding.windows import Window, merge_moments, merge_saliency, plan_windows
+from r2tuning.decoding.windows import Window, merge_moments, merge_presence, merge_saliency, plan_windows
 from r2tuning.errors import BackboneError, CheckpointWarning, DownloadError, QueryWarning
 from r2tuning.features import FEATURE_SUFFIX, EncodedVideo, encode_video
 from r2tuning.model import R2Tuning
@@ -37,6 +37,9 @@ PAIRS = 16
 
 PROJECTED_BYTES = 512 * 2**20
 """Largest size of the cached patches of the last video: 35 windows of QVHighlights, or 45 minutes."""
+
+EVEN = 0.5
+"""The presence threshold of a model with a presence head that is not calibrated: even chances."""
 
 FRAMES_READ = 256
 """Frames whose features are in memory at once."""
@@ -341,9 +344,14 @@ class Grounder:
         final = finish_moments(moments, facts.duration, self.config.decoding, limit if overlapping else None)
         if not overlapping:
             final = keep_distinct(final)[:limit]
-        presence = None
+        heads = [answer.presence for answer in raw if answer.presence is not None]
+        head = merge_presence(heads) if heads else None
+        presence = None if head is None else float(sigmoid(np.array(head)))
+        threshold_of_presence = None if head is None else EVEN
         if (calibration := self._calibration) is not None:
-            presence = calibration.find_presence(moments[:, 2], saliency)
+            if calibration.presence is not None:
+                presence = calibration.find_presence(moments[:, 2], saliency, head)
+                threshold_of_presence = calibration.presence.threshold
             final[:, 2] = calibration.calibrate_moments(final[:, 2])
             saliency = calibration.saliency.apply(saliency)
         best = float(final[0, 2]) if len(final) and final[0, 2] > 0 else None
@@ -360,7 +368,7 @@ class Grounder:
             windows=len(windows),
             calibrated=calibration is not None,
             presence=presence,
-            presence_threshold=None if calibration is None else calibration.presence_threshold,
+            presence_threshold=threshold_of_presence,
         )
 
     def check_features(self, encoded: EncodedVideo, queries: Sequence[QueryFeatures]) -> None:

@@ -46,8 +46,9 @@ class Grounding:
         query_truncated: Whether the query was cut to the length that the text tower takes.
         windows: Number of overlapping windows that cover the video; 1 if the model saw it whole.
         calibrated: Whether scores are probabilities, see `Moment` and `Saliency`.
-        presence: Probability that the video shows the query, if half of all queries are shown; None if not calibrated.
-        presence_threshold: Presence from which the query is probably shown; None if not calibrated.
+        presence: Probability that the video shows the query, if half of all queries are shown; None if the model has
+            no presence head and is not calibrated.
+        presence_threshold: Presence from which the query is probably shown; None where presence is.
         domain_warning: How the video differs from the training data; empty if it does not.
         threshold: Lowest score of the moments, if one was asked for.
         best_score: Score of the best moment, whether or not it reaches the threshold; None if there is none.

@@ -151,6 +151,7 @@ class ModelOutput:
         video_cls: ``[B, K, T, C]``, projected [CLS] tokens (Eq. 6), oldest layer first; for calibration losses.
         query_pooled: ``[B, K, C]``, pooled projected queries, oldest layer first; for calibration losses.
         form: Of the model; it decides what saliency is.
+        presence: ``[B]``, logits of the video showing the query at all; None for models without that head.
     """
 
     hidden: torch.Tensor
@@ -163,6 +164,7 @@ class ModelOutput:
     video_cls: torch.Tensor
     query_pooled: torch.Tensor
     form: Form = "released"
+    presence: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)

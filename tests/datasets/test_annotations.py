@@ -139,7 +139,7 @@ def test_overhang(duration: float, moment: tuple[float, float], fits: bool) -> N
         ({"qid": True}, "qid: is True; give an integer or a string"),
         ({"vid": 3}, "vid: is 3; input should be a valid string"),
         ({"query": " "}, "query: is ' '; write at least one character"),
-        ({"relevant_windows": []}, "relevant_windows: is []; list should have at least 1 item"),
+        ({"relevant_windows": None}, "relevant_windows: is None; input should be a valid list"),
         ({"relevant_windows": [[1, 2], [3]]}, "relevant_windows[1]: is [3]; list should have at least 2 items"),
         ({"relevant_windows": [[1, "2"]]}, "relevant_windows[0][1]: is '2'; input should be a valid number"),
         ({"relevant_windows": [[1, float("inf")]]}, "relevant_windows[0][1]: is inf; input should be a finite"),

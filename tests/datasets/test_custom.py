@@ -1,5 +1,7 @@
 import csv
 import json
+import posixpath
+import unicodedata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -40,7 +42,8 @@ def facts(annotations: list[Annotation]) -> list[tuple[object, ...]]:
 def test_what_is_written_is_read_from_both_formats(rows: list[Row]) -> None:
     expected: dict[tuple[str, str], set[tuple[float, float]]] = {}
     for video, start, end, query in rows:
-        expected.setdefault((video, query), set()).add((start, end))
+        name = posixpath.normpath(unicodedata.normalize("NFC", video))
+        expected.setdefault((name, query), set()).add((start, end))
     with TemporaryDirectory() as folder:
         write_csv(Path(folder) / "a.csv", rows)
         write_jsonl(Path(folder) / "a.jsonl", rows)
@@ -74,7 +77,7 @@ def test_rows_of_one_query_on_one_video_are_its_moments(tmp_path: Path) -> None:
         ("a.mp4,0:7,9,q", "start: is '0:7', which is no time"),
         ("a.mp4,1:60:00,5,q", "start: is '1:60:00', which is no time"),
         ('a.mp4,"1,500",5,q', "start: is '1,500', which may be 1.500 or 1500; write one of them"),
-        ("a.mp4,,5,q", "start: is ''; input should be a valid number"),
+        ("a.mp4,,5,q", "has one of start and end; give both, or neither if the video lacks the query"),
         ("a.mp4,1,5,", "query: is ''; write at least one character"),
         (",1,5,q", "video: is ''; write at least one character"),
     ],
@@ -140,3 +143,21 @@ def test_misspelt_columns_and_text_for_numbers_are_refused(tmp_path: Path) -> No
     lines.write_text('{"video": "a.mp4", "start": "0", "end": 1, "query": "q"}', encoding="utf-8")
     with pytest.raises(DataError, match=r"a\.jsonl:1: start: is '0'; input should be a valid number"):
         load_custom(lines)
+
+
+def test_rows_without_times_are_queries_that_the_video_lacks(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("video,start,end,query\na.mp4,1,4,a dog\na.mp4,,,a cat\nb.mp4, ,,a dog\n")
+    rows = [("a.mp4", 1, 4, "a dog"), ("a.mp4", None, None, "a cat"), ("b.mp4", None, None, "a dog")]
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps(dict(zip(HEADER, row, strict=True))) for row in rows))
+    for file in ("a.csv", "a.jsonl"):
+        found = load_custom(tmp_path / file)
+        assert [(a.vid, a.query, a.moments, a.absent, a.labelled) for a in found] == [
+            ("a.mp4", "a dog", ((1, 4),), False, True),
+            ("a.mp4", "a cat", (), True, True),
+            ("b.mp4", "a dog", (), True, True),
+        ]
+    (tmp_path / "a.csv").write_text("video,start,end,query\na.mp4,1,4,a dog\n./a,,,a dog\n")
+    with pytest.raises(
+        DataError, match=r"a.csv:3: has no times, but .*a.csv:2 gives the query a moment in a.mp4; remove"
+    ):
+        load_custom(tmp_path / "a.csv")

@@ -44,7 +44,6 @@ def test_without_a_map_moments_are_left_alone() -> None:
     none = Calibration(moments=None, saliency=ScoreMap(slope=1, offset=0), presence=None)
     assert none.calibrate_moments(scores).tolist() == scores.tolist()
     assert none.find_presence(scores, scores) is None
-    assert none.presence_threshold is None
 
 
 @given(st.floats(-30, 17))
@@ -58,7 +57,9 @@ def test_presence_weighs_the_best_moment_and_the_two_highest_frames() -> None:
     expected = 1 / (1 + np.exp(-(0.5 * np.log(0.75 / 0.25) + 2 * 0.5 - 1)))
     found = whole.find_presence(np.array([0.25, 0.75]), np.array([-1.0, 0.25, 0.75], np.float32))
     assert found == pytest.approx(expected)
-    assert whole.presence_threshold == 0.25
+    head = PresenceMap(moment=0, saliency=0, head=2, offset=1, threshold=0.25)
+    whole = Calibration(moments=None, saliency=ScoreMap(slope=1, offset=0), presence=head)
+    assert whole.find_presence(np.array([0.25]), np.array([0.5]), -1.5) == pytest.approx(1 / (1 + np.exp(2)))
 
 
 @pytest.mark.parametrize("scores", [[], [0.0], [1.0]])

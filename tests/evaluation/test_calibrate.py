@@ -29,11 +29,14 @@ presences = st.lists(st.integers(1, 7).map(lambda n: n / 8), min_size=1, max_siz
 
 
 def draw(seed: int, queries: int = 300, gap: float = 2.0) -> Evidence:
-    """What an overconfident model may say: of moments, the truth has half the log-odds and one less."""
+    """What an overconfident model without a presence head may say: of moments, the truth has half the log-odds less one."""
     random = np.random.default_rng(seed)
     odds = random.normal(-0.5, 2, 20 * queries)
     frames = random.uniform(-1, 1, 50 * queries)
-    there, not_there = (np.column_stack([random.normal(m, 1, queries), random.normal(0, 1, queries)]) for m in (gap, 0))
+    there, not_there = (
+        np.column_stack([random.normal(m, 1, queries), random.normal(0, 1, queries), np.zeros(queries)])
+        for m in (gap, 0)
+    )
     return Evidence(
         Judged(sigmoid(odds), random.uniform(size=len(odds)) < sigmoid(0.5 * odds - 1)),
         Judged(frames, random.uniform(size=len(frames)) < sigmoid(4 * frames - 4)),
@@ -73,7 +76,7 @@ def test_presence_that_is_no_better_than_chance_is_not_told() -> None:
     found = fit_calibration(evidence)
     assert found.presence is None
     assert measure_calibration(found, evidence).presence is None
-    assert fit_calibration(replace(evidence, absent=np.empty((0, 2)))).presence is None
+    assert fit_calibration(replace(evidence, absent=np.empty((0, 3)))).presence is None
 
 
 def test_scores_that_mean_nothing_are_refused() -> None:
@@ -162,7 +165,7 @@ def test_without_a_file_queries_are_asked_of_other_videos(tmp_path: Path) -> Non
     config, model = make_model()
     grounder = Grounder(model, config, None)
     evidence = gather_evidence(grounder, data, in_vain)
-    assert evidence.absent.shape == evidence.present.shape == (12, 2)
+    assert evidence.absent.shape == evidence.present.shape == (12, 3)
     # The answer is that of the other video to this query.
     query, video = in_vain.queries[3], in_vain.videos[3]
     assert video.vid != query.vid

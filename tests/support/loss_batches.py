@@ -56,6 +56,7 @@ def make_output(
         video_mask=video_mask,
         video_cls=cls.requires_grad_(),
         query_pooled=draw(fixed, len(lengths), K, C).requires_grad_(),
+        presence=draw(fixed, len(lengths)).requires_grad_(),
     )
 
 
@@ -77,12 +78,13 @@ def make_targets(
         positive=torch.tensor(positive),
         positive_mask=torch.tensor([[*(x > 0 for x in row), *[True] * (frames - len(row))] for row in saliency]),
         video=torch.arange(len(lengths)),
+        present=torch.tensor([bool(rows) for rows in moments]) | torch.tensor([max(row) > 0 for row in saliency]),
     )
 
 
 def gradients(output: ModelOutput) -> dict[str, Tensor]:
     """Gradients of all predictions, by name."""
-    names = ("hidden", "query", "class_logits", "offsets", "video_cls", "query_pooled")
+    names = ("hidden", "query", "class_logits", "offsets", "video_cls", "query_pooled", "presence")
     leaves = {name: getattr(output, name) for name in names}
     return {name: leaf.grad for name, leaf in leaves.items() if leaf is not None and leaf.grad is not None}
 

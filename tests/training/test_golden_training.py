@@ -65,6 +65,7 @@ def golden_targets(name: str) -> Targets:
         positive=truth["pos_clip"].squeeze(1),
         positive_mask=truth["saliency_target"] > 0,
         video=torch.arange(case["B"]),
+        present=torch.ones(case["B"], dtype=torch.bool),
     )
 
 

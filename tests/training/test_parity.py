@@ -55,6 +55,7 @@ class Truth:
             positive=torch.tensor(self.positive),
             positive_mask=saliency > 0,
             video=torch.arange(len(padded)),
+            present=torch.ones(len(padded), dtype=torch.bool),
         )
 
 

@@ -31,6 +31,7 @@ class Annotation:
         saliency: float64 ``[clips, raters]``, the labels as in the benchmark; None without.
         domain: The part of the benchmark that the video belongs to, such as ``BK`` of TVSum.
         places: ``file:line`` of each moment, for messages; empty if unknown.
+        absent: Whether the query is known to be true of no moment of the video: an empty list of moments in a file.
     """
 
     qid: QueryId
@@ -41,6 +42,7 @@ class Annotation:
     saliency: FloatArray | None = None
     domain: str | None = None
     places: tuple[str, ...] = ()
+    absent: bool = False
 
     @property
     def clips(self) -> int | None:
@@ -50,7 +52,7 @@ class Annotation:
     @property
     def labelled(self) -> bool:
         """Whether there are labels, which some test splits withhold."""
-        return bool(self.moments) or self.saliency is not None
+        return bool(self.moments) or self.absent or self.saliency is not None
 
 
 def fit_moments(annotation: Annotation) -> Annotation:

@@ -137,7 +137,7 @@ class Benchmark:
                 return self.labels.make_target(annotation.saliency, frames)
         except DataError as error:
             raise DataError(f"{annotation.vid}: {error}") from None
-        if not annotation.moments:
+        if not annotation.moments and not annotation.absent:
             raise DataError(f"{annotation.vid}: query {annotation.qid!r} has no labels to train on; use another split")
         return mark_moments(annotation.moments, frames, fps)
 

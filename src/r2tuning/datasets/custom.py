@@ -24,11 +24,11 @@ Time = Annotated[float, Field(ge=0, le=1e6)]
 
 
 class CustomFields(Fields):
-    """One moment, in seconds."""
+    """One moment, in seconds; without times, a query that the video does not show."""
 
     video: Text
-    start: Time
-    end: Time
+    start: Time | None
+    end: Time | None
     query: Text
 
 
@@ -36,7 +36,7 @@ def load_custom(path: str | Path, find: Callable[[str], Path] | None = None) -> 
     """Reads a ``.csv`` file with a header, or a ``.jsonl`` or ``.json`` file with an object per moment.
 
     In CSV, columns may also be separated by semicolons or tabs, and times may be written as ``m:ss.s`` or ``h:mm:ss.s``
-    or with a decimal comma.
+    or with a decimal comma. A row whose times are empty (in JSON: null) says that the video does not show the query.
 
     Rows of one video and query become one annotation, in order of first appearance and numbered from 0, with moments
     sorted by start. The first wrong row is a DataError, as ``file:line: field: what``. A video has one name, see
@@ -48,14 +48,29 @@ def load_custom(path: str | Path, find: Callable[[str], Path] | None = None) -> 
     for entry in read_csv(path) if is_csv else read_json(path):
         # CSV has numbers as text.
         row = check(_read_times(entry) if is_csv else entry, CustomFields, strict=not is_csv)
-        if row.end <= row.start:
+        if (row.start is None) != (row.end is None):
+            raise DataError(
+                f"{entry.place}: has one of start and end; give both, or neither if the video lacks the query"
+            )
+        if row.start is not None and row.end is not None and row.end <= row.start:
             raise DataError(f"{entry.place}: end: {row.end:g} s is not after the start, {row.start:g} s; correct one")
         rows.append((row, entry.place))
     names = name_videos([row.video for row, _ in rows], find)
     moments: dict[tuple[str, str], dict[tuple[float, float], str]] = {}
+    absent: dict[tuple[str, str], str] = {}
     for row, place in rows:
-        places = moments.setdefault((names[row.video], row.query.strip()), {})
-        places.setdefault((row.start, row.end), place)
+        pair = names[row.video], row.query.strip()
+        places = moments.setdefault(pair, {})
+        if row.start is None or row.end is None:
+            absent.setdefault(pair, place)
+        else:
+            places.setdefault((row.start, row.end), place)
+    for pair, place in absent.items():
+        if moments[pair]:
+            raise DataError(
+                f"{place}: has no times, but {next(iter(moments[pair].values()))} gives the query a moment in "
+                f"{pair[0]}; remove one of them"
+            )
     return [
         Annotation(
             qid=qid,
@@ -64,6 +79,7 @@ def load_custom(path: str | Path, find: Callable[[str], Path] | None = None) -> 
             duration=None,
             moments=tuple(sorted(places)),
             places=tuple(places[moment] for moment in sorted(places)),
+            absent=(video, query) in absent,
         )
         for qid, ((video, query), places) in enumerate(moments.items())
     ]
@@ -74,7 +90,8 @@ def _read_times(entry: Entry) -> Entry:
     values = dict(entry.values)
     for name in ("start", "end"):
         if isinstance(text := values.get(name), str):
-            values[name] = _read_time(text.strip(), f"{entry.place}: {name}", decimal_comma=entry.decimal_comma)
+            place = f"{entry.place}: {name}"
+            values[name] = _read_time(text.strip(), place, decimal_comma=entry.decimal_comma) if text.strip() else None
     return replace(entry, values=values)
 
 

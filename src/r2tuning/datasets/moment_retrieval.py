@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field
-
 from r2tuning.datasets.annotations import Annotation
 from r2tuning.datasets.benchmark import Benchmark, Split
 from r2tuning.datasets.entries import Duration, Entry, Fields, Qid, Text, Window, check
 
 
 class MomentFields(Fields):
-    """A query with its moments."""
+    """A query with its moments; none where the video does not show it."""
 
     qid: Qid
     vid: Text
     query: Text
     duration: Duration
-    relevant_windows: Annotated[list[Window], Field(min_length=1)]
+    relevant_windows: list[Window]
 
 
 def parse_moments(entry: Entry) -> Annotation:
@@ -30,6 +26,7 @@ def parse_moments(entry: Entry) -> Annotation:
         query=fields.query,
         duration=fields.duration,
         moments=to_moments(fields.relevant_windows),
+        absent=not fields.relevant_windows,
     )
 
 

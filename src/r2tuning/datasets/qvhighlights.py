@@ -75,6 +75,7 @@ def parse_qvhighlights(entry: Entry) -> Annotation:
         duration=fields.duration,
         moments=to_moments(fields.relevant_windows or []),
         saliency=saliency,
+        absent=fields.relevant_windows == [],
     )
 
 

@@ -41,12 +41,13 @@ class PresenceMap(BaseModel):
 
     moment: float = Field(ge=0)  # weight of the log-odds of the best moment's score
     saliency: float = Field(ge=0)  # weight of the top saliency
+    head: float = Field(default=0, ge=0)  # weight of the presence head's log-odds
     offset: float  # log-odds where both are 0
     threshold: float = Field(ge=0, le=1)  # lowest presence that counts as present
 
     def apply(self, evidence: FloatArray) -> FloatArray:
-        """Probabilities ``[...]`` of evidence ``[..., 2]``, see `find_evidence`."""
-        return sigmoid(evidence @ np.array([self.moment, self.saliency]) + self.offset)
+        """Probabilities ``[...]`` of evidence ``[..., 3]``, see `find_evidence`."""
+        return sigmoid(evidence @ np.array([self.moment, self.saliency, self.head]) + self.offset)
 
 
 class Calibration(BaseModel):
@@ -65,16 +66,13 @@ class Calibration(BaseModel):
         """Probabilities of moments' scores; 0, the score of suppressed moments, stays 0."""
         return np.asarray(scores, dtype=np.float64) if self.moments is None else self.moments.apply(log_odds(scores))
 
-    def find_presence(self, moment_scores: NDArray[Any], saliency: NDArray[Any]) -> float | None:
+    def find_presence(
+        self, moment_scores: NDArray[Any], saliency: NDArray[Any], head: float | None = None
+    ) -> float | None:
         """The probability that the video has what the query describes, from raw scores as for `find_evidence`."""
         if self.presence is None:
             return None
-        return float(self.presence.apply(find_evidence(moment_scores, saliency)))
-
-    @property
-    def presence_threshold(self) -> float | None:
-        """The threshold of `PresenceMap`."""
-        return None if self.presence is None else self.presence.threshold
+        return float(self.presence.apply(find_evidence(moment_scores, saliency, head)))
 
 
 def log_odds(scores: NDArray[Any]) -> FloatArray:
@@ -106,10 +104,16 @@ def top_saliency(saliency: NDArray[Any]) -> float:
     return float(np.sort(saliency)[-TOP_FRAMES:].mean())
 
 
-def find_evidence(moment_scores: NDArray[Any], saliency: NDArray[Any]) -> FloatArray:
-    """Computes what presence is estimated from: ``[2]``, log-odds of the best moment's score, and the top saliency.
+def find_evidence(moment_scores: NDArray[Any], saliency: NDArray[Any], head: float | None = None) -> FloatArray:
+    """Computes what presence is estimated from.
 
-    Takes raw scores of moments ``[N]``, N may be 0, and the raw saliency ``[T]``, T ≥ 1.
+    Args:
+        moment_scores: Raw scores ``[N]``, N may be 0.
+        saliency: Raw ``[T]``, T ≥ 1.
+        head: Log-odds of the presence head; None for models without one.
+
+    Returns:
+        ``[3]``: log-odds of the best moment's score, the top saliency, and the head's log-odds or 0.
     """
     best = max(float(moment_scores.max(initial=0)), _NEAR)
-    return np.array([float(log_odds(np.array(best))), top_saliency(saliency)])
+    return np.array([float(log_odds(np.array(best))), top_saliency(saliency), 0.0 if head is None else head])

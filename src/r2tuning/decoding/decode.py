@@ -38,17 +38,21 @@ class Decoded:
         moments: fp32 ``[N, 3]``: start and end in seconds from the first frame, score in [0, 1]; best first, at most
             `KEPT_MOMENTS`; not clamped to the video. Empty for the saliency family.
         saliency: fp32 ``[T]``, see `r2tuning.types.Saliency`.
+        presence: Log-odds that the video shows the query; None for models without a presence head.
     """
 
     moments: Tensor
     saliency: Tensor
+    presence: float | None = None
 
 
 def decode(output: ModelOutput, fps: float) -> list[Decoded]:
     """Decodes every sample of a batch; ``fps`` are the sampled frames per second."""
+    count = len(output.class_logits)
+    presence = [None] * count if output.presence is None else output.presence.tolist()
     return [
-        Decoded(decode_moments(output, sample, fps), decode_saliency(output, sample))
-        for sample in range(len(output.class_logits))
+        Decoded(decode_moments(output, sample, fps), decode_saliency(output, sample), presence[sample])
+        for sample in range(count)
     ]
 
 

@@ -133,8 +133,8 @@ def _fit_map(values: FloatArray, right: NDArray[np.bool_], what: str) -> ScoreMa
 
 def _fit_presence(present: FloatArray, absent: FloatArray) -> PresenceMap | None:
     is_present = np.arange(len(present) + len(absent)) < len(present)
-    (moment, saliency), offset = fit_logistic(np.concatenate([present, absent]), is_present, balanced=True)
-    fitted = PresenceMap(moment=float(moment), saliency=float(saliency), offset=offset, threshold=0)
+    (moment, saliency, head), offset = fit_logistic(np.concatenate([present, absent]), is_present, balanced=True)
+    fitted = PresenceMap(moment=float(moment), saliency=float(saliency), head=float(head), offset=offset, threshold=0)
     there, not_there = fitted.apply(present), fitted.apply(absent)
     # Standard error of the AUROC of random scores (Mann and Whitney, 1947).
     error = sqrt((len(there) + len(not_there) + 1) / (12 * len(there) * len(not_there)))

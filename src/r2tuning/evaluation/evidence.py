@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2tuning.datasets import Annotation, Benchmark, load_annotations
-from r2tuning.decoding.calibration import find_evidence
+from r2tuning.decoding.calibration import find_evidence, log_odds
 from r2tuning.errors import MetricError
 from r2tuning.evaluation.predict import predict
-from r2tuning.evaluation.splits import FAMILY_OF, OpenSplit
+from r2tuning.evaluation.splits import FAMILY_OF, OpenSplit, absent_file
 from r2tuning.grounder import Grounder
 from r2tuning.intervals import FloatArray, temporal_iou
 from r2tuning.metrics import Prediction
@@ -45,8 +45,8 @@ class Evidence:
     Attributes:
         moments: Moments that suppression kept, of the queries that have a true one; None for the saliency family.
         saliency: Frames of the videos of those queries; right are those that training would count as positive.
-        present: ``[n, 2]``, see `find_evidence`; of queries that have a moment.
-        absent: ``[m, 2]``, of absent queries; m may be 0.
+        present: ``[n, 3]``, see `find_evidence`; of queries that have a moment.
+        absent: ``[m, 3]``, of absent queries; m may be 0.
     """
 
     moments: Judged | None
@@ -61,11 +61,9 @@ def find_absent(split: OpenSplit) -> AbsentQueries:
     The file of ``val.jsonl`` is ``val_absent.jsonl``. Without one, each query goes to a video half the split away that
     does not have it and, in benchmarks of several domains, is of another domain; a few are true of it by chance.
     """
-    if split.file is not None:
-        file = split.file.with_name(f"{split.file.stem}_absent{split.file.suffix}")
-        if file.is_file() and file.stat().st_size:
-            queries = load_annotations(file, split.benchmark)
-            return AbsentQueries(queries, queries, file.name)
+    if split.file is not None and (file := absent_file(split.file)) is not None:
+        queries = load_annotations(file, split.benchmark)
+        return AbsentQueries(queries, queries, file.name)
     pairs = mismatch(split.annotations)
     return AbsentQueries([query for query, _ in pairs], [video for _, video in pairs], "queries of other videos")
 
@@ -154,5 +152,11 @@ def _judge_frames(predictions: Sequence[Prediction], annotations: Sequence[Annot
 
 
 def _stack(predictions: Sequence[Prediction]) -> FloatArray:
-    found = [find_evidence(p.windows[:, 2], p.saliency) for p in predictions if p.saliency is not None]
-    return np.array(found).reshape(-1, 2)
+    found = [
+        find_evidence(
+            p.windows[:, 2], p.saliency, None if p.presence is None else float(log_odds(np.array(p.presence)))
+        )
+        for p in predictions
+        if p.saliency is not None
+    ]
+    return np.array(found).reshape(-1, 3)

@@ -39,6 +39,9 @@ class DataConfig(BaseModel):
         features: Folder of features; None for the annotations' folder.
         videos: Folder of your videos, from which missing features are made.
         validation_split: Split to validate on; None for the one that papers report.
+        absent: Whether to train also on the queries without an answer in a file beside the split's, see `absent_file`.
+        negatives: Queries of other videos to add for each query of a video, as queries that the video does not show.
+            A few of them may be true of it by chance.
         repeat: How often each annotation occurs in an epoch.
         queries_per_video: Most queries of one video that share its features in a batch.
         workers: Processes that read ahead.
@@ -54,6 +57,8 @@ class DataConfig(BaseModel):
     videos: Path | None = None
     train_split: str = "train"
     validation_split: str | None = None
+    absent: bool = False
+    negatives: float = Field(default=0, ge=0, le=100)
     repeat: int = Field(default=1, ge=1, le=10**6)
     queries_per_video: int = Field(default=1, ge=1, le=10**6)
     workers: int = Field(default=2, ge=0, le=1024)
@@ -134,7 +139,13 @@ def read_annotations(data: DataConfig, split: str, *, seed: int = 0) -> list[Ann
                 f"{place}: folder not found; run r2tuning {make}, or say where the files are with "
                 "--annotations and --features (in training, --set data.annotations=DIR)"
             )
-        return load_annotations(benchmark.find_file(place, split), benchmark, split=split, domain=data.domain)
+        file = benchmark.find_file(place, split)
+        annotations = load_annotations(file, benchmark, split=split, domain=data.domain)
+        if data.absent and split == data.train_split:
+            if (absent := absent_file(file)) is None:
+                raise RecipeError(f"{file}: data.absent is set, but no {_absent_name(file)} is beside it; unset it")
+            annotations += load_annotations(absent, benchmark, split=split, domain=data.domain)
+        return annotations
     if split not in ("train", "val"):
         raise RecipeError(f"custom data has no split {split!r}, only train and val; leave --split out for val")
     find = None if data.videos is None else VideoFolder(data.videos).find
@@ -145,6 +156,16 @@ def read_annotations(data: DataConfig, split: str, *, seed: int = 0) -> list[Ann
         return annotations
     training, validation = hold_out(annotations, seed)
     return training if split == "train" else validation
+
+
+def absent_file(file: Path) -> Path | None:
+    """The queries that are true of no moment, beside a split's file: ``val_absent.jsonl`` for ``val.jsonl``."""
+    absent = file.with_name(_absent_name(file))
+    return absent if absent.is_file() and absent.stat().st_size else None
+
+
+def _absent_name(file: Path) -> str:
+    return f"{file.stem}_absent{file.suffix}"
 
 
 def require_features(annotations: Sequence[Annotation], benchmark: Benchmark, store: FeatureStore) -> None:

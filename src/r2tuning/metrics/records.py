@@ -89,6 +89,7 @@ class Prediction:
         qid: The query's id.
         windows: float64 ``[N, 3]``, start and end in seconds and score, best first; N may be 0.
         saliency: float64 ``[T]``, score of every 2-second clip; None if the model gives none.
+        presence: Score in [0, 1] of the video showing the query at all; None if the model gives none.
 
     Raises:
         MetricError: If a value is not finite, a shape is wrong, or a moment ends before it starts.
@@ -97,6 +98,7 @@ class Prediction:
     qid: QueryId
     windows: FloatArray
     saliency: FloatArray | None = None
+    presence: float | None = None
 
     def __post_init__(self) -> None:
         name = f"prediction for query {self.qid!r}"

@@ -1,4 +1,4 @@
-"""Temporal feature pyramid with strides 1, 2, 4, 8, prediction heads (Sec. 3.4) and query pooling (Sec. 3.3)."""
+"""Temporal feature pyramid with strides 1, 2, 4, 8, prediction heads (Sec. 3.4), query pooling (Sec. 3.3), presence."""
 
 import torch
 from torch import Tensor, nn
@@ -177,3 +177,34 @@ class QueryPooling(nn.Module):
         """
         weight = self.score(query).masked_fill(~mask[..., None], -torch.inf)
         return F.softmax(weight, dim=-2).transpose(-1, -2).matmul(query).squeeze(-2)
+
+
+class PresenceHead(nn.Module):
+    """Whether the video shows the query at all: one logit from the frames that say most about it (not in the paper).
+
+    Each frame is compared with the pooled query; the frames are averaged with learned weights, so that a single frame
+    may decide. It adds at most 4 % to the weights of a model.
+
+    Args:
+        hidden: C.
+    """
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        inner = 3 * hidden // 4
+        self.frame = nn.Linear(hidden, inner)
+        self.query = nn.Linear(hidden, inner, bias=False)
+        self.weight = nn.Linear(inner, 1, bias=False)
+        self.output = nn.Linear(inner, 1)
+
+    def forward(self, hidden: Tensor, query: Tensor, mask: Tensor) -> Tensor:
+        """Logits ``[B]`` of frames ``[B, T, C]`` and pooled queries ``[B, C]``; ``mask`` ``[B, T]`` marks real frames.
+
+        They are in the precision of the weights, also under autocast.
+        """
+        dtype = self.output.weight.dtype
+        with torch.autocast(hidden.device.type, enabled=False):
+            compared = F.relu(self.frame(hidden.to(dtype)) + self.query(query.to(dtype))[:, None])
+            weight = self.weight(compared).masked_fill(~mask[..., None], -torch.inf).softmax(dim=1)
+            logits: Tensor = self.output((weight * compared).sum(dim=1)).squeeze(1)
+        return logits

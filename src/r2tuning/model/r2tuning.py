@@ -10,7 +10,16 @@ from torch.nn import functional as F
 
 from r2tuning.model.block import R2Block
 from r2tuning.model.config import R2Config
-from r2tuning.model.heads import ConvHead, Pyramid, QueryPooling, drop_gaps, join_levels, level_mask, level_points
+from r2tuning.model.heads import (
+    ConvHead,
+    PresenceHead,
+    Pyramid,
+    QueryPooling,
+    drop_gaps,
+    join_levels,
+    level_mask,
+    level_points,
+)
 from r2tuning.model.pooling import attend
 from r2tuning.model.projection import FrameProducts, WindowProjector
 from r2tuning.types import ModelOutput
@@ -44,6 +53,7 @@ class R2Tuning(nn.Module):
         self.query_pooling = QueryPooling(config.hidden)
         self.class_head = ConvHead(config.hidden, 1)
         self.offset_head = ConvHead(config.hidden, 2) if config.family == "grounding" else None
+        self.presence_head = PresenceHead(config.hidden) if config.presence else None
         # One factor for the offsets of each level. Saliency checkpoints contain it too, but do not use it.
         self.level_scale = nn.Parameter(torch.ones(len(config.strides)))
 
@@ -190,9 +200,10 @@ class R2Tuning(nn.Module):
             scale = self.level_scale[: len(levels)].repeat_interleave(sizes)
             offsets = drop_gaps(self.offset_head(windows, real), levels).exp() * scale[:, None]
         pooled = self.query_pooling(tokens, query_mask[:, None])
+        query = pooled[:, self.block.order[-1]]
         return ModelOutput(
             hidden=hidden,
-            query=pooled[:, self.block.order[-1]],
+            query=query,
             class_logits=drop_gaps(self.class_head(windows, real), levels).squeeze(-1),
             offsets=offsets,
             # Ranges are those of the whole pyramid, even if a short video has no room for the upper levels.
@@ -202,6 +213,7 @@ class R2Tuning(nn.Module):
             video_cls=refined.video_cls,
             query_pooled=pooled,
             form=self.config.form,
+            presence=None if self.presence_head is None else self.presence_head(hidden, query, video_mask),
         )
 
     def _check(

@@ -43,7 +43,7 @@ _DISTRACTION = 2 * FPS  # least number of frames outside the moments in which ea
 
 _SECONDS_PER_QUERY: dict[Split, float] = {"train": 4, "val": 14, "test": 14}  # models lack sentences most
 _FEWEST_QUERIES = 3
-_SECONDS_PER_ABSENT = 45
+_SECONDS_PER_ABSENT: dict[Split, float] = {"train": 8, "val": 45, "test": 45}
 _TRIES, _TRIES_PER_QUERY, _TRIES_PER_KIND = 60, 8, 15
 
 
@@ -106,9 +106,9 @@ def choose_absent_queries(script: Script, queries: Sequence[Query]) -> list[Quer
     chance = Random(f"absent queries {WORLD_VERSION} {script.vid}")
     scenes = track_script(script)
     present = [query.meaning for query in queries if len(split_atoms(query.meaning)) > 1]
-    wanted = max(1, round(script.duration / _SECONDS_PER_ABSENT))
+    wanted = max(1, round(script.duration / _SECONDS_PER_ABSENT[script.split]))
     chosen: dict[Meaning, Query] = {}
-    for _ in range(_TRIES if present else 0):
+    for _ in range(max(_TRIES, _TRIES_PER_QUERY * wanted) if present else 0):
         meaning = _change_one_thing(chance, chance.choice(present))
         allowed = _is_possible(meaning) and (script.split == "test" or not names_held_out(meaning))
         if allowed and meaning not in chosen and not find_truth(meaning, scenes).possible.any():

@@ -45,6 +45,11 @@ def open_splits(recipe: Recipe) -> tuple[OpenSplit, OpenSplit]:
         open_split(data, split, fps=recipe.fps, seed=seed) for split in (data.train_split, data.validation_split)
     )
     _require_apart(training, validation)
+    if recipe.model.presence and not (data.negatives or any(annotation.absent for annotation in training.annotations)):
+        raise RecipeError(
+            f"{recipe.name}: model.presence needs queries that a video does not show; set data.negatives=0.5, which "
+            "takes queries of other videos, or annotate some"
+        )
     kept = benchmark.keep_trainable(training.annotations)
     if not kept:
         raise DataError(
@@ -105,7 +110,7 @@ def prepare_features(recipe: Recipe, progress: Progress | None = None) -> None:
         )
 
 
-_FREE = {"dropout", "drop_path", "layers", "refinement", "init"}
+_FREE = {"dropout", "drop_path", "layers", "refinement", "init", "presence"}
 """Settings that may differ from those of the checkpoint to start from."""
 
 _GATES = ("block.spatial_pooling.gate", "block.temporal_refinement.gate")
@@ -164,7 +169,10 @@ def _take_weights(model: R2Tuning, name: str, recipe: Recipe) -> None:
         # Steps that the checkpoint lacks start like its shallowest one, or from their initial value.
         first = given[:1].expand(more) if len(given) else initial[:more]
         state[gate] = torch.cat([first, given])[-len(initial) :] if len(initial) else initial
-    model.load_state_dict(state)
+    # A presence head that the checkpoint lacks stays random; one that the recipe does not ask for is left out.
+    head = {name: value for name, value in model.state_dict().items() if name.startswith("presence_head.")}
+    kept = {name: value for name, value in state.items() if name in head or not name.startswith("presence_head.")}
+    model.load_state_dict({**head, **kept})
 
 
 def describe_model(recipe: Recipe, model: R2Tuning, made: StoreFacts | None) -> CheckpointConfig:

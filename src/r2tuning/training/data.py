@@ -7,6 +7,7 @@ import signal
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -17,7 +18,9 @@ from torch.utils.data import DataLoader, Dataset
 from r2tuning.datasets import Annotation, Benchmark
 from r2tuning.errors import DataError, R2TuningError
 from r2tuning.features.store import FeatureStore
-from r2tuning.training.targets import Targets, choose_positive, normalize_moments
+from r2tuning.training.targets import NO_POSITIVE, Targets, choose_positive, normalize_moments
+
+_TRIES = 20  # draws for each query of another video
 
 Group = tuple[int, ...]
 """Indices of annotations of one video, which share its place in a batch."""
@@ -34,6 +37,7 @@ class Example:
     saliency: Tensor
     positive: int
     positive_mask: Tensor
+    present: bool = True
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,7 @@ class Batch:
                 positive=targets.positive[rows],
                 positive_mask=F.pad(targets.positive_mask[rows], (0, later)),
                 video=targets.video[rows],
+                present=targets.present[rows],
             ),
         )
 
@@ -86,24 +91,66 @@ class TrainingData(Dataset[list[Example]]):
     """Labelled annotations with the last ``layers`` of their features; an item is one group's examples in one epoch.
 
     Workers read the same memory-mapped files, so nothing is copied for them. Random choices depend only on seed, epoch
-    and example, so that an interrupted run resumes exactly.
+    and example, so that an interrupted run resumes exactly. For each annotation, ``negatives`` queries of other videos
+    join its group, as queries that the video does not show.
     """
 
     def __init__(
-        self, annotations: Sequence[Annotation], benchmark: Benchmark, store: FeatureStore, layers: int, seed: int
+        self,
+        annotations: Sequence[Annotation],
+        benchmark: Benchmark,
+        store: FeatureStore,
+        layers: int,
+        seed: int,
+        negatives: float = 0,
     ) -> None:
         for annotation in annotations:
             if not annotation.labelled:
                 raise DataError(f"query {annotation.qid!r} has no labels to train on; use another split")
         self.annotations, self.benchmark, self.store = annotations, benchmark, store
-        self.layers, self.seed = layers, seed
+        self.layers, self.seed, self.negatives = layers, seed, negatives
+        self._texts: dict[str, set[str]] = defaultdict(set)
+        for annotation in annotations:
+            self._texts[annotation.vid].add(annotation.query.casefold())
+        self._answered = [index for index, annotation in enumerate(annotations) if not annotation.absent]
 
     def __len__(self) -> int:
         return len(self.annotations)
 
     def __getitem__(self, key: tuple[int, Group]) -> list[Example]:
         epoch, group = key
-        return [self._example(index, epoch) for index in group]
+        examples = [self._example(index, epoch) for index in group]
+        others = self._draw_negatives(epoch, group)
+        return examples + [self._negative(index, group[0], examples[0]) for index in others]
+
+    def _draw_negatives(self, epoch: int, group: Group) -> list[int]:
+        """Queries of other videos, none of which this video has too."""
+        if not self.negatives:
+            return []
+        draw = random.Random(f"{self.seed}/{epoch}/{group[0]}/negatives")
+        wanted = int(self.negatives * len(group) + draw.random())
+        vid = self.annotations[group[0]].vid
+        drawn = (draw.choice(self._answered) for _ in range(_TRIES * wanted))
+        # Titles and the like are common to most videos, so that it may find fewer.
+        fit = (
+            index
+            for index in drawn
+            if self.annotations[index].vid != vid and self.annotations[index].query.casefold() not in self._texts[vid]
+        )
+        return list(dict.fromkeys(islice(fit, wanted)))
+
+    def _negative(self, index: int, place: int, here: Example) -> Example:
+        """The query of one annotation on the video of another, of which ``here`` is an example."""
+        query = replace(self.annotations[index], vid=self.annotations[place].vid)
+        return replace(
+            here,
+            query=self.store.query(self.benchmark.query_name(query))[:, -self.layers :].float(),
+            moments=here.moments[:0],
+            saliency=torch.zeros_like(here.saliency),
+            positive=NO_POSITIVE,
+            positive_mask=torch.zeros_like(here.positive_mask),
+            present=False,
+        )
 
     def _example(self, index: int, epoch: int) -> Example:
         annotation, benchmark = self.annotations[index], self.benchmark
@@ -124,6 +171,7 @@ class TrainingData(Dataset[list[Example]]):
             saliency=torch.from_numpy(saliency).float(),
             positive=choose_positive(mask, draw),
             positive_mask=mask,
+            present=not annotation.absent,
         )
 
     def plan_epoch(self, epoch: int, batch_size: int, queries_per_video: int, repeat: int) -> list[list[Group]]:
@@ -218,6 +266,7 @@ def collate(groups: Sequence[Sequence[Example]]) -> Batch:
             positive=torch.tensor([example.positive for example in examples]),
             positive_mask=pad_sequence([example.positive_mask for example in examples], batch_first=True),
             video=video_index,
+            present=torch.tensor([example.present for example in examples]),
         ),
     )
 

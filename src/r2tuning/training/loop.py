@@ -139,7 +139,12 @@ class _Trainer:
         self._log: Log | None = None
         settings = recipe.training
         self._data = TrainingData(
-            training.annotations, training.benchmark, training.store, recipe.model.layers, settings.seed
+            training.annotations,
+            training.benchmark,
+            training.store,
+            recipe.model.layers,
+            settings.seed,
+            recipe.data.negatives,
         )
         self._steps_per_epoch = len(self._plan(0))
         # Moved first, so that a saved optimizer state goes to the same device.
@@ -190,7 +195,7 @@ class _Trainer:
             started = time.perf_counter()
             local = next(batches).to(fabric.device)
             waited += time.perf_counter() - started
-            batch, queries, stop = agree(fabric, local, sum(map(len, share)), stopped.is_set())
+            batch, queries, stop = agree(fabric, local, len(local.query) if share else 0, stopped.is_set())
             if stop:
                 self._save()
                 return False

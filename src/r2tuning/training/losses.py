@@ -1,4 +1,6 @@
-"""The five losses (Sec. 3.3 and 3.4), over whole batches, in fp32 or, for float64 predictions, in float64.
+"""The five losses (Sec. 3.3 and 3.4) and that of the presence head.
+
+They are over whole batches, in fp32 or, for float64 predictions, in float64.
 
 Two recipes exist because the paper differs from the code that trained the published models:
 
@@ -52,6 +54,7 @@ class LossConfig(BaseModel):
     saliency: float = Field(default=0.1, ge=0)
     video_calibration: float = Field(default=0.1, ge=0)
     layer_calibration: float = Field(default=0.1, ge=0)
+    presence: float = Field(default=1.0, ge=0)
     focal_alpha: float | None = Field(default=None, ge=0, le=1)
     focal_gamma: float = Field(default=2.0, ge=0)
     recipe: LossRecipe = "released"
@@ -66,19 +69,25 @@ class LossConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Losses:
-    """The weighted losses of a batch, scalars; ``offset`` is None for the saliency family."""
+    """The weighted losses of a batch, scalars.
+
+    ``offset`` is None for the saliency family, ``presence`` for models without that head.
+    """
 
     classification: Tensor
     offset: Tensor | None
     saliency: Tensor
     video_calibration: Tensor
     layer_calibration: Tensor
+    presence: Tensor | None = None
 
     @property
     def total(self) -> Tensor:
         """Their sum, which training minimizes."""
         total = self.classification + self.saliency + self.video_calibration + self.layer_calibration
-        return total if self.offset is None else total + self.offset
+        for loss in (self.offset, self.presence):
+            total = total if loss is None else total + loss
+        return total
 
 
 def compute_losses(output: ModelOutput, targets: Targets, config: LossConfig) -> Losses:
@@ -113,7 +122,25 @@ def compute_losses(output: ModelOutput, targets: Targets, config: LossConfig) ->
             saliency=config.saliency * _saliency_loss(output, targets, sample, kin, config.recipe),
             video_calibration=config.video_calibration * info_nce(video.transpose(0, 1), query.transpose(0, 1), kin),
             layer_calibration=config.layer_calibration * info_nce(video, query),
+            presence=None
+            if output.presence is None
+            else config.presence * presence_loss(_widen(output.presence), targets.present),
         )
+
+
+def presence_loss(logits: Tensor, present: Tensor) -> Tensor:
+    """Binary cross-entropy of presence ``[B]``; queries that the video shows weigh as much as all others together.
+
+    Presence then is the probability at even chances, whatever the share of absent queries in the data.
+
+    Example:
+        >>> logits, present = torch.zeros(3), torch.tensor([True, True, False])
+        >>> f"{presence_loss(logits, present):.4f}"  # log 2
+        '0.6931'
+    """
+    error = F.binary_cross_entropy_with_logits(logits, present.to(logits.dtype), reduction="none")
+    kinds = [error[kind] for kind in (present, ~present) if kind.any()]
+    return torch.stack([_mean(kind) for kind in kinds]).mean()
 
 
 def focal_loss(logits: Tensor, foreground: Tensor, mask: Tensor, alpha: float | None, gamma: float) -> Tensor:

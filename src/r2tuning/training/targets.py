@@ -30,6 +30,7 @@ class Targets:
         positive: int64 ``[B]``, the real frame that `choose_positive` drew for each sample, or `NO_POSITIVE`.
         positive_mask: bool ``[B, T]``, the frames it was drawn from: Ω of Eq. 9, for the paper's recipe.
         video: int64 ``[B]``; samples that share a video are not contrasted, since a frame may match both queries.
+        present: bool ``[B]``, whether the video shows the query.
     """
 
     moments: Tensor
@@ -38,6 +39,7 @@ class Targets:
     positive: Tensor
     positive_mask: Tensor
     video: Tensor
+    present: Tensor
 
 
 @dataclass(frozen=True)
