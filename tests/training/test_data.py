@@ -191,3 +191,40 @@ def test_what_is_wrong_with_a_file_is_one_line_from_workers_too(tmp_path: Path, 
     with pytest.raises(DataError, match=r"^a: 30 frames for 60 rows of labels") as caught_too:
         list(load_batches(longer, [[(0,)]], 0, workers, pin=False))
     assert "\n" not in str(caught_too.value)
+
+
+def test_queries_of_other_videos_join_as_ones_that_the_video_lacks(folder: Path, annotations: list[Annotation]) -> None:
+    store = FeatureStore.open(folder)
+    data = TrainingData(annotations, CHARADES, store, layers=2, seed=5, negatives=1.5)
+    counts = []
+    for epoch in range(4):
+        for index, annotation in enumerate(annotations):
+            own, *others = data[epoch, (index,)]
+            assert own.present
+            counts.append(len(others))
+            for other in others:
+                (asked,) = (a for a in annotations if torch.equal(other.query, data._example(int(a.qid), 0).query))
+                assert asked.vid != annotation.vid
+                assert asked.query.casefold() not in {
+                    a.query.casefold() for a in annotations if a.vid == annotation.vid
+                }
+                assert other.video is own.video
+                assert (other.present, other.positive, len(other.moments)) == (False, NO_POSITIVE, 0)
+                assert not other.saliency.any()
+                assert not other.positive_mask.any()
+                assert len(other.saliency) == len(own.saliency)
+    assert set(counts) == {1, 2}
+    assert data[0, (0,)][1].query.equal(data[0, (0,)][1].query)
+    batch = collate([data[0, (0, 1)], data[0, (2,)]])
+    assert batch.targets.present.sum() == 3
+    assert len(batch.query) == len(batch.targets.present) > 3
+    assert batch.video_index.tolist() == sorted(batch.video_index.tolist())
+    assert collate([TrainingData(annotations, CHARADES, store, layers=2, seed=5)[0, (0,)]]).targets.present.all()
+
+
+def test_a_query_without_an_answer_is_background_everywhere(data: TrainingData) -> None:
+    absent = replace(data.annotations[4], moments=(), absent=True)
+    (example,) = TrainingData([absent], CHARADES, data.store, layers=2, seed=5)[0, (0,)]
+    assert (example.present, example.positive, example.moments.shape) == (False, NO_POSITIVE, (0, 2))
+    assert len(example.saliency) == len(example.video)
+    assert not example.saliency.any()
