@@ -17,6 +17,7 @@ from support.videos import read_index, write_video
 
 from r2tuning.errors import VideoError, VideoWarning
 from r2tuning.features.encoded import EncodedVideo, FeatureWriter
+from r2tuning.output.media import cut
 from r2tuning.output.text.edits import choose_rate
 from r2tuning.types import Preprocessing
 from r2tuning.video import probe, sample_frames
@@ -211,6 +212,57 @@ def test_duration_tags_that_are_none(tmp_path, tag):
     place = content.index(b"00:00:", content.index(b"DURATION"))
     (tmp_path / "b.mkv").write_bytes(content[:place] + tag.encode().ljust(18, b"\0") + content[place + 18 :])
     assert sample(tmp_path / "b.mkv", 1)[1:] == sample(tmp_path / "a.mkv", 1)[1:]
+
+
+def find_check_sum(data):
+    """CRC of ISO/IEC 13818-1, annex A."""
+    value = 0xFFFFFFFF
+    for byte in data:
+        value ^= byte << 24
+        for _ in range(8):
+            value = (value << 1 ^ 0x04C11DB7 if value >> 31 else value << 1) & 0xFFFFFFFF
+    return value.to_bytes(4, "big")
+
+
+def write_programmes(folder, *programmes):
+    """Writes a transport stream with several programmes, their packets in turn."""
+    parts, table = [], b"\0\1\xc1\0\0"
+    for number, options in enumerate(programmes):
+        numbers = {"service_id": number + 1, "pmt_start_pid": 0x1000 + number, "start_pid": 0x100 + number * 0x10}
+        muxer = {f"mpegts_{key}": str(value) for key, value in numbers.items()} | {"mpegts_copyts": "1"}
+        content = write_video(folder / f"{number}.ts", fps=25, container_options=muxer, **options).read_bytes()
+        packets = [content[place : place + 188] for place in range(0, len(content), 188)]
+        # Without the tables that list programmes (0) and name them (17).
+        parts.append([p for p in packets if (p[1] & 0x1F) << 8 | p[2] not in (0, 17)])
+        table += (number + 1).to_bytes(2, "big") + (0xE000 | numbers["pmt_start_pid"]).to_bytes(2, "big")
+    section = b"\0" + (0xB000 | len(table) + 4).to_bytes(2, "big") + table
+    written = [(b"\x47\x40\0\x10\0" + section + find_check_sum(section)).ljust(188, b"\xff")]
+    longest = max(map(len, parts))
+    for turn in range(longest):
+        for part in parts:
+            written += part[turn * len(part) // longest : (turn + 1) * len(part) // longest]
+    (folder / "all.ts").write_bytes(b"".join(written))
+    return folder / "all.ts"
+
+
+# Sound begins at -1024/16000 s, as AAC does; FFmpeg's muxer moves a programme so that nothing is before zero.
+@pytest.mark.parametrize("silent", [{"start": 20}, {"start": 0}])
+@pytest.mark.parametrize("audio", [4.8, None])
+@pytest.mark.parametrize("turned", [False, True])
+def test_times_are_those_of_the_programme_that_is_used(tmp_path, silent, audio, turned):
+    """``ffprobe -select_streams v:N -show_entries packet=pts`` of each programme alone gives the same times."""
+    programmes = [silent | {"frames": 50}, {"frames": 120, "start": 7, "size": (96, 64), "audio": audio}]
+    path = write_programmes(tmp_path, *programmes[:: -1 if turned else 1])
+    with av.open(str(path)) as container:
+        assert sorted(stream.width for stream in container.streams.video) == [64, 96]
+    info = probe(path)
+    expected = {64: (0, 2, False), 96: (7.064 if audio else 0, 4.8, audio is not None)}[info.width]
+    assert (info.start, info.duration, info.has_audio) == (pytest.approx(expected[0]), *expected[1:])
+    assert sample(path, 25)[0] == [*range(50 if info.width == 64 else 120)]
+    # The sound of the other programme is not in the clip.
+    cut(str(path), info.start, info.start + 1, tmp_path / "a.mp4")
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        assert len(container.streams.audio) == expected[2]
 
 
 def test_a_playlist_without_end_does_not_wait(tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import cast
 
 import av
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition
@@ -74,6 +75,23 @@ def decode_frames(stream: VideoStream, packets: Iterable[Packet[VideoStream]]) -
         except av.FFmpegError:
             continue
         yield from frames
+
+
+def find_sounds(stream: VideoStream) -> list[AudioStream]:
+    """The sounds that belong to a video stream, the one that a player would play first.
+
+    That is the first one marked as default, else the one FFmpeg finds best. A transport stream may carry several
+    programmes; the sound of another one does not count.
+    """
+    streams = stream.container.streams
+    best = streams.best("audio", related=stream)
+    if best is None:
+        return []
+    if stream.container.format.name == "mpegts" and len(streams.video) > 1:
+        # Where the video's programme has no sound, FFmpeg finds that of another one, which has its own video.
+        return [cast(AudioStream, best)] if streams.best("video", related=best) in (stream, None) else []
+    defaults = [s for s in streams.audio if s.disposition & Disposition.default]
+    return list(dict.fromkeys([*defaults, *(s for s in streams.audio if s is best), *streams.audio]))
 
 
 def _check_readable(path: str | os.PathLike[str]) -> None:
