@@ -276,24 +276,76 @@ def test_a_playlist_without_end_does_not_wait(tmp_path):
     assert time.monotonic() - begin < 1000  # FFmpeg would wait for four months
 
 
+SEGMENT = HEAD.format(3) + "0.ts\n"
+AUDIO = (
+    '#EXTM3U\n#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",NAME="b",URI={}\n#EXT-X-STREAM-INF:BANDWIDTH=1,AUDIO="a"\nb.m3u8\n'
+)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         (HEAD.format(3) + "pipe.ts\n#EXT-X-ENDLIST\n", "pipe.ts, which is not a regular file"),
         (HEAD.format(3) + "/dev/zero\n", "/dev/zero, which is not a regular file"),
+        (HEAD.format(3) + "# \0pipe.ts\n#EXT-X-ENDLIST\n", "pipe.ts, which is not a regular file"),
+        (SEGMENT.replace("#EXTINF", "#EXT-X-MAP:URI=pipe.ts\n#EXTINF"), "pipe.ts, which is not a regular file"),
+        (SEGMENT.replace("#EXTINF", '#EXT-X-MAP:URI="pi\\pe.ts"\n#EXTINF'), "pipe.ts, which is not a regular file"),
+        (HEAD.format(3) + "./" * 2045 + "pipe.ts" + "x" * 99, "a line of 4,196 letters"),
         (HEAD.format(3) + "gone.ts\n", "none of them exists"),
         ("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\na.m3u8\n", "no list of segments"),
+        ("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nlive.txt\n", "live.txt, which has no #EXT-X-ENDLIST"),
+        (AUDIO.format("live.txt"), "live.txt, which has no #EXT-X-ENDLIST"),
+        (HEAD.format(3) + "live.txt\n#EXT-X-ENDLIST\n", "live.txt, which has no #EXT-X-ENDLIST"),
         (
-            HEAD.format(3).replace("#EXTINF", '#EXT-X-KEY:METHOD=AES-128,URI="k"\n#EXTINF') + "0.ts\n",
+            SEGMENT.replace("#EXTINF", '#EXT-X-KEY:METHOD=AES-128,URI="k"\n#EXTINF'),
             r"encrypted \(AES-128\) and its key k is not a local file",
         ),
+        (
+            SEGMENT.replace("#EXTINF", '#EXT-X-KEY:METHOD=AES-128,URI="live.txt"\n#EXTINF'),
+            r"its key live.txt has 1\d\d bytes instead of 16",
+        ),
+        (SEGMENT.replace("#EXTINF", '#EXT-X-KEY:METHOD=AES-256,URI="k"\n#EXTINF'), r"AES-256\), which FFmpeg cannot"),
         ("ffconcat version 1.0\nfile pipe.ts\n", "pipe.ts, which is not a regular file"),
+        ("ffconcat version 1.0\nfile 'pi'\\pe.ts\n", "pipe.ts, which is not a regular file"),
+        ("ffconcat version 1.0\n# \0file pipe.ts\n", "pipe.ts, which is not a regular file"),
+        ("ffconcat version 1.0\nfile live.txt\n", "live.txt, which is no list of segments"),
+        ("ffconcat version 1.0\nfile ../0.ts\n", "cannot be read as video"),
+        ('<?xml version="1.0"?>\n<!-- a -->\n<MPD type="static"><BaseURL>0.ts</BaseURL></MPD>', "is a DASH manifest"),
+        ("<!---->" * 290 + "<MPE>", "cannot be read as video"),
+        ("<SmoothStreamingMedia/>", "is a Smooth Streaming manifest"),
+        (
+            "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\nc=IN IP4 127.0.0.1\r\nm=video 5004 RTP/AVP 96\r\n",
+            "is an SDP description",
+        ),
+        ("[playlist]\nFile1=0.ts\n", "is a playlist"),
+        ('<ASX version="3"><entry><ref href="http://localhost:1/a.wmv"/></entry></ASX>', "is a playlist"),
+        ("RTSPtextrtsp://localhost:1/a\n", "cannot be read as video"),
     ],
 )
 def test_playlists_that_cannot_be_read_say_so_at_once(tmp_path, text, message):
     os.mkfifo(tmp_path / "pipe.ts")
     write_video(tmp_path / "0.ts", frames=2)
+    (tmp_path / "live.txt").write_text(HEAD.format(9999999) + "0.ts\n# no #EXT-X-ENDLIST\n" + "#" * 50)
+    (tmp_path / "b.m3u8").write_text(SEGMENT + "#EXT-X-ENDLIST\n")
     (tmp_path / "a.m3u8").write_text(text)
     with pytest.raises(VideoError, match=message) as raised:
         probe(tmp_path / "a.m3u8")
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_an_encrypted_playlist_with_its_key(tmp_path):
+    """FFmpeg's own muxer encrypts; ``openssl enc -d -aes-128-cbc -K … -iv 0`` gives the transport stream back."""
+    (tmp_path / "k.key").write_bytes(bytes(range(16)))
+    (tmp_path / "keys").write_text(f"k.key\n{tmp_path}/k.key\n")
+    path = tmp_path / "a.m3u8"
+    muxer = {"hls_time": "2", "hls_key_info_file": str(tmp_path / "keys"), "hls_list_size": "0"}
+    write_video(path, fps=10, frames=60, gop=10, container_options=muxer)
+    assert (tmp_path / "a0.ts").read_bytes()[0] != 0x47
+    indices, sampled, warned = sample(path, 10)
+    assert (indices, sampled.duration, warned) == ([*range(60)], pytest.approx(6), [])
+    path.write_text(path.read_text().replace("#EXT-X-ENDLIST", ""))
+    assert sample(path, 10)[0] == indices
+    (tmp_path / "k.key").write_bytes(bytes(16))
+    with pytest.raises(VideoError, match=r"is encrypted and its key k.key does not open it") as raised:
+        probe(path)
     assert len(str(raised.value).splitlines()) == 1

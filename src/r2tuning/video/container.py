@@ -25,6 +25,10 @@ from r2tuning.video.playlist import finite_copy, read_playlist
 _TEXT_ART = {"tty", "bin", "xbin", "adf", "idf"}
 _PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails
 
+# Formats that make FFmpeg open other files or the network. It is told which of the others it may find, so that what
+# passes our checks for one format is not read as another.
+_OPEN_OTHERS = {"concat", "dash", "hls", "imf", "lavfi", "rtsp", "sap", "sdp", "webm_dash_manifest"}
+
 # Reading continues after a damaged stretch, but a demuxer that never gets past it must not hang us.
 _READ_ATTEMPTS = 1000
 
@@ -38,13 +42,22 @@ def open_video(path: str | os.PathLike[str]) -> Iterator[VideoStream]:
     """
     _check_readable(path)
     playlist = read_playlist(Path(path))
+    formats = av.formats_available - _OPEN_OTHERS | ({playlist.kind} if playlist else set())
+    options = {"protocol_whitelist": "file,crypto", "format_whitelist": ",".join(formats)}
+    if playlist is not None and playlist.key:
+        options["allowed_extensions"] = "ALL"  # else FFmpeg reads no key
     try:
         # An absolute path cannot be mistaken for "protocol:…".
         with finite_copy(Path(path).absolute(), playlist) as opened:
-            container = av.open(str(opened), options={"protocol_whitelist": "file,crypto"}, metadata_errors="replace")
+            container = av.open(str(opened), options=options, metadata_errors="replace")
         with container:
             yield _choose_stream(container, path)
     except av.FFmpegError as error:
+        if playlist is not None and playlist.key:
+            raise VideoError(
+                f"{path} is encrypted and its key {playlist.key} does not open it ({error.strerror}); put the right "
+                f"key there, or decrypt the video first"
+            ) from error
         raise VideoError(
             f"{path} cannot be read as video ({error.strerror}); check that it is one and was copied completely"
         ) from error
