@@ -5,6 +5,9 @@ were worked out from ``ffprobe -show_entries packet=pts,dts,duration FILE``, as 
 """
 
 import os
+import signal
+import subprocess
+import sys
 import time
 import warnings
 from fractions import Fraction
@@ -349,3 +352,23 @@ def test_an_encrypted_playlist_with_its_key(tmp_path):
     with pytest.raises(VideoError, match=r"is encrypted and its key k.key does not open it") as raised:
         probe(path)
     assert len(str(raised.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.avi"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, -signal.SIGINT), (signal.SIGTERM, 128 + signal.SIGTERM)])
+def test_a_signal_ends_the_search_for_more_pictures(tmp_path, name, number, code):
+    """FFmpeg searches what follows the pictures, here 256 GiB of zeros, for minutes and without looking up."""
+    path = write_video(tmp_path / name, codec="mpeg4", frames=30)
+    os.truncate(path, 256 << 30)
+    text = "import sys; from r2tuning.processes import unwind_on_signals; from r2tuning.video import probe\n"
+    text += "unwind_on_signals(); print('ready', flush=True); probe(sys.argv[1])"
+    with subprocess.Popen([sys.executable, "-c", text, path], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout.readline() == b"ready\n"
+        time.sleep(1)
+        child.send_signal(number)
+        try:
+            _, said = child.communicate(timeout=60)
+        finally:
+            child.kill()
+    assert child.returncode == code
+    assert b"ignored" not in said

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
@@ -33,6 +33,44 @@ _OPEN_OTHERS = {"concat", "dash", "hls", "imf", "lavfi", "rtsp", "sap", "sdp", "
 _READ_ATTEMPTS = 1000
 
 
+class _Source:
+    """A file that FFmpeg reads through Python, so that Ctrl-C and SIGTERM end a long search for the next packet.
+
+    FFmpeg's own reading cannot be interrupted, and PyAV ignores `KeyboardInterrupt` in a callback. So the file seems to
+    end there, and leaving the block raises the exception.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self._file = path.open("rb", buffering=0)
+        self._stopped: BaseException | None = None
+        self.seek, self.tell, self.seekable = self._file.seek, self._file.tell, self._file.seekable
+        # Python handles signals where a function begins, which is outside of any ``try`` in it, and where a generator
+        # goes on.
+        blocks = self._read()
+        next(blocks)
+        self.read = blocks.send
+
+    def __enter__(self) -> _Source:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        if self._stopped is not None:
+            raise self._stopped
+
+    def _read(self) -> Generator[bytes, int, None]:
+        block = b""
+        while True:
+            try:
+                size = yield block
+                block = b"" if self._stopped is not None else self._file.read(size) or b""
+            except OSError as error:  # noqa: PERF203  (what is raised at the yield counts too)
+                raise av.FFmpegError(error.errno or 0, error.strerror or "", self.name) from error
+            except (KeyboardInterrupt, SystemExit) as stop:
+                self._stopped, block = stop, b""
+
+
 @contextmanager
 def open_video(path: str | os.PathLike[str]) -> Iterator[VideoStream]:
     """Opens a local file and yields the video stream a player would show; the file is closed on leaving.
@@ -48,10 +86,11 @@ def open_video(path: str | os.PathLike[str]) -> Iterator[VideoStream]:
         options["allowed_extensions"] = "ALL"  # else FFmpeg reads no key
     try:
         # An absolute path cannot be mistaken for "protocol:…".
-        with finite_copy(Path(path).absolute(), playlist) as opened:
-            container = av.open(str(opened), options=options, metadata_errors="replace")
-        with container:
-            yield _choose_stream(container, path)
+        with finite_copy(Path(path).absolute(), playlist) as opened, _Source(opened) as source:
+            # FFmpeg opens the files of a playlist itself.
+            readable = str(opened) if playlist is not None else source
+            with av.open(readable, "r", options=options, metadata_errors="replace") as container:
+                yield _choose_stream(container, path)
     except av.FFmpegError as error:
         if playlist is not None and playlist.key:
             raise VideoError(
