@@ -5,6 +5,9 @@ were worked out from ``ffprobe -show_entries packet=pts,dts,duration FILE``, as 
 """
 
 import os
+import signal
+import subprocess
+import sys
 import time
 import warnings
 from fractions import Fraction
@@ -17,6 +20,7 @@ from support.videos import read_index, write_video
 
 from r2tuning.errors import VideoError, VideoWarning
 from r2tuning.features.encoded import EncodedVideo, FeatureWriter
+from r2tuning.output.media import cut
 from r2tuning.output.text.edits import choose_rate
 from r2tuning.types import Preprocessing
 from r2tuning.video import probe, sample_frames
@@ -213,6 +217,60 @@ def test_duration_tags_that_are_none(tmp_path, tag):
     assert sample(tmp_path / "b.mkv", 1)[1:] == sample(tmp_path / "a.mkv", 1)[1:]
 
 
+def find_check_sum(data):
+    """CRC of ISO/IEC 13818-1, annex A."""
+    value = 0xFFFFFFFF
+    for byte in data:
+        value ^= byte << 24
+        for _ in range(8):
+            value = (value << 1 ^ 0x04C11DB7 if value >> 31 else value << 1) & 0xFFFFFFFF
+    return value.to_bytes(4, "big")
+
+
+def write_programmes(folder, *programmes):
+    """Writes a transport stream with several programmes, their packets in turn."""
+    parts, table = [], b"\0\1\xc1\0\0"
+    for number, options in enumerate(programmes):
+        numbers = {"service_id": number + 1, "pmt_start_pid": 0x1000 + number, "start_pid": 0x100 + number * 0x10}
+        muxer = {f"mpegts_{key}": str(value) for key, value in numbers.items()} | {"mpegts_copyts": "1"}
+        content = write_video(folder / f"{number}.ts", fps=25, container_options=muxer, **options).read_bytes()
+        packets = [content[place : place + 188] for place in range(0, len(content), 188)]
+        # Without the tables that list programmes (0) and name them (17).
+        parts.append([p for p in packets if (p[1] & 0x1F) << 8 | p[2] not in (0, 17)])
+        table += (number + 1).to_bytes(2, "big") + (0xE000 | numbers["pmt_start_pid"]).to_bytes(2, "big")
+    section = b"\0" + (0xB000 | len(table) + 4).to_bytes(2, "big") + table
+    written = [(b"\x47\x40\0\x10\0" + section + find_check_sum(section)).ljust(188, b"\xff")]
+    longest = max(map(len, parts))
+    for turn in range(longest):
+        for part in parts:
+            written += part[turn * len(part) // longest : (turn + 1) * len(part) // longest]
+    (folder / "all.ts").write_bytes(b"".join(written))
+    return folder / "all.ts"
+
+
+# Sound begins at -1024/16000 s, as AAC does; FFmpeg's muxer moves a programme so that nothing is before zero.
+@pytest.mark.parametrize("start", [20, 0])
+@pytest.mark.parametrize("audio", [4.8, None])
+@pytest.mark.parametrize("frames", [(50, 120), (120, 50)])
+def test_times_are_those_of_the_programme_that_is_used(tmp_path, start, audio, frames):
+    """``ffprobe -select_streams v:N -show_entries packet=pts`` of each programme alone gives the same times."""
+    other = {"frames": frames[0], "start": start}
+    path = write_programmes(tmp_path, {"frames": frames[1], "start": 7, "size": (96, 64), "audio": audio}, other)
+    with av.open(str(path)) as container:
+        assert sorted(stream.width for stream in container.streams.video) == [64, 96]
+    info = probe(path)
+    expected = {
+        64: (0, frames[0] / 25, False),
+        96: (7.064 if audio else 0, frames[1] / 25, audio is not None),
+    }[info.width]
+    assert (info.start, info.duration, info.has_audio) == (pytest.approx(expected[0]), *expected[1:])
+    assert sample(path, 25)[0] == [*range(frames[info.width == 96])]
+    # The sound of the other programme is not in the clip.
+    cut(str(path), info.start, info.start + 1, tmp_path / "a.mp4")
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        assert len(container.streams.audio) == expected[2]
+
+
 def test_a_playlist_without_end_does_not_wait(tmp_path):
     write_video(tmp_path / "0.ts", fps=10, frames=30)
     (tmp_path / "a.m3u8").write_text(HEAD.format(9999999) + "0.ts\n")
@@ -221,24 +279,96 @@ def test_a_playlist_without_end_does_not_wait(tmp_path):
     assert time.monotonic() - begin < 1000  # FFmpeg would wait for four months
 
 
+SEGMENT = HEAD.format(3) + "0.ts\n"
+AUDIO = (
+    '#EXTM3U\n#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",NAME="b",URI={}\n#EXT-X-STREAM-INF:BANDWIDTH=1,AUDIO="a"\nb.m3u8\n'
+)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         (HEAD.format(3) + "pipe.ts\n#EXT-X-ENDLIST\n", "pipe.ts, which is not a regular file"),
         (HEAD.format(3) + "/dev/zero\n", "/dev/zero, which is not a regular file"),
+        (HEAD.format(3) + "# \0pipe.ts\n#EXT-X-ENDLIST\n", "pipe.ts, which is not a regular file"),
+        (SEGMENT.replace("#EXTINF", "#EXT-X-MAP:URI=pipe.ts\n#EXTINF"), "pipe.ts, which is not a regular file"),
+        (SEGMENT.replace("#EXTINF", '#EXT-X-MAP:URI="pi\\pe.ts"\n#EXTINF'), "pipe.ts, which is not a regular file"),
+        (HEAD.format(3) + "./" * 2045 + "pipe.ts" + "x" * 99, "a line of 4,196 letters"),
         (HEAD.format(3) + "gone.ts\n", "none of them exists"),
         ("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\na.m3u8\n", "no list of segments"),
+        ("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nlive.txt\n", "live.txt, which has no #EXT-X-ENDLIST"),
+        (AUDIO.format("live.txt"), "live.txt, which has no #EXT-X-ENDLIST"),
+        (HEAD.format(3) + "live.txt\n#EXT-X-ENDLIST\n", "live.txt, which has no #EXT-X-ENDLIST"),
         (
-            HEAD.format(3).replace("#EXTINF", '#EXT-X-KEY:METHOD=AES-128,URI="k"\n#EXTINF') + "0.ts\n",
+            SEGMENT.replace("#EXTINF", '#EXT-X-KEY:METHOD=AES-128,URI="k"\n#EXTINF'),
             r"encrypted \(AES-128\) and its key k is not a local file",
         ),
+        (
+            SEGMENT.replace("#EXTINF", '#EXT-X-KEY:METHOD=AES-128,URI="live.txt"\n#EXTINF'),
+            r"its key live.txt has 1\d\d bytes instead of 16",
+        ),
+        (SEGMENT.replace("#EXTINF", '#EXT-X-KEY:METHOD=AES-256,URI="k"\n#EXTINF'), r"AES-256\), which FFmpeg cannot"),
         ("ffconcat version 1.0\nfile pipe.ts\n", "pipe.ts, which is not a regular file"),
+        ("ffconcat version 1.0\nfile 'pi'\\pe.ts\n", "pipe.ts, which is not a regular file"),
+        ("ffconcat version 1.0\n# \0file pipe.ts\n", "pipe.ts, which is not a regular file"),
+        ("ffconcat version 1.0\nfile live.txt\n", "live.txt, which is no list of segments"),
+        ("ffconcat version 1.0\nfile ../0.ts\n", "cannot be read as video"),
+        ('<?xml version="1.0"?>\n<!-- a -->\n<MPD type="static"><BaseURL>0.ts</BaseURL></MPD>', "is a DASH manifest"),
+        ("<!---->" * 290 + "<MPE>", "cannot be read as video"),
+        ("<SmoothStreamingMedia/>", "is a Smooth Streaming manifest"),
+        (
+            "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\nc=IN IP4 127.0.0.1\r\nm=video 5004 RTP/AVP 96\r\n",
+            "is an SDP description",
+        ),
+        ("[playlist]\nFile1=0.ts\n", "is a playlist"),
+        ('<ASX version="3"><entry><ref href="http://localhost:1/a.wmv"/></entry></ASX>', "is a playlist"),
+        ("RTSPtextrtsp://localhost:1/a\n", "cannot be read as video"),
     ],
 )
 def test_playlists_that_cannot_be_read_say_so_at_once(tmp_path, text, message):
     os.mkfifo(tmp_path / "pipe.ts")
     write_video(tmp_path / "0.ts", frames=2)
+    (tmp_path / "live.txt").write_text(HEAD.format(9999999) + "0.ts\n# no #EXT-X-ENDLIST\n" + "#" * 50)
+    (tmp_path / "b.m3u8").write_text(SEGMENT + "#EXT-X-ENDLIST\n")
     (tmp_path / "a.m3u8").write_text(text)
     with pytest.raises(VideoError, match=message) as raised:
         probe(tmp_path / "a.m3u8")
     assert len(str(raised.value).splitlines()) == 1
+
+
+def test_an_encrypted_playlist_with_its_key(tmp_path):
+    """FFmpeg's own muxer encrypts; ``openssl enc -d -aes-128-cbc -K … -iv 0`` gives the transport stream back."""
+    (tmp_path / "k.key").write_bytes(bytes(range(16)))
+    (tmp_path / "keys").write_text(f"k.key\n{tmp_path}/k.key\n")
+    path = tmp_path / "a.m3u8"
+    muxer = {"hls_time": "2", "hls_key_info_file": str(tmp_path / "keys"), "hls_list_size": "0"}
+    write_video(path, fps=10, frames=60, gop=10, container_options=muxer)
+    assert (tmp_path / "a0.ts").read_bytes()[0] != 0x47
+    indices, sampled, warned = sample(path, 10)
+    assert (indices, sampled.duration, warned) == ([*range(60)], pytest.approx(6), [])
+    path.write_text(path.read_text().replace("#EXT-X-ENDLIST", ""))
+    assert sample(path, 10)[0] == indices
+    (tmp_path / "k.key").write_bytes(bytes(16))
+    with pytest.raises(VideoError, match=r"is encrypted and its key k.key does not open it") as raised:
+        probe(path)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.avi"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, -signal.SIGINT), (signal.SIGTERM, 128 + signal.SIGTERM)])
+def test_a_signal_ends_the_search_for_more_pictures(tmp_path, name, number, code):
+    """FFmpeg searches what follows the pictures, here 256 GiB of zeros, for minutes and without looking up."""
+    path = write_video(tmp_path / name, codec="mpeg4", frames=30)
+    os.truncate(path, 256 << 30)
+    text = "import sys; from r2tuning.processes import unwind_on_signals; from r2tuning.video import probe\n"
+    text += "unwind_on_signals(); print('ready', flush=True); probe(sys.argv[1])"
+    with subprocess.Popen([sys.executable, "-c", text, path], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout.readline() == b"ready\n"
+        time.sleep(1)
+        child.send_signal(number)
+        try:
+            _, said = child.communicate(timeout=60)
+        finally:
+            child.kill()
+    assert child.returncode == code
+    assert b"ignored" not in said

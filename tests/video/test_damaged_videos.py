@@ -172,6 +172,34 @@ def test_a_cut_off_avi_file(tmp_path):
     assert [category for category, _ in warned] == [VideoWarning]
 
 
+# FFmpeg forgets the length of these when they are cut off, or takes it for that of the sound.
+@pytest.mark.parametrize("audio", [None, 5])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.wmv", {"codec": "wmv2"}),
+        ("a.asf", {"codec": "mpeg4"}),
+        ("a.avi", {"codec": "mpeg4"}),
+        ("a.rm", {"codec": "rv20", "size": (176, 144)}),
+        ("a.swf", {"codec": "flv", "b_frames": 0}),
+        ("a.flv", {}),
+        ("a.mxf", {"codec": "mpeg2video", "fps": 25, "gop": 25}),
+        ("a.mkv", {}),
+    ],
+)
+def test_other_containers_that_are_cut_off(tmp_path, name, options, audio):
+    if audio and name in ("a.swf", "a.mxf"):
+        pytest.skip("FFmpeg cannot write this sound into it")
+    path = write_video(tmp_path / name, audio=audio, **{"frames": 150, "fps": 30} | options)
+    content = path.read_bytes()
+    if name == "a.mkv":  # as written by others than FFmpeg
+        content = content.replace(b"DURATION", b"DURATIOM")
+    for share in (1, 0.95, 0.6):
+        path.write_bytes(content[: int(len(content) * share)])
+        _, sampled, warned = sample(path)
+        assert (sampled.truncated, len(warned)) == (share < 1, int(share < 1))
+
+
 def test_a_cut_off_file_is_noticed_with_key_frames_too(tmp_path):
     path = write_video(tmp_path / "a.mkv", frames=300)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])

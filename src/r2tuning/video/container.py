@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import cast
 
 import av
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition
@@ -24,8 +25,50 @@ from r2tuning.video.playlist import finite_copy, read_playlist
 _TEXT_ART = {"tty", "bin", "xbin", "adf", "idf"}
 _PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails
 
+# Formats that make FFmpeg open other files or the network. It is told which of the others it may find, so that what
+# passes our checks for one format is not read as another.
+_OPEN_OTHERS = {"concat", "dash", "hls", "imf", "lavfi", "rtsp", "sap", "sdp", "webm_dash_manifest"}
+
 # Reading continues after a damaged stretch, but a demuxer that never gets past it must not hang us.
 _READ_ATTEMPTS = 1000
+
+
+class _Source:
+    """A file that FFmpeg reads through Python, so that Ctrl-C and SIGTERM end a long search for the next packet.
+
+    FFmpeg's own reading cannot be interrupted, and PyAV ignores `KeyboardInterrupt` in a callback. So the file seems to
+    end there, and leaving the block raises the exception.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self._file = path.open("rb", buffering=0)
+        self._stopped: BaseException | None = None
+        self.seek, self.tell, self.seekable = self._file.seek, self._file.tell, self._file.seekable
+        # Python handles signals where a function begins, which is outside of any ``try`` in it, and where a generator
+        # goes on.
+        blocks = self._read()
+        next(blocks)
+        self.read = blocks.send
+
+    def __enter__(self) -> _Source:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        if self._stopped is not None:
+            raise self._stopped
+
+    def _read(self) -> Generator[bytes, int, None]:
+        block = b""
+        while True:
+            try:
+                size = yield block
+                block = b"" if self._stopped is not None else self._file.read(size) or b""
+            except OSError as error:  # noqa: PERF203  (what is raised at the yield counts too)
+                raise av.FFmpegError(error.errno or 0, error.strerror or "", self.name) from error
+            except (KeyboardInterrupt, SystemExit) as stop:
+                self._stopped, block = stop, b""
 
 
 @contextmanager
@@ -37,13 +80,23 @@ def open_video(path: str | os.PathLike[str]) -> Iterator[VideoStream]:
     """
     _check_readable(path)
     playlist = read_playlist(Path(path))
+    formats = av.formats_available - _OPEN_OTHERS | ({playlist.kind} if playlist else set())
+    options = {"protocol_whitelist": "file,crypto", "format_whitelist": ",".join(formats)}
+    if playlist is not None and playlist.key:
+        options["allowed_extensions"] = "ALL"  # else FFmpeg reads no key
     try:
         # An absolute path cannot be mistaken for "protocol:…".
-        with finite_copy(Path(path).absolute(), playlist) as opened:
-            container = av.open(str(opened), options={"protocol_whitelist": "file,crypto"}, metadata_errors="replace")
-        with container:
-            yield _choose_stream(container, path)
+        with finite_copy(Path(path).absolute(), playlist) as opened, _Source(opened) as source:
+            # FFmpeg opens the files of a playlist itself.
+            readable = str(opened) if playlist is not None else source
+            with av.open(readable, "r", options=options, metadata_errors="replace") as container:
+                yield _choose_stream(container, path)
     except av.FFmpegError as error:
+        if playlist is not None and playlist.key:
+            raise VideoError(
+                f"{path} is encrypted and its key {playlist.key} does not open it ({error.strerror}); put the right "
+                f"key there, or decrypt the video first"
+            ) from error
         raise VideoError(
             f"{path} cannot be read as video ({error.strerror}); check that it is one and was copied completely"
         ) from error
@@ -74,6 +127,23 @@ def decode_frames(stream: VideoStream, packets: Iterable[Packet[VideoStream]]) -
         except av.FFmpegError:
             continue
         yield from frames
+
+
+def find_sounds(stream: VideoStream) -> list[AudioStream]:
+    """The sounds that belong to a video stream, the one that a player would play first.
+
+    That is the first one marked as default, else the one FFmpeg finds best. A transport stream may carry several
+    programmes; the sound of another one does not count.
+    """
+    streams = stream.container.streams
+    best = streams.best("audio", related=stream)
+    if best is None:
+        return []
+    if stream.container.format.name == "mpegts" and len(streams.video) > 1:
+        # Where the video's programme has no sound, FFmpeg finds that of another one, which has its own video.
+        return [cast(AudioStream, best)] if streams.best("video", related=best) in (stream, None) else []
+    defaults = [s for s in streams.audio if s.disposition & Disposition.default]
+    return list(dict.fromkeys([*defaults, *(s for s in streams.audio if s is best), *streams.audio]))
 
 
 def _check_readable(path: str | os.PathLike[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import struct
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,15 +18,12 @@ from av.video.stream import VideoStream
 
 from r2tuning.errors import VideoError
 from r2tuning.types import VideoInfo
-from r2tuning.video.container import decode_frames, open_video, read_packets
+from r2tuning.video.container import decode_frames, find_sounds, open_video, read_packets
 from r2tuning.video.joints import choose_joint_test
+from r2tuning.video.losses import find_losses
 from r2tuning.video.planned.index import PacketIndex, PacketIndexer
-from r2tuning.video.playlist import read_playlist
 from r2tuning.video.timeline import Timeline, find_frame_rate, read_timeline
 
-_TS = {"mpegts", "hls"}
-# Signature, version, flags, length, and that no tag comes before (Adobe's FLV specification 10.1, annex E.2).
-_FLV_HEADER = re.compile(rb"FLV\x01[\x01\x04\x05]\0\0\0\x09\0\0\0\0")
 # Seconds.
 _LONGEST_SILENCE = 60
 
@@ -63,7 +59,7 @@ def survey(path: str | os.PathLike[str]) -> Survey:
         indexer = PacketIndexer(stream)
         packets = indexer.watch(read_packets(stream))
         timeline = read_timeline(stream, packets, choose_joint_test(stream, path))
-        sound = _find_sound(stream)
+        sound = next(iter(find_sounds(stream)), None)
         origin = _clock_origin(stream, sound)
         stated_end = _stated_end(stream)
     if timeline is None:
@@ -87,6 +83,7 @@ def survey(path: str | os.PathLike[str]) -> Survey:
     if frame.pts is not None:
         timeline = timeline.starting_at(frame.pts)
     rate, variable = find_frame_rate(timeline.ticks, timeline.end, timeline.time_base, guesses)
+    losses = find_losses(Path(path), states_length=timeline.declared is not None)
     info = VideoInfo(
         path=os.fspath(path),
         duration=float(timeline.duration),
@@ -100,7 +97,7 @@ def survey(path: str | os.PathLike[str]) -> Survey:
         has_audio=sound is not None,
         timecode=timecode,
     )
-    return Survey(info, timeline, indexer.finish(timeline), tuple(_find_losses(Path(path))))
+    return Survey(info, timeline, indexer.finish(timeline), tuple(losses))
 
 
 def find_rotation(matrix: tuple[int, ...]) -> int:
@@ -119,34 +116,6 @@ def find_rotation(matrix: tuple[int, ...]) -> int:
     if a * d - b * c < 0:
         a, b = -a, -b
     return round(degrees(atan2(b, a)) / 90) * 90 % 360
-
-
-def _find_losses(path: Path) -> list[str]:
-    """Names what FFmpeg passes over in silence: missing segments, and FLV files joined behind another."""
-    playlist = read_playlist(path)
-    if playlist is not None:
-        return [f"{name} is missing" for name in playlist.missing]
-    with path.open("rb") as file:
-        if file.read(3) != b"FLV":
-            return []
-        tail = b""
-        while block := file.read(1 << 20):
-            if _FLV_HEADER.search(tail + block):
-                return ["another recording follows the first one in it, which FFmpeg does not read: split them"]
-            tail = block[-16:]
-    return []
-
-
-def _find_sound(stream: VideoStream) -> AudioStream | None:
-    """The sound that belongs to the video: of the same programme, if the file has several."""
-    streams = stream.container.streams
-    sound = streams.best("audio", related=stream)
-    if sound is None:
-        return None
-    # Where the video's programme has no sound, FFmpeg finds that of another one, which has its own video.
-    owner = streams.best("video", related=sound)
-    other = len(streams.video) > 1 and owner is not None and owner is not stream and stream.container.format.name in _TS
-    return None if other else cast(AudioStream, sound)
 
 
 def _clock_origin(stream: VideoStream, sound: AudioStream | None) -> Fraction:
@@ -177,7 +146,7 @@ def _compare_with_sound(path: str | os.PathLike[str], timeline: Timeline, stated
         return timeline
     last = Fraction(0)
     with open_video(path) as stream:
-        sound = _find_sound(stream)
+        sound = next(iter(find_sounds(stream)), None)
         if sound is None or sound.time_base is None:
             return timeline
         for packet in read_packets(cast(VideoStream, sound)):

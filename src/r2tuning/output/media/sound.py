@@ -16,10 +16,9 @@ from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from r2tuning.video.container import decode_frames, open_video, read_packets
+from r2tuning.video.container import decode_frames, find_sounds, open_video, read_packets
 
 # Rates of AAC, hertz. Sound of another rate is resampled.
 _RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
@@ -46,16 +45,14 @@ class Sound:
 
 
 def find_sound(stream: VideoStream) -> Sound | None:
-    """Finds the sound that belongs to an open video stream: the default one, else the one FFmpeg finds best."""
-    container = stream.container
-    streams = [s for s in container.streams.audio if s.codec_context is not None and s.codec_context.sample_rate]
-    best = container.streams.best("audio", related=stream)
-    order = [s for s in streams if s.disposition & Disposition.default] + [s for s in streams if s is best] + streams
-    if not order:
+    """Finds the sound that belongs to an open video stream; None if there is none that can be decoded."""
+    contexts = ((sound.index, sound.codec_context) for sound in find_sounds(stream))
+    found = next(((number, context) for number, context in contexts if context and context.sample_rate), None)
+    if found is None:
         return None
-    context = order[0].codec_context
+    number, context = found
     rate = context.sample_rate if context.sample_rate in _RATES else _USUAL_RATE
-    return Sound(order[0].index, rate, min(context.channels, 2) or 1)
+    return Sound(number, rate, min(context.channels, 2) or 1)
 
 
 def read_samples(path: str, sound: Sound, begin: Fraction, samples: int) -> Iterator[np.ndarray]:
