@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import lru_cache
 from itertools import combinations
 from random import Random
 from typing import TypeVar
@@ -265,12 +266,17 @@ def _is_possible(meaning: Meaning) -> bool:
 
 def describe(script: Script) -> list[Annotation]:
     """Queries with moments, exact to the frame, and ``saliency [clips, 3]`` in 0 to 4 for clips of 2 s."""
-    return _annotate(script, choose_queries(script), "")
+    return _annotate(script, _remember_queries(script), "")
 
 
 def describe_absent(script: Script) -> list[Annotation]:
     """Queries that are true of no moment of the video: no moments, and saliency 0 everywhere."""
-    return _annotate(script, choose_absent_queries(script, choose_queries(script)), "absent-")
+    return _annotate(script, choose_absent_queries(script, _remember_queries(script)), "absent-")
+
+
+@lru_cache(maxsize=1)  # queries and absent ones are asked for one after the other, and choosing takes half a second
+def _remember_queries(script: Script) -> list[Query]:
+    return choose_queries(script)
 
 
 def _annotate(script: Script, queries: Sequence[Query], mark: str) -> list[Annotation]:
