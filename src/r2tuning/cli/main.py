@@ -11,7 +11,8 @@ from typing import Annotated, Any, TextIO
 import typer
 from typer.core import TyperGroup
 
-from r2tuning import __version__
+import r2tuning
+from r2tuning.cli import raise_interrupts
 from r2tuning.errors import R2TuningError, R2TuningWarning, show_on_one_line
 from r2tuning.processes import unwind_on_signals
 
@@ -59,6 +60,7 @@ class Commands(TyperGroup):
         warnings.showwarning = _show_warning
         warnings.simplefilter("always", R2TuningWarning)
         try:
+            raise_interrupts()
             result = super().invoke(ctx)
             sys.stdout.flush()
         except R2TuningError as error:
@@ -127,7 +129,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"r2tuning {__version__}")
+        typer.echo(f"r2tuning {r2tuning.__version__}")
         raise typer.Exit
 
 
@@ -141,7 +143,7 @@ def _options(
 
 
 def run() -> None:
-    """Entry point of the ``r2tuning`` command."""
+    """Prepares the process and runs the command."""
     if sys.stderr is None:  # closed by the caller; Python would print messages to stdout
         sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
     if sys.stdout is None:  # its number would go to the next file that is opened
