@@ -79,7 +79,9 @@ def test_a_note_names_its_query_unless_it_holds_for_all() -> None:
 
 def test_csv_has_a_column() -> None:
     rows = list(csv.DictReader(io.StringIO(write(*TWO, form="csv"), newline=""), strict=True))
-    assert [row["notes"] for row in rows] == 2 * ["The query is too long: the model read only its beginning."] + 2 * [""]
+    assert [row["notes"] for row in rows] == 2 * ["The query is too long: the model read only its beginning."] + 2 * [
+        ""
+    ]
 
 
 def test_webvtt_has_comments_and_the_same_cues() -> None:

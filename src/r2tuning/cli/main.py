@@ -110,12 +110,17 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     """Shows our warnings, which are for people, on one line, and others as usual."""
+    if _is_other_rank():
+        return
     if issubclass(category, R2TuningWarning):
-        # Each of several training processes runs the command again; one of them says it.
-        if not any(int(os.environ.get(rank) or 0) for rank in ("RANK", "LOCAL_RANK", "SLURM_PROCID")):
-            print(f"warning: {show_on_one_line(str(message), 1000)}", file=sys.stderr)
+        print(f"warning: {show_on_one_line(str(message), 1000)}", file=sys.stderr)
     else:
         sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
+
+
+def _is_other_rank() -> bool:
+    """Whether this is one of several training processes, each of which runs the command, and not the one that speaks."""
+    return any(int(os.environ.get(rank) or 0) for rank in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
 
 
 app = typer.Typer(
@@ -157,4 +162,6 @@ def run() -> None:
     # before it sleeps; by default it keeps its core busy for many milliseconds in which videos could be decoded.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    if _is_other_rank():
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # of PyTorch, whose warnings are those of the first
     app()

@@ -65,7 +65,9 @@ def _draw_answer(result: Grounding, thumbnails: Thumbnails) -> Figure:
     names = [f"{i}   {m.score:.2f}" for i, m in enumerate(moments, start=1)]
     rows = ROW * len(names) + GAP if names else 0.0
     body = FOOT + CURVE + rows + GAP + thumbnails.height
-    figure = timeline.make_figure(result, f"{Path(result.video).name}, model {result.model}", label_notes([result]), body)
+    figure = timeline.make_figure(
+        result, f"{Path(result.video).name}, model {result.model}", label_notes([result]), body
+    )
 
     curve = timeline.add_time_axes(figure, result, FOOT, CURVE)
     for moment in moments[:1]:
