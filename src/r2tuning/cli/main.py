@@ -119,7 +119,7 @@ def _show_warning(
 
 
 def _is_other_rank() -> bool:
-    """Whether this is one of several training processes, each of which runs the command, and not the one that speaks."""
+    """Whether this is one of several training processes that run the command, and not the one that speaks."""
     return any(int(os.environ.get(rank) or 0) for rank in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
 
 

