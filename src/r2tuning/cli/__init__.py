@@ -33,6 +33,7 @@ def _raise_after_imports(number: int, frame: FrameType | None) -> None:
         if frame.f_code.co_filename.startswith("<frozen importlib."):
             later = threading.Timer(0.05, os.kill, (os.getpid(), number))
             later.daemon = True
-            return later.start()
+            later.start()
+            return
         frame = frame.f_back
     raise KeyboardInterrupt
