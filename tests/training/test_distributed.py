@@ -56,8 +56,7 @@ def test_moments_of_two_processes(tmp_path: Path) -> None:
     stdout, stderr = process.communicate(timeout=240)
     assert process.returncode == 0, stderr
     assert stdout.count("Best checkpoint: ") == 1, "only one process speaks"
-    said = [line for line in stderr.splitlines() if line.strip("- ")]
-    assert len(said) == len(set(said)), stderr
+    assert stderr.count("Training on ") == 1
     assert "[rank1]" not in stderr
     two, one, half = (load_file(tmp_path / run / "last" / "model.safetensors") for run in ("two", "one", "half"))
     assert difference(two, one) < 1e-4
