@@ -20,7 +20,7 @@ help: ## list the targets
 setup: $(STAMP) ## install the package, its extras and its tools into .venv (1.8 GB)
 	@:
 
-# The package alone takes 1.2 GB with the CPU build of torch. torch comes first and by its exact version: a local or
+# The package alone takes 1.3 GB with the CPU build of torch. torch comes first and by its exact version: a local or
 # extra index may then offer its CPU build (2.13.0+cpu), where a range would fetch the newest release with gigabytes of
 # CUDA.
 $(PACKAGE): pyproject.toml constraints.txt

@@ -1,7 +1,6 @@
 """Find the moment: video temporal grounding with R²-Tuning (ECCV 2024)."""
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from r2tuning.types import ModelOutput, Moment, Saliency, VideoInfo
     from r2tuning.video import probe
 
-__version__ = version("r2tuning")
+__version__: str
 
 __all__ = [
     "EncodedVideo",
@@ -58,6 +57,10 @@ _HOME = {
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("r2tuning")
     if name not in _HOME:
         raise AttributeError(f"module 'r2tuning' has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)

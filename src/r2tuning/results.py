@@ -28,6 +28,11 @@ class Note:
     kind: Literal["threshold", "domain", "present", "absent", "sampling", "video", "query", "windows"]
     text: str
 
+    @property
+    def is_warning(self) -> bool:
+        """Whether the note limits what the answer is worth."""
+        return self.kind not in ("present", "windows")
+
 
 @dataclass(frozen=True, repr=False)
 class Grounding:

@@ -249,7 +249,7 @@ def test_scoring_refuses_bad_lines_and_missing_answers(charades: Path, tmp_path:
     options = ["--benchmark", "charades-sta"]
     assert rows(run("score", perfect, truth, *options).stdout)["MR-full-mAP"] == ["100.00"]
     fewer = write_lines(tmp_path / "fewer.jsonl", answers[:9])
-    refused(run("score", fewer, truth, *options), 1, "no prediction for 3 queries (9, 10, 11) of 12")
+    refused(run("score", fewer, truth, *options), 1, "no prediction for 3 queries (9, 10, 11) of 12", "--missing zero")
     assert rows(run("score", fewer, truth, *options, "--missing", "zero").stdout)["MR-full-mAP"] == ["75.00"]
     bad = write_lines(tmp_path / "bad.jsonl", [*answers[:2], answers[2] | {"pred_relevant_windows": [[1, 2]]}])
     refused(run("score", bad, truth, *options), 1, f"{bad}:3: pred_relevant_windows[0]: ")

@@ -1,6 +1,9 @@
 """``r2tuning train`` as a user runs it: that it learns, survives being killed, and says what is wrong."""
 
+import contextlib
+import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +22,8 @@ from support.small_benchmarks import save_charades
 from support.videos import write_video
 from typer.testing import CliRunner, Result
 
-from r2tuning.cli.main import app
+from r2tuning.cli.main import _show_warning, app
+from r2tuning.errors import R2TuningWarning
 from r2tuning.evaluation.predict import evaluate_model
 from r2tuning.features.store import FeatureStore
 from r2tuning.training.build import build_model, describe_model, open_splits
@@ -225,6 +229,35 @@ def test_ctrl_c_while_features_are_made_keeps_those_that_are(own: Path, tmp_path
     assert invoke(*arguments("custom", fewer, tmp_path / "fewer")).exit_code == 0
     assert FeatureStore.open(store).layers == 2
     assert all(path.stat().st_mtime_ns == when for path, when in made.items())
+
+
+def test_few_queries_are_too_few(own: Path, tmp_path: Path) -> None:
+    result = invoke(*arguments("custom", [*own_settings(own), "training.epochs=1"], tmp_path / "run"))
+    assert result.exit_code == 0, result.output
+    lines = result.stderr.splitlines()
+    (said,) = (line for line in lines if line.startswith("Training on "))
+    counts = [int(number) for number in re.findall(r"(\d+) queries on \1 videos", said)]
+    assert sum(counts) == 10
+    assert [line for line in lines if line.startswith("warning: ")] == [
+        f"warning: {count} {'query is' if count == 1 else 'queries are'} few to {purpose} on, so scores will say "
+        "little; give 20 or more"
+        for count, purpose in zip(counts, ("train", "validate"), strict=True)
+    ]
+
+
+@pytest.mark.parametrize("variable", ["RANK", "LOCAL_RANK", "SLURM_PROCID"])
+def test_warnings_are_said_by_one_process(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    """Each process of a training on several GPUs runs the same command."""
+    said = []
+    for rank in ("0", "1"):
+        monkeypatch.setenv(variable, rank)
+        shown = io.StringIO()
+        with contextlib.redirect_stderr(shown):
+            _show_warning(R2TuningWarning("few"), R2TuningWarning, "a.py", 1)
+            _show_warning(FutureWarning("old"), FutureWarning, "a.py", 1)
+        said.append(shown.getvalue())
+    assert said[0].startswith("warning: few\na.py:1: ")
+    assert said[1] == ""
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,8 @@ def test_moments_of_two_processes(tmp_path: Path) -> None:
     stdout, stderr = process.communicate(timeout=240)
     assert process.returncode == 0, stderr
     assert stdout.count("Best checkpoint: ") == 1, "only one process speaks"
+    assert stderr.count("Training on ") == 1
+    assert "[rank1]" not in stderr
     two, one, half = (load_file(tmp_path / run / "last" / "model.safetensors") for run in ("two", "one", "half"))
     assert difference(two, one) < 1e-4
     assert difference(half, one) > 1e-3  # so the line above can fail

@@ -267,6 +267,12 @@ def test_a_run_starts_from_another_checkpoint(charades: Path, tmp_path: Path) ->
         CheckpointWarning, match=r"was trained on features of openai/clip-vit-base-patch32, and continues"
     ):
         train(make_recipe(charades, *start, "backbone=ViT-B/16"), tmp_path / "fourth")
+    rate = load_config(tmp_path / "first" / "best").fps
+    with pytest.warns(
+        CheckpointWarning,
+        match=rf"was trained on frames per second: {rate}, and continues with 3\.0; set fps={rate} to keep to it",
+    ):
+        train(make_recipe(charades, *start, "fps=3"), tmp_path / "fifth")
 
 
 def test_fewer_layers_than_stored_are_the_last_ones(charades: Path, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ class Domain:
         Args:
             features: ``[N, Dv]``, of training frames, N ≥ 2.
             held_out: ``[M, Dv]``, of similar frames from other videos, M ≥ 1; `INSIDE` of them will be inside.
-            world: What the frames show, such as ``videos of moving coloured shapes``.
+            world: What the frames show, such as ``videos of moving colored shapes``.
 
         Example:
             >>> frames = torch.tensor([[0.0, 0], [2, 0], [0, 2], [2, 2]])

@@ -203,7 +203,7 @@ DEMO = "demo"
 DEMO_FOLDER = Path(__file__).resolve().parents[1] / "assets" / "demo" / "head"
 """Its checkpoint folder; its CLIP, ``r2tuning/demo``, is beside it."""
 
-DEMO_WORLD = "videos of moving coloured shapes, such as `r2tuning synthesize` makes"
+DEMO_WORLD = "videos of moving colored shapes, such as `r2tuning synthesize` makes"
 """All that it was trained on."""
 
 DEMO_FPS = 0.5

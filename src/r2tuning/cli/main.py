@@ -11,7 +11,8 @@ from typing import Annotated, Any, TextIO
 import typer
 from typer.core import TyperGroup
 
-from r2tuning import __version__
+import r2tuning
+from r2tuning.cli import raise_interrupts
 from r2tuning.errors import R2TuningError, R2TuningWarning, show_on_one_line
 from r2tuning.processes import unwind_on_signals
 
@@ -59,6 +60,7 @@ class Commands(TyperGroup):
         warnings.showwarning = _show_warning
         warnings.simplefilter("always", R2TuningWarning)
         try:
+            raise_interrupts()
             result = super().invoke(ctx)
             sys.stdout.flush()
         except R2TuningError as error:
@@ -108,12 +110,17 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     """Shows our warnings, which are for people, on one line, and others as usual."""
+    if _is_other_rank():
+        return
     if issubclass(category, R2TuningWarning):
-        # Each of several training processes runs the command again; one of them says it.
-        if not any(int(os.environ.get(rank) or 0) for rank in ("RANK", "LOCAL_RANK", "SLURM_PROCID")):
-            print(f"warning: {show_on_one_line(str(message), 1000)}", file=sys.stderr)
+        print(f"warning: {show_on_one_line(str(message), 1000)}", file=sys.stderr)
     else:
         sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
+
+
+def _is_other_rank() -> bool:
+    """Whether this is one of several training processes that run the command, and not the one that speaks."""
+    return any(int(os.environ.get(rank) or 0) for rank in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
 
 
 app = typer.Typer(
@@ -127,7 +134,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"r2tuning {__version__}")
+        typer.echo(f"r2tuning {r2tuning.__version__}")
         raise typer.Exit
 
 
@@ -141,7 +148,7 @@ def _options(
 
 
 def run() -> None:
-    """Entry point of the ``r2tuning`` command."""
+    """Prepares the process and runs the command."""
     if sys.stderr is None:  # closed by the caller; Python would print messages to stdout
         sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
     if sys.stdout is None:  # its number would go to the next file that is opened
@@ -155,4 +162,6 @@ def run() -> None:
     # before it sleeps; by default it keeps its core busy for many milliseconds in which videos could be decoded.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    if _is_other_rank():
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # of PyTorch, whose warnings are those of the first
     app()

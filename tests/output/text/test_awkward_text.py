@@ -81,7 +81,7 @@ def test_chapters(query: str) -> None:
 @pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
 def test_csv(query: str) -> None:
     rows = list(csv.reader(io.StringIO(write("csv", query), newline=""), strict=True))
-    assert [len(row) for row in rows] == 5 * [6]
+    assert [len(row) for row in rows] == 5 * [7]
     kept = "".join(c if c in "\t\n\r\x85" or ord(c) >= 32 else "\N{REPLACEMENT CHARACTER}" for c in query)
     quote = "'" if query.startswith("=") else ""  # against spreadsheets, which would run it
     assert rows[1][3] == quote + kept.replace("\udcff", "\N{REPLACEMENT CHARACTER}")

@@ -1,6 +1,7 @@
 import io
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 from support.groundings import make_grounding
 
@@ -72,6 +73,20 @@ def test_terminals_without_unicode_get_escapes_and_plain_bars(encoding: str, wid
     assert "\\U0001f3ac.mp4" in joined
     if width == 80:
         assert "#" * 18 in text
+
+
+def test_a_terminal_of_50_columns_keeps_rows_whole() -> None:
+    width = 50
+    moments = ((2.0, 6.0, 0.875), (3661.5, 3764.25, 0.5))
+    result = make_grounding(moments=moments, duration=4000.0, video_truncated=True, query="a very long query " * 5)
+    text = printed(result, width=width)
+    assert max(map(cell_len, text.splitlines())) <= width
+    found = [line.split() for line in text.splitlines()]
+    assert [row[:5] for row in found if row[:1] in (["1"], ["2"])] == [
+        ["1", "0:02.0", "0:06.0", "0:04.0", "0.875"],
+        ["2", "1:01:01.5", "1:02:44.2", "1:42.8", "0.500"],
+    ]
+    assert "The file ends early or is damaged: the answer covers its first 4000.0 seconds." in " ".join(text.split())
 
 
 def test_markup_and_control_characters_in_a_query_do_nothing() -> None:

@@ -140,6 +140,7 @@ def test_csv_is_rfc_4180_and_a_table_to_train_from(tmp_path: Path) -> None:
             "query": "a red circle falls",
             "rank": "2",
             "score": "0.500000",
+            "notes": "",
         },
         {
             "video": "trip.mp4",
@@ -148,6 +149,7 @@ def test_csv_is_rfc_4180_and_a_table_to_train_from(tmp_path: Path) -> None:
             "query": 'two\nlines, "quoted"',
             "rank": "1",
             "score": "0.250000",
+            "notes": "",
         },
     ]
     (tmp_path / "moments.csv").write_bytes(text.encode())

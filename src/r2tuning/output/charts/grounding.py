@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from r2tuning.output.charts import timeline
 from r2tuning.output.charts.figure import BLUE, LIGHT, ORANGE, SKY, STYLES, save_picture, set_fonts, wrap_text
 from r2tuning.output.charts.timeline import CURVE, FOOT, GAP, ROW, Thumbnails
+from r2tuning.output.text.labels import label_notes
 from r2tuning.results import Grounding
 
 MOST_ANSWERS = len(STYLES)
@@ -64,7 +65,9 @@ def _draw_answer(result: Grounding, thumbnails: Thumbnails) -> Figure:
     names = [f"{i}   {m.score:.2f}" for i, m in enumerate(moments, start=1)]
     rows = ROW * len(names) + GAP if names else 0.0
     body = FOOT + CURVE + rows + GAP + thumbnails.height
-    figure = timeline.make_figure(result, f"{Path(result.video).name}, model {result.model}", body)
+    figure = timeline.make_figure(
+        result, f"{Path(result.video).name}, model {result.model}", label_notes([result]), body
+    )
 
     curve = timeline.add_time_axes(figure, result, FOOT, CURVE)
     for moment in moments[:1]:
@@ -99,7 +102,8 @@ def _draw_comparison(
     rows = ROW * len(names) + GAP
     foot = FOOT + _LEGEND_LINE * math.ceil((len(results) + bool(truth)) / _LEGEND_COLUMNS)
     body = foot + CURVE + rows + GAP + thumbnails.height
-    figure = timeline.make_figure(longest, Path(longest.video).name, body)
+    notes = label_notes(results, labels)
+    figure = timeline.make_figure(longest, Path(longest.video).name, notes, body)
 
     curves = timeline.add_time_axes(figure, longest, foot, CURVE)
     axes = timeline.add_time_axes(figure, longest, foot + CURVE + GAP, rows - GAP)

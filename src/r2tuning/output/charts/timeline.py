@@ -20,7 +20,7 @@ from r2tuning.types import Moment, Saliency, Sampling
 LEFT, RIGHT = 0.95, 0.35
 AXES = WIDTH - LEFT - RIGHT
 FOOT, CURVE, ROW, GAP = 0.55, 1.9, 0.24, 0.25
-_MARGIN, _TITLE_LINE, _NAME_LINE = 0.12, 0.21, 0.25
+_MARGIN, _TITLE_LINE, _NAME_LINE, _NOTE_LINE = 0.12, 0.21, 0.25, 0.16
 _THUMBNAIL, _THUMBNAIL_LABEL, _THUMBNAIL_APART, _THUMBNAIL_GAP = 0.85, 0.22, 0.6, 0.04
 
 _SHORTEST = 0.01  # seconds of an axis: one without length cannot be drawn
@@ -63,14 +63,19 @@ def read_thumbnails(result: Grounding) -> Thumbnails:
     return Thumbnails(pixels, [float(time) for batch in batches for time in batch.times])
 
 
-def make_figure(result: Grounding, name: str, body: float) -> Figure:
-    """A figure with a heading, the query and a name, above ``body`` inches."""
+def make_figure(result: Grounding, name: str, notes: Sequence[str], body: float) -> Figure:
+    """A figure with a heading, the query, a name and notes, above ``body`` inches."""
     title, name = wrap_text(result.query, 80, 3), wrap_text(name, 80)
-    height = body + _NAME_LINE + _TITLE_LINE * (title.count("\n") + 1) + 2 * _MARGIN
+    said = "\n".join(wrap_text(note, 120, 3) for note in notes)
+    bottom = body + _MARGIN
+    middle = bottom + (_NOTE_LINE * (said.count("\n") + 1) if said else 0)
+    height = middle + _NAME_LINE + _TITLE_LINE * (title.count("\n") + 1) + _MARGIN
     figure = make_canvas(height)
-    texts: dict[str, Any] = {"x": LEFT / WIDTH, "parse_math": False, "fontfamily": find_fonts(title + name)}
-    figure.text(y=(body + _MARGIN) / height, s=name, va="bottom", fontsize=9, color=GREY, **texts)
-    heading = figure.text(y=(body + _MARGIN + _NAME_LINE) / height, s=title, va="bottom", fontsize=12, **texts)
+    texts: dict[str, Any] = {"x": LEFT / WIDTH, "va": "bottom", "parse_math": False}
+    texts["fontfamily"] = find_fonts(title + name + said)
+    figure.text(y=bottom / height, s=said, fontsize=8, color=GREY, **texts)
+    figure.text(y=middle / height, s=name, fontsize=9, color=GREY, **texts)
+    heading = figure.text(y=(middle + _NAME_LINE) / height, s=title, fontsize=12, **texts)
     width = heading.get_window_extent().width / figure.dpi
     heading.set_fontsize(12 * min(1.0, AXES / width) if width else 12)
     return figure

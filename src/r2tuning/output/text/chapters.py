@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from r2tuning.output.text.labels import label_moment
+from r2tuning.output.text.labels import label_moment, label_notes
 from r2tuning.results import Grounding
 
 BETWEEN = "…"
@@ -19,9 +19,10 @@ def to_chapters(results: Sequence[Grounding]) -> str:
     """Writes chapters, which never overlap, on the player's clock, and fills the time between them with `BETWEEN`.
 
     Moments of all queries are taken by score, best first. Each keeps the longest piece that better ones have left
-    free, and is dropped if that is shorter than half of it.
+    free, and is dropped if that is shorter than half of it. The notes are the file's comment.
     """
-    text = ";FFMETADATA1\n"
+    notes = " ".join(label_notes(results))
+    text = ";FFMETADATA1\n" + (f"comment={_escape(notes)}\n" if notes else "")
     reached = 0
     for start, end, title in _resolve_overlaps(results):
         if start > reached:
@@ -60,5 +61,8 @@ def _longest_free(start: int, end: int, taken: Sequence[Piece]) -> tuple[int, in
 
 
 def _write_chapter(start: int, end: int, title: str) -> str:
-    escaped = re.sub(r"[=;#\\]", r"\\\g<0>", title)
-    return f"[CHAPTER]\nTIMEBASE=1/1000\nSTART={start}\nEND={end}\ntitle={escaped}\n"
+    return f"[CHAPTER]\nTIMEBASE=1/1000\nSTART={start}\nEND={end}\ntitle={_escape(title)}\n"
+
+
+def _escape(text: str) -> str:
+    return re.sub(r"[=;#\\]", r"\\\g<0>", text)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import textwrap
 import unicodedata
 import warnings
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from r2tuning.errors import OutputWarning, show_on_one_line
-from r2tuning.output.text.labels import label_moment
+from r2tuning.output.text.labels import label_moment, label_notes
 from r2tuning.results import Grounding
 from r2tuning.types import Moment, VideoInfo
 
@@ -28,6 +29,7 @@ RATES = tuple(
 """Frame rates that every editing program knows, lowest first."""
 
 _MOST_EVENTS = 999  # of an EDL: their numbers have three digits
+_LINE, _COMMENT = 80, "* COMMENT: "
 _SAME = 1e-4  # relative; 24 and 24000/1001 differ ten times as much
 
 
@@ -150,7 +152,8 @@ def to_edl(results: Sequence[Grounding], video: VideoInfo) -> str:
     """Writes the moments as cuts that follow each other: query after query, best first.
 
     Source timecode is that of the video, else it begins at 00:00:00:00; record timecode begins at 01:00:00:00. It is
-    drop-frame if that of the video is. The format has no field for the rate. Lines are ASCII, at most 80 characters.
+    drop-frame if that of the video is. The format has no field for the rate. Notes are comments on the first event.
+    Lines are ASCII, at most 80 characters.
     """
     source = Source(video)
     write = source.timecode.write
@@ -172,8 +175,11 @@ def to_edl(results: Sequence[Grounding], video: VideoInfo) -> str:
             "",
             f"{number:03d}  AX       {channels}     C        " + " ".join(write(frame) for frame in frames),
             _line("* FROM CLIP NAME: ", source.name),
-            _line("* COMMENT: ", cut.label),
+            _line(_COMMENT, cut.label),
         ]
+        if number == 1:  # OpenTimelineIO reads no comments before the first event
+            for note in label_notes(results):
+                lines += textwrap.wrap(_to_ascii(note), _LINE, initial_indent=_COMMENT, subsequent_indent=_COMMENT)
     return "\n".join(lines) + "\n"
 
 
@@ -184,9 +190,13 @@ def _line(head: str, text: str) -> str:
         >>> _line("TITLE: ", "café 切.mp4")
         'TITLE: cafe ?.mp4'
     """
+    line = head + _to_ascii(text)
+    return line if len(line) <= _LINE else f"{line[: _LINE - 3]}..."
+
+
+def _to_ascii(text: str) -> str:
     letters = (c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
-    line = head + "".join(letters).encode("ascii", "replace").decode("ascii")
-    return line if len(line) <= 80 else f"{line[:77]}..."
+    return "".join(letters).encode("ascii", "replace").decode("ascii")
 
 
 _FORMAT, _ASSET = "r1", "r2"
@@ -196,7 +206,7 @@ def to_fcpxml(results: Sequence[Grounding], video: VideoInfo) -> str:
     """Writes the moments twice: as keywords on the video, and as a project that plays them, best first for each query.
 
     A comma would end a keyword, so it becomes ``;``. Times are exact multiples of a frame's length, and begin with the
-    video's timecode.
+    video's timecode. Both have the notes.
     """
     source = Source(video)
     kind = "DF" if source.timecode.drop else "NDF"
@@ -216,6 +226,8 @@ def to_fcpxml(results: Sequence[Grounding], video: VideoInfo) -> str:
     clip = SubElement(event, "asset-clip", {"ref": _ASSET, "tcFormat": kind, **whole})
     project = SubElement(event, "project", name=source.name)
     sequence = SubElement(project, "sequence", format=_FORMAT, tcStart="0s", tcFormat=kind)
+    if notes := "\n".join(label_notes(results)):
+        SubElement(clip, "note").text = SubElement(sequence, "note").text = notes
     spine = SubElement(sequence, "spine")
     cuts = [*chain(*source.cut(results))]
     for cut in cuts:

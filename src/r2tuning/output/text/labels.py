@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from r2tuning.errors import show_on_one_line
+from r2tuning.results import Grounding
 from r2tuning.types import Moment
 
 
@@ -33,3 +35,33 @@ def label_moment(query: str, moment: Moment) -> str:
         'a dog runs (0.88)'
     """
     return f"{show_on_one_line(query)} ({moment.score:.2f})".lstrip()
+
+
+def label_notes(results: Sequence[Grounding], names: Sequence[str] = (), *, warnings_only: bool = False) -> list[str]:
+    """The notes of answers, one on a line: each once, and with the answers that it is about unless that is all of them.
+
+    Args:
+        results: The answers.
+        names: What to call each; its query by default.
+        warnings_only: Whether to leave out notes that limit no answer.
+
+    Examples:
+        >>> from dataclasses import replace
+        >>> import numpy as np
+        >>> from r2tuning.types import Saliency
+        >>> curve = Saliency(np.zeros(0), np.zeros(0))
+        >>> a, b = (Grounding(query, "a.mp4", 8.0, 0.0, [], curve, "demo", "exact", windows=3) for query in "ab")
+        >>> label_notes([a, b])
+        ['The video is long: 3 overlapping windows cover it.']
+        >>> label_notes([a, replace(b, windows=1)])
+        ['a: The video is long: 3 overlapping windows cover it.']
+    """
+    about: dict[str, list[str]] = {}
+    for result, name in zip(results, names or [result.query for result in results], strict=True):
+        for note in result.notes:
+            if note.is_warning or not warnings_only:
+                about.setdefault(note.text, []).append(show_on_one_line(name))
+    return [
+        show_on_one_line(text if len(found) == len(results) else f"{', '.join(found)}: {text}")
+        for text, found in about.items()
+    ]

@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import PurePath
 
 from r2tuning.errors import show_on_one_line
-from r2tuning.output.text.labels import format_clock
+from r2tuning.output.text.labels import format_clock, label_notes
 from r2tuning.results import Grounding
 from r2tuning.types import Moment
 
@@ -20,7 +20,7 @@ def to_markdown(results: Sequence[Grounding]) -> str:
     parts = []
     for video, answers in groupby(results, key=lambda result: result.video):
         shown = list(answers)
-        notes = "".join(f"- {_escape(f'{r.query}: {note.text}')}\n" for r in shown for note in r.notes)
+        notes = "".join(f"- {_escape(note)}\n" for note in label_notes(shown))
         rows = [_write_row(r.query, rank, moment) for r in shown for rank, moment in enumerate(r.moments, start=1)]
         table = _HEAD + "".join(rows) if rows else "No moments.\n"
         parts.append("\n".join([f"# {_escape(PurePath(video).name)}\n", *([notes] if notes else []), table]))

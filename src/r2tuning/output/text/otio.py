@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from opentimelineio.adapters import write_to_string
 from opentimelineio.opentime import RationalTime, TimeRange
@@ -18,14 +19,16 @@ def to_otio(results: Sequence[Grounding], video: VideoInfo) -> str:
     """Writes the moments as clips that follow each other, best first, on a track for each query and one for its sound.
 
     Clips count frames by the video's timecode, else from its first one, which is 0. Their metadata hold, under
-    ``r2tuning``, query, rank and score, and start and end in seconds on the player's clock.
+    ``r2tuning``, query, rank and score, and start and end in seconds on the player's clock; those of tracks hold query
+    and notes.
     """
     source = Source(video)
     timeline = Timeline(source.name)
     for kind in (TrackKind.Video, TrackKind.Audio) if video.has_audio else (TrackKind.Video,):
         position = 0
         for result, cuts in zip(results, source.cut(results), strict=True):
-            track = Track(show_on_one_line(result.query), kind=kind)
+            about = {"query": show_on_one_line(result.query), "notes": [asdict(note) for note in result.notes]}
+            track = Track(about["query"], kind=kind, metadata={"r2tuning": about})
             if position:
                 track.append(Gap(source_range=_span(source, 0, position)))
             for rank, cut in enumerate(cuts, start=1):

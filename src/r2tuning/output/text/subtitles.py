@@ -6,20 +6,30 @@ import re
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from r2tuning.output.text.labels import label_moment
+from r2tuning.output.text.labels import label_moment, label_notes
 from r2tuning.results import Grounding
+
+NOTICE = 5000
 
 
 def to_srt(results: Sequence[Grounding]) -> str:
-    """Writes a SubRip subtitle for each moment, in time order: the query and the score."""
-    cues = enumerate(_time_cues(results), start=1)
-    return "".join(f"{i}\n{_clock(a, ',')} --> {_clock(b, ',')}\n{_disarm(text)}\n\n" for i, (a, b, text) in cues)
+    """Writes a SubRip subtitle for each moment, in time order: the query and the score.
+
+    The format has no comments, so a subtitle of the first `NOTICE` milliseconds shows warnings, if there are any.
+    """
+    begin = max(round(min((result.start for result in results), default=0) * 1000), 0)
+    notice = "\n".join(map(_disarm, label_notes(results, warnings_only=True)))
+    shown = [(begin, begin + NOTICE, notice)] if notice else []
+    shown += [(start, end, _disarm(text)) for start, end, text in _time_cues(results)]
+    cues = enumerate(sorted(shown, key=lambda cue: cue[0]), start=1)
+    return "".join(f"{i}\n{_clock(a, ',')} --> {_clock(b, ',')}\n{text}\n\n" for i, (a, b, text) in cues)
 
 
 def to_webvtt(results: Sequence[Grounding]) -> str:
-    """Writes WebVTT subtitles, which web pages show beside a video."""
+    """Writes WebVTT subtitles, which web pages show beside a video; notes are comments at the start."""
+    notes = "".join(f"NOTE {_disarm(note)}\n\n" for note in label_notes(results))
     cues = ((f"{_clock(a, '.')} --> {_clock(b, '.')}", escape(text, quote=False)) for a, b, text in _time_cues(results))
-    return "WEBVTT\n\n" + "".join(f"{times}\n{text}\n\n" for times, text in cues)
+    return f"WEBVTT\n\n{notes}" + "".join(f"{times}\n{text}\n\n" for times, text in cues)
 
 
 def _time_cues(results: Sequence[Grounding]) -> Iterator[tuple[int, int, str]]:
