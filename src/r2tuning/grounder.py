@@ -91,6 +91,11 @@ class Grounder:
             raise BackboneError(f"{self.config.name}: loaded without a backbone; use Grounder.from_pretrained")
         return self._backbone
 
+    @property
+    def tells_presence(self) -> bool:
+        """Whether answers say if the video shows the query at all: with a presence head, or calibrated for it."""
+        return self.config.model.presence or (self._calibration is not None and self._calibration.presence is not None)
+
     @classmethod
     def from_pretrained(
         cls,

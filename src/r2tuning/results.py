@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from html import escape
 from typing import Any, Literal, get_args
 
@@ -100,6 +100,10 @@ class Grounding:
         if self.presence is None or self.presence_threshold is None:
             return None
         return bool(self.presence >= self.presence_threshold)
+
+    def leave_out_absent(self) -> Grounding:
+        """The answer, without moments if the video probably does not show the query."""
+        return replace(self, moments=[]) if self.present is False else self
 
     @property
     def notes(self) -> tuple[Note, ...]:

@@ -29,7 +29,7 @@ presences = st.lists(st.integers(1, 7).map(lambda n: n / 8), min_size=1, max_siz
 
 
 def draw(seed: int, queries: int = 300, gap: float = 2.0) -> Evidence:
-    """What an overconfident model without a presence head may say: moments have half the log-odds in truth, less one."""
+    """What an overconfident model may say: of moments, the truth has half the log-odds and one less. It has no head."""
     random = np.random.default_rng(seed)
     odds = random.normal(-0.5, 2, 20 * queries)
     frames = random.uniform(-1, 1, 50 * queries)

@@ -11,6 +11,7 @@ import typer
 
 from r2tuning.cli import options, outputs, videos
 from r2tuning.cli.options import show_progress
+from r2tuning.errors import CheckpointError
 from r2tuning.files import check_target
 from r2tuning.output.registry import Target
 from r2tuning.types import Sampling
@@ -36,6 +37,9 @@ def ground(
     overlapping: Annotated[
         bool,
         typer.Option("--overlapping", help="Report the whole ranked list; by default moments do not overlap."),
+    ] = False,
+    present_only: Annotated[
+        bool, typer.Option("--present-only", help="Report no moments of videos that probably do not show the query.")
     ] = False,
     output: outputs.OutputOption = None,
     json: outputs.JsonOption = None,
@@ -82,6 +86,11 @@ def ground(
     outputs.check_clips(clips, fast=fast, pad=pad, targets=targets)
 
     grounder = videos.open_model(request, model, backbone, device, engine, moved)
+    if present_only and not grounder.tells_presence:
+        raise CheckpointError(
+            f"{grounder.config.name}: cannot tell whether a video shows a query; calibrate it with r2tuning calibrate, "
+            "or leave out --present-only"
+        )
 
     def answer(video: str, step: str) -> list[Grounding]:
         encoded = videos.encode(grounder, video, step, fps, sampling, moved)
@@ -89,7 +98,8 @@ def ground(
             grounder.backbone.release()  # the next steps need the memory
         if save_features is not None:
             encoded.save(save_features)
-        return grounder.ground(encoded, request.queries, top_k=top_k, threshold=threshold, overlapping=overlapping)
+        found = grounder.ground(encoded, request.queries, top_k=top_k, threshold=threshold, overlapping=overlapping)
+        return [each.leave_out_absent() for each in found] if present_only else found
 
     answers = list(request.go_through(answer))
     _write(
