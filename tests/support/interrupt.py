@@ -207,6 +207,7 @@ def main() -> int:
     parser.add_argument("commands", nargs="*", metavar="COMMAND", help=f"of {', '.join(names)}; default: all")
     parser.add_argument("--seed", type=int, default=0, help="other numbers give other points")
     asked = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a shell is deaf to Ctrl-C
     bad = 0
     with tempfile.TemporaryDirectory() as place:
         chosen = asked.commands or names
