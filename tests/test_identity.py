@@ -121,11 +121,16 @@ def test_one_video_in_training_and_validation_is_refused(tmp_path: Path) -> None
     shutil.copy(videos / "a.mp4", videos / "copy.mp4")
     settings = ["data.videos=" + str(videos), "backbone=demo", "fps=2", "training.epochs=1", "data.workers=0"]
     (tmp_path / "train.csv").write_text("video,start,end,query\na.mp4,0,1,a dog\n")
-    for name in ("./a", "copy.mp4"):
-        (tmp_path / "val.csv").write_text(f"video,start,end,query\n{name},0,1,a dog\n")
+    for names, message in (
+        (["a.mp4"], "'a.mp4' is in training and in validation; keep its queries on one side"),
+        (["copy.mp4"], "'a.mp4' in training and 'copy.mp4' in validation are the same video; keep its queries on one "),
+        (["./a", "copy.mp4"], "are the same video (and 1 more); keep its queries on one side, under one name"),
+    ):
+        rows = "".join(f"{name},0,1,a dog\n" for name in names)
+        (tmp_path / "val.csv").write_text(f"video,start,end,query\n{rows}")
         given = [*settings, f"data.annotations={tmp_path / 'train.csv'}", f"data.validation={tmp_path / 'val.csv'}"]
         result = run("train", "custom", "--run", tmp_path / "run", *(x for one in given for x in ("--set", one)))
-        refused(result, 1, "would be in training and in validation")
+        refused(result, 1, message)
 
 
 @pytest.fixture(scope="module")

@@ -18,23 +18,30 @@ _UNSHOWABLE = {
 def show_on_one_line(text: str, longest: int | None = None) -> str:
     r"""Turns blanks and line breaks into single blanks, and what is not UTF-8 or steers a terminal into ``U+FFFD``.
 
-    Of a text with more than ``longest`` characters, the middle is left out.
+    Of a text with more than ``longest`` characters, the middle of long words, such as paths, is left out, and then that
+    of the text; its end stays, since there a message says what to do.
 
     Examples:
         >>> show_on_one_line("a dog\n\n  runs\t")
         'a dog runs'
         >>> show_on_one_line("\x1b[31mred") == "\N{REPLACEMENT CHARACTER}[31mred"
         True
-        >>> show_on_one_line("a very long story", 9)
-        'a ver…ory'
+        >>> show_on_one_line("/a/path/of/very/many/folders.mp4: not a video", 40)
+        '/a/p….mp4: not a video'
     """
     if longest is not None and len(text) > 4 * longest:  # a message may hold all of a hostile file
-        text = f"{text[: 2 * longest]} {text[-2 * longest :]}"
+        text = f"{text[: 2 * longest]}…{text[-2 * longest :]}"
     line = " ".join(text.split())
     if longest is not None and len(line) > longest:
-        tail = (longest - 1) * 2 // 5
-        line = f"{line[: longest - 1 - tail]}…{line[-tail:]}"
+        line = _leave_out_middle(" ".join(_leave_out_middle(word, longest // 4) for word in line.split()), longest)
     return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in _UNSHOWABLE else c for c in line)
+
+
+def _leave_out_middle(text: str, longest: int) -> str:
+    if len(text) <= longest:
+        return text
+    tail = (longest - 1) * 3 // 5
+    return f"{text[: longest - 1 - tail]}…{text[-tail:]}"
 
 
 class R2TuningError(Exception):

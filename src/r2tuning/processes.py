@@ -88,7 +88,8 @@ def map_in_processes(
                     yield task, message.result
     finally:
         for worker in workers:
-            worker.process.terminate()
+            if not worker.connection.closed:  # otherwise it leaves by itself
+                worker.process.terminate()
         for worker in workers:
             worker.end()
 

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -149,27 +150,31 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path, workers: int) 
         assert [{**row, "waiting": ""} for row in rows] == [{**row, "waiting": ""} for row in expected]
 
 
-def interrupt_when(there: Callable[[], bool]) -> threading.Thread:
-    """Presses Ctrl-C for this process once something is there."""
+@contextmanager
+def interrupted_when(there: Callable[[], bool]) -> Iterator[None]:
+    """Presses Ctrl-C for this process once something is there, however late that is, unless the block ends before."""
+    over = threading.Event()
 
     def wait() -> None:
-        for _ in range(6000):
-            if there():
-                os.kill(os.getpid(), signal.SIGINT)
+        while not there():
+            if over.wait(0.001):
                 return
-            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=wait)
     thread.start()
-    return thread
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def test_ctrl_c_saves_the_state_and_says_how_to_go_on(tmp_path: Path) -> None:
     settings = [*quick(save_charades(tmp_path / "data"), 0), "training.epochs=3000"]
     run = tmp_path / "run"
-    thread = interrupt_when(lambda: (run / "log.csv").exists() and len((run / "log.csv").read_bytes()) > 200)
-    result = invoke(*arguments("charades-sta", settings, run))
-    thread.join()
+    with interrupted_when(lambda: (run / "log.csv").exists() and len((run / "log.csv").read_bytes()) > 200):
+        result = invoke(*arguments("charades-sta", settings, run))
     assert (result.exit_code, result.stdout) == (130, "")
     lines = [line for line in result.stderr.splitlines() if not line.startswith("epoch ")]
     assert lines[-1:] == [
@@ -211,9 +216,8 @@ def own_settings(own: Path) -> list[str]:
 def test_ctrl_c_while_features_are_made_keeps_those_that_are(own: Path, tmp_path: Path) -> None:
     store = tmp_path / "features"
     settings = [*own_settings(own), f"data.features={store}"]
-    thread = interrupt_when(lambda: len(list(store.glob("videos/*.safetensors"))) > 1)
-    result = invoke(*arguments("custom", settings, tmp_path / "run"))
-    thread.join()
+    with interrupted_when(lambda: len(list(store.glob("videos/*.safetensors"))) > 1):
+        result = invoke(*arguments("custom", settings, tmp_path / "run"))
     assert (result.exit_code, result.stdout) == (130, "")
     message = "stopped; the features made so far are kept; run the same command again to continue\n"
     assert result.stderr == message

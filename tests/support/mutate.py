@@ -1,10 +1,11 @@
 """Damages small good files in many ways and reads each in a process of its own: what happens, in one word.
 
-``PYTHONPATH=src:tests python -m support.mutate`` runs all 2,000 mutations and prints a table.
+``PYTHONPATH=src:tests python -m support.mutate`` runs all 2,000 mutations and prints a table; see its ``--help``.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import random
@@ -198,10 +199,9 @@ def models(folder: Path) -> Iterator[Case]:
             place.mkdir()
             for file in home.iterdir():
                 (place / file.name).symlink_to(path if file.name == path.name else file)
-            head, tower = (place, clip) if kind == "head" else (DEMO_FOLDER, place)
             # With a backbone by name, the checkpoint's calibration and domain are not read.
-            chosen = None if kind == "head" else tower
-            grounder = Grounder.from_pretrained(head, backbone=chosen, device="cpu", engine="torch")
+            head, backbone = (place, None) if kind == "head" else (DEMO_FOLDER, place)
+            grounder = Grounder.from_pretrained(head, backbone=backbone, device="cpu", engine="torch")
             grounder.ground(EncodedVideo.load(features), "a red circle falls")
 
         return read
@@ -238,8 +238,9 @@ def texts(folder: Path) -> Iterator[Case]:
     yield Case("p.jsonl", predictions, lambda path, out: read_predictions(path, truth, moments=True), damage_lines)
     recipe = write_recipe(Recipe(name="x"))
     yield Case("r.yaml", recipe.encode(), lambda path, out: load_recipe(path), damage_yaml)
-    setting = b"optimizer.lr=0.001"
-    yield Case("set", setting, lambda path, out: load_recipe("custom", [path.read_bytes().decode("latin1")]))
+    yield Case(
+        "set", b"optimizer.lr=0.001", lambda path, out: load_recipe("custom", [path.read_bytes().decode("latin1")])
+    )
 
     def draw(path: Path, out: Path) -> None:
         for answer in read_answers(path):
@@ -328,9 +329,7 @@ def mutate(group: str, count: int, folder: Path, seed: int = 0) -> Iterator[tupl
             shutil.rmtree(home / "out")
             (home / "out").mkdir()
             outcome, details = run_apart(case.read, path, home / "out")
-        strays = {p.name for p in home.iterdir()} - {"in", "out"} | {p.name for p in (home / "in").iterdir()} - {
-            path.name
-        }
+        strays = {p.name for p in (*home.iterdir(), *path.parent.iterdir())} - {"in", "out", path.name}
         leftovers = {p.name for p in (home / "out").rglob(".*") if p.name.endswith(".part")}
         if strays or leftovers:
             outcome, details = "stray", f"{strays | leftovers}"
@@ -339,8 +338,7 @@ def mutate(group: str, count: int, folder: Path, seed: int = 0) -> Iterator[tupl
 
 def run_apart(read: Reader, path: Path, out: Path) -> tuple[str, str]:
     """Reads a file in a forked process with limits on time and memory."""
-    theirs, ours = os.pipe(), 0
-    ours = os.fork()
+    theirs, ours = os.pipe(), os.fork()
     if ours == 0:
         os.close(theirs[0])
         os.write(theirs[1], "\0".join(_attempt(read, path, out)).encode("utf-8", "replace")[:60_000])
@@ -370,11 +368,8 @@ def _attempt(read: Reader, path: Path, out: Path) -> tuple[str, str]:
         read(path, out)
     except R2TuningError as error:
         message = str(error)
-        return (
-            ("refused", message)
-            if len(message) <= 300 and not CONTROL.search(message)
-            else ("traceback", f"long: {message}")
-        )
+        good = len(message) <= 300 and not CONTROL.search(message)
+        return ("refused", message) if good else ("traceback", f"long: {message}")
     except BaseException:
         return "traceback", traceback.format_exc()
     return "read", ""
@@ -382,12 +377,16 @@ def _attempt(read: Reader, path: Path, out: Path) -> tuple[str, str]:
 
 def main() -> int:
     """Runs all groups, or those named, and prints how many of each outcome there were."""
+    parser = argparse.ArgumentParser(description="Damages good files and reads them; prints what should not happen.")
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"of {', '.join(GROUPS)}; default: all")
+    parser.add_argument("--seed", type=int, default=0, help="other numbers give other mutations")
+    asked = parser.parse_args()
     torch.set_num_threads(1)
     bad = 0
-    for group in sys.argv[1:] or GROUPS:
+    for group in asked.groups or GROUPS:
         started, counts = time.monotonic(), Counter[str]()
         with tempfile.TemporaryDirectory() as place:
-            for name, outcome, details in mutate(group, GROUPS[group][1], Path(place)):
+            for name, outcome, details in mutate(group, GROUPS[group][1], Path(place), asked.seed):
                 counts[outcome] += 1
                 if outcome not in ("read", "refused"):
                     bad += 1

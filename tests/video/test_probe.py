@@ -101,6 +101,11 @@ def test_a_wrong_hint_is_not_believed():
     assert find_frame_rate(ticks, 51200, Fraction(1, 15360), [Fraction(60), NTSC, None]) == (30, False)
 
 
+def test_pictures_of_a_camera_that_waits_have_a_rate() -> None:
+    """Three pictures in 102 seconds, with a gap of 1 s and one of 100 s: neither is usual, nor is their mean."""
+    assert find_frame_rate(np.array([0, 1000, 101_000]), 102_000, Fraction(1, 1000)) == (Fraction(3, 102), True)
+
+
 @pytest.mark.parametrize(
     ("name", "facts"),
     [

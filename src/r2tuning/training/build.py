@@ -71,10 +71,16 @@ def _require_apart(training: OpenSplit, validation: OpenSplit) -> None:
             marks[-1] |= dict.fromkeys(
                 (strip_suffix(name), *([facts.identity] if facts and facts.identity else [])), name
             )
-    for mark in marks[0].keys() & marks[1].keys():
-        one, other = (found[mark] for found in marks)
-        names = repr(one) if one == other else f"{one!r} and {other!r}, which are one video,"
-        raise DataError(f"{names} would be in training and in validation; keep it on one side, under one name")
+    both = list(dict.fromkeys((marks[0][mark], marks[1][mark]) for mark in marks[0] if mark in marks[1]))
+    if both:
+        one, other = both[0]
+        more = f" (and {len(both) - 1} more)" if len(both) > 1 else ""
+        if one == other:
+            raise DataError(f"{one!r} is in training and in validation{more}; keep its queries on one side")
+        raise DataError(
+            f"{one!r} in training and {other!r} in validation are the same video{more}; "
+            "keep its queries on one side, under one name"
+        )
 
 
 def prepare_features(recipe: Recipe, progress: Progress | None = None) -> None:

@@ -205,7 +205,8 @@ def find_frame_rate(
         return (known or [mean])[0], False
     gaps = np.diff(ticks)
     # Gaps count in multiples of the usual one, whose mean is more exact than any single one.
-    usual = float(gaps[np.abs(gaps - np.median(gaps)) <= np.median(gaps) / 4].mean())
+    middle = np.percentile(gaps, 50, method="lower")  # a gap that exists, also of two
+    usual = float(gaps[np.abs(gaps - middle) <= middle / 4].mean())
     places = int(np.maximum(np.rint(gaps / usual), 1).sum())
     candidates = list(known)
     for inside in dict.fromkeys((places, count - 1)):
