@@ -63,7 +63,7 @@ def predict(
         results = grounder.answer(encoded, queries, top_k=MOMENTS, threshold=0)
         for index, result in zip(indices, results, strict=True):
             windows = [[round(m.start, DECIMALS), round(m.end, DECIMALS), m.score] for m in result.moments]
-            found[index] = Prediction(annotations[index].qid, windows, result.saliency.scores)  # type: ignore[arg-type]
+            found[index] = Prediction(annotations[index].qid, windows, result.saliency.scores, result.presence)  # type: ignore[arg-type]
         if progress is not None:
             progress(len(found), len(annotations))
     return [found[index] for index in range(len(annotations))]
