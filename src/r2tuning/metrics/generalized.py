@@ -1,7 +1,8 @@
 """Generalized moment retrieval: queries of which some have no answer in their video.
 
-The definitions are those of Ding et al. (2026, "Retrieving Any Relevant Moments: Benchmark and Models for Generalized
-Moment Retrieval", arXiv 2605.02623).
+The metrics are those of Ding et al. (2026, "Retrieving Any Relevant Moments: Benchmark and Models for Generalized
+Moment Retrieval", arXiv 2605.02623), as their evaluation code states them. The code differs from its own statement in
+G-mIoU@3 and @5: it also pairs moments that do not overlap. It rejects presence up to the threshold, here below it.
 """
 
 from collections.abc import Sequence
