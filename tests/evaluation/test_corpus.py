@@ -10,8 +10,14 @@ from support.small_benchmarks import write_lines
 
 from r2tuning.datasets import Annotation, find_benchmark
 from r2tuning.errors import DataError
-from r2tuning.evaluation.corpus import rank_pairs, read_corpus_predictions, read_corpus_truth, to_corpus_truth
-from r2tuning.metrics import evaluate_corpus
+from r2tuning.evaluation.corpus import (
+    rank_pairs,
+    rank_predictions,
+    read_corpus_predictions,
+    read_corpus_truth,
+    to_corpus_truth,
+)
+from r2tuning.metrics import Prediction, evaluate_corpus
 
 TACOS = find_benchmark("tacos")
 TRUTH = [
@@ -101,3 +107,14 @@ def test_ranks_the_moments_of_all_pairs() -> None:
 def test_a_hundred_moments_are_ranked() -> None:
     (found,) = rank_pairs([1], ["v"] * 120, np.zeros((1, 120, 1, 2)), np.arange(120.0).reshape(1, 120, 1))
     assert found.windows[:, 2].tolist() == list(range(119, 19, -1))
+
+
+def test_ranks_predictions_of_any_number_of_moments() -> None:
+    """By their scores, or by scores that also know the presence in the video."""
+    in_a = [Prediction(7, [[0, 1, 0.9], [2, 3, 0.2]], presence=0.1), Prediction(8, [[0, 1, 0.4]], presence=0.9)]
+    in_b = [Prediction(7, [[4, 5, 0.3]], presence=0.8), Prediction(8, np.empty((0, 3)), presence=0.0)]
+    first, second = rank_predictions(["a", "b"], [in_a, in_b])
+    assert (first.qid, first.videos, first.windows[:, 0].tolist()) == (7, ("a", "b", "a"), [0, 4, 2])
+    assert (second.qid, second.videos) == (8, ("a",))
+    weighted, _ = rank_predictions(["a", "b"], [in_a, in_b], lambda p: p.windows[:, 2] * p.presence)
+    assert (weighted.videos, weighted.windows[:, 0].tolist()) == (("b", "a", "a"), [4, 0, 2])

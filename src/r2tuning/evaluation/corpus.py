@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from r2tuning.datasets import Annotation, Benchmark, load_annotations
 from r2tuning.datasets.entries import read_json
 from r2tuning.errors import DataError, MetricError
 from r2tuning.intervals import FloatArray
-from r2tuning.metrics import CorpusPrediction, CorpusTruth
+from r2tuning.metrics import CorpusPrediction, CorpusTruth, Prediction
 from r2tuning.metrics.corpus import RECALL_TOPS
 from r2tuning.metrics.records import QueryId
 
@@ -92,14 +93,48 @@ def rank_pairs(
         >>> rank_pairs([1], ["a", "b"], moments, np.array([[[0.2], [0.7]]]))[0].videos
         ('b', 'a')
     """
-    count = moments.shape[2]
-    found = []
-    for qid, spans, values in zip(qids, moments.reshape(len(qids), -1, 2), scores.reshape(len(qids), -1), strict=True):
-        order = np.argsort(-values, kind="stable")[: max(RECALL_TOPS)]
-        order = order[values[order] > -np.inf]
-        rows = np.column_stack([spans[order], values[order]])
-        found.append(CorpusPrediction(qid, [videos[place // count] for place in order], rows))
-    return found
+    places = np.repeat(np.array(videos, dtype=object), moments.shape[2])
+    return [
+        _rank(qid, places, spans, values)
+        for qid, spans, values in zip(
+            qids, moments.reshape(len(qids), -1, 2), scores.reshape(len(qids), -1), strict=True
+        )
+    ]
+
+
+def rank_predictions(
+    videos: Sequence[str],
+    found: Iterable[Sequence[Prediction]],
+    score: Callable[[Prediction], FloatArray] = lambda prediction: prediction.windows[:, 2],
+) -> list[CorpusPrediction]:
+    """Ranks the predictions of the same queries in several videos; the first hundred moments of each query count.
+
+    Args:
+        videos: V videos.
+        found: For each video, the prediction of every query, see `r2tuning.evaluation.predict.predict_everywhere`.
+        score: The scores ``[N]`` by which the moments of a prediction are ranked among those of all videos; -inf
+            leaves one out.
+
+    Example:
+        >>> found = [[Prediction(1, [[0, 5, 0.9]], presence=0.2)], [Prediction(1, [[5, 9, 0.7]], presence=0.8)]]
+        >>> rank_predictions(["a", "b"], found)[0].videos
+        ('a', 'b')
+        >>> rank_predictions(["a", "b"], found, lambda p: p.windows[:, 2] * p.presence)[0].videos
+        ('b', 'a')
+    """
+    ranked = []
+    for predictions in zip(*found, strict=True):
+        places = np.repeat(np.array(videos, dtype=object), [len(prediction.windows) for prediction in predictions])
+        spans = np.concatenate([prediction.windows[:, :2] for prediction in predictions])
+        values = np.concatenate([score(prediction) for prediction in predictions])
+        ranked.append(_rank(predictions[0].qid, places, spans, values))
+    return ranked
+
+
+def _rank(qid: QueryId, videos: NDArray[np.object_], spans: FloatArray, scores: FloatArray) -> CorpusPrediction:
+    order = np.argsort(-scores, kind="stable")[: max(RECALL_TOPS)]
+    order = order[scores[order] > -np.inf]
+    return CorpusPrediction(qid, videos[order].tolist(), np.column_stack([spans[order], scores[order]]))
 
 
 def _read(path: Path, parse: Callable[[Any], _Record]) -> list[_Record]:
