@@ -32,12 +32,12 @@ def test_agrees_with_loops(queries: list[tuple[list[list[float]], list[list[floa
 
 def test_one_true_moment_is_found_once() -> None:
     iou = np.array([[[0.9], [0.95]]])
-    assert match_moments(iou, np.array([0.5])).tolist() == [[[True, False]]]
+    assert match_moments(iou, np.array([0.5])).tolist() == [[[0, -1]]]
 
 
 def test_an_answer_takes_the_next_best_when_the_best_is_used() -> None:
     iou = np.array([[[0.9, 0.6], [0.8, 0.7]]])
-    assert match_moments(iou, np.array([0.5, 0.75])).tolist() == [[[True, True], [True, False]]]
+    assert match_moments(iou, np.array([0.5, 0.75])).tolist() == [[[0, 1], [0, -1]]]
 
 
 def test_average_precision_looks_to_the_right() -> None:

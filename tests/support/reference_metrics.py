@@ -1,8 +1,9 @@
 """The metrics once more, one query, moment and clip at a time, as a reader of the definitions would write them."""
 
+import math
 from statistics import mean, median
 
-from r2tuning.metrics import GroundTruth, Prediction
+from r2tuning.metrics import CorpusPrediction, CorpusTruth, GroundTruth, Prediction
 
 RECALL_IOUS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 PRECISION_IOUS = RECALL_IOUS[4:]
@@ -114,3 +115,119 @@ def top5_area(scores: list[float], ratings: list[list[float]]) -> float:
     """TVSum's AP of one video, over its raters."""
     raters = list(zip(*ratings, strict=True))
     return mean(trapezoid_area(scores, [value > median(rater) for value in rater], 5) for rater in raters)
+
+
+def set_iou(answers: list[list[float]], true: list[list[float]]) -> float:
+    """IoU of two sets of moments; each answer takes the free true moment that it overlaps most."""
+    if not answers and not true:
+        return 1.0
+    used: set[int] = set()
+    total = 0.0
+    for answer in answers:
+        best, highest = None, 0.0
+        for index, moment in enumerate(true):
+            if index not in used and iou(answer, moment) > highest:
+                best, highest = index, iou(answer, moment)
+        if best is not None:
+            used.add(best)
+            total += highest
+    return total / (len(answers) + len(true) - len(used))
+
+
+def pairwise_auroc(positive: list[float], negative: list[float]) -> float:
+    """Every pair of a positive and a negative; an equal pair counts half."""
+    return mean((p > n) + (p == n) / 2 for p in positive for n in negative)
+
+
+def stepwise_average_precision(positive: list[float], negative: list[float]) -> float:
+    """Lowers a threshold over all scores and adds precision times the recall gained."""
+    total, recall = 0.0, 0.0
+    for threshold in sorted({*positive, *negative}, reverse=True):
+        right = sum(score >= threshold for score in positive)
+        wrong = sum(score >= threshold for score in negative)
+        total += (right / len(positive) - recall) * right / (right + wrong)
+        recall = right / len(positive)
+    return total
+
+
+def generalized_metrics(
+    predictions: list[Prediction], ground_truth: list[GroundTruth], threshold: float
+) -> dict[str, float]:
+    """Every GMR metric as a fraction; every prediction has presence, and no query has labels."""
+    metrics = {}
+    pairs = list(zip(predictions, ground_truth, strict=True))
+    for top in (1, 3, 5):
+        scores = []
+        for prediction, truth in pairs:
+            answers = prediction.windows.tolist()[:top] if prediction.presence >= threshold else []
+            scores.append(set_iou(answers, truth.windows.tolist()))
+        metrics[f"G-mIoU@{top}"] = mean(scores)
+    right = rejected = absent = 0
+    for prediction, truth in pairs:
+        is_rejected = prediction.presence < threshold or len(prediction.windows) == 0
+        is_absent = len(truth.windows) == 0
+        rejected += is_rejected
+        absent += is_absent
+        right += is_rejected and is_absent
+    metrics["Rej-P"] = right / rejected if rejected else 0.0
+    metrics["Rej-R"] = right / absent
+    # F1 from the counts: 2 TP / (2 TP + FP + FN)
+    metrics["Rej-F1"] = 2 * right / (rejected + absent)
+    positive = [prediction.presence for prediction, truth in pairs if len(truth.windows)]
+    negative = [prediction.presence for prediction, truth in pairs if not len(truth.windows)]
+    metrics["AUROC"] = pairwise_auroc(positive, negative)
+    metrics["AP"] = stepwise_average_precision(positive, negative)
+    return metrics
+
+
+def normalized_gain(answers: list[tuple[str, list[float]]], truth: CorpusTruth, threshold: float, top: int) -> float:
+    """NDCG of one query: the best gain of any order of the true moments divides the gain found."""
+    free = [
+        (grade, video, window)
+        for grade, video, window in zip(truth.grades.tolist(), truth.videos, truth.windows.tolist(), strict=True)
+    ]
+    ideal = sum(
+        (2**grade - 1) / math.log2(rank + 1)
+        for rank, grade in enumerate(sorted((g for g, _, _ in free), reverse=True)[:top], 1)
+    )
+    total = 0.0
+    for rank, (video, answer) in enumerate(answers[:top], 1):
+        overlapping = [(iou(answer, each[2]), each[0], each) for each in free if each[1] == video]
+        if overlapping:
+            overlap, grade, each = max(overlapping, key=lambda entry: entry[:2])
+            if overlap >= threshold:
+                total += (2**grade - 1) / math.log2(rank + 1)
+                free.remove(each)
+    return total / ideal
+
+
+def corpus_metrics(predictions: list[CorpusPrediction], ground_truth: list[CorpusTruth]) -> dict[str, float]:
+    """Every metric across videos as a fraction, over the queries that have a true moment."""
+    metrics: dict[str, list[float]] = {}
+    for prediction, truth in zip(predictions, ground_truth, strict=True):
+        if len(truth.windows) == 0:
+            continue
+        answers = [
+            (video, window)
+            for video, window in zip(prediction.videos, prediction.windows.tolist(), strict=True)
+            if video not in truth.ignored
+        ]
+        moments = list(zip(truth.videos, truth.windows.tolist(), strict=True))
+        for top in (1, 5, 10, 100):
+            for threshold in (0.5, 0.7):
+                hit = any(
+                    video == place and iou(answer, moment) >= threshold
+                    for video, answer in answers[:top]
+                    for place, moment in moments
+                )
+                metrics.setdefault(f"VCMR-R{top}@{threshold}", []).append(hit)
+            seen: list[str] = []
+            for video, _ in answers:
+                if video not in seen:
+                    seen.append(video)
+            metrics.setdefault(f"VR-R{top}", []).append(any(video in truth.videos for video in seen[:top]))
+        for top in (10, 20, 40):
+            for threshold in (0.3, 0.5, 0.7):
+                gain = normalized_gain(answers, truth, threshold, top)
+                metrics.setdefault(f"NDCG{top}@{threshold}", []).append(gain)
+    return {name: mean(values) for name, values in metrics.items()}

@@ -11,6 +11,7 @@ from r2tuning.cli.download import announce_files, show_bytes
 from r2tuning.cli.options import DeviceOption, ForceOption, show_progress
 from r2tuning.cli.score import (
     BinsOption,
+    PresenceThresholdOption,
     ScoresJsonOption,
     check_scores,
     print_calibration,
@@ -57,6 +58,7 @@ def evaluate(
     windows: Annotated[
         bool, typer.Option("--windows", help="Cover long videos with windows, as ground does; published: seen whole.")
     ] = False,
+    presence_threshold: PresenceThresholdOption = 0.5,
     bins: BinsOption = False,
     device: DeviceOption = None,
     json: ScoresJsonOption = None,
@@ -82,7 +84,16 @@ def evaluate(
         write_atomically(target, format_predictions(found, data.annotations, most=most), force=force)
         typer.echo(f"Predictions: {target}", err=True)
     if data.labelled:
-        report(plan.name, data, model_name, found, json=json, bins=bins, force=force)
+        report(
+            plan.name,
+            data,
+            model_name,
+            found,
+            presence_threshold=presence_threshold,
+            json=json,
+            bins=bins,
+            force=force,
+        )
     else:
         typer.echo(f"The truth of this split is withheld: {len(found)} predictions, no scores.", err=True)
 
@@ -133,6 +144,7 @@ def report(
     model: str,
     predictions: list[Prediction],
     *,
+    presence_threshold: float = 0.5,
     json: str | None = None,
     bins: bool = False,
     force: bool = False,
@@ -148,6 +160,7 @@ def report(
         data.annotations,
         data.benchmark,
         published=find_published(recipe).scores if compared else {},
+        presence_threshold=presence_threshold,
         bins=bins,
         json_file=json,
         force=force,

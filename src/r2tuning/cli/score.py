@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -29,8 +31,8 @@ def score(
     predictions: Annotated[
         Path,
         typer.Argument(
-            help="Predictions, a JSON line per query: qid, pred_relevant_windows, pred_saliency_scores; without "
-            "moments qid or vid, pred_saliency_scores.",
+            help="Predictions, a JSON line per query: qid, pred_relevant_windows, pred_saliency_scores, pred_presence; "
+            "without moments qid or vid, pred_saliency_scores; across videos qid, pred_corpus.",
             metavar="PREDICTIONS.jsonl",
         ),
     ],
@@ -46,6 +48,7 @@ def score(
         Literal["error", "zero"],
         typer.Option(help="A query without a prediction: error refuses the file, zero counts it 0."),
     ] = "error",
+    presence_threshold: PresenceThresholdOption = 0.5,
     bins: BinsOption = False,
     json: ScoresJsonOption = None,
     force: ForceOption = False,
@@ -55,19 +58,44 @@ def score(
     Example: r2tuning score hl_val_submission.jsonl highlight_val_release.jsonl
     """
     from r2tuning.datasets import find_benchmark, load_annotations
+    from r2tuning.evaluation.corpus import is_corpus_file, read_corpus_predictions, read_corpus_truth
     from r2tuning.evaluation.score import read_predictions
+    from r2tuning.metrics import evaluate_corpus
 
     rules = find_benchmark(benchmark)
     check_scores(rules, json, bins=bins, force=force)
+    title, source = f"{predictions.name} on {rules.name}", {"benchmark": rules.name}
+    if is_corpus_file(predictions):
+        if bins:
+            raise typer.BadParameter("moments across videos are not scored by words", param_hint="--bins")
+        everywhere = read_corpus_truth(ground_truth, rules, split=split, domain=domain)
+        with _name_option():
+            metrics = evaluate_corpus(read_corpus_predictions(predictions), everywhere, missing=missing)
+        _show_scores(title, source, metrics, len(everywhere), json_file=json, force=force)
+        return
     truth = load_annotations(ground_truth, rules, split=split, domain=domain)
     found = read_predictions(predictions, truth, moments=rules.task == "moments")
-    title, source = f"{predictions.name} on {rules.name}", {"benchmark": rules.name}
-    report_scores(title, source, found, truth, rules, missing=missing, bins=bins, json_file=json, force=force)
+    report_scores(
+        title,
+        source,
+        found,
+        truth,
+        rules,
+        missing=missing,
+        presence_threshold=presence_threshold,
+        bins=bins,
+        json_file=json,
+        force=force,
+    )
 
 
 ScoresJsonOption = Annotated[
     str | None,
     typer.Option("--json", metavar="FILE", help="Write all scores as JSON; - prints JSON instead of the table."),
+]
+PresenceThresholdOption = Annotated[
+    float,
+    typer.Option(min=0, max=1, help="Presence below which a query counts as rejected, where some have no answer."),
 ]
 BinsOption = Annotated[bool, typer.Option("--bins", help="Also show mAP by the number of words of the query.")]
 
@@ -89,6 +117,7 @@ def report_scores(
     *,
     published: Mapping[str, float] | None = None,
     missing: Missing = "error",
+    presence_threshold: float = 0.5,
     bins: bool = False,
     json_file: str | None = None,
     force: bool = False,
@@ -100,23 +129,45 @@ def report_scores(
     """
     from r2tuning.evaluation.score import score_predictions, score_query_lengths
 
-    try:
-        metrics = score_predictions(predictions, annotations, benchmark, missing=missing)
-    except MetricError as error:  # which names the argument, not the option
-        raise MetricError(str(error).replace("missing='zero'", "--missing zero")) from error
+    with _name_option():
+        metrics = score_predictions(
+            predictions, annotations, benchmark, missing=missing, presence_threshold=presence_threshold
+        )
     lengths = score_query_lengths(predictions, annotations, missing=missing) if bins else []
+    more: dict[str, object] = {} if published is None else {"published": dict(published)}
+    if bins:
+        more["bins"] = [{"words": s.words, "queries": s.queries, "mAP": s.mean_ap} for s in lengths]
+    _show_scores(title, source, metrics, len(annotations), more, published or {}, json_file=json_file, force=force)
+    if bins and json_file != "-":
+        rows = [[s.words, str(s.queries), "-" if s.mean_ap is None else f"{s.mean_ap:.2f}"] for s in lengths]
+        print_table("MR mAP by words in the query", ["words", "queries", "mAP"], rows)
+
+
+@contextmanager
+def _name_option() -> Iterator[None]:
+    """Errors name the option instead of the argument."""
+    try:
+        yield
+    except MetricError as error:
+        raise MetricError(str(error).replace("missing='zero'", "--missing zero")) from error
+
+
+def _show_scores(
+    title: str,
+    source: Mapping[str, object],
+    metrics: Mapping[str, float],
+    queries: int,
+    more: Mapping[str, object] = MappingProxyType({}),
+    published: Mapping[str, float] = MappingProxyType({}),
+    *,
+    json_file: str | None,
+    force: bool,
+) -> None:
+    """Prints scores, and writes them with ``more`` as JSON to a file, or to stdout instead of the table."""
     if json_file is not None:
-        content = {**source, "queries": len(annotations), "metrics": metrics}
-        if published is not None:
-            content["published"] = dict(published)
-        if bins:
-            content["bins"] = [{"words": s.words, "queries": s.queries, "mAP": s.mean_ap} for s in lengths]
-        write_scores(json_file, content, force=force)
+        write_scores(json_file, {**source, "queries": queries, "metrics": metrics, **more}, force=force)
     if json_file != "-":
-        print_scores(f"{title}, {len(annotations)} queries", metrics, published or {})
-        if bins:
-            rows = [[s.words, str(s.queries), "-" if s.mean_ap is None else f"{s.mean_ap:.2f}"] for s in lengths]
-            print_table("MR mAP by words in the query", ["words", "queries", "mAP"], rows)
+        print_scores(f"{title}, {queries} queries", metrics, published)
 
 
 def print_scores(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import isclose
 
 import torch
@@ -18,6 +18,7 @@ from r2tuning.features.store import FeatureStore
 from r2tuning.grounder import Grounder
 from r2tuning.metrics import Prediction
 from r2tuning.model import R2Tuning
+from r2tuning.results import Grounding
 from r2tuning.types import QueryFeatures
 
 MOMENTS = 50
@@ -62,16 +63,39 @@ def predict(
         queries = [open_query(annotations[index], benchmark, store, layers) for index in indices]
         results = grounder.answer(encoded, queries, top_k=MOMENTS, threshold=0)
         for index, result in zip(indices, results, strict=True):
-            windows = [[round(m.start, DECIMALS), round(m.end, DECIMALS), m.score] for m in result.moments]
-            found[index] = Prediction(
-                annotations[index].qid,
-                windows,  # type: ignore[arg-type]
-                result.saliency.scores,
-                result.presence,
-            )
+            found[index] = _to_prediction(annotations[index], result)
         if progress is not None:
             progress(len(found), len(annotations))
     return [found[index] for index in range(len(annotations))]
+
+
+def predict_everywhere(
+    grounder: Grounder,
+    queries: Sequence[Annotation],
+    videos: Sequence[Annotation],
+    benchmark: Benchmark,
+    store: FeatureStore,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[list[Prediction]]:
+    """Grounds every query in every video, as `predict` does: for each video, the predictions of all queries.
+
+    Queries are read once, and videos one at a time, so that a corpus need not fit into memory. ``videos`` are
+    annotations, one of each video; their queries do not matter.
+    """
+    require_features(queries, benchmark, store)
+    require_features(videos, benchmark, store)
+    layers = grounder.config.model.layers
+    asked = [open_query(query, benchmark, store, layers) for query in queries]
+    for done, video in enumerate(videos, start=1):
+        results = grounder.answer(open_video(video, benchmark, store, layers), asked, top_k=MOMENTS, threshold=0)
+        yield [_to_prediction(query, result) for query, result in zip(queries, results, strict=True)]
+        if progress is not None:
+            progress(done, len(videos))
+
+
+def _to_prediction(annotation: Annotation, result: Grounding) -> Prediction:
+    windows = [[round(m.start, DECIMALS), round(m.end, DECIMALS), m.score] for m in result.moments]
+    return Prediction(annotation.qid, windows, result.saliency.scores, result.presence)  # type: ignore[arg-type]
 
 
 def predict_split(

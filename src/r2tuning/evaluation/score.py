@@ -18,7 +18,7 @@ from r2tuning.datasets.entries import Entry, Fields, Qid, Text, check, read_json
 from r2tuning.errors import DataError, MetricError
 from r2tuning.intervals import FloatArray
 from r2tuning.metrics import Prediction, evaluate_grounding, match_predictions, tvsum_top5_map, youtube_map
-from r2tuning.metrics.evaluate import Missing
+from r2tuning.metrics.evaluate import PRESENCE_THRESHOLD, Missing
 from r2tuning.metrics.records import QueryId
 
 WORD_BINS = ((1, 10), (11, 20), (21, 30), (31, 40), (41, None))
@@ -31,6 +31,7 @@ def score_predictions(
     benchmark: Benchmark,
     *,
     missing: Missing = "error",
+    presence_threshold: float = PRESENCE_THRESHOLD,
 ) -> dict[str, float]:
     """Scores predictions by the benchmark's own metrics, matched by query id, in any order.
 
@@ -46,7 +47,8 @@ def score_predictions(
         80.0
     """
     if benchmark.scorer == "grounding":
-        return evaluate_grounding(predictions, [to_ground_truth(a) for a in annotations], missing=missing)
+        truths = [to_ground_truth(annotation) for annotation in annotations]
+        return evaluate_grounding(predictions, truths, missing=missing, presence_threshold=presence_threshold)
     domains: dict[str, list[tuple[FloatArray, FloatArray]]] = defaultdict(list)
     for prediction, annotation in zip(match_predictions(predictions, annotations, missing), annotations, strict=True):
         domains[annotation.domain or benchmark.name].append(_pair(prediction, annotation, benchmark))
@@ -84,7 +86,7 @@ def score_query_lengths(
     """
     # Unlabelled saliency: only moments are scored, and the queries that have none drop out.
     truths = [to_ground_truth(replace(a, saliency=None)) for a in annotations if a.moments]
-    answers = {p.qid: p for p in match_predictions(predictions, annotations, missing)}
+    answers = {p.qid: replace(p, presence=None) for p in match_predictions(predictions, annotations, missing)}
     scores = []
     for least, most in WORD_BINS:
         chosen = [t for t in truths if least <= len(t.query.split()) <= (most or len(t.query))]
@@ -125,11 +127,12 @@ ScoredMoment = Annotated[list[float], Field(min_length=3, max_length=3), AfterVa
 
 
 class MomentLine(Fields):
-    """One line of a benchmark with moments; saliency is optional."""
+    """One line of a benchmark with moments; saliency and presence are optional."""
 
     qid: Qid
     pred_relevant_windows: list[ScoredMoment]
     pred_saliency_scores: list[float] | None = None
+    pred_presence: Annotated[float | None, Field(ge=0, le=1)] = None
 
 
 class SaliencyLine(Fields):
@@ -144,8 +147,8 @@ def read_predictions(path: str | Path, annotations: Sequence[Annotation], *, mom
     """Reads and checks the predictions of any system, a ``.jsonl`` file with an object per query, in its order.
 
     Its keys are ``qid``, ``pred_relevant_windows`` (``[start, end, score]``, seconds, best first) and optionally
-    ``pred_saliency_scores``; without moments ``qid`` or ``vid``, which stands for the query of the annotation with that
-    video, and ``pred_saliency_scores``. Other keys are ignored.
+    ``pred_saliency_scores`` and ``pred_presence``, in [0, 1]; without moments ``qid`` or ``vid``, which stands for the
+    query of the annotation with that video, and ``pred_saliency_scores``. Other keys are ignored.
     """
     queries = {annotation.vid: annotation.qid for annotation in annotations}
     places: dict[QueryId, str] = {}
@@ -180,6 +183,8 @@ def format_predictions(
             line["pred_relevant_windows"] = prediction.windows[:most].tolist()
         if prediction.saliency is not None:
             line["pred_saliency_scores"] = prediction.saliency.tolist()
+        if prediction.presence is not None:
+            line["pred_presence"] = prediction.presence
         lines.append(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
     return "".join(lines)
 
@@ -188,7 +193,8 @@ def _read_moments(entry: Entry) -> Prediction:
     fields = check(entry, MomentLine)
     windows = np.array(fields.pred_relevant_windows, dtype=np.float64).reshape(-1, 3)
     saliency = fields.pred_saliency_scores
-    return Prediction(fields.qid, windows, None if saliency is None else np.array(saliency, dtype=np.float64))
+    curve = None if saliency is None else np.array(saliency, dtype=np.float64)
+    return Prediction(fields.qid, windows, curve, fields.pred_presence)
 
 
 def _read_saliency(entry: Entry, queries: dict[str, QueryId]) -> Prediction:

@@ -1,12 +1,13 @@
-"""All metrics of QVHighlights in one call, and the matching of predictions to queries."""
+"""All metrics of one video's moments in one call, and the matching of predictions to queries."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
 from r2tuning.errors import MetricError
+from r2tuning.metrics.generalized import TOPS, score_generalized
 from r2tuning.metrics.highlight_detection import score_highlights
 from r2tuning.metrics.moment_retrieval import score_moments
 from r2tuning.metrics.records import GroundTruth, Prediction, QueryId
@@ -21,8 +22,14 @@ BRIEF = (
     "MR-full-mIoU",
     *(f"MR-{name}-{metric}" for name in ("long", "middle", "short") for metric in ("mAP", "mIoU")),
     *(f"HL-min-{level}-{metric}" for level in ("Fair", "Good", "VeryGood") for metric in ("mAP", "Hit1")),
+    *(f"GMR-G-mIoU@{top}" for top in TOPS),
+    *(f"GMR-{name}" for name in ("Rej-P", "Rej-R", "Rej-F1", "AUROC", "AP")),
 )
 """The metrics that papers print, in the order of a table."""
+
+
+PRESENCE_THRESHOLD = 0.5
+"""Presence below which a query is rejected, unless another is given."""
 
 
 class _HasQueryId(Protocol):
@@ -30,29 +37,38 @@ class _HasQueryId(Protocol):
     def qid(self) -> QueryId: ...
 
 
+_Record = TypeVar("_Record", bound=_HasQueryId)
+
+
 def evaluate_grounding(
     predictions: Sequence[Prediction | Mapping[str, Any]],
     ground_truth: Sequence[GroundTruth | Mapping[str, Any]],
     *,
     missing: Missing = "error",
+    presence_threshold: float = PRESENCE_THRESHOLD,
 ) -> dict[str, float]:
     """Scores predictions as QVHighlights does (Lei et al., 2021), matched by query id, in any order.
 
-    An empty prediction counts 0 in every metric.
+    An empty prediction counts 0 in every metric of QVHighlights. Queries without an answer are scored by the metrics
+    of generalized moment retrieval alone (`r2tuning.metrics.generalized`), for which predictions need presence.
 
     Args:
         predictions: One per query: records, or mappings with the keys of a QVHighlights submission.
         ground_truth: One per query: records, or mappings with the keys of a QVHighlights annotation file.
         missing: Whether a query without a prediction is an error or counts as an empty prediction.
+        presence_threshold: Presence, in [0, 1], below which a query counts as rejected.
 
     Returns:
         Percent, rounded to two decimals. ``MR-{range}-{metric}`` with range full, short, middle or long and metric
         ``R1@t``, ``R5@t`` (t = 0.3 … 0.95), ``mAP``, ``mAP@t`` (t = 0.5 … 0.95) or ``mIoU``; omitted for a range
         without queries. ``HL-min-{Fair,Good,VeryGood}-{mAP,Hit1}`` over the queries with saliency labels; omitted if
-        there are none, or if no prediction has saliency. `BRIEF` lists those that papers print.
+        there are none, or if no prediction has saliency. ``GMR-{G-mIoU@k,Rej-P,Rej-R,Rej-F1,AUROC,AP}``, k = 1, 3, 5,
+        over all queries; omitted unless some have an answer and some none, and predictions have presence. `BRIEF`
+        lists those that papers print.
 
     Raises:
-        MetricError: If a record is malformed, `match_predictions` fails, or nothing is annotated.
+        MetricError: If a record is malformed, `match_predictions` fails, nothing is annotated, or only some predictions
+            have presence.
 
     Example:
         >>> truth = {"qid": 1, "duration": 30, "relevant_windows": [[10, 20]]}
@@ -65,9 +81,17 @@ def evaluate_grounding(
     given = [Prediction.from_json(line) if isinstance(line, Mapping) else line for line in predictions]
     matched = match_predictions(given, truths, missing)
     metrics = score_moments(matched, truths) if truths else {}
-    labeled = [pair for pair in zip(matched, truths, strict=True) if pair[1].saliency is not None]
+    labeled = [
+        pair for pair in zip(matched, truths, strict=True) if pair[1].saliency is not None and pair[1].answerable
+    ]
     if labeled and (not given or any(prediction.saliency is not None for prediction in given)):
         metrics |= score_highlights(*zip(*labeled, strict=True))
+    told = sum(prediction.presence is not None for prediction in given)
+    if told and told < len(given):
+        raise MetricError(f"{told} of {len(given)} predictions have presence; give it for all or for none")
+    if told and any(len(truth.windows) for truth in truths) and not all(truth.answerable for truth in truths):
+        generalized = score_generalized(matched, truths, presence_threshold)
+        metrics |= {f"GMR-{name}": value for name, value in generalized.items()}
     if not metrics:
         raise MetricError(f"the ground truth has no moments and no labels (queries: {len(truths)}); annotate some")
     return {name: round(100 * value, 2) for name, value in metrics.items()}
@@ -88,6 +112,17 @@ def match_predictions(
         >>> [prediction.qid for prediction in match_predictions([second, first], [first, second])]
         [1, 2]
     """
+    matched = match_records(predictions, ground_truth, missing)
+    return [
+        Prediction(truth.qid, np.empty((0, 3))) if prediction is None else prediction
+        for prediction, truth in zip(matched, ground_truth, strict=True)
+    ]
+
+
+def match_records(
+    predictions: Sequence[_Record], ground_truth: Sequence[_HasQueryId], missing: Missing = "error"
+) -> list[_Record | None]:
+    """Finds predictions as `match_predictions` does, of any kind; None where one is missing."""
     if missing not in ("error", "zero"):
         raise MetricError(f"missing is {missing!r}; give 'error' or 'zero'")
     by_id = {prediction.qid: prediction for prediction in predictions}
@@ -106,7 +141,7 @@ def match_predictions(
             f"no prediction for {_list_queries(absent)} of {len(known)}; predict them, or count them as 0 with "
             "missing='zero'"
         )
-    return [by_id.get(truth.qid) or Prediction(truth.qid, np.empty((0, 3))) for truth in ground_truth]
+    return [by_id.get(truth.qid) for truth in ground_truth]
 
 
 def _list_queries(qids: list[QueryId]) -> str:

@@ -16,25 +16,26 @@ PRECISION_IOUS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 MAX_MOMENTS = 10  # predicted moments that count for each query: the first ones listed
 
 
-def match_moments(iou: FloatArray, thresholds: FloatArray) -> NDArray[np.bool_]:
-    """Tells true from false positives: each prediction, best first, takes the unused true moment of highest IoU.
+def match_moments(iou: FloatArray, thresholds: FloatArray) -> NDArray[np.int64]:
+    """Matches one to one: each prediction, best first, takes the unused true moment of highest IoU.
 
     Takes IoUs ``[Q, N, M]`` of predictions in score order with true moments, 0 in padding, and thresholds ``[H]`` above
-    0. Returns ``[Q, H, N]``: whether each prediction found an unused true moment.
+    0. Returns ``[Q, H, N]``: the true moment that each prediction found, the first of equal IoUs, or -1 where no unused
+    one reaches the threshold.
 
     Example:
         >>> iou = np.array([[[0.9, 0.6], [0.8, 0.0]]])
         >>> match_moments(iou, np.array([0.5, 0.95])).tolist()
-        [[[True, False], [False, False]]]
+        [[[0, -1], [-1, -1]]]
     """
     queries, predicted, true = iou.shape
-    found = np.zeros((queries, len(thresholds), predicted), dtype=bool)
+    found = np.full((queries, len(thresholds), predicted), -1)
     unused = np.ones((queries, len(thresholds), true), dtype=bool)
     for rank in range(predicted):
         candidates = np.where(unused, iou[:, rank, None, :], 0.0)
         best = candidates.argmax(axis=-1)[..., None]
         hit = np.take_along_axis(candidates, best, axis=-1) >= thresholds[:, None]
-        found[..., rank] = hit[..., 0]
+        found[..., rank] = np.where(hit, best, -1)[..., 0]
         np.put_along_axis(unused, best, np.take_along_axis(unused, best, axis=-1) & ~hit, axis=-1)
     return found
 
@@ -60,8 +61,8 @@ def score_moments(predictions: Sequence[Prediction], ground_truth: Sequence[Grou
     mIoU rank predictions as listed, mAP ranks the first ten of the list by score (equal scores: as listed). A range
     without queries has no entries. Both sequences are of the same queries in the same order.
     """
-    real, true = _pad([annotation.windows for annotation in ground_truth], 2, None)
-    _, predicted = _pad([prediction.windows for prediction in predictions], 3, MAX_MOMENTS)
+    real, true = pad_moments([annotation.windows for annotation in ground_truth], 2, None)
+    _, predicted = pad_moments([prediction.windows for prediction in predictions], 3, MAX_MOMENTS)
     listed = temporal_iou(predicted[..., :2], true)
     order = np.argsort(-predicted[..., 2], axis=1, kind="stable")
     ranked = np.take_along_axis(listed, order[..., None], axis=1)
@@ -78,7 +79,7 @@ def score_moments(predictions: Sequence[Prediction], ground_truth: Sequence[Grou
         for top in (1, 5):
             best = in_range[:, :top].max(axis=(1, 2))
             metrics |= {f"MR-{name}-R{top}@{at:g}": float((best >= at).mean()) for at in RECALL_IOUS}
-        found = match_moments(ranked[queries] * kept[:, None], np.asarray(PRECISION_IOUS))
+        found = match_moments(ranked[queries] * kept[:, None], np.asarray(PRECISION_IOUS)) >= 0
         precision = detection_average_precision(found, kept.sum(axis=1)[:, None]).mean(axis=0)
         metrics |= {f"MR-{name}-mAP@{at:g}": float(ap) for at, ap in zip(PRECISION_IOUS, precision, strict=True)}
         metrics[f"MR-{name}-mAP"] = float(precision.mean())
@@ -86,7 +87,7 @@ def score_moments(predictions: Sequence[Prediction], ground_truth: Sequence[Grou
     return metrics
 
 
-def _pad(moments: Sequence[FloatArray], columns: int, limit: int | None) -> tuple[NDArray[np.bool_], FloatArray]:
+def pad_moments(moments: Sequence[FloatArray], columns: int, limit: int | None) -> tuple[NDArray[np.bool_], FloatArray]:
     """Stacks ``[n, columns]`` arrays, cut to ``limit``: a mask ``[Q, N]`` and ``[Q, N, columns]``, N ≥ 1.
 
     Padding has no length, so its IoU is 0, and the lowest score, so that it comes last: it can never be a

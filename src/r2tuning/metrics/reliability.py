@@ -1,4 +1,4 @@
-"""Whether scores are calibrated probabilities, and whether they separate positives from negatives."""
+"""Whether scores are calibrated probabilities, and how well they separate positives from negatives."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,3 +70,22 @@ def auroc(positive: FloatArray, negative: FloatArray) -> float:
     ranks = rank_values(np.concatenate([positive, negative]))[: len(positive)]
     won = ranks.sum() - len(positive) * (len(positive) + 1) / 2
     return float(won / (len(positive) * len(negative)))
+
+
+def average_precision(positive: FloatArray, negative: FloatArray) -> float:
+    """Computes AP of a score, Σ Δrecall · precision, where equal scores are one point of the curve, not interpolated.
+
+    Takes scores ``[n]`` and ``[m]`` of positives and negatives, n ≥ 1. Scores that say nothing give n / (n + m). The
+    benchmarks' own APs differ: those of moments and of saliency are interpolated.
+
+    Example:
+        >>> round(average_precision(np.array([0.9, 0.5]), np.array([0.7, 0.1])), 4)
+        0.8333
+    """
+    if not len(positive):
+        raise MetricError("there are no positives; give at least one")
+    # Positives and negatives that score at least as high as each positive.
+    right, wrong = (
+        len(scores) - np.searchsorted(np.sort(scores), positive, side="left") for scores in (positive, negative)
+    )
+    return float(np.mean(right / (right + wrong)))
