@@ -31,7 +31,7 @@ from r2tuning.intervals import FloatArray
 from r2tuning.metrics import CorpusTruth, evaluate_corpus
 from r2tuning.processes import Death, map_in_processes
 from r2tuning.synthetic.actions import track_script
-from r2tuning.synthetic.generate import MOST_PER_SEED
+from r2tuning.synthetic.generate import list_seeds
 from r2tuning.synthetic.queries import choose_queries
 from r2tuning.synthetic.scenes import SPLITS, Split
 from r2tuning.synthetic.semantics import Meaning, find_truth, to_windows
@@ -56,16 +56,6 @@ class Verdict:
 
 
 _Result = TypeVar("_Result")
-
-
-def list_seeds(seed: int, videos: int) -> range:
-    """The seeds of the videos that ``r2tuning synthesize`` makes.
-
-    Example:
-        >>> list_seeds(7, 2)
-        range(7000000, 7000002)
-    """
-    return range(seed * MOST_PER_SEED, seed * MOST_PER_SEED + videos)
 
 
 def draw_queries(split: Split, seeds: Sequence[int], count: int, jobs: int = 1) -> list[Asked]:

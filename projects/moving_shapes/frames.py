@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2tuning.synthetic.actions import SceneTracks, track_script
+from r2tuning.synthetic.generate import list_seeds
 from r2tuning.synthetic.render import render
 from r2tuning.synthetic.scenes import FPS, Action, Color, Corner, Place, Script, Shape, Size, Split
 from r2tuning.synthetic.semantics import ARGUABLE_SIZE, IN_CORNER
@@ -62,23 +63,30 @@ class Frames:
 
 
 def draw_frames(
-    folder: Path, split: Split, videos: int, side: int, jobs: int, progress: Callable[[int, int], None]
+    folder: Path,
+    split: Split,
+    videos: int,
+    side: int,
+    jobs: int,
+    progress: Callable[[int, int], None],
+    seed: int = 0,
 ) -> Frames:
-    """Draws the first videos of a split with ``side`` pixels, or maps them if they are cached in the folder."""
+    """Draws the first videos of a split and seed with ``side`` pixels, or maps them if the folder has them."""
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"{split}-{videos}-{side}"
+    name = f"{split}-{videos}-{side}" + (f"-seed{seed}" if seed else "")
     pixel_file, truth_file = folder / f"{name}.pixels.npy", folder / f"{name}.truth.npz"
     if not truth_file.exists():
-        scripts = [make_video(seed, split) for seed in range(videos)]
+        seeds = list_seeds(seed, videos)
+        scripts = [make_video(one, split) for one in seeds]
         counts = [count_clips(Fraction(script.duration), SAMPLING) for script in scripts]
         starts = np.concatenate([[0], np.cumsum(counts)])
         total = int(starts[-1])
         pixels = np.lib.format.open_memmap(pixel_file, "w+", np.uint8, (total, 3, side, side))
         places, attributes, geometry = _empty_truth(total)
-        tasks = [(str(pixel_file), seed, split, side, int(starts[seed])) for seed in range(videos)]
+        tasks = [(str(pixel_file), place, one, split, side, int(starts[place])) for place, one in enumerate(seeds)]
         with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-            for done, (seed, truth) in enumerate(pool.imap_unordered(_draw_video, tasks, chunksize=4), start=1):
-                span = slice(starts[seed], starts[seed + 1])
+            for done, (place, truth) in enumerate(pool.imap_unordered(_draw_video, tasks, chunksize=4), start=1):
+                span = slice(starts[place], starts[place + 1])
                 places[span], attributes[span], geometry[span] = truth
                 progress(done, videos)
         pixels.flush()
@@ -113,8 +121,8 @@ def sampled_times(script: Script) -> list[float]:
     return [index / FPS for _, index in islice(pick_frames(shown, SAMPLING), count)]
 
 
-def _draw_video(task: tuple[str, int, Split, int, int]) -> tuple[int, _Truth]:
-    pixel_file, seed, split, side, start = task
+def _draw_video(task: tuple[str, int, int, Split, int, int]) -> tuple[int, _Truth]:
+    pixel_file, place, seed, split, side, start = task
     script = make_video(seed, split)
     times = sampled_times(script)
     pixels = np.load(pixel_file, mmap_mode="r+")
@@ -123,7 +131,7 @@ def _draw_video(task: tuple[str, int, Split, int, int]) -> tuple[int, _Truth]:
         frame = av.VideoFrame.from_ndarray(render(script, time), format="rgb24")
         # Through the color model of video files, like decoded frames.
         pixels[start + index] = preprocess(frame.reformat(format="yuv420p"))
-    return seed, _note_truth(script, len(times))
+    return place, _note_truth(script, len(times))
 
 
 def _empty_truth(frames: int) -> _Truth:

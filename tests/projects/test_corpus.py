@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from projects.moving_shapes.corpus import Asked, draw_queries, find_everywhere, list_seeds, measure
+from projects.moving_shapes.corpus import Asked, draw_queries, find_everywhere, measure
 from r2tuning.metrics import CorpusTruth
 from r2tuning.synthetic import describe, make_video
 from r2tuning.synthetic.actions import track_script
+from r2tuning.synthetic.generate import list_seeds
 from r2tuning.synthetic.queries import choose_queries
 from r2tuning.synthetic.scenes import FPS
 from r2tuning.synthetic.semantics import find_truth

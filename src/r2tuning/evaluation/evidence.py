@@ -56,11 +56,13 @@ class Evidence:
 
 
 def find_absent(split: OpenSplit) -> AbsentQueries:
-    """Absent queries: those of a file beside the split's, or else queries of other videos.
+    """Absent queries: those of the split, or of a file beside the split's, or else queries of other videos.
 
     The file of ``val.jsonl`` is ``val_absent.jsonl``. Without one, each query goes to a video half the split away that
     does not have it and, in benchmarks of several domains, is of another domain; a few are true of it by chance.
     """
+    if annotated := [annotation for annotation in split.annotations if annotation.absent]:
+        return AbsentQueries(annotated, annotated, "annotated")
     if split.file is not None and (file := absent_file(split.file)) is not None:
         queries = load_annotations(file, split.benchmark)
         return AbsentQueries(queries, queries, file.name)
@@ -107,16 +109,17 @@ def gather_evidence(
             f"{config.name}: is of the {config.model.family} family, but {benchmark.name} scores {benchmark.task}; "
             "choose another recipe"
         )
-    total = len(split.annotations) + len(absent.queries)
+    annotations = [annotation for annotation in split.annotations if not annotation.absent]
+    total = len(annotations) + len(absent.queries)
 
     def report_from(before: int) -> Callable[[int, int], None] | None:
         return None if progress is None else lambda done, _: progress(before + done, total)
 
-    found = predict(grounder, split.annotations, benchmark, split.store, report_from(0))
+    found = predict(grounder, annotations, benchmark, split.store, report_from(0))
     not_there = predict(grounder, absent.queries, benchmark, split.store, report_from(len(found)), absent.videos)
     return Evidence(
-        judge_moments(found, split.annotations) if benchmark.task == "moments" else None,
-        _judge_frames(found, split.annotations, benchmark),
+        judge_moments(found, annotations) if benchmark.task == "moments" else None,
+        _judge_frames(found, annotations, benchmark),
         _stack(found),
         _stack(not_there),
     )

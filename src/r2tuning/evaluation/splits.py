@@ -39,7 +39,8 @@ class DataConfig(BaseModel):
         features: Folder of features; None for the annotations' folder.
         videos: Folder of your videos, from which missing features are made.
         validation_split: Split to validate on; None for the one that papers report.
-        absent: Whether to train also on the queries without an answer in a file beside the split's, see `absent_file`.
+        absent: Whether to add the queries without an answer in a file beside the split's, see `absent_file`; to train
+            on them, there must be one.
         negatives: Queries of other videos to add for each query of a video, as queries that the video does not show.
             A few of them may be true of it by chance.
         repeat: How often each annotation occurs in an epoch.
@@ -141,10 +142,12 @@ def read_annotations(data: DataConfig, split: str, *, seed: int = 0) -> list[Ann
             )
         file = benchmark.find_file(place, split)
         annotations = load_annotations(file, benchmark, split=split, domain=data.domain)
-        if data.absent and split == data.train_split:
-            if (absent := absent_file(file)) is None:
-                raise RecipeError(f"{file}: data.absent is set, but no {_absent_name(file)} is beside it; unset it")
+        if data.absent and (absent := absent_file(file)) is not None:
             annotations += load_annotations(absent, benchmark, split=split, domain=data.domain)
+        elif data.absent and split == data.train_split:
+            raise RecipeError(
+                f"{file}: {_absent_name(file)}, its queries without an answer, is not beside it; set data.absent=false"
+            )
         return annotations
     if split not in ("train", "val"):
         raise RecipeError(f"custom data has no split {split!r}, only train and val; leave --split out for val")

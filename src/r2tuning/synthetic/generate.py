@@ -123,6 +123,16 @@ MOST_PER_SEED = 1_000_000
 """Number of videos of one seed."""
 
 
+def list_seeds(seed: int, videos: int) -> range:
+    """The seeds of the single videos that `synthesize` makes.
+
+    Example:
+        >>> list_seeds(7, 2)
+        range(7000000, 7000002)
+    """
+    return range(seed * MOST_PER_SEED, seed * MOST_PER_SEED + videos)
+
+
 @dataclass(frozen=True)
 class Synthesis:
     """The files of a split, and how many videos were made and kept, and how many queries have moments or none."""
@@ -170,7 +180,7 @@ def synthesize(
         )
     folder = Path(folder)
     files = folder / f"{split}.jsonl", folder / f"{split}_absent.jsonl", folder / f"{split}_preview.png"
-    seeds = range(seed * MOST_PER_SEED, seed * MOST_PER_SEED + videos)
+    seeds = list_seeds(seed, videos)
     if not force:
         _check_annotations(files[0], {f"{split}-{number:07d}" for number in seeds})
     try:
