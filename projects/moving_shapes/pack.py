@@ -45,15 +45,20 @@ def pack_clip(folder: Path) -> None:
 def average_checkpoints(checkpoints: Sequence[str], folder: Path) -> None:
     """Writes the mean of checkpoints in fp16, with the configuration of the first.
 
+    A presence head is the mean of those that have one; the first must.
+
     Raises:
-        CheckpointError: If their models differ in shape.
+        CheckpointError: If their models differ in shape otherwise.
     """
     (config, model), *others = (read_checkpoint(name) for name in checkpoints)
     for name, (_, other) in zip(checkpoints[1:], others, strict=True):
-        if other.config != model.config:
+        if other.config not in (model.config, model.config.model_copy(update={"presence": False})):
             raise CheckpointError(f"{name}: differs in shape from {checkpoints[0]}; average checkpoints of one model")
     states = [model.state_dict(), *(other.state_dict() for _, other in others)]
-    means = {name: torch.stack([state[name].double() for state in states]).mean(dim=0).half() for name in states[0]}
+    means = {
+        name: torch.stack([state[name].double() for state in states if name in state]).mean(dim=0).half()
+        for name in states[0]
+    }
     save_checkpoint(folder, means, config)
 
 
@@ -73,9 +78,12 @@ if __name__ == "__main__":
     head = what.add_parser("head")
     head.add_argument("data", type=Path)
     head.add_argument("checkpoints", nargs="+")
+    head.add_argument("--folder", type=Path, help="where to write; by default into the package")
     arguments = parser.parse_args()
     if arguments.what == "clip":
         pack_clip(arguments.folder)
     else:
-        average_checkpoints(arguments.checkpoints, DEMO_FOLDER)
-        fit_domain(arguments.data).save(DEMO_FOLDER / DOMAIN_FILE)
+        folder = arguments.folder or DEMO_FOLDER
+        average_checkpoints(arguments.checkpoints, folder)
+        if folder == DEMO_FOLDER:
+            fit_domain(arguments.data).save(folder / DOMAIN_FILE)

@@ -18,6 +18,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from projects.moving_shapes.kinds import Kind, find_kind, recall_meanings
+from projects.moving_shapes.ranking import SHOWN
 from projects.moving_shapes.shared import draw_charts, read_split, to_markdown
 from r2tuning.ablation.table import HEADINGS, CellResult, format_spread, read_table, shorten_keys
 from r2tuning.datasets import Annotation
@@ -165,10 +166,18 @@ def tabulate_cells(cells: Sequence[CellResult]) -> str:
 
 
 def tabulate_absent(found: Mapping[str, Any]) -> str:
-    """How well both scores tell absent queries, from the results of `calibration`."""
-    rows = [[name, f"{auroc:.3f}"] for name, auroc in found["auroc"].items()]
-    presence = found["presence"]
-    return to_markdown(["score", f"AUROC, {presence['present']:,} present and {presence['absent']:,} absent"], rows)
+    """How well each score tells absent queries, from the results of `calibration`: AUROC."""
+    rows = found["separation"]
+    table = [
+        [row["absent"], f"{row['queries']:,}", *(f"{auroc:.3f}" for auroc in row["auroc"].values())] for row in rows
+    ]
+    return to_markdown(["absent queries", "number", *rows[0]["auroc"]], table)
+
+
+def tabulate_ranking(found: Mapping[str, Any]) -> str:
+    """Ways to rank moments across videos, from the results of `ranking`."""
+    rows = [[way, *(f"{scores[name]:.1f}" for name in SHOWN)] for way, scores in found.items()]
+    return to_markdown(["ranked by", *SHOWN], rows)
 
 
 def draw_splits(splits: Sequence[SplitFacts], path: Path) -> None:
@@ -286,6 +295,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write("kinds", tabulate_kinds(load("kinds-val")["groups"], load("kinds-test")["groups"]))
     if has("scores"):
         write("absent", tabulate_absent(load("scores")), "Scores of present and absent queries")
+    if has("ranking"):
+        write("ranking", tabulate_ranking(load("ranking")))
     for name, about, draw in (
         ("refinement", "mAP against K for four ways to use the layers", draw_refinement),
         ("calibration", "mAP without, with each and with both calibrating losses", draw_calibration),
