@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from projects.moving_shapes.ranking import SHOWN
 from projects.moving_shapes.report import (
     SplitFacts,
     draw_refinement,
@@ -93,8 +94,11 @@ def test_every_result_has_its_place(
         "kinds-test": {"groups": [group | {"r1_50": 25.0}]},
         "scores": {
             "presence": {"present": 20, "absent": 7},
-            "auroc": {"best moment": 0.8125, "top saliency": 0.5},
+            "separation": [
+                {"absent": "one thing differs", "queries": 7, "auroc": {"best moment": 0.8125, "top saliency": 0.5}}
+            ],
         },
+        "ranking": {"score": {"weights": [1, 0, 0, 0], **dict.fromkeys(SHOWN, 12.5)}},
     }.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
     ways = [(way, str(k)) for way in ("reversed", "forward", "mean", "single") for k in (2, 3)]
@@ -112,7 +116,8 @@ def test_every_result_has_its_place(
     assert "| CLIP, zero-shot | 61.25 | 40.50 | 70.00 |" in section(docs, "results")
     assert "| R²-Tuning | 66.25 | 45.50 | 75.00 |" in section(docs, "results")
     assert "| place | 4 | 75.00 | 62.50 | 4 | 25.00 | 62.50 |" in section(docs, "kinds")
-    assert "| best moment | 0.812 |" in section(docs, "absent")
+    assert "| one thing differs | 7 | 0.812 | 0.500 |" in section(docs, "absent")
+    assert "| score | 12.5 | " in section(docs, "ranking")
     assert "| forward | 3 | 33.00 ± 0.50 |" in section(docs, "refinement")
     assert section(docs, "calibration").count("40.00 ± 0.50") == 4
     charts = {path.name for path in (docs / "images").iterdir()}
