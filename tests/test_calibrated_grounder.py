@@ -43,7 +43,7 @@ def test_scores_are_mapped_and_times_stay(raw: Grounder, calibrated: Grounder, v
         np.testing.assert_allclose([m.score for m in after.moments], sigmoid(0.5 * log_odds(scores) + 1))
         np.testing.assert_allclose(after.saliency.scores, sigmoid(3 * before.saliency.scores.astype(float) - 1))
         np.testing.assert_array_equal(after.saliency.times, before.saliency.times)
-        moment, saliency = find_evidence(scores, before.saliency.scores)
+        moment, saliency, _ = find_evidence(scores, before.saliency.scores)
         assert after.calibrated
         assert after.presence == pytest.approx(float(sigmoid(0.25 * moment + 2 * saliency - 0.5)))
         assert after.presence_threshold == 0.4

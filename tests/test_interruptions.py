@@ -18,7 +18,7 @@ from r2tuning.features.store import STORE_FILE
 from r2tuning.files import name_temporary, remove_leftovers, write_atomically
 from r2tuning.processes import hold
 
-POINTS = [("synthesize", signal.SIGKILL, 0.8), ("ground", signal.SIGTERM, 0.9)]
+POINTS = [("synthesize", signal.SIGKILL, 0.8), ("ground", signal.SIGTERM, 0.6)]
 
 
 @pytest.fixture(scope="module")

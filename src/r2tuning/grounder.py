@@ -21,7 +21,7 @@ from r2tuning.checkpoints.folder import load_calibration
 from r2tuning.checkpoints.resolve import find_missing
 from r2tuning.compatibility import check_backbone, check_features, check_language, compare_domain
 from r2tuning.decoding import Decoded, decode
-from r2tuning.decoding.calibration import Calibration, sigmoid
+from r2tuning.decoding.calibration import Calibration, judge_presence
 from r2tuning.decoding.decode import check_limits, finish_moments, keep_distinct
 from r2tuning.decoding.highlights import score_frames
 from r2tuning.decoding.windows import Window, merge_moments, merge_presence, merge_saliency, plan_windows
@@ -38,11 +38,7 @@ PAIRS = 16
 PROJECTED_BYTES = 512 * 2**20
 """Largest size of the cached patches of the last video: 35 windows of QVHighlights, or 45 minutes."""
 
-EVEN = 0.5
-"""The presence threshold of a model with a presence head that is not calibrated: even chances."""
-
-FRAMES_READ = 256
-"""Frames whose features are in memory at once."""
+FRAMES_READ = 256  # frames whose features are in memory at once
 
 
 class Grounder:
@@ -349,14 +345,9 @@ class Grounder:
         final = finish_moments(moments, facts.duration, self.config.decoding, limit if overlapping else None)
         if not overlapping:
             final = keep_distinct(final)[:limit]
-        heads = [answer.presence for answer in raw if answer.presence is not None]
-        head = merge_presence(heads) if heads else None
-        presence = None if head is None else float(sigmoid(np.array(head)))
-        threshold_of_presence = None if head is None else EVEN
+        head = merge_presence([answer.presence for answer in raw if answer.presence is not None])
+        presence, least = judge_presence(self._calibration, moments[:, 2], saliency, head)
         if (calibration := self._calibration) is not None:
-            if calibration.presence is not None:
-                presence = calibration.find_presence(moments[:, 2], saliency, head)
-                threshold_of_presence = calibration.presence.threshold
             final[:, 2] = calibration.calibrate_moments(final[:, 2])
             saliency = calibration.saliency.apply(saliency)
         best = float(final[0, 2]) if len(final) and final[0, 2] > 0 else None
@@ -373,15 +364,11 @@ class Grounder:
             windows=len(windows),
             calibrated=calibration is not None,
             presence=presence,
-            presence_threshold=threshold_of_presence,
+            presence_threshold=least,
         )
 
     def check_features(self, encoded: EncodedVideo, queries: Sequence[QueryFeatures]) -> None:
-        """Checks that features were made for this model.
-
-        Raises:
-            FeatureError: If they were made for another.
-        """
+        """Refuses features that were made for another model, by a FeatureError."""
         check_features(self.config, self._backbone, encoded, queries)
 
 

@@ -16,7 +16,7 @@ from r2tuning.model.heads import PresenceHead
 
 def test_the_logit_is_that_of_the_weighted_mean_of_the_frames() -> None:
     torch.manual_seed(0)
-    head = PresenceHead(8).double()
+    head = PresenceHead(8).double().requires_grad_(False)
     hidden, query = torch.randn(2, 5, 8).double(), torch.randn(2, 8).double()
     mask = torch.tensor([[True] * 5, [True, True, False, False, False]])
     found = head(hidden, query, mask)

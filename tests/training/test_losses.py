@@ -139,6 +139,8 @@ def test_saliency_family_is_trained_on_the_curve() -> None:
     assert losses.offset is None
     assert losses.classification.item() == pytest.approx(2 * wanted / frames, rel=1e-5)
     parts = losses.classification + losses.saliency + losses.video_calibration + losses.layer_calibration
+    assert losses.presence is not None
+    parts = parts + losses.presence
     assert losses.total.item() == pytest.approx(parts.item(), rel=1e-6)
 
 

@@ -36,7 +36,7 @@ def make_recipe(folder: Path, *changes: str) -> Recipe:
 
 
 ASKED = ("model.presence=true", "data.negatives=1")
-LEARNING = ("model.hidden=64", "model.heads=4", "optimizer.lr=1e-3", "optimizer.warmup_steps=20", "training.epochs=7")
+LEARNING = ("model.hidden=64", "model.heads=4", "optimizer.lr=1e-3", "optimizer.warmup_steps=20", "training.epochs=14")
 
 
 def test_it_learns_which_queries_a_video_lacks(planted: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from r2tuning.intervals import FloatArray
 
+EVEN = 0.5  # presence threshold of a presence head that is not calibrated
 TOP_FRAMES = 2  # frames of highest saliency that are averaged for presence; a single one may be chance
 _NEAR = 2.0**-25  # half the distance of 1 to the next fp32 below: a score of 0 or 1 is not certain
 _CONFIG = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -117,3 +118,19 @@ def find_evidence(moment_scores: NDArray[Any], saliency: NDArray[Any], head: flo
     """
     best = max(float(moment_scores.max(initial=0)), _NEAR)
     return np.array([float(log_odds(np.array(best))), top_saliency(saliency), 0.0 if head is None else head])
+
+
+def judge_presence(
+    calibration: Calibration | None, moment_scores: NDArray[Any], saliency: NDArray[Any], head: float | None
+) -> tuple[float | None, float | None]:
+    """Presence and its threshold, from raw scores as for `find_evidence`; None where nothing tells it.
+
+    A calibration of presence goes first, then the head alone, as a probability at even chances.
+
+    Example:
+        >>> [judge_presence(None, np.array([0.5]), np.ones(9), head) for head in (0.0, None)]
+        [(0.5, 0.5), (None, None)]
+    """
+    if calibration is not None and calibration.presence is not None:
+        return calibration.find_presence(moment_scores, saliency, head), calibration.presence.threshold
+    return (None, None) if head is None else (float(sigmoid(np.array(head))), EVEN)

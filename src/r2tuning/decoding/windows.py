@@ -62,8 +62,8 @@ def merge_saliency(windows: Sequence[Window], curves: Sequence[NDArray[np.float3
     return np.asarray(total / weight, np.float32)
 
 
-def merge_presence(logits: Sequence[float]) -> float:
-    """Log-odds that a video shows the query, from those of its windows.
+def merge_presence(logits: Sequence[float]) -> float | None:
+    """Log-odds that a video shows the query, from those of its windows; None without any.
 
     Each window's are odds at even chances. If the video shows the query, any window may be the one that does, so the
     odds of the video are the mean of theirs: having more windows to err in makes a long video no likelier.
@@ -72,6 +72,8 @@ def merge_presence(logits: Sequence[float]) -> float:
         >>> merge_presence([2.0]), round(merge_presence([2.0, -30.0]), 3)  # half the odds
         (2.0, 1.307)
     """
+    if not logits:
+        return None
     return float(np.logaddexp.reduce(np.asarray(logits, np.float64)) - np.log(len(logits)))
 
 
