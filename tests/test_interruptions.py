@@ -1,6 +1,7 @@
 """Commands that are stopped leave nothing behind, continue, and do not write where another one does."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.cli import refused, run
-from support.interrupt import Command, describe, find_leftovers, find_members, interrupt, prepare, start
+from support.interrupt import OVER, Command, describe, find_leftovers, find_members, interrupt, prepare, start
 from support.interrupt import run as complete
 from support.videos import write_moving
 
@@ -37,7 +38,11 @@ def test_what_is_stopped_continues_and_leaves_nothing(
     seconds = complete(*command.start(out))
     wanted = describe(out)
     out.rename(tmp_path / "whole")
-    assert interrupt(command, out, number, share * seconds) == []
+    # The second run may take much less time than the first, whose imports the system then has in memory.
+    while (problems := interrupt(command, out, number, share * seconds)) == [OVER]:
+        shutil.rmtree(out)
+        share *= 0.7
+    assert problems == []
     assert describe(out) == wanted
 
 
