@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ import torch
 from projects.moving_shapes.calibration import are_unseen, find_elsewhere
 from projects.moving_shapes.shared import BENCHMARK, open_features, read_split, to_markdown, write_json
 from r2tuning.ablation.grid import load_cells, run_ablation
-from r2tuning.ablation.table import HEADINGS, Cell
+from r2tuning.ablation.table import HEADINGS, Cell, summarize_runs
 from r2tuning.backbones import load_backbone
 from r2tuning.checkpoints import read_checkpoint
 from r2tuning.checkpoints.folder import save_checkpoint
@@ -69,9 +68,7 @@ CELLS: dict[str, tuple[tuple[str, str], ...]] = {
     "4 queries per video": (("data.queries_per_video", "4"),),
     "without one-word negatives": (("data.absent", "false"), ("data.annotations", "{present}")),
     "without queries of other videos": (("data.negatives", "0"),),
-    "MomentMix": (("data.mix", "0.2"),),
     "score refinement": (("model.score_refinement", "true"),),
-    "IoU-aware score": (("losses.quality", "true"),),
 }
 
 COLUMNS = {
@@ -182,15 +179,31 @@ def _presence(predictions: Sequence[Prediction]) -> FloatArray:
     return np.array([prediction.presence for prediction in predictions], dtype=np.float64)
 
 
-def tabulate_options(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
-    """A row for each cell: mean ± standard deviation of `COLUMNS`, with one decimal."""
-    rows = [[name, *(_format(spread[column]) for column in COLUMNS)] for name, spread in found.items()]
-    return to_markdown(["", *COLUMNS.values()], rows)
+def tabulate_options(found: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+    """Two tables of the runs of each cell: mean ± standard deviation of `COLUMNS`, and of the differences to the first.
+
+    Runs of one seed see the same data in the same order, so that differences vary less.
+    """
+    first = next(iter(found.values()))
+    differences = {
+        name: [{c: run[c] - same[c] for c in COLUMNS} for run, same in zip(runs, first, strict=False)]
+        for name, runs in found.items()
+        if runs is not first
+    }
+    tables = [
+        to_markdown([title, *COLUMNS.values()], [[name, *_describe(runs, sign)] for name, runs in cells.items()])
+        for title, cells, sign in (("", found, ""), ("difference to it", differences, "+"))
+        if cells
+    ]
+    return "\n\n".join(tables)
 
 
-def _format(spread: Mapping[str, Any]) -> str:
-    mean, deviation = spread["mean"], spread["deviation"]
-    return f"{mean:.1f}" if deviation is None else f"{mean:.1f} ± {deviation:.1f}"
+def _describe(runs: Sequence[Mapping[str, float]], sign: str) -> list[str]:
+    spread = summarize_runs(runs)
+    return [
+        f"{spread[column].mean:{sign}.1f}" + ("" if (more := spread[column].deviation) is None else f" ± {more:.1f}")
+        for column in COLUMNS
+    ]
 
 
 def main() -> None:
@@ -224,13 +237,9 @@ def main() -> None:
         measure=partial(measure_run, options.data, options.corpus, negatives),
     )
     names = dict(zip(cells, options.cells, strict=True))
-    found = {
-        names[result.cell]: {
-            column: {"mean": spread.mean, "deviation": spread.deviation} for column, spread in result.spread.items()
-        }
-        for result in done.results
-    }
-    print(tabulate_options(found))
+    found = {names[result.cell]: [{c: run[c] for c in COLUMNS} for run in result.runs] for result in done.results}
+    if found:
+        print(tabulate_options(found))
     for cell, reason in done.failed:
         print(f"{names[cell]}: {reason}")
     write_json(options.json, found)

@@ -67,9 +67,16 @@ def test_all_ways_share_their_weights_and_no_layer_is_favored() -> None:
         assert not torch.allclose(one(video, query).hidden, other(video, query).hidden)
 
 
-def test_the_table_has_a_row_for_each_cell() -> None:
-    spread = {column: {"mean": 50.04, "deviation": 1.25} for column in COLUMNS}
-    spread["MR-full-mAP"] = {"mean": 71.26, "deviation": None}
-    lines = tabulate_options({"baseline": spread}).splitlines()
-    assert lines[0].startswith("|  | R1@0.5 | R1@0.7 | mAP | HD mAP | Hit@1 | AUROC: one word | seen | unseen |")
-    assert lines[2].startswith("| baseline | 50.0 ± 1.2 | 50.0 ± 1.2 | 71.3 |")
+def test_the_tables_have_a_row_for_each_cell_and_compare_runs_of_one_seed() -> None:
+    base = [dict.fromkeys(COLUMNS, value) for value in (50.0, 60.0, 70.0)]
+    other = [{**run, "MR-full-mAP": run["MR-full-mAP"] + gain} for run, gain in zip(base, (1.0, 2.0, 3.0), strict=True)]
+    values, differences = tabulate_options({"baseline": base, "other": other}).split("\n\n")
+    assert values.startswith(
+        "|  | R1@0.5 | R1@0.7 | mAP | HD mAP | Hit@1 | AUROC: one word | seen | unseen | other video"
+    )
+    assert values.splitlines()[2].startswith("| baseline | 60.0 ± 10.0 | 60.0 ± 10.0 | 60.0 ± 10.0 |")
+    assert values.splitlines()[3].startswith("| other | 60.0 ± 10.0 | 60.0 ± 10.0 | 62.0 ± 11.0 |")
+    (row,) = differences.splitlines()[2:]
+    assert row.startswith("| other | +0.0 ± 0.0 | +0.0 ± 0.0 | +2.0 ± 1.0 |")
+    (alone,) = tabulate_options({"baseline": base[:1]}).splitlines()[2:]
+    assert alone.startswith("| baseline | 50.0 | 50.0 |")

@@ -228,24 +228,3 @@ def test_a_query_without_an_answer_is_background_everywhere(data: TrainingData) 
     assert (example.present, example.positive, example.moments.shape) == (False, NO_POSITIVE, (0, 2))
     assert len(example.saliency) == len(example.video)
     assert not example.saliency.any()
-
-
-def test_mixed_queries_have_videos_of_their_own_and_no_negatives_among_their_kin(data: TrainingData) -> None:
-    mixing = TrainingData(data.annotations, CHARADES, data.store, layers=2, seed=5, mix=0.5)
-    group = tuple(index for index, annotation in enumerate(data.annotations) if annotation.vid == "V1")
-    examples, plain = mixing[0, group], data[0, group]
-    mixed = [example for example in examples if example.mixed]
-    assert 0 < len(mixed) < len(examples) == len(plain)
-    batch = collate([examples, data[0, (0,)]])
-    assert len(batch.video) == 2 + len(mixed)
-    assert batch.targets.video.tolist() == [0] * len(examples) + [1]
-    for place, example in enumerate(examples):
-        used = batch.video[batch.video_index[place], :, : len(example.video)].transpose(0, 1)
-        assert torch.equal(used, example.video)
-        before = next(one for one in plain if torch.equal(one.query, example.query))
-        assert example.saliency.sum() == before.saliency.sum()
-        inside = [any(a <= t < b for a, b in example.moments.tolist()) for t in range(len(example.video))]
-        assert example.positive_mask.tolist() == inside or not example.mixed
-        assert example.positive_mask[example.positive]
-    again = mixing[0, group]
-    assert all(torch.equal(a.video, b.video) for a, b in zip(examples, again, strict=True))

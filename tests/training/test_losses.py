@@ -34,8 +34,6 @@ from r2tuning.training.losses import (
     frame_contrast_loss,
     info_nce,
     mean_positive,
-    measure_quality,
-    quality_loss,
     sample_contrast_loss,
     to_unit,
 )
@@ -249,32 +247,3 @@ def test_weights_are_checked() -> None:
     for wrong in ({"offset": -1}, {"saliency": math.nan}, {"focal_alpha": 1.5}, {"sailency": 0.1}):
         with pytest.raises(ValidationError):
             LossConfig(**wrong)
-
-
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_with_quality_the_class_score_learns_the_iou_of_the_moment(recipe: Any) -> None:
-    output, targets = make_output(), make_targets()
-    losses = compute_losses(output, targets, LossConfig(recipe=recipe, quality=True))
-    truth = assign_targets(output.points, targets.moments, 1.0, output.point_mask)
-    assert output.offsets is not None
-    total, points = 0.0, 0
-    for b, n in output.point_mask.nonzero().tolist():
-        points += 1
-        score, yes = torch.sigmoid(output.class_logits[b, n]).item(), bool(truth.foreground[b, n])
-        (before, after), (start, end) = output.offsets[b, n].tolist(), truth.offsets[b, n].tolist()
-        shared, covered = min(before, start) + min(after, end), max(before, start) + max(after, end)
-        target = shared / covered if yes else 0.0
-        weight = {"released": 1.0, "paper": 0.9 if yes else 0.1}[recipe] * (target - score) ** 2
-        total -= weight * (target * math.log(score) + (1 - target) * math.log(1 - score))
-    assert losses.classification.item() == pytest.approx(total / points, rel=1e-5)
-    gradient = torch.autograd.grad(losses.classification, output.offsets, allow_unused=True)[0]
-    assert gradient is None  # the score follows the moment, not the other way round
-
-
-def test_with_quality_one_the_loss_is_the_focal_loss() -> None:
-    logits, truth = torch.randn(3, 9, dtype=torch.float64), torch.rand(3, 9) > 0.5
-    mask = torch.rand(3, 9) > 0.2
-    for alpha in (None, 0.9):
-        soft = quality_loss(logits, truth.double(), truth, mask, alpha, 2.0)
-        torch.testing.assert_close(soft, focal_loss(logits, truth, mask, alpha, 2.0))
-    assert measure_quality(torch.tensor([0.5, 1.5]), torch.tensor([0.5, 1.5])) == 1

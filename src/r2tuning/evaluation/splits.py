@@ -43,7 +43,6 @@ class DataConfig(BaseModel):
             on them, there must be one.
         negatives: Queries of other videos to add for each query of a video, as queries that the video does not show.
             A few of them may be true of it by chance.
-        mix: Share of the queries that get a video of their own, mixed from pieces of theirs and another one.
         repeat: How often each annotation occurs in an epoch.
         queries_per_video: Most queries of one video that share its features in a batch.
         workers: Processes that read ahead.
@@ -61,7 +60,6 @@ class DataConfig(BaseModel):
     validation_split: str | None = None
     absent: bool = False
     negatives: float = Field(default=0, ge=0, le=100)
-    mix: float = Field(default=0, ge=0, le=1)
     repeat: int = Field(default=1, ge=1, le=10**6)
     queries_per_video: int = Field(default=1, ge=1, le=10**6)
     workers: int = Field(default=2, ge=0, le=1024)

@@ -18,7 +18,6 @@ from torch.utils.data import DataLoader, Dataset
 from r2tuning.datasets import Annotation, Benchmark
 from r2tuning.errors import DataError, R2TuningError
 from r2tuning.features.store import FeatureStore
-from r2tuning.training.mixing import replace_background, shuffle_pieces
 from r2tuning.training.targets import NO_POSITIVE, Targets, choose_positive, normalize_moments
 
 _TRIES = 20  # draws for each query of another video
@@ -39,7 +38,6 @@ class Example:
     positive: int
     positive_mask: Tensor
     present: bool = True
-    mixed: bool = False  # whether the video is its own, not that of its group
 
 
 @dataclass(frozen=True)
@@ -94,8 +92,7 @@ class TrainingData(Dataset[list[Example]]):
 
     Workers read the same memory-mapped files, so nothing is copied for them. Random choices depend only on seed, epoch
     and example, so that an interrupted run resumes exactly. For each annotation, ``negatives`` queries of other videos
-    join its group, as queries that the video does not show. The share ``mix`` of those that the video shows get a
-    video of their own, mixed from it and another, see `r2tuning.training.mixing`.
+    join its group, as queries that the video does not show.
     """
 
     def __init__(
@@ -106,13 +103,12 @@ class TrainingData(Dataset[list[Example]]):
         layers: int,
         seed: int,
         negatives: float = 0,
-        mix: float = 0,
     ) -> None:
         for annotation in annotations:
             if not annotation.labelled:
                 raise DataError(f"query {annotation.qid!r} has no labels to train on; use another split")
         self.annotations, self.benchmark, self.store = annotations, benchmark, store
-        self.layers, self.seed, self.negatives, self.mix = layers, seed, negatives, mix
+        self.layers, self.seed, self.negatives = layers, seed, negatives
         self._texts: dict[str, set[str]] = defaultdict(set)
         for annotation in annotations:
             self._texts[annotation.vid].add(annotation.query.casefold())
@@ -125,12 +121,7 @@ class TrainingData(Dataset[list[Example]]):
         epoch, group = key
         examples = [self._example(index, epoch) for index in group]
         others = self._draw_negatives(epoch, group)
-        negatives = [self._negative(index, group[0], examples[0]) for index in others]
-        if self.mix:
-            mixed = [self._mix(index, epoch, one) for index, one in zip(group, examples, strict=True)]
-            # The first stands for the group's video.
-            examples = sorted(mixed, key=lambda example: example.mixed)
-        return examples + negatives
+        return examples + [self._negative(index, group[0], examples[0]) for index in others]
 
     def _draw_negatives(self, epoch: int, group: Group) -> list[int]:
         """Queries of other videos, none of which this video has too."""
@@ -147,27 +138,6 @@ class TrainingData(Dataset[list[Example]]):
             if self.annotations[index].vid != vid and self.annotations[index].query.casefold() not in self._texts[vid]
         )
         return list(dict.fromkeys(islice(fit, wanted)))
-
-    def _mix(self, index: int, epoch: int, example: Example) -> Example:
-        """Mixes the video of an example with another, or leaves it."""
-        draw = random.Random(f"{self.seed}/{epoch}/{index}/mix")
-        if not len(example.moments) or draw.random() >= self.mix:
-            return example
-        mixture = shuffle_pieces(example.moments, len(example.video), example.fps, draw)
-        video, order = example.video[mixture.order], mixture.order
-        other = self.annotations[draw.choice(self._answered)]
-        if other.vid != self.annotations[index].vid:
-            frames = self.store.video(self.benchmark.video_name(other))[:, -self.layers :]
-            video = replace_background(video, mixture.background, frames, draw)
-        return replace(
-            example,
-            video=video,
-            moments=mixture.moments,
-            saliency=example.saliency[order],
-            positive=int((order == example.positive).nonzero()) if example.positive >= 0 else NO_POSITIVE,
-            positive_mask=example.positive_mask[order],
-            mixed=True,
-        )
 
     def _negative(self, index: int, place: int, here: Example) -> Example:
         """The query of one annotation on the video of another, of which ``here`` is an example."""
@@ -279,21 +249,10 @@ def share_batch(batch: Sequence[Group], rank: int, world: int) -> Sequence[Group
 
 
 def collate(groups: Sequence[Sequence[Example]]) -> Batch:
-    """Pads the examples of several groups into one batch; a group shares the video of its first example.
-
-    Mixed examples have their own. None of a group is contrasted with another, since a mixed video shows the same.
-    """
+    """Pads the examples of several groups into one batch; a group shares the video of its first example."""
     examples = [example for group in groups for example in group]
-    videos: list[Tensor] = []
-    index: list[int] = []
-    for group in groups:
-        shared = len(videos)
-        videos.append(group[0].video)
-        for example in group:
-            if example.mixed and example is not group[0]:
-                videos.append(example.video)
-            index.append(len(videos) - 1 if example.mixed else shared)
-    video_index = torch.tensor(index)
+    videos = [group[0].video for group in groups]
+    video_index = torch.tensor([place for place, group in enumerate(groups) for _ in group])
     return Batch(
         video=pad_sequence(videos, batch_first=True).transpose(1, 2).contiguous(),
         query=pad_sequence([example.query for example in examples], batch_first=True).transpose(1, 2).contiguous(),
@@ -306,7 +265,7 @@ def collate(groups: Sequence[Sequence[Example]]) -> Batch:
             saliency=pad_sequence([example.saliency for example in examples], batch_first=True),
             positive=torch.tensor([example.positive for example in examples]),
             positive_mask=pad_sequence([example.positive_mask for example in examples], batch_first=True),
-            video=torch.tensor([place for place, group in enumerate(groups) for _ in group]),
+            video=video_index,
             present=torch.tensor([example.present for example in examples]),
         ),
     )

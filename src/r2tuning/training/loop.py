@@ -145,7 +145,6 @@ class _Trainer:
             recipe.model.layers,
             settings.seed,
             recipe.data.negatives,
-            recipe.data.mix,
         )
         self._steps_per_epoch = len(self._plan(0))
         # Moved first, so that a saved optimizer state goes to the same device.

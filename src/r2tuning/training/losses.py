@@ -39,8 +39,7 @@ class LossConfig(BaseModel):
     """Factors and form of the losses; the defaults are those of the published QVHighlights model.
 
     ``focal_alpha`` weights foreground points, and 1 − α the others; None weights all by 1. With ``recipe="paper"`` it
-    and ``offset`` default to the paper's values (Sec. 3.4). With ``quality`` the class score of a point learns the IoU
-    of the moment it predicts, see `quality_loss`.
+    and ``offset`` default to the paper's values (Sec. 3.4).
 
     Example:
         >>> paper = LossConfig(recipe="paper", saliency=0.2)
@@ -58,7 +57,6 @@ class LossConfig(BaseModel):
     presence: float = Field(default=1.0, ge=0)
     focal_alpha: float | None = Field(default=None, ge=0, le=1)
     focal_gamma: float = Field(default=2.0, ge=0)
-    quality: bool = False
     recipe: LossRecipe = "released"
 
     @model_validator(mode="before")
@@ -105,13 +103,10 @@ def compute_losses(output: ModelOutput, targets: Targets, config: LossConfig) ->
             classification = curve_loss(logits, targets.saliency, output.point_mask)
         else:
             truth = assign_targets(output.points, targets.moments, targets.fps, output.point_mask)
-            offsets, weights = _widen(output.offsets), (config.focal_alpha, config.focal_gamma)
-            if config.quality:
-                quality = measure_quality(offsets.detach(), truth.offsets).where(truth.foreground, 0)
-                classification = quality_loss(logits, quality, truth.foreground, output.point_mask, *weights)
-            else:
-                classification = focal_loss(logits, truth.foreground, output.point_mask, *weights)
-            error = offset_loss(offsets, truth.offsets, truth.foreground, config.recipe)
+            classification = focal_loss(
+                logits, truth.foreground, output.point_mask, config.focal_alpha, config.focal_gamma
+            )
+            error = offset_loss(_widen(output.offsets), truth.offsets, truth.foreground, config.recipe)
             offset = config.offset * error
         sample = (targets.positive >= 0).nonzero().squeeze(1)
         if config.recipe == "released":
@@ -165,40 +160,6 @@ def focal_loss(logits: Tensor, foreground: Tensor, mask: Tensor, alpha: float | 
     if alpha is not None:
         loss = loss * torch.where(truth, alpha, 1 - alpha)
     return _mean(loss)
-
-
-def quality_loss(
-    logits: Tensor, quality: Tensor, foreground: Tensor, mask: Tensor, alpha: float | None, gamma: float
-) -> Tensor:
-    """Focal loss of the foreground logits with soft targets, mean over the real points of the batch; all ``[B, N]``.
-
-    The target of a foreground point is the ``quality`` in [0, 1] of what it predicts, and the focal weight is the
-    distance to it: the quality focal loss of Li et al., 2020 (arXiv 2006.04388). With quality 1 it is `focal_loss`.
-
-    Example:
-        >>> logits, yes = torch.tensor([[0.0, 9.0]]), torch.tensor([[True, True]])
-        >>> f"{quality_loss(logits, torch.ones(1, 2), yes, yes, None, 2.0):.4f}"  # (¼·log 2 + about 0) / 2
-        '0.0866'
-        >>> f"{quality_loss(logits, torch.tensor([[0.5, 1.0]]), yes, yes, None, 2.0):.4f}"
-        '0.0000'
-    """
-    logit, target, truth = logits[mask], quality[mask], foreground[mask]
-    distance = (target - logit.sigmoid()).abs()
-    loss = distance**gamma * F.binary_cross_entropy_with_logits(logit, target, reduction="none")
-    if alpha is not None:
-        loss = loss * torch.where(truth, alpha, 1 - alpha)
-    return _mean(loss)
-
-
-def measure_quality(predicted: Tensor, target: Tensor) -> Tensor:
-    """IoU of moments around the same points, given by their offsets ``[..., 2]``, none of which is negative.
-
-    Example:
-        >>> measure_quality(torch.tensor([[1.0, 2.0]]), torch.tensor([[2.0, 1.0]])).tolist()
-        [0.5]
-    """
-    shared, covered = torch.minimum(predicted, target).sum(dim=-1), torch.maximum(predicted, target).sum(dim=-1)
-    return shared / covered.clamp(min=_ZERO_LENGTH)
 
 
 def curve_loss(logits: Tensor, saliency: Tensor, mask: Tensor) -> Tensor:
