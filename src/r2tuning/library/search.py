@@ -190,7 +190,7 @@ class Finder:
             paths[0], moment, found.score, found.peak.cosine, found.evidence is not None, video.id, tuple(paths[1:])
         )
 
-    def _place(self, peak: Peak) -> Window:
+    def place_window(self, peak: Peak) -> Window:
         """The window with a peak in its middle, or at an end of the video."""
         length = self.snapshot.generation.facts.window
         frames = self.snapshot.videos[peak.video].frames
@@ -204,14 +204,14 @@ class Finder:
             return
         centers: dict[int, list[float]] = {}
         for peak in peaks:
-            window = self._place(peak)
+            window = self.place_window(peak)
             centers.setdefault(peak.video, []).append((window.start + window.stop) / 2)
         device = self.grounder.model.level_scale.device
         for first in range(0, len(fresh), PAIRS):
             batch = [
                 (peak, window, projected.to(device))
                 for peak in fresh[first : first + PAIRS]
-                for window in [self._place(peak)]
+                for window in [self.place_window(peak)]
                 if (projected := self._read(peak, window)) is not None
             ]
             if not batch:
