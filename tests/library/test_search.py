@@ -51,10 +51,15 @@ def test_hits_are_those_of_every_video_ranked_by_the_fused_score(
                 expected.append((float(ranking.apply(evidence)), str(path), moment.start, moment.end))
         expected.sort(reverse=True)
         assert len(hits) == len(expected)
-        assert [hit.video for hit in hits][:3] == [video for _, video, _, _ in expected][:3]
-        for hit, (score, _, start, end) in zip(list(hits)[:3], expected[:3], strict=True):
-            assert (hit.moment.start, hit.moment.end) == pytest.approx((start, end), abs=0.3)
-            assert hit.score == pytest.approx(score, abs=0.05)
+        assert hits[0].video == expected[0][1]
+        # Hits of nearly the same score may change places.
+        for score, video, start, end in expected[:4]:
+            (hit,) = [
+                hit
+                for hit in hits
+                if hit.video == video and (hit.moment.start, hit.moment.end) == pytest.approx((start, end), abs=0.3)
+            ]
+            assert hit.score == pytest.approx(score, abs=0.1)  # the nearest frame may be one that is left out
             assert hit.refined
 
 
