@@ -341,34 +341,6 @@ def test_hvc1_stays(tmp_path: Path) -> None:
             assert container.streams.video[0].codec_context.codec_tag == tag
 
 
-@pytest.mark.parametrize("ending", ["mkv", "mov"])
-@pytest.mark.parametrize(("layout", "hertz"), [("mono", 44100), ("stereo", 48000), ("5.1", 96000)])
-def test_24_bits_of_sound_are_copied(ending: str, layout: str, hertz: int, tmp_path: Path) -> None:
-    """The samples of ``ffmpeg -i a -f s32le -``; Matroska does not say which channels there are."""
-    path, random = tmp_path / f"a.{ending}", np.random.default_rng(0)
-    channels, count = av.AudioLayout(layout).nb_channels, hertz // 25
-    stored = random.integers(-(1 << 23), 1 << 23, (50, count * channels)).astype(np.int32) << 8
-    with av.open(str(path), "w") as container:
-        video = container.add_stream("libx264", rate=25, options={"g": "5"})
-        video.width, video.height, video.pix_fmt, video.codec_context.max_b_frames = *SIZE, "yuv420p", 0
-        audio = container.add_stream("pcm_s24le", rate=hertz, layout=layout)
-        for index, block in enumerate(stored):
-            image = av.VideoFrame.from_ndarray(np.full((SIZE[1], SIZE[0], 3), 100, np.uint8))
-            image.pts = index
-            container.mux(video.encode(image))
-            sound = av.AudioFrame.from_ndarray(block[None], "s32", layout)
-            sound.sample_rate, sound.pts = hertz, index * count
-            container.mux(audio.encode(sound))
-        container.mux([*video.encode(None), *audio.encode(None)])
-    begins = cut(str(path), 0.4, 1.2, tmp_path / "b.mp4", exact=False)
-    assert begins == pytest.approx(0.4, abs=0.001)
-    with av.open(str(tmp_path / "b.mp4")) as container:
-        copied = np.concatenate([frame.to_ndarray() for frame in container.decode(audio=0)], axis=1)[0]
-    expected = stored[10:].reshape(-1)[: len(copied)]
-    assert abs(len(copied) - round(0.8 * hertz) * channels) <= count * channels
-    assert np.array_equal(copied, expected)
-
-
 def test_what_the_muxer_refuses_does_not_ask_for_space(tmp_path: Path) -> None:
     """Raw pictures are no part of MP4."""
     path = tmp_path / "a.mkv"
