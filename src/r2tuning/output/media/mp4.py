@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 
 from r2tuning.errors import OutputError, VideoError, VideoWarning
 from r2tuning.output.media.footage import Footage, Stretch
-from r2tuning.output.media.picture import Fitter
+from r2tuning.output.media.picture import Fitter, is_rgb
 from r2tuning.output.media.sound import SoundWriter
 
 _BITS_PER_PIXEL = 0.2  # for encoders that need a bit rate; x264 has a quality
@@ -31,14 +31,25 @@ class Encoder:
     name: str
     options: dict[str, str]
     shortest_tick: Fraction = Fraction(0)  # seconds; it refuses shorter ones
-    formats: tuple[str, str] = (
-        "yuv420p",
-        "yuv420p",
-    )  # for 8 bits and more; 4:2:0, because nothing else plays everywhere
+    deep: bool = False  # whether it also takes 10 bits and 4:4:4
+
+    def choose_format(self, frame: VideoFrame) -> str:
+        """FFmpeg's name of the format in which frames like this one are encoded.
+
+        4:2:2 and RGB become 4:2:0, because more devices play it.
+        """
+        parts = frame.format.components
+        bits = "10le" if self.deep and max(part.bits for part in parts) > 8 else ""
+        whole = (
+            len(parts) > 2
+            and not is_rgb(frame)
+            and all((part.width, part.height) == (frame.width, frame.height) for part in parts)
+        )
+        return f"yuv{'444' if self.deep and whole else '420'}p{bits}"
 
 
 ENCODERS = (
-    Encoder("libx264", {"preset": "veryfast", "crf": "18"}, formats=("yuv420p", "yuv420p10le")),
+    Encoder("libx264", {"preset": "veryfast", "crf": "18"}, deep=True),
     Encoder("libopenh264", {}),
     Encoder("mpeg4", {}, Fraction(1, 60000)),
 )
@@ -118,8 +129,7 @@ class _Writer:
 
     def _write_frame(self, stored: VideoFrame, time: Fraction, length: Fraction) -> None:
         if self._fitter is None:
-            deep = max(part.bits for part in stored.format.components) > 8
-            self._fitter = Fitter(stored, self._footage.fixed_aspect, self._encoder.formats[deep])
+            self._fitter = Fitter(stored, self._footage.fixed_aspect, self._encoder.choose_format(stored))
         frame = self._fitter.fit(stored)
         if self._video is None:
             self._video = self._add_video(stored, frame, self._fitter)
