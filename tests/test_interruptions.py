@@ -132,6 +132,7 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
         assert len(find_members(process.pid)) >= 3
         process.kill()
         process.communicate()
+        end = time.monotonic() + 120
         while find_members(process.pid) and time.monotonic() < end:
             time.sleep(0.1)
         assert not find_members(process.pid)
