@@ -10,6 +10,7 @@ from shutil import copy, copytree, ignore_patterns
 import numpy as np
 import pytest
 import torch
+from support.cli import run
 from support.files import shared_file
 from support.hub import serve_hub, use_hub
 from support.models import place_demo
@@ -93,6 +94,8 @@ def test_a_video_of_another_world_is_told(head: Path, video: Path) -> None:
     result = ground(video, "a dog", "--model", "demo")
     assert result.exit_code == 0, result.output
     assert result.stderr == f"warning: {expected}do not rely on this answer\n"
+    without_query = run("highlights", video, "--model", "demo")
+    assert (without_query.exit_code, without_query.stderr) == (0, result.stderr)
     # Features of another CLIP cannot be compared.
     assert ground(video, "a dog", "--model", "demo", "--backbone", head.parent / "clip").stderr == ""
 
