@@ -15,12 +15,11 @@ from support.files import shared_file
 from support.hub import serve_hub, use_hub
 from support.models import place_demo
 from support.videos import write_video
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from r2tuning import Grounder
 from r2tuning.checkpoints import DOMAIN_FILE, Domain, find_checkpoint, load_state, read_checkpoint
 from r2tuning.checkpoints.published import DEMO_FOLDER, DEMO_FPS, DEMO_WORLD
-from r2tuning.cli.main import app
 from r2tuning.decoding import decode
 from r2tuning.decoding.decode import finish_moments
 from r2tuning.errors import CheckpointError, CheckpointWarning
@@ -44,7 +43,7 @@ def video(tmp_path: Path) -> Path:
 
 
 def ground(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["ground", *map(str, arguments)])
+    return run("ground", *arguments)
 
 
 def test_its_name_wins_over_a_folder(head: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
