@@ -8,7 +8,7 @@ import pytest
 from support.videos import SIZE, see_and_hear, write_flashes
 
 from r2tuning.errors import VideoWarning
-from r2tuning.output.media import cut
+from r2tuning.output.media import Footage, cut
 
 
 @pytest.mark.parametrize("ending", ["mkv", "mov"])
@@ -52,8 +52,10 @@ def read_pictures(path: Path) -> list[bytes]:
 def test_sound_that_mp4_does_not_take_is_encoded_again(name: str, codec: str, hertz: int, tmp_path: Path) -> None:
     """FFmpeg refuses ``-c copy``: codec not currently supported in container."""
     write_flashes(tmp_path / name, frames=100, sound=codec, hertz=hertz)
+    footage = Footage(tmp_path / name)
     with pytest.warns(VideoWarning, match=rf"MP4 does not take its sound \({codec}\); it is encoded again as AAC"):
-        begins = cut(str(tmp_path / name), 1.3, 3.6, tmp_path / "b.mp4", exact=False)
+        begins = cut(footage, 1.3, 3.6, tmp_path / "b.mp4", exact=False)
+    cut(footage, 0, 1, tmp_path / "c.mp4", exact=False)  # says it once
     clip = see_and_hear(tmp_path / "b.mp4")
     assert begins == pytest.approx(0.96, abs=0.001)  # the key frame before: every twelfth frame is one
     assert clip.frames[:66] == list(range(24, 90))

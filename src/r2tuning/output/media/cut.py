@@ -86,12 +86,14 @@ def copy_stretch(footage: Footage, stretch: Stretch, file: Path) -> None:
                 if not is_sound:
                     raise VideoError(f"{path} cannot be copied ({error}); cut it exactly, without --fast") from None
                 refused = footage.sound
-                warnings.warn(
-                    f"{path}: MP4 does not take its sound ({first.stream.codec_context.name}); it is encoded again as "
-                    f"AAC, and the pictures are copied",
-                    VideoWarning,
-                    stacklevel=3,
-                )
+                if not footage.said_sound:
+                    warnings.warn(
+                        f"{path}: MP4 does not take its sound ({first.stream.codec_context.name}); it is encoded again "
+                        f"as AAC, and the pictures are copied",
+                        VideoWarning,
+                        stacklevel=3,
+                    )
+                footage.said_sound = True
             else:
                 pieces.append(chain([first], packets))
         writer = SoundWriter(container, path, refused)
