@@ -68,7 +68,6 @@ CELLS: dict[str, tuple[tuple[str, str], ...]] = {
     "4 queries per video": (("data.queries_per_video", "4"),),
     "without one-word negatives": (("data.absent", "false"), ("data.annotations", "{present}")),
     "without queries of other videos": (("data.negatives", "0"),),
-    "score refinement": (("model.score_refinement", "true"),),
 }
 
 COLUMNS = {

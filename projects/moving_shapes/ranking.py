@@ -12,13 +12,15 @@ from pathlib import Path
 from projects.moving_shapes.shared import BENCHMARK, open_features, read_split, to_markdown, write_json
 from r2tuning.backbones import load_backbone
 from r2tuning.checkpoints import find_checkpoint, read_checkpoint
-from r2tuning.checkpoints.folder import CALIBRATION_FILE, load_calibration, save_calibration
+from r2tuning.checkpoints.folder import CALIBRATION_FILE, CalibrationRecord, save_calibration
 from r2tuning.cli.options import show_progress
 from r2tuning.datasets import Annotation
+from r2tuning.decoding.calibration import RankingMap
+from r2tuning.errors import CheckpointError
 from r2tuning.evaluation.corpus import read_corpus_truth
 from r2tuning.evaluation.predict import see_whole
 from r2tuning.evaluation.ranking import EVIDENCE, Candidate, fit_ranking, rank_candidates, search_videos
-from r2tuning.files import check_target
+from r2tuning.files import read_model
 from r2tuning.grounder import Grounder
 from r2tuning.metrics import CorpusTruth, evaluate_corpus
 
@@ -76,14 +78,15 @@ def main() -> None:
     print(to_markdown(["ranked by", *SHOWN], rows))
     write_json(options.json, results)
     if options.save:
-        folder = find_checkpoint(options.checkpoint)
-        calibration = load_calibration(folder)
-        if calibration is None:
-            parser.error(f"{folder} has no calibration; run r2tuning calibrate first")
-        ranking = fit_ranking(fitted, fitted_truths)
-        said = f"moving-shapes; ranking: {len(fitted)} queries across the videos of {options.fit_split}"
-        check_target(folder / CALIBRATION_FILE, force=True)
-        save_calibration(folder, calibration.model_copy(update={"ranking": ranking}), said, force=True)
+        save_ranking(find_checkpoint(options.checkpoint), fit_ranking(fitted, fitted_truths), len(fitted))
+
+
+def save_ranking(folder: Path, ranking: RankingMap, queries: int) -> None:
+    """Puts a ranking into the calibration of a checkpoint folder, which must have one."""
+    advice = "run r2tuning calibrate first"
+    record = read_model(folder / CALIBRATION_FILE, CalibrationRecord, CheckpointError, advice)
+    said = f"{record.fitted_on.partition('; ranking')[0]}; ranking: {queries} queries across videos"
+    save_calibration(folder, record.calibration.model_copy(update={"ranking": ranking}), said, force=True)
 
 
 if __name__ == "__main__":

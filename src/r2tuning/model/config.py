@@ -32,7 +32,6 @@ class R2Config(BaseModel):
         strides: Strides of the pyramid levels; powers of two, ascending, starting at 1.
         dropout: Dropout before each linear layer of the two feature maps.
         drop_path: Chance that a sample skips a sub-layer of the temporal layer during training.
-        score_refinement: Whether class scores of all levels correct each other, which no released model does.
         presence: Whether a head tells if the video shows the query at all, which no released model has.
 
     Raises:
@@ -59,7 +58,6 @@ class R2Config(BaseModel):
     strides: tuple[int, ...] = Field(default=(1, 2, 4, 8), max_length=16)
     dropout: float = Field(default=0.5, ge=0, lt=1)
     drop_path: float = Field(default=0.1, ge=0, lt=1)
-    score_refinement: bool = False
     presence: bool = False
 
     @model_validator(mode="before")

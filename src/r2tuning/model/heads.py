@@ -158,46 +158,6 @@ def drop_gaps(predicted: Tensor, levels: list[Tensor]) -> Tensor:
     return torch.cat([piece[:, :-1] for piece in pieces], dim=1)
 
 
-class ScoreRefinement(nn.Module):
-    """Corrects the class score of each point by those of all levels nearby (not in the paper; after FlashVTG).
-
-    Scores of coarse levels are repeated for the frames they cover, so that two convolutions of width 3 over the frames
-    read all levels; their result is averaged over the frames of each point and added to its score. It starts at zero.
-
-    Args:
-        strides: Strides of the pyramid.
-    """
-
-    _INNER = 16
-
-    def __init__(self, strides: tuple[int, ...]) -> None:
-        super().__init__()
-        self.strides = strides
-        self.first = nn.Conv1d(len(strides), self._INNER, kernel_size=3, padding=1)
-        self.second = nn.Conv1d(self._INNER, len(strides), kernel_size=3, padding=1)
-        nn.init.zeros_(self.second.weight)
-        assert self.second.bias is not None
-        nn.init.zeros_(self.second.bias)
-
-    def forward(self, logits: list[Tensor], masks: list[Tensor]) -> list[Tensor]:
-        """Corrects the logits ``[B, N_l]`` of each level; the masks ``[B, N_l]`` mark points on real frames.
-
-        Levels may be fewer than the strides. Logits are in the precision of the weights, also under autocast.
-        """
-        frames, dtype = logits[0].shape[1], self.first.weight.dtype
-        with torch.autocast(logits[0].device.type, enabled=False):
-            spread = [
-                F.pad((level.to(dtype) * mask).repeat_interleave(stride, dim=1), (0, frames - stride * level.shape[1]))
-                for level, mask, stride in zip(logits, masks, self.strides, strict=False)
-            ]
-            spread += [torch.zeros_like(spread[0])] * (len(self.strides) - len(spread))
-            inner = F.relu(self.first(torch.stack(spread, dim=1))) * masks[0][:, None]
-            change = self.second(inner)
-            return [
-                level + F.avg_pool1d(change[:, number], self.strides[number]) for number, level in enumerate(logits)
-            ]
-
-
 class QueryPooling(nn.Module):
     """Token-wise adaptive pooling of the query into one vector q̃ (Sec. 3.3, Granularity Calibration).
 

@@ -15,7 +15,6 @@ from r2tuning.model.heads import (
     PresenceHead,
     Pyramid,
     QueryPooling,
-    ScoreRefinement,
     drop_gaps,
     join_levels,
     level_mask,
@@ -54,7 +53,6 @@ class R2Tuning(nn.Module):
         self.query_pooling = QueryPooling(config.hidden)
         self.class_head = ConvHead(config.hidden, 1)
         self.offset_head = ConvHead(config.hidden, 2) if config.family == "grounding" else None
-        self.score_refinement = ScoreRefinement(config.strides) if config.score_refinement else None
         self.presence_head = PresenceHead(config.hidden) if config.presence else None
         # One factor for the offsets of each level. Saliency checkpoints contain it too, but do not use it.
         self.level_scale = nn.Parameter(torch.ones(len(config.strides)))
@@ -216,16 +214,12 @@ class R2Tuning(nn.Module):
             sizes = torch.tensor([level.shape[1] for level in levels], device=hidden.device)
             scale = self.level_scale[: len(levels)].repeat_interleave(sizes)
             offsets = drop_gaps(self.offset_head(windows, real), levels).exp() * scale[:, None]
-        logits = drop_gaps(self.class_head(windows, real), levels).squeeze(-1)
-        if self.score_refinement is not None:
-            of_levels = list(torch.split(logits, [level.shape[1] for level in levels], dim=1))
-            logits = torch.cat(self.score_refinement(of_levels, masks), dim=1)
         pooled = self.query_pooling(tokens, query_mask[:, None])
         query = pooled[:, self.block.order[-1]]
         return ModelOutput(
             hidden=hidden,
             query=query,
-            class_logits=logits,
+            class_logits=drop_gaps(self.class_head(windows, real), levels).squeeze(-1),
             offsets=offsets,
             # Ranges are those of the whole pyramid, even if a short video has no room for the upper levels.
             points=level_points(hidden.shape[1], self.config.strides, hidden.device),

@@ -116,11 +116,8 @@ def prepare_features(recipe: Recipe, progress: Progress | None = None) -> None:
         )
 
 
-_FREE = {"dropout", "drop_path", "layers", "refinement", "init", "presence", "score_refinement"}
+_FREE = {"dropout", "drop_path", "layers", "refinement", "init", "presence"}
 """Settings that may differ from those of the checkpoint to start from."""
-
-_OPTIONAL = ("presence_head.", "score_refinement.")
-"""Parts of a model that a checkpoint to start from may have or lack."""
 
 _GATES = ("block.spatial_pooling.gate", "block.temporal_refinement.gate")
 """The only weights that the steps of the block do not share: one number per step, the last layer's at the end."""
@@ -178,9 +175,9 @@ def _take_weights(model: R2Tuning, name: str, recipe: Recipe) -> None:
         # Steps that the checkpoint lacks start like its shallowest one, or from their initial value.
         first = given[:1].expand(more) if len(given) else initial[:more]
         state[gate] = torch.cat([first, given])[-len(initial) :] if len(initial) else initial
-    # A part that the checkpoint lacks stays as it starts; one that the recipe does not ask for is left out.
-    head = {name: value for name, value in model.state_dict().items() if name.startswith(_OPTIONAL)}
-    kept = {name: value for name, value in state.items() if name in head or not name.startswith(_OPTIONAL)}
+    # A presence head that the checkpoint lacks stays random; one that the recipe does not ask for is left out.
+    head = {name: value for name, value in model.state_dict().items() if name.startswith("presence_head.")}
+    kept = {name: value for name, value in state.items() if name in head or not name.startswith("presence_head.")}
     model.load_state_dict({**head, **kept})
 
 
