@@ -14,6 +14,7 @@ from rich.text import Text
 
 from r2tuning.checkpoints.published import DEMO, DEMO_WORLD
 from r2tuning.errors import DownloadError
+from r2tuning.processes import Shard
 from r2tuning.types import Engine, Sampling
 
 if TYPE_CHECKING:
@@ -28,6 +29,13 @@ def check_positive(option: typer.CallbackParam, value: float | None) -> float | 
     if value is not None and not 0 < value < float("inf"):
         raise typer.BadParameter(f"must be above 0, not {value}", param_hint=option.opts[0])
     return value
+
+
+def _parse_shard(text: str) -> Shard:
+    try:
+        return Shard.parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 VideoArgument = Annotated[
@@ -58,6 +66,15 @@ SamplingOption = Annotated[
 MovedOption = Annotated[
     str | None,
     typer.Option("--video", metavar="FILE", help="Where the video of saved features is now, if it was moved."),
+]
+ShardOption = Annotated[
+    Shard | None,
+    typer.Option(
+        metavar="I/N",
+        parser=_parse_shard,
+        help="Only the I-th of N shares of the videos, for job arrays; all N may run at once. The first has the "
+        "queries.",
+    ),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Replace output files that exist.")]
 
