@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from r2tuning.errors import R2TuningError
 
@@ -94,6 +94,58 @@ def map_in_processes(
                 worker.process.terminate()
         for worker in workers:
             worker.end()
+
+
+class ParallelMap(Protocol):
+    """What does tasks as `map_in_processes` does, elsewhere: `make_worker` and the tasks are pickled."""
+
+    def __call__(
+        self, make_worker: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task]
+    ) -> Generator[tuple[Task, Result | Death], None, None]:
+        """Yields each task with its result or its `Death`, in the order they end; closing it stops the work."""
+        ...
+
+
+class Isolated(Generic[Task, Result]):
+    """Does tasks one by one in a process of its own; when that dies, the next task gets a new one.
+
+    It is a `map_in_processes` whose tasks are not known beforehand. `close` it at the end.
+    """
+
+    def __init__(self, make_worker: Callable[[], Callable[[Task], Result]]) -> None:
+        self._make_worker = make_worker
+        self._worker: _Worker[Task] | None = None
+
+    def start(self) -> None:
+        """Starts the process, if there is none, and waits until it is ready."""
+        if self._worker is None or not self._worker.alive:
+            self._worker = _Worker(self._make_worker)
+            self._receive()
+
+    def __call__(self, task: Task) -> Result | Death:
+        """The task's result, or the `Death` of the process while doing it."""
+        self.start()
+        assert self._worker is not None
+        self._worker.give(task)
+        result: Result | Death = self._receive()
+        return result
+
+    def close(self) -> None:
+        """Ends the process."""
+        if self._worker is not None:
+            self._worker.process.terminate()
+            self._worker.end()
+            self._worker = None
+
+    def _receive(self) -> Any:
+        assert self._worker is not None
+        message = self._worker.receive()
+        if message.error is not None:
+            self.close()
+            raise message.error
+        for warning in message.warnings:
+            warnings.warn(warning, stacklevel=3)
+        return message.result
 
 
 class _Worker(Generic[Task]):

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from r2tuning.cli.options import DeviceOption, EngineOption, SamplingOption, ShardOption, check_positive, show_progress
+from r2tuning.cli.options import (
+    ClusterOption,
+    DeviceOption,
+    EngineOption,
+    GpusOption,
+    SamplingOption,
+    ShardOption,
+    check_positive,
+    choose_cluster,
+    show_progress,
+)
 from r2tuning.errors import VideoError, show_on_one_line
 
 if TYPE_CHECKING:
@@ -34,7 +44,15 @@ def extract(
         ),
     ] = None,
     sampling: SamplingOption = "exact",
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes that encode videos side by side.")] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            "-j",
+            min=1,
+            help="Processes that encode videos side by side; 1 by default, or as many as the --cluster has CPUs.",
+        ),
+    ] = None,
     device: DeviceOption = None,
     engine: EngineOption = "torch",
     layout: Annotated[
@@ -42,17 +60,22 @@ def extract(
     ] = "safetensors",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first videos and their queries.")] = None,
     shard: ShardOption = None,
+    cluster: ClusterOption = None,
+    gpus: GpusOption = 0,
 ) -> None:
     """Extract features of the videos and queries of an annotation file.
 
     Features that are up to date are kept, so an interrupted run continues where it stopped. With --shard 1/8 to
-    --shard 8/8, eight processes on any machines fill one store at the same time.
+    --shard 8/8, eight processes on any machines fill one store at the same time; --cluster does the same with Ray.
 
     Example: r2tuning extract charades_train.jsonl videos/ features/ --benchmark charades-sta --jobs 4
     """
     from r2tuning.datasets import find_benchmark
 
     rules = find_benchmark(benchmark)
+    machines = choose_cluster(cluster, jobs, gpus)
+    if machines and shard:
+        raise typer.BadParameter("a cluster shares out the videos itself; leave out --shard", param_hint="--shard")
     if fps is None and rules.is_custom:
         raise typer.BadParameter("custom videos need a rate, such as --fps 1", param_hint="--fps")
     video_tasks, query_tasks, missing = _plan(annotations, videos, rules, fps, limit)
@@ -71,7 +94,16 @@ def extract(
             with show_progress("Queries", "queries") as progress:
                 queries = extract_queries(query_tasks, target, model, progress=progress)
             with show_progress("Videos", "videos") as progress:
-                done = extract_videos(video_tasks, target, model, sampling=sampling, jobs=jobs, progress=progress)
+                done = extract_videos(
+                    video_tasks,
+                    target,
+                    model,
+                    sampling=sampling,
+                    jobs=jobs or 1,
+                    elsewhere=machines.map if machines else None,
+                    device=machines.device if machines else None,
+                    progress=progress,
+                )
     except KeyboardInterrupt:
         typer.echo(f"stopped; what is complete is in {store}; run the same command again to continue", err=True)
         raise typer.Exit(130) from None

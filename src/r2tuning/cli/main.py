@@ -36,7 +36,7 @@ COMMANDS = {
 }
 """In the order of the help; each is the function of that name in the module given here, imported when it is used."""
 
-EXTRA_OF = {"lightning": "train", "tensorboard": "train", "opentimelineio": "export"}
+EXTRA_OF = {"lightning": "train", "tensorboard": "train", "opentimelineio": "export", "ray": "cluster"}
 """Modules that only an extra installs, and which."""
 
 

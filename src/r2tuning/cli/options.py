@@ -18,6 +18,7 @@ from r2tuning.processes import Shard
 from r2tuning.types import Engine, Sampling
 
 if TYPE_CHECKING:
+    from r2tuning.cluster import Cluster
     from r2tuning.grounder import Grounder
 
 
@@ -76,7 +77,30 @@ ShardOption = Annotated[
         "queries.",
     ),
 ]
+ClusterOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Encode on a Ray cluster: the address of its head, or auto for the cluster of this machine. All machines "
+        "must see the files at the same paths.",
+    ),
+]
+GpusOption = Annotated[
+    float,
+    typer.Option(min=0, help="With --cluster: the share of a GPU that each process takes, such as 0.25; 0 for none."),
+]
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Replace output files that exist.")]
+
+
+def choose_cluster(address: str | None, jobs: int | None, gpus: float) -> Cluster | None:
+    """The cluster that was asked for; None to encode on this machine."""
+    if address is None:
+        if gpus:
+            raise typer.BadParameter("is for --cluster; on this machine, choose with --device", param_hint="--gpus")
+        return None
+    from r2tuning.cluster import Cluster
+
+    return Cluster(address, jobs, gpus)
 
 
 def load_model(model: str, backbone: str | None, device: str | None, engine: Engine | None = None) -> Grounder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -170,6 +171,16 @@ class FeatureStore:
         npy = facts.layout == "npy"
         files = NpyFiles(folder, backbone_tag(facts.backbone), facts.layers) if npy else SafetensorsFiles(folder)
         return cls(folder, files, facts.layers, facts.tokens, facts.video_width, facts.query_width, facts)
+
+    def check_reached(self, backbone: Backbone) -> None:
+        """Checks in a process elsewhere that it sees the store, and that its backbone is the same."""
+        if not (self.folder / STORE_FILE).is_file():
+            raise FeatureError(
+                f"{self.folder}: is not on {socket.gethostname()}; put the store and the videos into a folder that all "
+                f"machines share"
+            )
+        if self.facts is not None:
+            StoreFacts.of(backbone, self.facts.layout).check_continues(self.facts, self.folder)
 
     def has_video(self, name: str) -> bool:
         """Whether there is a file for the video."""
