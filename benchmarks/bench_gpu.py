@@ -26,7 +26,7 @@ from support.models import features, small_model
 from r2tuning.backbones.clip import ClipImageConfig, ClipImageTower
 from r2tuning.backbones.loading import IMAGE
 from r2tuning.decoding.windows import plan_windows
-from r2tuning.grounder import PAIRS
+from r2tuning.prediction import PAIRS
 from r2tuning.model import R2Config
 
 CONFIG = R2Config()

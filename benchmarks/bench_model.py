@@ -27,7 +27,7 @@ from support.golden import export_official
 from support.models import features, small_model
 
 from r2tuning.decoding.windows import plan_windows
-from r2tuning.grounder import PAIRS
+from r2tuning.prediction import PAIRS
 from r2tuning.model import R2Config, R2Tuning
 
 CONFIG = R2Config()

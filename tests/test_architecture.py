@@ -17,7 +17,7 @@ TIERS = (
     ("types", "errors", "intervals"),
     ("files", "hub", "processes"),
     ("video", "backbones", "model", "decoding", "metrics"),
-    ("features", "checkpoints", "results"),
+    ("features", "checkpoints", "prediction", "results"),
     ("compatibility", "datasets", "output"),
     ("grounder",),
     ("evaluation", "synthetic", "attention", "library"),

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -65,22 +66,29 @@ def commands_in_sentences(text: str) -> Iterator[list[str]]:
         yield words
 
 
+def find_command(words: list[str]) -> tuple[Any, list[str]]:
+    """The command that words call, in a group too, and the words after its name."""
+    command, rest = COMMANDS, list(words)
+    while hasattr(command, "list_commands") and rest and not rest[0].startswith("-"):
+        name = rest.pop(0)
+        found = command.get_command(None, name)
+        assert found is not None, f"no command {name}"
+        command = found
+    return command, rest
+
+
 def parse(words: list[str]) -> None:
     """Parses a whole command as a user's, without running it."""
-    name, *rest = words
-    command = COMMANDS.get_command(None, name)
-    assert command is not None, f"no command {name}"
-    command.make_context(name, rest)
+    command, rest = find_command(words)
+    command.make_context(words[0], rest)
 
 
 def check_options(words: list[str]) -> None:
     """Checks the command and the names of its options; for shortened commands and those with placeholders."""
-    names = [word for word in words if not word.startswith("-")][:1]
-    command = COMMANDS.get_command(None, names[0]) if names else COMMANDS
-    assert command is not None, f"no command {names[0]}"
+    command, _ = find_command(words)
     known = {option for parameter in command.params for option in parameter.opts} | {"--help", "-h"}
     used = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
-    assert used <= known, f"{sorted(used - known)} are no options of {' '.join(names)}"
+    assert used <= known, f"{sorted(used - known)} are no options of {' '.join(words)}"
 
 
 def cases(kind: str) -> list[object]:

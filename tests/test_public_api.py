@@ -13,6 +13,7 @@ def test_public_names_are_these() -> None:
         "EncodedVideo",
         "Grounder",
         "Grounding",
+        "Library",
         "ModelOutput",
         "Moment",
         "R2Config",

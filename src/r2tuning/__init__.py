@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from r2tuning.errors import R2TuningError
     from r2tuning.features import EncodedVideo
     from r2tuning.grounder import Grounder, outline_video
+    from r2tuning.library.library import Library
     from r2tuning.model import R2Config, R2Tuning
     from r2tuning.results import Grounding, Summary, summarize
     from r2tuning.types import ModelOutput, Moment, Saliency, VideoInfo
@@ -20,6 +21,7 @@ __all__ = [
     "EncodedVideo",
     "Grounder",
     "Grounding",
+    "Library",
     "ModelOutput",
     "Moment",
     "R2Config",
@@ -40,6 +42,7 @@ _HOME = {
     "EncodedVideo": "r2tuning.features",
     "Grounder": "r2tuning.grounder",
     "Grounding": "r2tuning.results",
+    "Library": "r2tuning.library.library",
     "ModelOutput": "r2tuning.types",
     "Moment": "r2tuning.types",
     "R2Config": "r2tuning.model",

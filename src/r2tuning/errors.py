@@ -88,6 +88,10 @@ class DataError(R2TuningError):
     """An annotation file cannot be read, or an entry of it is wrong."""
 
 
+class LibraryError(R2TuningError):
+    """A library of videos is missing, damaged, busy, or of another model."""
+
+
 class MetricError(R2TuningError):
     """Predictions or annotations cannot be scored."""
 

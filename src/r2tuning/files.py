@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from platformdirs import user_cache_dir
 
 from r2tuning.errors import OutputError, R2TuningError, show_on_one_line
+from r2tuning.types import VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
@@ -69,6 +70,16 @@ def file_name(name: str, suffix: str) -> str:
         digest = hashlib.sha256(encoded).hexdigest()[:32]
         safe = f"{encoded[: LONGEST - 33].decode(errors='ignore')}%{digest}"
     return (safe or "%") + suffix
+
+
+def find_videos(folder: str) -> list[str]:
+    """The video files in a folder and its subfolders, sorted; hidden ones and links to folders are left out."""
+    found = []
+    for place, inner, names in os.walk(folder):
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        videos = [n for n in names if Path(n).suffix.lower() in VIDEO_SUFFIXES and not n.startswith(".")]
+        found += [os.path.join(place, name) for name in sorted(videos)]  # noqa: PTH118  (./ stays as written)
+    return found
 
 
 def relate(path: str, folder: Path) -> str:
@@ -241,6 +252,16 @@ def write_atomically(
         file.write(data.encode("utf-8") if isinstance(data, str) else data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def flush_folder(folder: Path) -> None:
+    """Waits until the names in a folder are on the disk; nothing where the system has no such thing."""
+    with suppress(OSError):  # Windows opens no folders
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
 
 
 @contextmanager

@@ -13,14 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from r2tuning.backbones import Backbone, choose_device, load_backbone
 from r2tuning.checkpoints import DOMAIN_FILE, CheckpointConfig, Domain, find_checkpoint, read_checkpoint
 from r2tuning.checkpoints.folder import load_calibration
 from r2tuning.checkpoints.resolve import find_missing
 from r2tuning.compatibility import check_backbone, check_features, check_language, compare_domain
-from r2tuning.decoding import Decoded, decode
+from r2tuning.decoding import Decoded
 from r2tuning.decoding.calibration import Calibration, judge_presence
 from r2tuning.decoding.decode import check_limits, finish_moments, keep_distinct
 from r2tuning.decoding.highlights import score_frames
@@ -29,11 +28,9 @@ from r2tuning.errors import BackboneError, CheckpointWarning, DownloadError, Que
 from r2tuning.features import FEATURE_SUFFIX, EncodedVideo, encode_video
 from r2tuning.model import R2Tuning
 from r2tuning.model.projection import WindowProjector
+from r2tuning.prediction import PAIRS, predict_windows
 from r2tuning.results import Grounding
 from r2tuning.types import Engine, Moment, QueryFeatures, Saliency, Sampling
-
-PAIRS = 16
-"""Pairs of a window and a query in one batch of the model."""
 
 PROJECTED_BYTES = 512 * 2**20
 """Largest size of the cached patches of the last video: 35 windows of QVHighlights, or 45 minutes."""
@@ -69,7 +66,7 @@ class Grounder:
         self.config = config
         self._backbone = backbone
         self._domain = domain
-        self._calibration = calibration
+        self.calibration = calibration
         self._projected: WeakKeyDictionary[EncodedVideo, dict[Window, Tensor]] = WeakKeyDictionary()
 
     def __repr__(self) -> str:
@@ -90,7 +87,7 @@ class Grounder:
     @property
     def tells_presence(self) -> bool:
         """Whether answers say if the video shows the query at all: with a presence head, or calibrated for it."""
-        return self.config.model.presence or (self._calibration is not None and self._calibration.presence is not None)
+        return self.config.model.presence or (self.calibration is not None and self.calibration.presence is not None)
 
     @classmethod
     def from_pretrained(
@@ -300,7 +297,7 @@ class Grounder:
             projected = [self._project(encoded, window, projector) for window in chosen]
             for begin in range(0, len(queries), PAIRS):
                 batch = queries[begin : begin + PAIRS]
-                raw = self._decode(projected, batch, encoded.facts.fps)
+                raw = predict_windows(self.model, projected, batch, encoded.facts.fps)
                 for i in range(len(batch)):
                     found[begin + i] += raw[i :: len(batch)]
         return found
@@ -322,13 +319,6 @@ class Grounder:
             kept[window] = projected
         return projected
 
-    def _decode(self, projected: Sequence[Tensor], queries: Sequence[QueryFeatures], fps: float) -> list[Decoded]:
-        """Results of W windows and Q queries, window by window."""
-        tokens = [features.values.transpose(0, 1).to(self._device).float() for features in queries]
-        values = pad_sequence(tokens, batch_first=True).transpose(1, 2)
-        mask = pad_sequence([torch.ones(len(x), dtype=torch.bool, device=x.device) for x in tokens], batch_first=True)
-        return decode(self.model.predict(projected, values, query_mask=mask), fps)
-
     def _finish(
         self,
         encoded: EncodedVideo,
@@ -346,8 +336,8 @@ class Grounder:
         if not overlapping:
             final = keep_distinct(final)[:limit]
         head = merge_presence([answer.presence for answer in raw if answer.presence is not None])
-        presence, least = judge_presence(self._calibration, moments[:, 2], saliency, head)
-        if (calibration := self._calibration) is not None:
+        presence, least = judge_presence(self.calibration, moments[:, 2], saliency, head)
+        if (calibration := self.calibration) is not None:
             final[:, 2] = calibration.calibrate_moments(final[:, 2])
             saliency = calibration.saliency.apply(saliency)
         best = float(final[0, 2]) if len(final) and final[0, 2] > 0 else None

@@ -20,6 +20,7 @@ COMMANDS = {
     "ground": "ground",
     "highlights": "ground",
     "summarize": "ground",
+    "library": "library",
     "extract": "extract",
     "models": "models",
     "convert": "models",
@@ -34,7 +35,8 @@ COMMANDS = {
     "attention": "plot",
     "synthesize": "synthesize",
 }
-"""In the order of the help; each is the function of that name in the module given here, imported when it is used."""
+"""In the order of the help; each is the function, or the group, of that name in the module given here, imported when it
+is used."""
 
 EXTRA_OF = {"lightning": "train", "tensorboard": "train", "opentimelineio": "export", "ray": "cluster"}
 """Modules that only an extra installs, and which."""
@@ -51,8 +53,11 @@ class Commands(TyperGroup):
         """The command of a name; None if there is none."""
         if name not in COMMANDS:
             return None
+        command = getattr(import_module(f"{__package__}.{COMMANDS[name]}"), name)
+        if isinstance(command, typer.Typer):  # several commands under one name
+            return typer.main.get_command(command)
         single = typer.Typer(add_completion=False)
-        single.command(name)(getattr(import_module(f"{__package__}.{COMMANDS[name]}"), name))
+        single.command(name)(command)
         return typer.main.get_command(single)
 
     def invoke(self, ctx: Any) -> Any:

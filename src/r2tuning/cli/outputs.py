@@ -104,17 +104,8 @@ def write_outputs(
     With ``several`` videos, a format that is about one video gets a file for each.
     """
     everything = [result for _, results in answers for result in results]
-    form = None
-    for target in targets:
-        if target.path == STDOUT:
-            form = target.form
-        elif several and not target.writer.many_videos:
-            for (_, results), part in zip(
-                answers, target.part([label for label, _ in answers], always=True), strict=True
-            ):
-                _write_files(results, part, force=force, **options)
-        else:
-            _write_files(everything, target, force=force, **options)
+    write_files(answers, targets, several=several, force=force, **options)
+    form = next((target.form for target in reversed(targets) if target.path == STDOUT), None)
     if form is not None:
         typer.echo(
             write_format(everything, form, **options).encode(), nl=False
@@ -123,6 +114,20 @@ def write_outputs(
     from r2tuning.output.text.terminal import print_results
 
     print_results(everything, Console(), options.get("top", 5))
+
+
+def write_files(
+    answers: Answers, targets: Sequence[Target], *, several: bool = True, force: bool, **options: Any
+) -> None:
+    """Writes results to those targets that are files, as `write_outputs`."""
+    everything = [result for _, results in answers for result in results]
+    for target in targets:
+        if target.path != STDOUT and several and not target.writer.many_videos:
+            labels = [label for label, _ in answers]
+            for (_, results), part in zip(answers, target.part(labels, always=True), strict=True):
+                _write_files(results, part, force=force, **options)
+        elif target.path != STDOUT:
+            _write_files(everything, target, force=force, **options)
 
 
 def _write_files(results: Sequence[Grounding | Summary], target: Target, *, force: bool, **options: Any) -> None:

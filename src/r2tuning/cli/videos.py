@@ -14,7 +14,7 @@ import typer
 
 from r2tuning.cli import options
 from r2tuning.errors import DataError, R2TuningError, VideoError
-from r2tuning.files import MOST_SETTINGS, file_name, guard, read_file
+from r2tuning.files import MOST_SETTINGS, file_name, find_videos, guard, read_file
 from r2tuning.types import VIDEO_SUFFIXES, Engine, Sampling
 
 if TYPE_CHECKING:
@@ -171,11 +171,7 @@ def _list_videos(words: Sequence[str]) -> list[str]:
 
 
 def _list_folder(folder: str) -> list[str]:
-    found = []
-    for place, inner, names in os.walk(folder):
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
-        videos = [n for n in names if Path(n).suffix.lower() in VIDEO_SUFFIXES and not n.startswith(".")]
-        found += [os.path.join(place, name) for name in sorted(videos)]  # noqa: PTH118  (./ stays as written)
+    found = find_videos(folder)
     if not found:
         raise VideoError(f"{folder}: has no videos; give a folder with {', '.join(sorted(VIDEO_SUFFIXES))} files")
     return found

@@ -51,6 +51,31 @@ class PresenceMap(BaseModel):
         return sigmoid(evidence @ np.array([self.moment, self.saliency, self.head]) + self.offset)
 
 
+class RankingMap(BaseModel):
+    """The probability that a moment, of any video, is what the query describes; ranks moments of many videos.
+
+    The defaults were fitted to *Moving Shapes*.
+    """
+
+    model_config = _CONFIG
+
+    moment: float = Field(default=0.92, ge=0)  # weight of the log-odds of the moment's score
+    saliency: float = Field(default=12.1, ge=0)  # weight of the top saliency of its window
+    head: float = Field(default=0.0, ge=0)  # weight of the presence head's log-odds
+    cosine: float = Field(default=13.2, ge=0)  # weight of the highest cosine of query and frame in its window
+    offset: float = -10.0  # log-odds where all are 0
+
+    def apply(self, evidence: FloatArray) -> FloatArray:
+        """Probabilities ``[...]`` of evidence ``[..., 4]``: log-odds of the score, top saliency, head, cosine.
+
+        Example:
+            >>> ranking = RankingMap(moment=1, saliency=2, cosine=3, offset=-3)
+            >>> ranking.apply(np.array([1.0, 0.5, 9.0, 0.5])).round(3).item()
+            0.622
+        """
+        return sigmoid(evidence @ np.array([self.moment, self.saliency, self.head, self.cosine]) + self.offset)
+
+
 class Calibration(BaseModel):
     """The maps from one model's scores to probabilities."""
 
@@ -62,6 +87,7 @@ class Calibration(BaseModel):
     # From a frame's saliency to the probability that it is relevant, if anything in the video is.
     saliency: ScoreMap
     presence: PresenceMap | None  # None if it was not fitted
+    ranking: RankingMap | None = None  # of moments across videos; None if it was not fitted
 
     def calibrate_moments(self, scores: NDArray[Any]) -> FloatArray:
         """Probabilities of moments' scores; 0, the score of suppressed moments, stays 0."""

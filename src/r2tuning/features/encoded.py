@@ -135,11 +135,17 @@ class EncodedVideo:
         if self._rows is not None:
             rows = self._rows[start:stop].long()
             first = int(rows[0]) if len(rows) else 0
-            stored = self._read_stored(first, int(rows[-1]) + 1 if len(rows) else 0)
+            stored = self.read_stored(first, int(rows[-1]) + 1 if len(rows) else 0)
             return stored[rows - first].transpose(0, 1)
-        return self._read_stored(start, stop).transpose(0, 1)
+        return self.read_stored(start, stop).transpose(0, 1)
 
-    def _read_stored(self, start: int, stop: int) -> Tensor:
+    @property
+    def rows(self) -> Tensor | None:
+        """Where the features of each frame are among those that are stored, int32 ``[T]``; None if in order."""
+        return self._rows
+
+    def read_stored(self, start: int, stop: int) -> Tensor:
+        """Stored features, those of repeated frames once: fp16 ``[stop - start, K, P+1, Dv]`` on the CPU."""
         if isinstance(self._values, Tensor):
             return self._values[start:stop]
         # Opened again for each piece: a mapping that stays open keeps every page it has touched.
@@ -159,7 +165,7 @@ class EncodedVideo:
                 facts = facts.model_copy(update={"relative": relate(facts.absolute, Path(path).absolute().parent)})
             metadata = {METADATA: facts.model_dump_json()}
             if self._rows is not None:  # few pictures, compared with the frames
-                tensors = {TENSOR: self._read_stored(0, self.distinct).contiguous(), ROWS: self._rows}
+                tensors = {TENSOR: self.read_stored(0, self.distinct).contiguous(), ROWS: self._rows}
                 save_file(tensors, part, metadata=metadata)
             elif isinstance(self._values, Tensor):
                 save_file({TENSOR: self._values.contiguous()}, part, metadata=metadata)

@@ -207,7 +207,14 @@ class R2Block(nn.Module):
 
     def project_window(self, frames: FrameProducts, video_mask: Tensor) -> Tensor:
         """The rest of `project_video`, for frames that make up whole windows."""
-        return project_window(self.video_map, frames, video_mask, endpoints=self.config.family == "grounding")
+        return project_window(self.video_map, frames, video_mask, self._endpoints(video_mask))
+
+    def project_frames(self, video: Tensor, window: int) -> Tensor:
+        """As `project_video`, but every frame is seen as the middle one of a window of so many frames."""
+        video_mask = torch.ones(video.shape[0], video.shape[2], dtype=torch.bool, device=video.device)
+        middle = torch.tensor([(window - 1) / 2, (window + 1) / 2], device=video.device) / window
+        endpoints = middle.expand(*video_mask.shape, 2) if self.config.family == "grounding" else None
+        return project_window(self.video_map, self.multiply_frames(video, video_mask), video_mask, endpoints)
 
     def forward(
         self,

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from r2tuning.model.layers import FeatureMap, temporal_endpoints
+from r2tuning.model.layers import FeatureMap
 from r2tuning.model.pooling import plan_parts, read_part
 
 
@@ -70,14 +70,16 @@ def multiply_frames(video_map: FeatureMap, layers: list[Tensor], video_mask: Ten
     return FrameProducts(values, mean, deviation)
 
 
-def project_window(video_map: FeatureMap, frames: FrameProducts, video_mask: Tensor, *, endpoints: bool) -> Tensor:
-    """Finishes the projection of frames that make up a window.
+def project_window(
+    video_map: FeatureMap, frames: FrameProducts, video_mask: Tensor, endpoints: Tensor | None
+) -> Tensor:
+    """Finishes the projection of frames.
 
     Args:
         video_map: The feature map.
         frames: From `multiply_frames`.
         video_mask: bool ``[V, T]``, real frames first.
-        endpoints: Whether the feature map reads the endpoints of frames in this window beside their features.
+        endpoints: ``[V, T, 2]``, those of the frames, if the feature map reads them beside the features; else None.
 
     Returns:
         v̂, ``[V, K, T, P+1, C]``; padded frames are meaningless.
@@ -86,9 +88,9 @@ def project_window(video_map: FeatureMap, frames: FrameProducts, video_mask: Ten
     weight, width = linear.weight * norm.weight, len(norm.weight)
     rows = [linear.weight @ norm.bias + linear.bias]
     factors, scale = torch.ones_like(frames.mean), None
-    if endpoints:
+    if endpoints is not None:
         rows += [weight[:, :-2].sum(1), *weight[:, -2:].unbind(1)]
-        edges = temporal_endpoints(video_mask).to(weight.dtype)[:, None, :, None]  # [V, 1, T, 1, 2]
+        edges = endpoints.to(weight.dtype)[:, None, :, None]  # [V, 1, T, 1, 2]
         moved = (edges.sum(-1, keepdim=True) - 2 * frames.mean) / width  # μ' − μ
         beside = edges - frames.mean - moved  # e − μ'
         squares = (width - 2) * (frames.deviation.square() - norm.eps + moved.square())

@@ -113,6 +113,21 @@ class R2Tuning(nn.Module):
             video_features, _all_real(video_features[:, 0]) if video_mask is None else video_mask
         )
 
+    def project_frames(self, video_features: Tensor, window: int) -> Tensor:
+        """Projects patches as `project`, for any window that a frame may be in later.
+
+        The feature map sees where a frame lies in its window. Here each lies in the middle, which changes v̂ by a cosine
+        of about 1e-6, so that windows of a long video need not be known when it is stored.
+
+        Args:
+            video_features: ``[V, K, T, P+1, Dv]``, in any precision, without padding.
+            window: Frames of a window.
+
+        Returns:
+            v̂, ``[V, K, T, P+1, C]``; any frames that follow each other may go to `predict`.
+        """
+        return self.block.project_frames(video_features, window)
+
     def project_windows(self, read: Callable[[int, int], Tensor]) -> WindowProjector:
         """Projects windows of a video one after the other, without doing twice what neighbors share.
 

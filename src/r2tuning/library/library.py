@@ -1,0 +1,359 @@
+"""A library of videos in a folder: created or opened, filled, asked, kept in order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from r2tuning.errors import LibraryError
+from r2tuning.grounder import Grounder
+from r2tuning.library import repair
+from r2tuning.library.catalog import CATALOG_FILE, Catalog, open_catalog
+from r2tuning.library.generations import describe, name_model, other_model
+from r2tuning.library.indexing import Added, Progress, drop_unused, update_files
+from r2tuning.library.records import File, GenerationFacts, Keep, LibraryInfo, Listed
+from r2tuning.library.scanning import Scan, list_roots, require_paths
+from r2tuning.library.search import BLOCK, Filters, Hits, Snapshot, search, to_groundings
+from r2tuning.library.segments import SegmentIndex, VectorIndex
+from r2tuning.processes import hold
+from r2tuning.results import Grounding
+from r2tuning.types import Engine, Sampling
+
+DEFAULT_MODEL = "qvhighlights"
+
+
+class Library:
+    """Many videos in one place: index them once, then find moments of all of them with one sentence.
+
+    One process at a time may write, any number may read meanwhile; each sees what is complete.
+
+    Args:
+        path: Folder of the library; created when the first video is added.
+        model: Which model to encode and to ask with: a name, as for `Grounder.from_pretrained`, or a `Grounder` made
+            of ``model_name``. None for the one that made the library.
+        backbone: Where the model's backbone is, if not where it says.
+        device: Where to run; None for the GPU if there is one.
+        engine: What runs the image tower; None for the fastest in its own precision, or that of the library.
+        keep: What to keep of videos, see `Keep`. None for that of the library, or ``answers``.
+        sampling: How frames are picked. None for that of the library, or ``exact``.
+
+    Example::
+
+        library = Library("~/videos.r2", model="demo")
+        library.add(["~/videos"])
+        for hit in library.search("a red circle falls"):
+            print(hit.video, hit.moment, hit.score)
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        model: str | Path | None = None,
+        *,
+        backbone: str | Path | None = None,
+        device: str | torch.device | None = None,
+        engine: Engine | None = None,
+        keep: Keep | None = None,
+        sampling: Sampling | None = None,
+    ) -> None:
+        self.folder = Path(path).expanduser()
+        self._model = None if model is None else name_model(model)
+        self._backbone = None if backbone is None else name_model(backbone)
+        self._device = device
+        self._engine: Engine | None = engine
+        self._keep: Keep | None = keep
+        self._sampling: Sampling | None = sampling
+        self._index: VectorIndex = SegmentIndex(self.folder)
+        self._grounder: Grounder | None = None
+        self._snapshot: Snapshot | None = None
+
+    def __repr__(self) -> str:
+        return f"<Library {self.folder}>"
+
+    def add(
+        self,
+        paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        *,
+        jobs: int = 1,
+        retry: bool = False,
+        progress: Progress | None = None,
+        announce: Callable[[Scan, int], None] | None = None,
+    ) -> Added:
+        """Adds videos: files, or folders with their subfolders. What is there already and has not changed is skipped.
+
+        Each video is complete in the library as soon as it is encoded, so that an interruption loses only those being
+        encoded.
+
+        Args:
+            paths: What to add.
+            jobs: Processes that encode side by side.
+            retry: Whether to try files again that could not be used before and have not changed.
+            progress: Called with the number of videos encoded and expected.
+            announce: Called once with what was found, and the number of videos to encode.
+
+        Raises:
+            VideoError: If a path does not exist.
+            LibraryError: If the library cannot be written, is being written by another process, or was made by another
+                model.
+        """
+        roots = list_roots([paths] if isinstance(paths, (str, os.PathLike)) else paths)
+        require_paths(roots)
+        with self._write() as catalog:
+            facts, _ = self._describe(catalog)
+            current = next((g for g in catalog.list_generations() if g.current), None)
+            if current is not None and not current.facts.same(facts):
+                raise other_model(self.folder, current.facts, facts)
+            with catalog.change():
+                catalog.add_roots(roots)
+                generation = current or catalog.add_generation(facts, current=True)
+            added = update_files(
+                catalog,
+                self._index,
+                generation,
+                roots,
+                lambda: self._load(generation.facts),
+                jobs=jobs,
+                retry=retry,
+                progress=progress,
+                announce=announce,
+            )
+            repair.tidy(catalog)
+            return added
+
+    def rescan(
+        self,
+        *,
+        jobs: int = 1,
+        retry: bool = False,
+        progress: Progress | None = None,
+        announce: Callable[[Scan, int], None] | None = None,
+    ) -> Added:
+        """Looks again at everything that was added: encodes what is new or changed, and follows what was moved.
+
+        Files that are gone are left out of searches until they are back. Where the library was opened with another
+        model than made it, or another way to encode, all videos are encoded anew beside the old ones, which answer
+        until the new ones are complete. Arguments and errors are those of `add`.
+        """
+        with self._write() as catalog:
+            facts, _ = self._describe(catalog)
+            roots = catalog.list_roots()
+            require_paths(roots)
+            generations = catalog.list_generations()
+            generation = next((g for g in generations if g.facts.same(facts)), None)
+            if generation is None:
+                with catalog.change():
+                    generation = catalog.add_generation(facts, current=not generations)
+            added = update_files(
+                catalog,
+                self._index,
+                generation,
+                roots,
+                lambda: self._load(generation.facts),
+                jobs=jobs,
+                retry=retry,
+                progress=progress,
+                announce=announce,
+            )
+            if not generation.current:
+                with catalog.change():
+                    catalog.switch(generation.id)
+            repair.tidy(catalog)
+            return added
+
+    def search(
+        self,
+        query: str,
+        *,
+        top: int = 20,
+        within: str | None = None,
+        since: float | None = None,
+        min_duration: float | None = None,
+        threshold: float | None = None,
+        after: str = "",
+        candidates: int = BLOCK,
+    ) -> Hits:
+        """Finds the moments of all videos that match a sentence, best first.
+
+        Args:
+            query: The sentence.
+            top: Most hits on a page.
+            within: Only videos whose path fits this pattern, such as ``*/2024/*``, or that lie in this folder.
+            since: Only files changed at this time or later, seconds since 1970.
+            min_duration: Only videos of at least so many seconds.
+            threshold: Lowest score of a hit; None for all.
+            after: `Hits.next` of the page before. Videos that were added since are not among the next hits.
+            candidates: How many windows are refined and ranked together.
+
+        Raises:
+            QueryError: If the query is empty.
+            LibraryError: If there is no library, or it was made by another model.
+            ValueError: If a number is out of range.
+        """
+        if top < 1 or candidates < 1 or (threshold is not None and not 0 <= threshold <= 1):
+            raise ValueError(
+                f"top ({top}) and candidates ({candidates}) must be at least 1, threshold ({threshold}) in [0, 1]"
+            )
+        snapshot = self._look()
+        grounder = self._load(snapshot.generation.facts)
+        return search(
+            snapshot,
+            self.folder,
+            grounder,
+            query,
+            top=top,
+            filters=Filters(within, since, min_duration),
+            threshold=threshold,
+            after=after,
+            candidates=candidates,
+        )
+
+    def to_groundings(self, hits: Hits) -> Sequence[Grounding]:
+        """The hits as an answer for each video, for charts, pages and other files; best video first."""
+        snapshot = self._look()
+        return to_groundings(hits, snapshot, self._load(snapshot.generation.facts))
+
+    def list(self) -> Sequence[Listed]:
+        """All files, by path, with their videos."""
+        with open_catalog(self.folder) as catalog, catalog.look():
+            current = next((g for g in catalog.list_generations() if g.current), None)
+            videos = {v.identity: v for v in catalog.list_videos(current.id)} if current is not None else {}
+            return [Listed(file, videos.get(file.identity)) for file in catalog.list_files()]
+
+    def info(self) -> LibraryInfo:
+        """What the library holds."""
+        with open_catalog(self.folder) as catalog, catalog.look():
+            generations = catalog.list_generations()
+            current = next((g for g in generations if g.current), None)
+            videos = catalog.list_videos(current.id) if current is not None else []
+            files = catalog.list_files()
+            rows, dead = repair.count_rows(catalog)
+        size = sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+        return LibraryInfo(
+            folder=self.folder,
+            generation=current,
+            building=next((g for g in generations if not g.current), None),
+            files=len(files),
+            videos=len(videos),
+            seconds=sum(video.duration for video in videos),
+            missing=sum(file.missing for file in files),
+            failed=sum(bool(file.reason) for file in files),
+            rows=rows,
+            dead=dead,
+            bytes=size,
+        )
+
+    def remove(self, paths: Iterable[str | os.PathLike[str]] = (), *, missing: bool = False) -> Sequence[str]:
+        """Takes files out of the library, with their videos unless other files have the same content.
+
+        Args:
+            paths: Files, and folders with all that is in them. They may be gone already.
+            missing: Whether to take out all files that are gone, too.
+
+        Returns:
+            The files that were taken out.
+
+        Raises:
+            LibraryError: If a path is not in the library.
+        """
+        places = [os.path.abspath(path) for path in paths]  # noqa: PTH100
+        with self._write() as catalog:
+            files, gone = catalog.list_files(), [f.path for f in catalog.list_files() if missing and f.missing]
+            for place in places:
+                inside = [f.path for f in files if f.path == place or f.path.startswith(os.path.join(place, ""))]  # noqa: PTH118
+                if not inside:
+                    raise LibraryError(f"{place}: is not in the library; see r2tuning library list")
+                gone += inside
+            with catalog.change():
+                catalog.drop_files(gone)
+                # A root that is removed is not looked at again; a file removed from a root that stays would come back.
+                catalog.drop_roots(places)
+                drop_unused(catalog, self._index)
+            repair.tidy(catalog)
+        return sorted(set(gone))
+
+    def check(self, *, repair_it: bool = False) -> Sequence[str]:
+        """Looks for damage: what is wrong, a line each.
+
+        With ``repair_it``, what is damaged is dropped, and `rescan` encodes it again.
+        """
+        if not repair_it:
+            with open_catalog(self.folder) as catalog, catalog.look():
+                return repair.check(catalog)
+        with self._write() as catalog:
+            problems = repair.check(catalog)
+            repair.repair(catalog)
+        return problems
+
+    @contextmanager
+    def _write(self) -> Iterator[Catalog]:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LibraryError(f"{self.folder}: cannot be created ({error.strerror}); choose another folder") from error
+        if not (self.folder / CATALOG_FILE).exists() and any(p.name != ".lock" for p in self.folder.iterdir()):
+            raise LibraryError(f"{self.folder}: has other files; choose an empty or a new folder for a library")
+        with hold(self.folder, LibraryError), open_catalog(self.folder, create=True) as catalog:
+            repair.sweep(catalog)
+            yield catalog
+
+    def _look(self) -> Snapshot:
+        for attempt in range(5):
+            with open_catalog(self.folder) as catalog, catalog.look():
+                changes = catalog.count_changes()
+                if self._snapshot is not None and self._snapshot.changes == changes:
+                    return self._snapshot
+                generation = next((g for g in catalog.list_generations() if g.current), None)
+                if generation is None:
+                    raise LibraryError(f"{self.folder}: is empty; add videos with r2tuning library add")
+                files: dict[str, list[File]] = {}
+                for file in catalog.list_files():
+                    if not file.missing:
+                        files.setdefault(file.identity, []).append(file)
+                videos = {v.id: v for v in catalog.list_videos(generation.id) if v.identity in files}
+                try:
+                    view = self._index.view(catalog, generation.id)
+                except LibraryError:
+                    if attempt == 4:
+                        raise
+                    continue  # a writer removed old segments meanwhile
+            of_video = {number: files[video.identity] for number, video in videos.items()}
+            self._snapshot = Snapshot(changes, generation, videos, of_video, view)
+            return self._snapshot
+        raise AssertionError
+
+    def _describe(self, catalog: Catalog) -> tuple[GenerationFacts, Grounder]:
+        """What videos would be encoded by now: as asked for, and otherwise as the library is."""
+        current = next((g.facts for g in catalog.list_generations() if g.current), None)
+        engine, keep, sampling, model, backbone = (
+            self._engine,
+            self._keep,
+            self._sampling,
+            self._model,
+            self._backbone,
+        )
+        if current is not None:
+            if model is None:
+                model, backbone = current.model, backbone or current.backbone_at
+            engine, keep, sampling = engine or current.engine, keep or current.keep, sampling or current.sampling
+        model = model or DEFAULT_MODEL
+        grounder = self._open(model, backbone, engine)
+        return describe(grounder, model, backbone, keep or "answers", sampling or "exact"), grounder
+
+    def _open(self, model: str, backbone: str | None, engine: Engine | None) -> Grounder:
+        if self._grounder is None:
+            self._grounder = Grounder.from_pretrained(model, backbone=backbone, device=self._device, engine=engine)
+        return self._grounder
+
+    def _load(self, facts: GenerationFacts) -> Grounder:
+        """The model that made a generation."""
+        grounder = self._open(
+            self._model or facts.model, self._backbone or facts.backbone_at, self._engine or facts.engine
+        )
+        mine = describe(grounder, self._model or facts.model, self._backbone, facts.keep, facts.sampling)
+        if not mine.same(facts):
+            raise other_model(self.folder, facts, mine)
+        return grounder

@@ -1,0 +1,300 @@
+"""Asks a library: candidates by the vectors of frames, refined by the R² head, ranked by one probability."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from r2tuning.decoding import Decoded
+from r2tuning.decoding.calibration import RankingMap, find_evidence, log_odds
+from r2tuning.decoding.decode import finish_moments, keep_distinct
+from r2tuning.decoding.highlights import find_highlights
+from r2tuning.decoding.windows import Window
+from r2tuning.errors import LibraryError
+from r2tuning.grounder import Grounder
+from r2tuning.library.hits import Cursor, Curve, Hit, Hits
+from r2tuning.library.indexing import projected_path
+from r2tuning.library.projected import read_projected
+from r2tuning.library.records import File, Generation, Video
+from r2tuning.library.segments import Peak, VectorView
+from r2tuning.prediction import PAIRS, predict_windows
+from r2tuning.results import Grounding
+from r2tuning.types import Moment, QueryFeatures, Saliency
+
+BLOCK = 20
+"""Candidates that are refined and ranked together; more gain nothing."""
+
+PER_WINDOW = 5
+"""Most moments of a window."""
+
+LIKELY = 0.5
+"""A first hit below this probability is probably not what the query describes."""
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which videos may be found; all that are given must hold.
+
+    Attributes:
+        within: Pattern of paths, such as ``*/2024/*``; a folder stands for all that is in it.
+        since: Files changed at this time or later, seconds since 1970.
+        min_duration: Seconds that a video lasts at least.
+    """
+
+    within: str | None = None
+    since: float | None = None
+    min_duration: float | None = None
+
+    def allow(self, video: Video, files: Sequence[File]) -> bool:
+        """Whether a video with these files may be found."""
+        if self.min_duration is not None and video.duration < self.min_duration:
+            return False
+        return any(self._allow_file(file) for file in files)
+
+    def _allow_file(self, file: File) -> bool:
+        if self.since is not None and file.mtime_ns < self.since * 1e9:
+            return False
+        if self.within is None:
+            return True
+        pattern = str(Path(self.within).expanduser())
+        return fnmatch(file.path, pattern) or file.path.startswith(pattern.rstrip("/") + "/")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A library as it is between two changes.
+
+    Attributes:
+        changes: How many changes there had been.
+        generation: What is searched.
+        videos: Those that have a file, by number.
+        files: Of each of these videos, those that are there.
+        view: Their vectors.
+    """
+
+    changes: int
+    generation: Generation
+    videos: dict[int, Video]
+    files: dict[int, list[File]]
+    view: VectorView
+
+
+@torch.inference_mode()
+def search(
+    snapshot: Snapshot,
+    folder: Path,
+    grounder: Grounder,
+    query: str,
+    *,
+    top: int,
+    filters: Filters,
+    threshold: float | None,
+    after: str,
+    candidates: int = BLOCK,
+) -> Hits:
+    """Finds the moments that match a sentence; see `Library.search`."""
+    newest = max(snapshot.videos, default=0)
+    cursor = Cursor.parse(after) if after else Cursor(snapshot.generation.id, newest, 0)
+    if cursor.generation != snapshot.generation.id:
+        raise LibraryError("the library was encoded by another model since that page; search again from the first")
+    allowed = {
+        number: video
+        for number, video in snapshot.videos.items()
+        if number <= cursor.newest and filters.allow(video, snapshot.files[number])
+    }
+    calibration = grounder.calibration
+    ranking = calibration.ranking if calibration is not None else None
+    (vector,) = grounder.backbone.embed_queries([query])
+    (features,) = grounder.backbone.encode_queries([query])
+    finder = Finder(snapshot, folder, grounder, features, ranking or RankingMap())
+    curves: list[Curve] = []
+    stream = finder.rank(vector, allowed, candidates, curves)
+    page = list(islice(stream, cursor.done, cursor.done + top + 1))
+    more, hits = len(page) > top, page[:top]
+    refined = all(hit.refined for hit in hits)
+    calibrated = ranking is not None and refined
+    present = bool(hits and hits[0].score >= LIKELY) if calibrated and not cursor.done else None
+    if threshold is not None:
+        hits, more = [hit for hit in hits if hit.score >= threshold], more and hits[-1].score >= threshold
+    shown = {hit.number for hit in hits}
+    return Hits(
+        query,
+        tuple(hits),
+        len(allowed),
+        math.fsum(video.duration for video in allowed.values()),
+        calibrated,
+        present,
+        str(Cursor(cursor.generation, cursor.newest, cursor.done + len(hits))) if more else "",
+        tuple(curve for curve in curves if curve.number in shown),
+    )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A moment of a window: seconds from the video's first frame, and what tells how likely it is."""
+
+    peak: Peak
+    start: float
+    end: float
+    score: float
+    refined: bool
+
+
+@dataclass(frozen=True)
+class Finder:
+    """Turns candidates into hits."""
+
+    snapshot: Snapshot
+    folder: Path
+    grounder: Grounder
+    query: QueryFeatures
+    ranking: RankingMap
+
+    def rank(self, vector: Tensor, allowed: dict[int, Video], block: int, curves: list[Curve]) -> Iterator[Hit]:
+        """All hits, block of candidates by block, best first in each; a video's hits share no time."""
+        window = self.snapshot.generation.facts.window
+        taken: dict[int, list[_Found]] = {}
+        done = 0
+        while True:
+            peaks = self.snapshot.view.scan(vector, allowed, done + block, max(1, window // 2))
+            fresh = peaks[done : done + block]
+            found = sorted(self._refine(fresh, peaks, curves), key=lambda one: -one.score)
+            for one in found:
+                before = taken.setdefault(one.peak.video, [])
+                if all(one.start >= other.end - 1e-6 or one.end <= other.start + 1e-6 for other in before):
+                    before.append(one)
+                    yield self._to_hit(one)
+            done += len(fresh)
+            if len(fresh) < block:
+                return
+
+    def _to_hit(self, found: _Found) -> Hit:
+        video = self.snapshot.videos[found.peak.video]
+        paths = sorted((file.path for file in self.snapshot.files[video.id]), key=lambda path: not Path(path).exists())
+        moment = Moment(video.start + found.start, video.start + found.end, found.score)
+        return Hit(paths[0], moment, found.score, found.peak.cosine, found.refined, video.id, tuple(paths[1:]))
+
+    def _place(self, peak: Peak) -> Window:
+        """The window with a peak in its middle, or at an end of the video."""
+        length = self.snapshot.generation.facts.window
+        frames = self.snapshot.videos[peak.video].frames
+        start = min(max(0, peak.frame - length // 2), max(0, frames - length))
+        return Window(start, min(frames, start + length))
+
+    def _refine(self, fresh: Sequence[Peak], peaks: Sequence[Peak], curves: list[Curve]) -> Iterator[_Found]:
+        if self.snapshot.generation.facts.keep == "vectors":
+            yield from map(self._take_peak, fresh)
+            return
+        centers: dict[int, list[float]] = {}
+        for peak in peaks:
+            window = self._place(peak)
+            centers.setdefault(peak.video, []).append((window.start + window.stop) / 2)
+        device = self.grounder.model.level_scale.device
+        for first in range(0, len(fresh), PAIRS):
+            batch = [
+                (peak, window, projected.to(device))
+                for peak in fresh[first : first + PAIRS]
+                for window in [self._place(peak)]
+                if (projected := self._read(peak, window)) is not None
+            ]
+            if not batch:
+                continue
+            fps = self.snapshot.generation.facts.fps
+            decoded = predict_windows(self.grounder.model, [each[2] for each in batch], [self.query], fps)
+            for (peak, window, _), raw in zip(batch, decoded, strict=True):
+                curve = raw.saliency.cpu().numpy()
+                curves.append(Curve(peak.video, window.start, curve))
+                yield from self._decode(peak, window, raw, curve, centers[peak.video])
+
+    def _read(self, peak: Peak, window: Window) -> Tensor | None:
+        path = projected_path(self.folder, peak.video)
+        try:
+            return read_projected(path, window.start, window.stop)
+        except LibraryError:
+            if path.exists():
+                raise
+            return None  # removed since the snapshot was made
+
+    def _take_peak(self, peak: Peak) -> _Found:
+        video = self.snapshot.videos[peak.video]
+        start, end = peak.first / video.fps, min((peak.last + 1) / video.fps, video.duration)
+        return _Found(peak, min(start, end), end, min(max(peak.cosine, 0.0), 1.0), refined=False)
+
+    def _decode(
+        self, peak: Peak, window: Window, raw: Decoded, curve: NDArray[np.float32], centers: list[float]
+    ) -> Iterator[_Found]:
+        video = self.snapshot.videos[peak.video]
+        shift = window.start / video.fps
+        moments = raw.moments.double().cpu().numpy() + np.array([shift, shift, 0.0])
+        config = self.grounder.config
+        if len(moments):
+            final = keep_distinct(finish_moments(moments, video.duration, config.decoding))
+        else:  # of the saliency family
+            times = (np.arange(window.start, window.stop) + 0.5) / video.fps
+            extent = shift, min(window.stop / video.fps, video.duration)
+            final = np.array(find_highlights(times, curve, extent, PER_WINDOW, None)).reshape(-1, 3)
+        middle = (window.start + window.stop) / 2
+        kept = 0
+        for start, end, score in final.tolist():
+            if not (score > 0 and end > start) or kept == PER_WINDOW:
+                continue
+            # Where windows overlap, the one whose middle is nearer sees a moment better.
+            place = (start + end) / 2 * video.fps
+            if any(abs(place - other) < abs(place - middle) for other in centers):
+                continue
+            kept += 1
+            _, saliency, head = find_evidence(moments[:, 2], curve, raw.presence).tolist()
+            odds = float(log_odds(np.array(score)))
+            evidence = np.array([odds, saliency, head, peak.cosine])
+            yield _Found(peak, start, end, float(self.ranking.apply(evidence)), refined=True)
+
+
+def to_groundings(hits: Hits, snapshot: Snapshot, grounder: Grounder) -> list[Grounding]:
+    """The hits as an answer for each video, best video first.
+
+    Saliency is known where the model looked; elsewhere it is the lowest of the video.
+    """
+    of_video: dict[int, list[Hit]] = {}
+    for hit in hits:
+        of_video.setdefault(hit.number, []).append(hit)
+    answers = []
+    for number, found in of_video.items():
+        video = snapshot.videos.get(number)
+        if video is None:  # taken out since
+            continue
+        scores = np.full(video.frames, np.nan)
+        for curve in (curve for curve in hits.curves if curve.number == number):
+            here = slice(curve.start, curve.start + len(curve.scores))
+            scores[here] = np.fmax(scores[here], curve.scores)
+        if np.isnan(scores).all():
+            scores[:] = 0
+        scores[np.isnan(scores)] = np.nanmin(scores)
+        if grounder.calibration is not None:
+            scores = grounder.calibration.saliency.apply(scores)
+        centers = np.minimum((np.arange(video.frames) + 0.5) / video.fps, video.duration)
+        answers.append(
+            Grounding(
+                query=hits.query,
+                video=found[0].video,
+                duration=video.duration,
+                start=video.start,
+                moments=[hit.moment for hit in found],
+                saliency=Saliency(video.start + centers, scores),
+                model=grounder.config.name,
+                sampling=video.sampling,
+                video_truncated=video.truncated,
+                calibrated=hits.calibrated,
+                best_score=found[0].score,
+                identity=video.identity,
+            )
+        )
+    return answers

@@ -1,0 +1,264 @@
+"""Vectors of frames in the space of sentences, in files that only grow: which videos are near a query, and where.
+
+A segment is a file of fp16 rows, without a header. Rows are added after the last one that the catalog counts, so what a
+killed run left there is overwritten, and what readers map is never changed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from r2tuning.errors import LibraryError
+from r2tuning.files import flush_folder
+from r2tuning.library.catalog import Catalog
+from r2tuning.library.records import Ints, RowRange, Segment
+
+SEGMENT_FOLDER = "segments"
+MOST_ROWS = 256 * 1024
+"""Rows of a segment, at most."""
+
+SAME = 0.95
+"""A frame whose cosine to the last one that is kept reaches this is left out, which loses no recall."""
+
+_CHUNK = 8192  # rows that are multiplied at once: 16 MB in fp32
+
+
+@dataclass(frozen=True)
+class FrameVectors:
+    """What is kept of the frames of a video: unit vectors fp16 ``[n, D]``, and the frame of each, ascending."""
+
+    vectors: NDArray[np.float16]
+    frames: Ints
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Where a video is near a query.
+
+    Attributes:
+        video: Its number.
+        frame: The nearest frame.
+        cosine: How near it is, in [-1, 1].
+        first: The first frame around it that is nearer than halfway between the farthest and the nearest of the video.
+        last: The last such frame.
+    """
+
+    video: int
+    frame: int
+    cosine: float
+    first: int
+    last: int
+
+
+class VectorView(Protocol):
+    """The vectors of a generation as they were when the view was made; what a writer does later does not change it."""
+
+    def scan(self, query: Tensor, videos: Collection[int], count: int, apart: int) -> list[Peak]:
+        """The nearest peaks of some videos, nearest first.
+
+        Args:
+            query: Unit vector, fp32 ``[D]``.
+            videos: Numbers of the videos that may be found. It is as if there were no others.
+            count: Most peaks to return.
+            apart: Least distance of two peaks of a video, in frames.
+        """
+        ...
+
+
+class VectorIndex(Protocol):
+    """Keeps the vectors of the frames of videos.
+
+    What `append` wrote counts once the catalog has the video, and a view is asked only about videos that the catalog
+    has: rows of others may stay until they are dropped.
+    """
+
+    def append(self, catalog: Catalog, generation: int, video: int, vectors: FrameVectors) -> None:
+        """Stores vectors, durably, in the transaction that adds the video."""
+        ...
+
+    def drop(self, catalog: Catalog, videos: Collection[int]) -> None:
+        """Forgets videos, in the transaction that drops them."""
+        ...
+
+    def view(self, catalog: Catalog, generation: int) -> VectorView:
+        """The vectors of a generation as the catalog has them now."""
+        ...
+
+
+def thin(vectors: Tensor, frames: Ints) -> FrameVectors:
+    """Drops frames that look like the last one that is kept; vectors are unit, fp32 ``[n, D]``.
+
+    Example:
+        >>> near = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [1.0, 0.1], [1.0, 1.0]]), dim=1)
+        >>> thin(near, np.arange(3, dtype=np.int32)).frames.tolist()
+        [0, 2]
+    """
+    rounded = vectors.half()
+    values = rounded.float().numpy()
+    kept = [0] if len(values) else []
+    for row in range(1, len(values)):
+        if values[row] @ values[kept[-1]] < SAME:
+            kept.append(row)
+    return FrameVectors(rounded.numpy()[kept], frames[kept].astype(np.int32))
+
+
+def segment_path(folder: Path, segment: int) -> Path:
+    """The file of a segment."""
+    return folder / SEGMENT_FOLDER / f"{segment}.f16"
+
+
+class SegmentIndex:
+    """A `VectorIndex` of files beside the catalog, scanned exactly.
+
+    Args:
+        folder: The library.
+        most_rows: Rows of a segment, at most.
+    """
+
+    def __init__(self, folder: Path, most_rows: int = MOST_ROWS) -> None:
+        self._folder = folder
+        self._most_rows = most_rows
+
+    def append(self, catalog: Catalog, generation: int, video: int, vectors: FrameVectors) -> None:
+        """See `VectorIndex.append`."""
+        width = vectors.vectors.shape[1]
+        segments = catalog.list_segments(generation)
+        last = segments[-1] if segments else None
+        done = 0
+        while done < len(vectors.frames):
+            if last is None or last.rows >= self._most_rows:
+                last = catalog.add_segment(generation, width)
+            if last.width != width:
+                raise LibraryError(f"{self._folder}: has vectors of width {last.width}, not {width}; check the model")
+            stop = min(len(vectors.frames), done + self._most_rows - last.rows)
+            self._write(last, vectors.vectors[done:stop])
+            rows = RowRange(video, last.id, last.rows, vectors.frames[done:stop])
+            catalog.add_range(rows)
+            last = Segment(last.id, generation, width, rows.stop)
+            done = stop
+
+    def _write(self, segment: Segment, vectors: NDArray[np.float16]) -> None:
+        path = segment_path(self._folder, segment.id)
+        try:
+            path.parent.mkdir(exist_ok=True)
+            new = not path.exists()
+            with path.open("wb" if new else "r+b") as file:
+                file.truncate(segment.rows * 2 * segment.width)
+                file.seek(0, os.SEEK_END)
+                file.write(np.ascontiguousarray(vectors, "<f2").tobytes())
+                file.flush()
+                os.fsync(file.fileno())
+            if new:
+                flush_folder(path.parent)
+        except OSError as error:
+            raise LibraryError(f"{path}: cannot be written ({error.strerror}); free space and run it again") from error
+
+    def drop(self, catalog: Catalog, videos: Collection[int]) -> None:
+        """See `VectorIndex.drop`: rows without a range are dead, until `repair.compact`."""
+
+    def view(self, catalog: Catalog, generation: int) -> SegmentView:
+        """See `VectorIndex.view`."""
+        return SegmentView(self._folder, catalog.list_segments(generation), catalog.list_ranges(generation))
+
+
+class SegmentView:
+    """A `VectorView` of segments, mapped into memory.
+
+    Args:
+        folder: The library.
+        segments: What the catalog says of them.
+        ranges: Of all videos, by segment and row.
+
+    Raises:
+        LibraryError: If a file is missing or too short.
+    """
+
+    def __init__(self, folder: Path, segments: list[Segment], ranges: list[RowRange]) -> None:
+        self._ranges = ranges
+        self._of_video: dict[int, list[int]] = {}
+        for place, rows in enumerate(ranges):
+            self._of_video.setdefault(rows.video, []).append(place)
+        self._maps = {segment.id: _map_segment(folder, segment) for segment in segments if segment.rows}
+        for rows in ranges:
+            if rows.segment not in self._maps or rows.stop > len(self._maps[rows.segment]) or rows.first < 0:
+                raise LibraryError(f"{folder}: rows of video {rows.video} are gone; r2tuning library check --repair")
+
+    def scan(self, query: Tensor, videos: Collection[int], count: int, apart: int) -> list[Peak]:
+        """See `VectorView.scan`."""
+        chosen = sorted(place for video in set(videos) for place in self._of_video.get(video, ()))
+        vector = query.to("cpu", torch.float32)
+        cosines = self._multiply(vector, chosen)
+        best: dict[int, float] = {}
+        for place in chosen:
+            video = self._ranges[place].video
+            best[video] = max(best.get(video, -2.0), float(cosines[place].max()))
+        # Every peak beyond these videos' is farther than theirs, of which there are enough.
+        nearest = sorted(best, key=lambda video: (-best[video], video))[:count]
+        peaks = [peak for video in nearest for peak in self._find_peaks(video, cosines, count, apart)]
+        return sorted(peaks, key=lambda peak: (-peak.cosine, peak.video, peak.frame))[:count]
+
+    def _multiply(self, vector: Tensor, chosen: list[int]) -> dict[int, NDArray[np.float32]]:
+        """Cosines of the rows of each chosen range; rows of no chosen range are not read."""
+        cosines: dict[int, NDArray[np.float32]] = {}
+        run: list[int] = []  # ranges that lie side by side, multiplied together
+        for place in chosen:
+            rows = self._ranges[place]
+            if run:
+                last, first = self._ranges[run[-1]], self._ranges[run[0]]
+                together = rows.segment == last.segment and rows.first == last.stop
+                if not together or rows.stop - first.first > _CHUNK:
+                    self._multiply_run(vector, run, cosines)
+                    run = []
+            run.append(place)
+        if run:
+            self._multiply_run(vector, run, cosines)
+        return cosines
+
+    def _multiply_run(self, vector: Tensor, run: list[int], cosines: dict[int, NDArray[np.float32]]) -> None:
+        first, last = self._ranges[run[0]], self._ranges[run[-1]]
+        rows = self._maps[first.segment]
+        parts = [rows[a : min(a + _CHUNK, last.stop)] for a in range(first.first, last.stop, _CHUNK)]
+        found = torch.cat([torch.from_numpy(part).float() @ vector for part in parts]).numpy()
+        for place in run:
+            own = self._ranges[place]
+            cosines[place] = found[own.first - first.first : own.stop - first.first]
+
+    def _find_peaks(self, video: int, cosines: dict[int, NDArray[np.float32]], count: int, apart: int) -> list[Peak]:
+        places = self._of_video[video]
+        frames = np.concatenate([self._ranges[place].frames for place in places])
+        curve = np.concatenate([cosines[place] for place in places])
+        order = np.argsort(frames, kind="stable")
+        frames, curve = frames[order], curve[order]
+        lowest = float(curve.min())
+        free = np.ones(len(curve), dtype=bool)
+        peaks: list[Peak] = []
+        while free.any() and len(peaks) < count:
+            top = int(np.where(free, curve, -2).argmax())
+            height = float(curve[top])
+            low = np.flatnonzero(curve < (height + lowest) / 2)
+            split = int(np.searchsorted(low, top))
+            first = int(frames[low[split - 1]]) + 1 if split else 0
+            # A row stands for the frames up to the next one.
+            last = int(frames[low[split]]) - 1 if split < len(low) else int(frames[-1])
+            peaks.append(Peak(video, int(frames[top]), height, min(first, int(frames[top])), last))
+            free &= np.abs(frames - frames[top]) >= apart
+        return peaks
+
+
+def _map_segment(folder: Path, segment: Segment) -> NDArray[np.float16]:
+    path = segment_path(folder, segment.id)
+    try:
+        # Copy on write: PyTorch takes only arrays that may be written to.
+        return np.memmap(path, np.dtype("<f2"), "c", shape=(segment.rows, segment.width))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "is shorter than the catalog says"
+        raise LibraryError(f"{path}: {reason}; run r2tuning library check --repair") from error
