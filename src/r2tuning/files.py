@@ -219,9 +219,12 @@ def replace_file(
     caught: tuple[type[Exception], ...] = (OSError, *refusals)
     try:
         yield temporary
-        if force or not _place_new(temporary, target):
-            check_target(path, force=force, error=error)  # it may have been created meanwhile
-            temporary.replace(target)
+        if not force:
+            with suppress(OSError):  # unlike a rename, a link never takes the place of what was created meanwhile
+                os.link(temporary, target)
+                return
+            check_target(path, force=force, error=error)
+        temporary.replace(target)
     except caught as refusal:
         full = getattr(refusal, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
         advice = "free space or choose another place" if full else "choose another place"
@@ -229,15 +232,6 @@ def replace_file(
     finally:
         with suppress(OSError):
             temporary.unlink()
-
-
-def _place_new(temporary: Path, target: Path) -> bool:
-    """Gives a file its name unless another process has just taken that; False also where links are not possible."""
-    try:
-        os.link(temporary, target)
-    except OSError:
-        return False
-    return True
 
 
 def write_atomically(

@@ -235,23 +235,33 @@ class SegmentView:
     def _find_peaks(self, video: int, cosines: dict[int, NDArray[np.float32]], count: int, apart: int) -> list[Peak]:
         places = self._of_video[video]
         frames = np.concatenate([self._ranges[place].frames for place in places])
-        curve = np.concatenate([cosines[place] for place in places])
-        order = np.argsort(frames, kind="stable")
-        frames, curve = frames[order], curve[order]
-        lowest = float(curve.min())
-        free = np.ones(len(curve), dtype=bool)
-        peaks: list[Peak] = []
-        while free.any() and len(peaks) < count:
-            top = int(np.where(free, curve, -2).argmax())
-            height = float(curve[top])
-            low = np.flatnonzero(curve < (height + lowest) / 2)
-            split = int(np.searchsorted(low, top))
-            first = int(frames[low[split - 1]]) + 1 if split else 0
-            # A row stands for the frames up to the next one.
-            last = int(frames[low[split]]) - 1 if split < len(low) else int(frames[-1])
-            peaks.append(Peak(video, int(frames[top]), height, min(first, int(frames[top])), last))
-            free &= np.abs(frames - frames[top]) >= apart
-        return peaks
+        return find_peaks(video, frames, np.concatenate([cosines[place] for place in places]), count, apart)
+
+
+def find_peaks(video: int, frames: Ints, curve: NDArray[np.float32], count: int, apart: int) -> list[Peak]:
+    """The nearest peaks of a video, at most ``count``, from the frames of its vectors and their cosines ``[n]``.
+
+    Example:
+        >>> curve = np.array([0.1, 0.5, 0.4, 0.1, 0.3], dtype=np.float32)
+        >>> [peak.frame for peak in find_peaks(1, np.arange(5, dtype=np.int32), curve, 2, 2)]
+        [1, 4]
+    """
+    order = np.argsort(frames, kind="stable")
+    frames, curve = frames[order], curve[order]
+    lowest = float(curve.min())
+    free = np.ones(len(curve), dtype=bool)
+    peaks: list[Peak] = []
+    while free.any() and len(peaks) < count:
+        top = int(np.where(free, curve, -2).argmax())
+        height = float(curve[top])
+        low = np.flatnonzero(curve < (height + lowest) / 2)
+        split = int(np.searchsorted(low, top))
+        first = int(frames[low[split - 1]]) + 1 if split else 0
+        # A row stands for the frames up to the next one.
+        last = int(frames[low[split]]) - 1 if split < len(low) else int(frames[-1])
+        peaks.append(Peak(video, int(frames[top]), height, min(first, int(frames[top])), last))
+        free &= np.abs(frames - frames[top]) >= apart
+    return peaks
 
 
 def _map_segment(folder: Path, segment: Segment) -> NDArray[np.float16]:
