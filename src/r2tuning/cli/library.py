@@ -19,6 +19,7 @@ from rich.text import Text
 from r2tuning.cli import options, outputs
 from r2tuning.errors import LibraryError, show_on_one_line
 from r2tuning.files import file_name
+from r2tuning.output.registry import Target
 from r2tuning.types import Sampling
 
 if TYPE_CHECKING:
@@ -286,7 +287,7 @@ def _print_hits(hits: Hits, folder: Path) -> None:
 def _write(
     hits: Hits,
     groundings: Sequence[Grounding],
-    targets: Sequence[outputs.Target],
+    targets: Sequence[Target],
     clips: Path | None,
     fast: bool,
     *,

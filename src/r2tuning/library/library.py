@@ -14,10 +14,11 @@ from r2tuning.grounder import Grounder
 from r2tuning.library import repair
 from r2tuning.library.catalog import CATALOG_FILE, Catalog, open_catalog
 from r2tuning.library.generations import describe, name_model, other_model
+from r2tuning.library.hits import Hits
 from r2tuning.library.indexing import Added, Progress, drop_unused, update_files
 from r2tuning.library.records import File, GenerationFacts, Keep, LibraryInfo, Listed
 from r2tuning.library.scanning import Scan, list_roots, require_paths
-from r2tuning.library.search import BLOCK, Filters, Hits, Snapshot, search, to_groundings
+from r2tuning.library.search import BLOCK, Filters, Snapshot, search, to_groundings
 from r2tuning.library.segments import SegmentIndex, VectorIndex
 from r2tuning.processes import hold
 from r2tuning.results import Grounding
@@ -68,7 +69,8 @@ class Library:
         self._keep: Keep | None = keep
         self._sampling: Sampling | None = sampling
         self._index: VectorIndex = SegmentIndex(self.folder)
-        self._grounder: Grounder | None = None
+        self._loaded: tuple[tuple[str, str | None, Engine | None], Grounder] | None = None
+        self._fitting: tuple[GenerationFacts, Grounder] | None = None
         self._snapshot: Snapshot | None = None
 
     def __repr__(self) -> str:
@@ -103,7 +105,7 @@ class Library:
         roots = list_roots([paths] if isinstance(paths, (str, os.PathLike)) else paths)
         require_paths(roots)
         with self._write() as catalog:
-            facts, _ = self._describe(catalog)
+            facts = self._describe(catalog)
             current = next((g for g in catalog.list_generations() if g.current), None)
             if current is not None and not current.facts.same(facts):
                 raise other_model(self.folder, current.facts, facts)
@@ -139,7 +141,7 @@ class Library:
         until the new ones are complete. Arguments and errors are those of `add`.
         """
         with self._write() as catalog:
-            facts, _ = self._describe(catalog)
+            facts = self._describe(catalog)
             roots = catalog.list_roots()
             require_paths(roots)
             generations = catalog.list_generations()
@@ -325,35 +327,34 @@ class Library:
             return self._snapshot
         raise AssertionError
 
-    def _describe(self, catalog: Catalog) -> tuple[GenerationFacts, Grounder]:
+    def _describe(self, catalog: Catalog) -> GenerationFacts:
         """What videos would be encoded by now: as asked for, and otherwise as the library is."""
         current = next((g.facts for g in catalog.list_generations() if g.current), None)
-        engine, keep, sampling, model, backbone = (
-            self._engine,
-            self._keep,
-            self._sampling,
-            self._model,
-            self._backbone,
-        )
+        model, backbone = self._model, self._backbone
+        engine, keep, sampling = self._engine, self._keep, self._sampling
         if current is not None:
             if model is None:
                 model, backbone = current.model, backbone or current.backbone_at
             engine, keep, sampling = engine or current.engine, keep or current.keep, sampling or current.sampling
         model = model or DEFAULT_MODEL
         grounder = self._open(model, backbone, engine)
-        return describe(grounder, model, backbone, keep or "answers", sampling or "exact"), grounder
+        return describe(grounder, model, backbone, keep or "answers", sampling or "exact")
 
     def _open(self, model: str, backbone: str | None, engine: Engine | None) -> Grounder:
-        if self._grounder is None:
-            self._grounder = Grounder.from_pretrained(model, backbone=backbone, device=self._device, engine=engine)
-        return self._grounder
+        wanted = model, backbone, engine
+        if self._loaded is None or self._loaded[0] != wanted:
+            grounder = Grounder.from_pretrained(model, backbone=backbone, device=self._device, engine=engine)
+            self._loaded = wanted, grounder
+        return self._loaded[1]
 
     def _load(self, facts: GenerationFacts) -> Grounder:
         """The model that made a generation."""
-        grounder = self._open(
-            self._model or facts.model, self._backbone or facts.backbone_at, self._engine or facts.engine
-        )
-        mine = describe(grounder, self._model or facts.model, self._backbone, facts.keep, facts.sampling)
+        if self._fitting is not None and self._fitting[0] == facts:
+            return self._fitting[1]
+        model, backbone = self._model or facts.model, self._backbone or facts.backbone_at
+        grounder = self._open(model, backbone, self._engine or facts.engine)
+        mine = describe(grounder, model, backbone, facts.keep, facts.sampling)
         if not mine.same(facts):
             raise other_model(self.folder, facts, mine)
+        self._fitting = facts, grounder
         return grounder

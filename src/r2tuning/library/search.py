@@ -21,6 +21,7 @@ from r2tuning.decoding.highlights import find_highlights
 from r2tuning.decoding.windows import Window
 from r2tuning.errors import LibraryError
 from r2tuning.grounder import Grounder
+from r2tuning.intervals import FloatArray
 from r2tuning.library.hits import Cursor, Curve, Hit, Hits
 from r2tuning.library.indexing import projected_path
 from r2tuning.library.projected import read_projected
@@ -139,14 +140,17 @@ def search(
 
 
 @dataclass(frozen=True)
-class _Found:
-    """A moment of a window: seconds from the video's first frame, and what tells how likely it is."""
+class Found:
+    """A moment of a window: seconds from the video's first frame, and how likely it is.
+
+    ``evidence``, ``[4]``, is what `RankingMap.apply` takes; None where the R² head did not look.
+    """
 
     peak: Peak
     start: float
     end: float
     score: float
-    refined: bool
+    evidence: FloatArray | None
 
 
 @dataclass(frozen=True)
@@ -162,12 +166,12 @@ class Finder:
     def rank(self, vector: Tensor, allowed: dict[int, Video], block: int, curves: list[Curve]) -> Iterator[Hit]:
         """All hits, block of candidates by block, best first in each; a video's hits share no time."""
         window = self.snapshot.generation.facts.window
-        taken: dict[int, list[_Found]] = {}
+        taken: dict[int, list[Found]] = {}
         done = 0
         while True:
             peaks = self.snapshot.view.scan(vector, allowed, done + block, max(1, window // 2))
             fresh = peaks[done : done + block]
-            found = sorted(self._refine(fresh, peaks, curves), key=lambda one: -one.score)
+            found = sorted(self.refine(fresh, peaks, curves), key=lambda one: -one.score)
             for one in found:
                 before = taken.setdefault(one.peak.video, [])
                 if all(one.start >= other.end - 1e-6 or one.end <= other.start + 1e-6 for other in before):
@@ -177,11 +181,13 @@ class Finder:
             if len(fresh) < block:
                 return
 
-    def _to_hit(self, found: _Found) -> Hit:
+    def _to_hit(self, found: Found) -> Hit:
         video = self.snapshot.videos[found.peak.video]
         paths = sorted((file.path for file in self.snapshot.files[video.id]), key=lambda path: not Path(path).exists())
         moment = Moment(video.start + found.start, video.start + found.end, found.score)
-        return Hit(paths[0], moment, found.score, found.peak.cosine, found.refined, video.id, tuple(paths[1:]))
+        return Hit(
+            paths[0], moment, found.score, found.peak.cosine, found.evidence is not None, video.id, tuple(paths[1:])
+        )
 
     def _place(self, peak: Peak) -> Window:
         """The window with a peak in its middle, or at an end of the video."""
@@ -190,7 +196,8 @@ class Finder:
         start = min(max(0, peak.frame - length // 2), max(0, frames - length))
         return Window(start, min(frames, start + length))
 
-    def _refine(self, fresh: Sequence[Peak], peaks: Sequence[Peak], curves: list[Curve]) -> Iterator[_Found]:
+    def refine(self, fresh: Sequence[Peak], peaks: Sequence[Peak], curves: list[Curve]) -> Iterator[Found]:
+        """The moments in the windows around peaks; ``peaks`` are all that have been found, also before."""
         if self.snapshot.generation.facts.keep == "vectors":
             yield from map(self._take_peak, fresh)
             return
@@ -224,14 +231,14 @@ class Finder:
                 raise
             return None  # removed since the snapshot was made
 
-    def _take_peak(self, peak: Peak) -> _Found:
+    def _take_peak(self, peak: Peak) -> Found:
         video = self.snapshot.videos[peak.video]
         start, end = peak.first / video.fps, min((peak.last + 1) / video.fps, video.duration)
-        return _Found(peak, min(start, end), end, min(max(peak.cosine, 0.0), 1.0), refined=False)
+        return Found(peak, min(start, end), end, min(max(peak.cosine, 0.0), 1.0), None)
 
     def _decode(
         self, peak: Peak, window: Window, raw: Decoded, curve: NDArray[np.float32], centers: list[float]
-    ) -> Iterator[_Found]:
+    ) -> Iterator[Found]:
         video = self.snapshot.videos[peak.video]
         shift = window.start / video.fps
         moments = raw.moments.double().cpu().numpy() + np.array([shift, shift, 0.0])
@@ -255,7 +262,7 @@ class Finder:
             _, saliency, head = find_evidence(moments[:, 2], curve, raw.presence).tolist()
             odds = float(log_odds(np.array(score)))
             evidence = np.array([odds, saliency, head, peak.cosine])
-            yield _Found(peak, start, end, float(self.ranking.apply(evidence)), refined=True)
+            yield Found(peak, start, end, float(self.ranking.apply(evidence)), evidence)
 
 
 def to_groundings(hits: Hits, snapshot: Snapshot, grounder: Grounder) -> list[Grounding]:
