@@ -32,8 +32,8 @@ def nodes() -> Iterator[Any]:
     """A cluster of two nodes of one CPU."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     # On a busy machine, a niceness of 15 would starve what works, and nodes take long to start.
-    os.environ["RAY_worker_niceness"] = "0"
-    os.environ["RAY_raylet_start_wait_time_s"] = "300"
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
+    os.environ["RAY_raylet_start_wait_time_s"] = "300"  # noqa: SIM112
     from ray.cluster_utils import Cluster as Nodes
 
     memory = {"num_cpus": 1, "object_store_memory": 80 << 20}

@@ -42,7 +42,7 @@ class LanceIndex:
         self._buffered = 0
         self._changed: set[int] = set()
 
-    def append(self, catalog: Catalog, generation: int, video: int, vectors: FrameVectors) -> None:
+    def append(self, catalog: Catalog, generation: int, video: int, vectors: FrameVectors) -> None:  # noqa: ARG002
         """See `VectorIndex.append`."""
         self._buffer.setdefault(generation, []).append((video, vectors))
         self._buffered += len(vectors.frames)
@@ -52,7 +52,7 @@ class LanceIndex:
     def drop(self, catalog: Catalog, videos: Collection[int]) -> None:
         """See `VectorIndex.drop`; rows are removed by `clean`, since the catalog may not get to forget the videos."""
 
-    def view(self, catalog: Catalog, generation: int) -> LanceView:
+    def view(self, catalog: Catalog, generation: int) -> LanceView:  # noqa: ARG002
         """See `VectorIndex.view`."""
         with _explained(self._uri):
             table = self._open(generation)
@@ -184,7 +184,7 @@ class LanceView:
     def _probes(self) -> int:
         (index,) = [one for one in self._table.list_indices() if one.columns[0] == "vector"]
         rows = self._table.index_stats(index.name).num_indexed_rows
-        return max(1, round(PROBES * rows**0.5))
+        return max(1, round(PROBES * float(rows) ** 0.5))
 
 
 def _where(videos: Collection[int]) -> str:
@@ -210,4 +210,6 @@ def _explained(uri: str) -> Iterator[None]:
         yield
     except (OSError, RuntimeError, ValueError) as error:
         reason = show_on_one_line(str(error).partition("\n")[0], 150)
-        raise LibraryError(f"{uri}: the vectors cannot be reached ({reason}); check the address and the access") from error
+        raise LibraryError(
+            f"{uri}: the vectors cannot be reached ({reason}); check the address and the access"
+        ) from error

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from r2tuning.errors import LibraryError, show_on_one_line
 from r2tuning.files import cache_folder, guard, replace_folder
-from r2tuning.library.catalog import CATALOG_FILE, Catalog
+from r2tuning.library.catalog import CATALOG_FILE, Catalog, open_catalog
 from r2tuning.library.indexing import VIDEO_FOLDER, projected_path
 from r2tuning.library.lance import LanceIndex
 from r2tuning.library.projected import ROWS, SCALES, VALUES, dequantize
@@ -43,18 +43,8 @@ _LEASE_FILE = "writer.json"
 _HEADER = 4096  # bytes that hold the header of v̂
 
 
-def is_remote(path: str | os.PathLike[str]) -> bool:
-    """Whether a library is in an object store.
-
-    Example:
-        >>> is_remote("s3://bucket/videos"), is_remote("videos.r2")
-        (True, False)
-    """
-    return "://" in os.fspath(path)
-
-
-class RemoteLibrary(LanceIndex):
-    """Where the parts of a library in an object store are; access is set by the environment, such as ``AWS_REGION``.
+class RemotePlace(LanceIndex):
+    """A `Place` in an object store; access is set by the environment, such as ``AWS_REGION``.
 
     Args:
         uri: Such as ``s3://bucket/videos``.
@@ -63,21 +53,25 @@ class RemoteLibrary(LanceIndex):
     def __init__(self, uri: str) -> None:
         from obstore.store import from_url
 
-        self.uri = uri.rstrip("/")
-        super().__init__(f"{self.uri}/vectors")
-        with guard(self.uri, LibraryError, "write it as s3://bucket/folder"):
-            self._store: Any = from_url(self.uri)
-        self._mirror = cache_folder() / "libraries" / hashlib.sha256(self.uri.encode()).hexdigest()[:16]
+        self.name = uri.rstrip("/")
+        super().__init__(f"{self.name}/vectors")
+        with guard(self.name, LibraryError, "write it as s3://bucket/folder"):
+            self._store: Any = from_url(self.name)
+        self._mirror = cache_folder() / "libraries" / hashlib.sha256(self.name.encode()).hexdigest()[:16]
         self._tag: str | None = None
         self._published = 0.0
-        self._catalog: Catalog | None = None
 
-    def pull(self) -> Path:
-        """The folder with the newest published catalog, downloaded if it has changed."""
+    @property
+    def index(self) -> LanceIndex:
+        """See `Place.index`."""
+        return self
+
+    def find_folder(self) -> Path:
+        """See `Place.find_folder`; the catalog is downloaded if it has changed."""
         import obstore
 
         try:
-            with _explained(self.uri):
+            with _explained(self.name):
                 tag = obstore.head(self._store, CATALOG_FILE)["e_tag"]
                 folder = self._mirror / hashlib.sha256(str(tag).encode()).hexdigest()[:16]
                 if not (folder / CATALOG_FILE).is_file():
@@ -88,13 +82,16 @@ class RemoteLibrary(LanceIndex):
                         (part / CATALOG_FILE).write_bytes(content.bytes())
         except FileNotFoundError:
             raise LibraryError(
-                f"{self.uri}: has no library; make one with r2tuning library add --library {self.uri} PATH"
+                f"{self.name}: has no library; make one with r2tuning library add --library {self.name} PATH"
             ) from None
         return folder
 
     @contextmanager
-    def write(self) -> Iterator[Path]:
-        """Holds the lease, and yields a folder of this machine with the catalog to change; `publish` does the rest."""
+    def write(self) -> Iterator[Catalog]:
+        """See `Place.write`. The catalog is in a folder of this machine, and is published at the end.
+
+        After an error, or Ctrl-C, what was committed is published too.
+        """
         import obstore
 
         folder = self._mirror / "writer"
@@ -102,18 +99,22 @@ class RemoteLibrary(LanceIndex):
             shutil.rmtree(folder, ignore_errors=True)  # of a writer that died: what it published is in the store
             folder.mkdir(parents=True)
             self._tag = None
-            with _explained(self.uri), suppress(FileNotFoundError):
+            with _explained(self.name), suppress(FileNotFoundError):
                 content = obstore.get(self._store, CATALOG_FILE)
                 self._tag = content.meta["e_tag"]
                 (folder / CATALOG_FILE).write_bytes(content.bytes())
-            yield folder
+            with open_catalog(folder, create=True) as catalog:
+                self.clean(catalog)  # what a writer that died wrote and did not publish
+                self._sweep(catalog)
+                self._published = time.monotonic()
+                try:
+                    yield catalog
+                finally:
+                    self.publish(catalog)
+                self.clean(catalog)
+                self._sweep(catalog)
+                self.optimize()
             shutil.rmtree(folder, ignore_errors=True)
-
-    def begin(self, catalog: Catalog) -> None:
-        """Removes what a writer that died wrote and did not publish; `append` publishes from now on."""
-        self.clean(catalog)
-        self._sweep(catalog)
-        self._catalog, self._published = catalog, time.monotonic()
 
     def append(self, catalog: Catalog, generation: int, video: int, vectors: FrameVectors) -> None:
         """See `VectorIndex.append`. What was committed before is published now and then."""
@@ -127,7 +128,7 @@ class RemoteLibrary(LanceIndex):
 
         self.flush()
         snapshot = _copy_committed(catalog)
-        with _explained(self.uri):
+        with _explained(self.name):
             for path in sorted((catalog.folder / VIDEO_FOLDER).glob("[0-9]*.safetensors")):
                 with path.open("rb") as file:
                     obstore.put(self._store, f"{VIDEO_FOLDER}/{path.name}", file)
@@ -136,47 +137,43 @@ class RemoteLibrary(LanceIndex):
             try:
                 self._tag = obstore.put(self._store, CATALOG_FILE, snapshot, mode=mode)["e_tag"]
             except (obstore.exceptions.AlreadyExistsError, obstore.exceptions.PreconditionError):
-                raise LibraryError(f"{self.uri}: another process has written to it; run the command again") from None
+                raise LibraryError(f"{self.name}: another process has written to it; run the command again") from None
         self._published = time.monotonic()
 
-    def finish(self, catalog: Catalog) -> None:
-        """Publishes the last changes, removes what nothing mentions any more, and puts the vectors in order."""
-        self.publish(catalog)
-        self.clean(catalog)
-        self._sweep(catalog)
-        self.optimize()
+    def tidy(self, catalog: Catalog) -> None:
+        """See `Place.tidy`: that must wait until the catalog is published."""
 
-    def check(self, catalog: Catalog) -> list[tuple[int, str]]:
-        """Videos that lack something, and what."""
-        objects, found = self._list(), []
+    def measure(self, catalog: Catalog) -> tuple[int, int, int]:
+        """See `Place.measure`."""
+        import obstore
+
+        with _explained(self.name):
+            size = sum(one["size"] for part in obstore.list(self._store) for one in part)
+        return sum(self.count_rows(generation.id) for generation in catalog.list_generations()), 0, size
+
+    def find_damage(self, catalog: Catalog) -> Iterator[tuple[int, str]]:
+        """See `Place.find_damage`: what is missing."""
+        objects = self._list()
         for generation in catalog.list_generations():
             known = self.list_videos(generation.id)
             for video in catalog.list_videos(generation.id):
                 if video.id not in known:
-                    found.append((video.id, f"video {video.id}: its vectors are missing"))
+                    yield video.id, f"video {video.id}: its vectors are missing"
                 if generation.facts.keep != "vectors" and f"{video.id}.safetensors" not in objects:
-                    found.append((video.id, f"video {video.id}: its v̂ is missing"))
-        return found
+                    yield video.id, f"video {video.id}: its v̂ is missing"
 
     def read_projected(self, video: int, start: int, stop: int) -> Tensor | None:
-        """v̂ of the frames of a window, as `r2tuning.library.projected.read_projected`; None if the video is gone."""
+        """See `Place.read_projected`; only these frames are downloaded."""
         name = f"{VIDEO_FOLDER}/{projected_path(Path(), video).name}"
         try:
-            with _explained(self.uri):
+            with _explained(self.name):
                 head = self._read(name, 0, _HEADER)
                 length = int.from_bytes(head[:8], "little")
                 if length > _HEADER - 8:
-                    raise LibraryError(f"{self.uri}/{name}: is no v̂ of a library; r2tuning library check --repair")
+                    raise LibraryError(f"{self.name}/{name}: is no v̂ of a library; r2tuning library check --repair")
                 return _read_window(json.loads(head[8 : 8 + length]), 8 + length, start, stop, self._reader(name))
         except FileNotFoundError:
             return None
-
-    def count_bytes(self) -> int:
-        """Size of all objects."""
-        import obstore
-
-        with _explained(self.uri):
-            return sum(one["size"] for part in obstore.list(self._store) for one in part)
 
     def _reader(self, name: str) -> Callable[[int, int], bytes]:
         return lambda first, end: self._read(name, first, end)
@@ -189,7 +186,7 @@ class RemoteLibrary(LanceIndex):
     def _list(self) -> set[str]:
         import obstore
 
-        with _explained(self.uri):
+        with _explained(self.name):
             parts = obstore.list(self._store, prefix=VIDEO_FOLDER)
             return {one["path"].rpartition("/")[2] for part in parts for one in part}
 
@@ -198,7 +195,7 @@ class RemoteLibrary(LanceIndex):
 
         known = {str(video.id) for video in catalog.list_videos()}
         gone = [f"{VIDEO_FOLDER}/{name}" for name in self._list() if name.partition(".")[0] not in known]
-        with _explained(self.uri):
+        with _explained(self.name):
             if gone:
                 obstore.delete(self._store, gone)
 
@@ -209,7 +206,7 @@ class RemoteLibrary(LanceIndex):
         def content() -> bytes:
             return json.dumps({"host": socket.gethostname(), "process": os.getpid()}).encode()
 
-        with _explained(self.uri):
+        with _explained(self.name):
             try:
                 tag = obstore.put(self._store, _LEASE_FILE, content(), mode="create")["e_tag"]
             except obstore.exceptions.AlreadyExistsError:
@@ -241,17 +238,17 @@ class RemoteLibrary(LanceIndex):
         obstore.put(self._store, probe, b"")
         now = obstore.head(self._store, probe)["last_modified"]
         obstore.delete(self._store, probe)
-        writer = json.loads(held.bytes())
+        writer = json.loads(bytes(held.bytes()))
         who = f"process {writer.get('process')} on {writer.get('host')}"
         if (now - held.meta["last_modified"]).total_seconds() < LEASE:
             raise LibraryError(
-                f"{self.uri}: is being written by {who}; wait for it, or {LEASE / 60:.0f} minutes if it is dead"
+                f"{self.name}: is being written by {who}; wait for it, or {LEASE / 60:.0f} minutes if it is dead"
             )
         mode: Any = {"e_tag": held.meta["e_tag"]}
         try:
             tag: str | None = obstore.put(self._store, _LEASE_FILE, content, mode=mode)["e_tag"]
         except obstore.exceptions.PreconditionError:
-            raise LibraryError(f"{self.uri}: another process has just begun to write; wait for it") from None
+            raise LibraryError(f"{self.name}: another process has just begun to write; wait for it") from None
         return tag
 
 
