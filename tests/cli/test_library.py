@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from support.cli import refused, run
+from support.shapes import write_shapes
 from support.videos import write_video
 
 from r2tuning.cli.library import find_folder
@@ -14,8 +15,8 @@ from r2tuning.cli.library import find_folder
 def videos(folder: Path) -> Path:
     folder = folder / "videos"
     folder.mkdir()
-    for number in range(2):
-        write_video(folder / f"v{number}.mp4", frames=40 + number, fps=2)
+    for number, seed in enumerate((91000003, 91000000)):  # 98 and 70 seconds
+        write_shapes(folder / f"v{number}.mp4", [seed])
     return folder
 
 
@@ -24,7 +25,7 @@ def library(folder: Path, videos: Path) -> Path:
     place = folder / "library"
     added = run("library", "add", videos, "--library", place, "--model", "demo")
     assert added.exit_code == 0, added.output
-    assert added.stdout == f"{place}: 2 videos encoded, 0.7 min, {added.stdout.split('min, ')[1]}"
+    assert added.stdout == f"{place}: 2 videos encoded, 2.8 min, {added.stdout.split('min, ')[1]}"
     assert added.stdout.endswith(" MB; files: 2 new\n")
     assert "2 videos to encode (2 new)" in added.stderr
     return place
@@ -40,7 +41,7 @@ def test_search_prints_a_table_and_json(library: Path, videos: Path, tmp_path: P
     for hit in found["hits"]:
         assert {"video", "start", "end", "score"} <= hit.keys()
         assert Path(hit["video"]).parent == videos
-        assert 0 <= hit["start"] < hit["end"] <= 21
+        assert 0 <= hit["start"] < hit["end"] <= 98
     assert run("library", "search", "a red circle", "--library", library, "--json", tmp_path / "a.json").exit_code == 0
     assert json.loads((tmp_path / "a.json").read_text())["hits"][:3] == found["hits"]
     page = ("library", "search", "a red circle", "--library", library, "-n", 3, "--json", "-", "--after", found["next"])
@@ -60,7 +61,7 @@ def test_filters_and_dates(library: Path, videos: Path) -> None:
     search = ("library", "search", "a dog", "--library", library, "--json", "-")
     assert {Path(h["video"]).name for h in json.loads(run(*search, "--in", "*v1*").stdout)["hits"]} == {"v1.mp4"}
     assert json.loads(run(*search, "--since", "2999-01-01").stdout)["hits"] == []
-    assert json.loads(run(*search, "--min-duration", 20.4).stdout)["videos"] == 1
+    assert json.loads(run(*search, "--min-duration", 80).stdout)["videos"] == 1
     nothing = run("library", "search", "a dog", "--library", library, "--since", "2999-01-01")
     assert "No moments: no video fits" in nothing.stdout
     refused(run(*search, "--since", "yesterday"), 2, "yesterday is no date; write it as 2024-05-31")
@@ -68,9 +69,9 @@ def test_filters_and_dates(library: Path, videos: Path) -> None:
 
 def test_list_info_and_check(library: Path, videos: Path) -> None:
     listed = run("library", "list", "--library", library)
-    assert listed.stdout == "".join(f"ready          {20 + n / 2:.1f} s  {videos / f'v{n}.mp4'}\n" for n in range(2))
+    assert listed.stdout == f"ready          98.0 s  {videos / 'v0.mp4'}\nready          70.0 s  {videos / 'v1.mp4'}\n"
     files = json.loads(run("library", "list", "--library", library, "--json").stdout)["files"]
-    assert [(file["state"], file["duration"]) for file in files] == [("ready", 20.0), ("ready", 20.5)]
+    assert [(file["state"], file["duration"]) for file in files] == [("ready", 98.0), ("ready", 70.0)]
     shown = run("library", "info", "--library", library).stdout
     assert "files     2 (0 missing, 0 could not be used)\n" in shown
     assert "model     demo, r2tuning/demo, engine torch\n" in shown

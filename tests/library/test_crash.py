@@ -194,3 +194,30 @@ def test_other_machines_folders_are_told_by_their_mounts(tmp_path: Path) -> None
         False, False, True, True,
     ]  # fmt: skip
     assert not is_network_folder(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of processes are POSIX")
+def test_a_full_disk_is_one_line_and_loses_nothing(library: Library, videos: Path) -> None:
+    """A process that may write no file beyond some size stands for a disk that is full."""
+    for number in range(3, 6):
+        write_video(videos / f"{number}.mp4", frames=30 + number, fps=2)
+    code = (
+        "import resource, signal, sys; from r2tuning import Library, R2TuningError\n"
+        "library = Library(sys.argv[1])\n"
+        "library.search('a dog')  # loads the model\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)\n"
+        "try:\n    library.add(sys.argv[2])\n"
+        "except R2TuningError as error:\n    print(error)\n"
+    )
+    for limit in (1000, 60_000):
+        command = [sys.executable, "-c", code, str(library.folder), str(videos), str(limit)]
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "free space" in done.stdout or "library check" in done.stdout
+        assert len(done.stdout.splitlines()) == 1
+        assert library.check() == []
+        assert {Path(hit.video).name for hit in library.search("a dog", top=50)} >= {"0.mp4", "1.mp4", "2.mp4"}
+    library.add(videos)
+    assert [one.state for one in library.list()] == ["ready"] * 6
+    assert library.check() == []

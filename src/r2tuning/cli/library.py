@@ -102,6 +102,10 @@ def add(
     Example: r2tuning library add ~/videos party.mp4 --jobs 4
     """
     opened = _open(folder, model=model, backbone=backbone, device=device, engine=engine, keep=keep, sampling=sampling)
+    if model is not None or not find_folder(folder).exists():
+        from r2tuning.library.library import DEFAULT_MODEL
+
+        options.announce_download(model or DEFAULT_MODEL, backbone)
     _index(opened, lambda **calls: opened.add(paths, jobs=jobs, retry=retry, **calls))
 
 
@@ -330,7 +334,7 @@ def list_files(
     for one in listed:
         length = f"{one.video.duration:10.1f} s" if one.video is not None else " " * 12
         reason = f" ({one.file.reason.removeprefix(f'{one.file.path}: ')})" if one.file.reason else ""
-        typer.echo(show_on_one_line(f"{one.state:9}") + length + "  " + show_on_one_line(one.file.path + reason))
+        typer.echo(f"{one.state:9}" + length + "  " + show_on_one_line(one.file.path + reason))
 
 
 @library.command()

@@ -103,6 +103,15 @@ def choose_cluster(address: str | None, jobs: int | None, gpus: float) -> Cluste
     return Cluster(address, jobs, gpus)
 
 
+def announce_download(model: str, backbone: str | None) -> None:
+    """Says what a model and its backbone need from the network, if anything."""
+    from r2tuning.checkpoints.resolve import find_missing
+
+    if missing := find_missing(model, backbone):
+        what = " and ".join(map(str, missing))
+        typer.echo(f"First use: downloading {what} from the Hugging Face hub; later runs need no network.", err=True)
+
+
 def load_model(model: str, backbone: str | None, device: str | None, engine: Engine | None = None) -> Grounder:
     """Loads a model and its backbone; an error of the network also names the model that needs none."""
     from r2tuning.grounder import Grounder

@@ -193,9 +193,7 @@ def open_model(
     missing = find_missing(model, backbone)
     for _ in request.go_through(lambda video, _: _check_video(video, whole=bool(missing))):
         pass
-    if missing:
-        what = " and ".join(map(str, missing))
-        typer.echo(f"First use: downloading {what} from the Hugging Face hub; later runs need no network.", err=True)
+    options.announce_download(model, backbone)
     return options.load_model(model, backbone, device, engine)
 
 

@@ -227,12 +227,12 @@ def open_catalog(folder: Path, *, create: bool = False) -> Iterator[Catalog]:
     path = folder / CATALOG_FILE
     with _explained(folder):
         if not path.is_file() and not create:
-            raise LibraryError(f"{folder}: has no library; make one with r2tuning library add --library {folder} PATH")
+            raise _no_library(folder)
         connection = sqlite3.connect(_to_uri(path, create), timeout=_PATIENCE, isolation_level=None, uri=True)
         try:
             connection.execute("PRAGMA trusted_schema = OFF")
             connection.execute("PRAGMA synchronous = FULL")
-            _prepare(connection, folder)
+            _prepare(connection, folder, create)
             yield Catalog(connection, folder)
         finally:
             connection.close()
@@ -245,7 +245,7 @@ def _to_uri(path: Path, create: bool) -> str:
     return f"{path.absolute().as_uri()}?mode={mode}"
 
 
-def _prepare(connection: sqlite3.Connection, folder: Path) -> None:
+def _prepare(connection: sqlite3.Connection, folder: Path, create: bool) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > FORMAT_VERSION:
         raise LibraryError(
@@ -255,6 +255,8 @@ def _prepare(connection: sqlite3.Connection, folder: Path) -> None:
     if version == 0:
         if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             raise LibraryError(f"{folder / CATALOG_FILE}: is a database of another program; choose another folder")
+        if not create:  # a writer is about to make it
+            raise _no_library(folder)
         # The journal first: it cannot be changed in a transaction. Two processes may create it at once.
         connection.execute(f"PRAGMA journal_mode = {'DELETE' if is_network_folder(folder) else 'WAL'}")
         connection.execute("BEGIN IMMEDIATE")
@@ -264,6 +266,10 @@ def _prepare(connection: sqlite3.Connection, folder: Path) -> None:
             connection.execute(f"PRAGMA application_id = {_APPLICATION}")
             connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
         connection.execute("COMMIT")
+
+
+def _no_library(folder: Path) -> LibraryError:
+    return LibraryError(f"{folder}: has no library; make one with r2tuning library add --library {folder} PATH")
 
 
 @contextmanager

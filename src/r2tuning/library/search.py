@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -65,7 +66,7 @@ class Filters:
         if self.within is None:
             return True
         pattern = str(Path(self.within).expanduser())
-        return fnmatch(file.path, pattern) or file.path.startswith(pattern.rstrip("/") + "/")
+        return fnmatch(file.path, pattern) or file.path.startswith(os.path.join(pattern, ""))  # noqa: PTH118
 
 
 @dataclass(frozen=True)
