@@ -34,7 +34,7 @@ from r2tuning.cli.options import show_progress
 from r2tuning.decoding.windows import Window, plan_windows
 from r2tuning.library import search as searching
 from r2tuning.library.search import Finder
-from r2tuning.library.segments import Peak, SegmentView, VectorView
+from r2tuning.library.segments import FrameVectors, Peak
 from r2tuning.metrics import CorpusPrediction, CorpusTruth, evaluate_corpus
 from r2tuning.synthetic.generate import list_seeds
 from r2tuning.synthetic.scenes import SPLITS, Split
@@ -124,7 +124,7 @@ def ask_chunks(library: Library) -> Callable[[str], Answer]:
     backbone = library._load(snapshot.generation.facts).backbone
     names, spans, vectors = [], [], []
     for number, video in snapshot.videos.items():
-        frames = spread(snapshot.view, number, video.frames)
+        frames = spread(snapshot.view.read(number), video.frames)
         for start in np.arange(0, max(video.duration - OVERLAP, 1), CHUNK - OVERLAP):
             end = min(start + CHUNK, video.duration)
             chunk = frames[int(start * video.fps) : max(int(start * video.fps) + 1, round(end * video.fps))]
@@ -141,15 +141,10 @@ def ask_chunks(library: Library) -> Callable[[str], Answer]:
     return ask
 
 
-def spread(view: VectorView, number: int, frames: int) -> torch.Tensor:
+def spread(found: FrameVectors, frames: int) -> torch.Tensor:
     """A vector for every frame of a video: one that was left out has that of the last one kept."""
-    assert isinstance(view, SegmentView)
-    ranges = [view._ranges[place] for place in view._of_video[number]]
-    kept = np.concatenate([rows.frames for rows in ranges])
-    vectors = np.concatenate([view._maps[rows.segment][rows.first : rows.stop] for rows in ranges])
-    order = np.argsort(kept)
-    rows = np.searchsorted(kept[order], np.arange(frames), side="right") - 1
-    return torch.from_numpy(vectors[order][rows.clip(0)]).float()
+    rows = np.searchsorted(found.frames, np.arange(frames), side="right") - 1
+    return torch.from_numpy(found.vectors[rows]).float()
 
 
 def measure(ask: Callable[[str], Answer], truths: list[CorpusTruth], title: str) -> Iterator[str]:

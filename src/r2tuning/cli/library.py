@@ -34,11 +34,12 @@ library = typer.Typer(
 )
 
 FolderOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--library",
         metavar="DIR",
-        help="Folder of the library; by default $R2TUNING_LIBRARY, or one in your data folder.",
+        help="Folder of the library, or an address such as s3://bucket/videos; by default $R2TUNING_LIBRARY, or a "
+        "folder in your data folder.",
         show_default=False,
     ),
 ]
@@ -71,15 +72,13 @@ JobsOption = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes 
 RetryOption = Annotated[bool, typer.Option("--retry", help="Try files again that could not be used before.")]
 
 
-def find_folder(given: Path | None) -> Path:
-    """The folder of the library that a command is about."""
-    chosen = os.environ.get("R2TUNING_LIBRARY")
-    if given is not None:
-        return given
-    return Path(chosen) if chosen else Path(user_data_dir("r2tuning", appauthor=False)) / "library"
+def find_folder(given: str | None) -> str:
+    """The folder, or the address, of the library that a command is about."""
+    chosen = given or os.environ.get("R2TUNING_LIBRARY")
+    return chosen or os.path.join(user_data_dir("r2tuning", appauthor=False), "library")  # noqa: PTH118
 
 
-def _open(folder: Path | None, **arguments: Any) -> Library:
+def _open(folder: str | None, **arguments: Any) -> Library:
     from r2tuning.library.library import Library
 
     return Library(find_folder(folder), **arguments)
@@ -142,12 +141,12 @@ def _index(opened: Library, run: Any) -> None:
         with options.show_progress("Encoding", "videos") as progress:
             added: Added = run(progress=progress, announce=announce)
     except KeyboardInterrupt:
-        typer.echo(f"stopped; what is complete is in {opened.folder}; run the same command to continue", err=True)
+        typer.echo(f"stopped; what is complete is in {opened.name}; run the same command to continue", err=True)
         raise typer.Exit(130) from None
     done = added.indexed
     size = f", {done.bytes / 1e6:,.1f} MB" if done.videos else ""
     encoded = f"{done.videos} videos encoded, {_hours(done.seconds)}{size}"
-    typer.echo(f"{opened.folder}: {encoded}; files: {_count(added.scan)}")
+    typer.echo(f"{opened.name}: {encoded}; files: {_count(added.scan)}")
     for failure in added.failures:
         reason = failure.reason if failure.path in failure.reason else f"{failure.path}: {failure.reason}"
         typer.echo(show_on_one_line(f"left out: {reason}"), err=True)
@@ -253,7 +252,7 @@ def to_dict(hits: Hits) -> dict[str, Any]:
     }
 
 
-def _print_hits(hits: Hits, folder: Path) -> None:
+def _print_hits(hits: Hits, folder: str) -> None:
     from r2tuning.output.text.labels import format_clock
 
     console = Console()
@@ -344,7 +343,7 @@ def info(folder: FolderOption = None) -> None:
     found = _open(folder).info()
     made = found.generation.facts if found.generation is not None else None
     rows = {
-        "folder": str(found.folder),
+        "library": found.name,
         "files": f"{found.files} ({found.missing} missing, {found.failed} could not be used)",
         "videos": f"{found.videos}, {_hours(found.seconds)}",
         "size": f"{found.bytes / 1e6:,.1f} MB, {found.rows} vectors ({found.dead} of removed videos)",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from itertools import islice
@@ -24,8 +24,6 @@ from r2tuning.errors import LibraryError
 from r2tuning.grounder import Grounder
 from r2tuning.intervals import FloatArray
 from r2tuning.library.hits import Cursor, Curve, Hit, Hits
-from r2tuning.library.indexing import projected_path
-from r2tuning.library.projected import read_projected
 from r2tuning.library.records import File, Generation, Video
 from r2tuning.library.segments import Peak, VectorView
 from r2tuning.prediction import PAIRS, predict_windows
@@ -81,6 +79,7 @@ class Snapshot:
         videos: Those that have a file, by number.
         files: Of each of these videos, those that are there.
         view: Their vectors.
+        read: v̂ of a video from a frame to another, fp32 ``[K, T, P+1, C]``; None if the video was removed meanwhile.
     """
 
     changes: int
@@ -88,12 +87,12 @@ class Snapshot:
     videos: dict[int, Video]
     files: dict[int, list[File]]
     view: VectorView
+    read: Callable[[int, int, int], Tensor | None]
 
 
 @torch.inference_mode()
 def search(
     snapshot: Snapshot,
-    folder: Path,
     grounder: Grounder,
     query: str,
     *,
@@ -117,7 +116,7 @@ def search(
     ranking = calibration.ranking if calibration is not None else None
     (vector,) = grounder.backbone.embed_queries([query])
     (features,) = grounder.backbone.encode_queries([query])
-    finder = Finder(snapshot, folder, grounder, features, ranking or RankingMap())
+    finder = Finder(snapshot, grounder, features, ranking or RankingMap())
     curves: list[Curve] = []
     stream = finder.rank(vector, allowed, candidates, curves)
     page = list(islice(stream, cursor.done, cursor.done + top + 1))
@@ -159,7 +158,6 @@ class Finder:
     """Turns candidates into hits."""
 
     snapshot: Snapshot
-    folder: Path
     grounder: Grounder
     query: QueryFeatures
     ranking: RankingMap
@@ -212,7 +210,7 @@ class Finder:
                 (peak, window, projected.to(device))
                 for peak in fresh[first : first + PAIRS]
                 for window in [self.place_window(peak)]
-                if (projected := self._read(peak, window)) is not None
+                if (projected := self.snapshot.read(peak.video, window.start, window.stop)) is not None
             ]
             if not batch:
                 continue
@@ -222,15 +220,6 @@ class Finder:
                 curve = raw.saliency.cpu().numpy()
                 curves.append(Curve(peak.video, window.start, curve))
                 yield from self._decode(peak, window, raw, curve, centers[peak.video])
-
-    def _read(self, peak: Peak, window: Window) -> Tensor | None:
-        path = projected_path(self.folder, peak.video)
-        try:
-            return read_projected(path, window.start, window.stop)
-        except LibraryError:
-            if path.exists():
-                raise
-            return None  # removed since the snapshot was made
 
     def _take_peak(self, peak: Peak) -> Found:
         video = self.snapshot.videos[peak.video]
