@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -16,11 +17,12 @@ from r2tuning.library.generations import describe, name_model, other_model
 from r2tuning.library.hits import Hits
 from r2tuning.library.indexing import Added, Progress, drop_unused, update_files
 from r2tuning.library.places import open_place
+from r2tuning.library.questions import ask_like, ask_picture, ask_sentence, find_video
 from r2tuning.library.records import File, GenerationFacts, Keep, LibraryInfo, Listed
 from r2tuning.library.scanning import Scan, list_roots, require_paths
 from r2tuning.library.search import BLOCK, Filters, Snapshot, search, to_groundings
 from r2tuning.results import Grounding
-from r2tuning.types import Engine, Sampling
+from r2tuning.types import Engine, Moment, Sampling
 
 DEFAULT_MODEL = "qvhighlights"
 
@@ -176,8 +178,11 @@ class Library:
 
     def search(
         self,
-        query: str,
+        query: str | None = None,
         *,
+        like: tuple[str | os.PathLike[str], float, float] | None = None,
+        image: str | os.PathLike[str] | None = None,
+        without: Sequence[str] = (),
         top: int = 20,
         within: str | None = None,
         since: float | None = None,
@@ -186,10 +191,15 @@ class Library:
         after: str = "",
         candidates: int = BLOCK,
     ) -> Hits:
-        """Finds the moments of all videos that match a sentence, best first.
+        """Finds the moments of all videos that match a sentence, another moment or a picture, best first.
 
         Args:
-            query: The sentence.
+            query: A sentence.
+            like: Or a moment to find more like: a video of the library, start and end in seconds on its clock.
+            image: Or a picture file. As for ``like``, times are then those of similar frames; the R² head reads only
+                sentences.
+            without: Sentences that must not match what is found. A moment's score is the probability that it is right,
+                times that of none of these being there.
             top: Most hits on a page.
             within: Only videos whose path fits this pattern, such as ``*/2024/*``, or that lie in this folder.
             since: Only files changed at this time or later, seconds since 1970.
@@ -199,20 +209,35 @@ class Library:
             candidates: How many windows are refined and ranked together.
 
         Raises:
-            QueryError: If the query is empty.
-            LibraryError: If there is no library, or it was made by another model.
-            ValueError: If a number is out of range.
+            QueryError: If a query is empty.
+            VideoError: If the picture cannot be read.
+            LibraryError: If there is no library, it was made by another model, or it lacks the video of ``like``.
+            ValueError: If a number is out of range, or not one of ``query``, ``like`` and ``image`` is given.
         """
+        if sum(given is not None for given in (query, like, image)) != 1 or (without and query is None):
+            raise ValueError("give one of query, like and image; without goes with a query")
         if top < 1 or candidates < 1 or (threshold is not None and not 0 <= threshold <= 1):
             raise ValueError(
                 f"top ({top}) and candidates ({candidates}) must be at least 1, threshold ({threshold}) in [0, 1]"
             )
         snapshot = self._look()
         grounder = self._load(snapshot.generation.facts)
+        if without and snapshot.generation.facts.keep == "vectors":
+            raise LibraryError(
+                f"{self.name}: keeps vectors only, which cannot tell what is not there; use --keep answers"
+            )
+        if query is not None:
+            question = ask_sentence(grounder.backbone, query, without)
+        elif image is not None:
+            question = ask_picture(grounder.backbone, image)
+        else:
+            path, start, end = cast("tuple[str, float, float]", like)
+            video = find_video(snapshot.videos, snapshot.files, path)
+            question = ask_like(video, snapshot.view.read(video.id), os.fspath(path), Moment(start, end, 1.0))
         return search(
             snapshot,
             grounder,
-            query,
+            question,
             top=top,
             filters=Filters(within, since, min_duration),
             threshold=threshold,
