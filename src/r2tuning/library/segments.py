@@ -73,6 +73,10 @@ class VectorView(Protocol):
         """
         ...
 
+    def read(self, video: int) -> FrameVectors:
+        """The vectors of a video."""
+        ...
+
 
 class VectorIndex(Protocol):
     """Keeps the vectors of the frames of videos.
@@ -205,6 +209,14 @@ class SegmentView:
         nearest = sorted(best, key=lambda video: (-best[video], video))[:count]
         peaks = [peak for video in nearest for peak in self._find_peaks(video, cosines, count, apart)]
         return sorted(peaks, key=lambda peak: (-peak.cosine, peak.video, peak.frame))[:count]
+
+    def read(self, video: int) -> FrameVectors:
+        """See `VectorView.read`."""
+        ranges = [self._ranges[place] for place in self._of_video[video]]
+        vectors = np.concatenate([self._maps[rows.segment][rows.first : rows.stop] for rows in ranges])
+        frames = np.concatenate([rows.frames for rows in ranges])
+        order = np.argsort(frames, kind="stable")
+        return FrameVectors(vectors[order], frames[order])
 
     def _multiply(self, vector: Tensor, chosen: list[int]) -> dict[int, NDArray[np.float32]]:
         """Cosines of the rows of each chosen range; rows of no chosen range are not read."""
