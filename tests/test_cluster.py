@@ -36,11 +36,22 @@ def nodes() -> Iterator[Any]:
     os.environ["RAY_raylet_start_wait_time_s"] = "300"  # noqa: SIM112
     from ray.cluster_utils import Cluster as Nodes
 
-    memory = {"num_cpus": 1, "object_store_memory": 80 << 20}
-    nodes = Nodes(initialize_head=True, head_node_args={"include_dashboard": False, **memory})
-    nodes.add_node(**memory)
+    nodes = Nodes()
+    start_node(nodes, include_dashboard=False)
+    start_node(nodes)
     yield nodes
     nodes.shutdown()
+
+
+def start_node(nodes: Any, **options: object) -> Any:
+    """Adds a node of one CPU. On a busy machine, the parts of a node do not always wait for each other long enough."""
+    for attempt in range(5):
+        try:
+            return nodes.add_node(num_cpus=1, object_store_memory=80 << 20, **options)
+        except Exception:  # noqa: PERF203  (Ray raises nothing more precise)
+            if attempt == 4:
+                raise
+    return None
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +104,7 @@ def test_a_cluster_makes_what_jobs_make_and_a_poisonous_video_is_listed(
 
 
 def test_a_lost_node_costs_nothing(folder: Path, tasks: list[VideoTask], clip: Backbone, nodes: Any) -> None:
-    third = nodes.add_node(num_cpus=1, object_store_memory=80 << 20)
+    third = start_node(nodes)
     store = SlowStore.create(folder / "slow", clip)
     killed = []
 

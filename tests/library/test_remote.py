@@ -101,7 +101,7 @@ def test_another_generation_takes_the_place_of_the_old_one(bucket: Bucket, shape
     reader = Library(f"{bucket}/switch")
     assert all(hit.refined for hit in reader.search("a circle"))
     place = RemotePlace(f"{bucket}/switch")
-    assert place._connect().table_names() == ["vectors-2"]
+    assert place._list_tables() == ["vectors-2"]
 
 
 def test_one_writer_at_a_time_and_a_dead_one_is_replaced(

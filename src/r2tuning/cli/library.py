@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json as json_module
-import os
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from platformdirs import user_data_dir
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from r2tuning.cli import options, outputs
+from r2tuning.cli.export import export
 from r2tuning.errors import LibraryError, show_on_one_line
 from r2tuning.files import file_name
 from r2tuning.output.registry import Target
@@ -33,16 +32,6 @@ library = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Index many videos once, and ask all of them with one sentence."
 )
 
-FolderOption = Annotated[
-    str | None,
-    typer.Option(
-        "--library",
-        metavar="DIR",
-        help="Folder of the library, or an address such as s3://bucket/videos; by default $R2TUNING_LIBRARY, or a "
-        "folder in your data folder.",
-        show_default=False,
-    ),
-]
 ModelOption = Annotated[
     str | None,
     typer.Option(
@@ -72,22 +61,16 @@ JobsOption = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes 
 RetryOption = Annotated[bool, typer.Option("--retry", help="Try files again that could not be used before.")]
 
 
-def find_folder(given: str | None) -> str:
-    """The folder, or the address, of the library that a command is about."""
-    chosen = given or os.environ.get("R2TUNING_LIBRARY")
-    return chosen or os.path.join(user_data_dir("r2tuning", appauthor=False), "library")  # noqa: PTH118
-
-
 def _open(folder: str | None, **arguments: Any) -> Library:
     from r2tuning.library.library import Library
 
-    return Library(find_folder(folder), **arguments)
+    return Library(options.find_folder(folder), **arguments)
 
 
 @library.command()
 def add(
     paths: Annotated[list[Path], typer.Argument(help="Videos, and folders with all videos in them.", metavar="PATH…")],
-    folder: FolderOption = None,
+    folder: options.FolderOption = None,
     model: ModelOption = None,
     backbone: options.BackboneOption = None,
     device: options.DeviceOption = None,
@@ -102,7 +85,7 @@ def add(
     Example: r2tuning library add ~/videos party.mp4 --jobs 4
     """
     opened = _open(folder, model=model, backbone=backbone, device=device, engine=engine, keep=keep, sampling=sampling)
-    if model is not None or not find_folder(folder).exists():
+    if model is not None or not Path(options.find_folder(folder)).exists():
         from r2tuning.library.library import DEFAULT_MODEL
 
         options.announce_download(model or DEFAULT_MODEL, backbone)
@@ -111,7 +94,7 @@ def add(
 
 @library.command()
 def rescan(
-    folder: FolderOption = None,
+    folder: options.FolderOption = None,
     model: ModelOption = None,
     backbone: options.BackboneOption = None,
     device: options.DeviceOption = None,
@@ -174,7 +157,7 @@ def _read_date(text: str | None) -> float | None:
 @library.command()
 def search(
     query: Annotated[str, typer.Argument(help="What to look for.", metavar="QUERY")],
-    folder: FolderOption = None,
+    folder: options.FolderOption = None,
     device: options.DeviceOption = None,
     top: Annotated[int, typer.Option("--top", "-n", min=1, max=1000, help="Most moments to report.")] = 10,
     within: Annotated[
@@ -223,7 +206,7 @@ def search(
         write_atomically(json, text, force=force)
         typer.echo(f"Wrote {json}", err=True)
     if json != "-":
-        _print_hits(hits, find_folder(folder))
+        _print_hits(hits, options.find_folder(folder))
     if targets or clips is not None:
         _write(hits, opened.to_groundings(hits), targets, clips, fast, pad=pad, force=force)
 
@@ -314,7 +297,7 @@ def _write(
 
 @library.command("list")
 def list_files(
-    folder: FolderOption = None,
+    folder: options.FolderOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the files of a library, with what became of each."""
@@ -338,7 +321,7 @@ def list_files(
 
 
 @library.command()
-def info(folder: FolderOption = None) -> None:
+def info(folder: options.FolderOption = None) -> None:
     """Show what a library holds and what made it."""
     found = _open(folder).info()
     made = found.generation.facts if found.generation is not None else None
@@ -364,18 +347,18 @@ def remove(
         list[Path] | None, typer.Argument(help="Files, and folders with all that is in them.", metavar="PATH…")
     ] = None,
     missing: Annotated[bool, typer.Option("--missing", help="Take out all files that are gone.")] = False,
-    folder: FolderOption = None,
+    folder: options.FolderOption = None,
 ) -> None:
     """Take files out of a library; the files themselves stay."""
     if not paths and not missing:
         raise typer.BadParameter("say what to take out, or give --missing", param_hint="PATH…")
     removed = _open(folder).remove(paths or (), missing=missing)
-    typer.echo(f"{find_folder(folder)}: {len(removed)} files taken out")
+    typer.echo(f"{options.find_folder(folder)}: {len(removed)} files taken out")
 
 
 @library.command()
 def check(
-    folder: FolderOption = None,
+    folder: options.FolderOption = None,
     repair: Annotated[
         bool, typer.Option("--repair", help="Drop what is damaged; r2tuning library rescan encodes it again.")
     ] = False,
@@ -385,8 +368,11 @@ def check(
     for problem in problems:
         typer.echo(show_on_one_line(problem), err=True)
     if not problems:
-        typer.echo(f"{find_folder(folder)}: nothing is wrong")
+        typer.echo(f"{options.find_folder(folder)}: nothing is wrong")
     elif repair:
-        typer.echo(f"{find_folder(folder)}: {len(problems)} problems; dropped, now run r2tuning library rescan")
+        typer.echo(f"{options.find_folder(folder)}: {len(problems)} problems; dropped, now run r2tuning library rescan")
     else:
         raise LibraryError(f"{len(problems)} problems; they are listed above; run r2tuning library check --repair")
+
+
+library.command()(export)

@@ -45,6 +45,7 @@ EXTRA_OF = {
     "ray": "cluster",
     "lancedb": "lance",
     "obstore": "lance",
+    "pyarrow": "lance",
 }
 """Modules that only an extra installs, and which."""
 

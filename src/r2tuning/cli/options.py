@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from platformdirs import user_data_dir
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -89,7 +91,23 @@ GpusOption = Annotated[
     float,
     typer.Option(min=0, help="With --cluster: the share of a GPU that each process takes, such as 0.25; 0 for none."),
 ]
+FolderOption = Annotated[
+    str | None,
+    typer.Option(
+        "--library",
+        metavar="DIR",
+        help="Folder of the library, or an address such as s3://bucket/videos; by default $R2TUNING_LIBRARY, or a "
+        "folder in your data folder.",
+        show_default=False,
+    ),
+]
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Replace output files that exist.")]
+
+
+def find_folder(given: str | None) -> str:
+    """The folder, or the address, of the library that a command is about."""
+    chosen = given or os.environ.get("R2TUNING_LIBRARY")
+    return chosen or os.path.join(user_data_dir("r2tuning", appauthor=False), "library")  # noqa: PTH118
 
 
 def choose_cluster(address: str | None, jobs: int | None, gpus: float) -> Cluster | None:

@@ -87,10 +87,8 @@ class LanceIndex:
         self._buffer, self._buffered = {}, 0
         generations = {generation.id: generation for generation in catalog.list_generations()}
         with _explained(self._uri):
-            for name in self._connect().table_names(limit=1000):
-                if not name.startswith("vectors-"):
-                    continue
-                if int(name.removeprefix("vectors-")) not in generations:
+            for name in self._list_tables():
+                if name not in map(_name, generations):
                     self._connect().drop_table(name)
         for generation in generations:
             known = {video.id for video in catalog.list_videos(generation)}
@@ -136,8 +134,12 @@ class LanceIndex:
         return lancedb.connect(self._uri)
 
     def _open(self, generation: int) -> Any:
-        database, name = self._connect(), _name(generation)
-        return database.open_table(name) if name in database.table_names(limit=1000) else None
+        name = _name(generation)
+        return self._connect().open_table(name) if name in self._list_tables() else None
+
+    def _list_tables(self) -> list[str]:
+        tables: list[str] = self._connect().list_tables(limit=1000).tables
+        return tables
 
 
 class LanceView:
@@ -160,7 +162,7 @@ class LanceView:
         if rows is None:
             return []
         owners, frames = rows["video"].to_numpy(), rows["frame"].to_numpy()
-        cosines = (torch.from_numpy(_take_vectors(rows).astype(np.float32)) @ vector).numpy()
+        cosines = (torch.from_numpy(_read_vectors(rows).astype(np.float32)) @ vector).numpy()
         peaks: list[Peak] = []
         for video in nearest:
             own = owners == video
@@ -170,8 +172,10 @@ class LanceView:
     def read(self, video: int) -> FrameVectors:
         """See `VectorView.read`."""
         with _explained(self._uri):
-            rows = self._table.search().where(_where([video])).limit(None).to_arrow().sort_by("frame")
-        return FrameVectors(_take_vectors(rows), rows["frame"].to_numpy())
+            rows = self._table.search().where(_where([video])).limit(None).to_arrow()
+        frames, values = rows["frame"].to_numpy(), _read_vectors(rows)
+        order = np.argsort(frames, kind="stable")
+        return FrameVectors(values[order], frames[order])
 
     def _find_videos(self, vector: Tensor, allowed: set[int], count: int) -> list[int]:
         """The videos with the nearest rows, at least ``count`` where there are as many."""
@@ -189,14 +193,13 @@ class LanceView:
 
     def _probes(self) -> int:
         (index,) = [one for one in self._table.list_indices() if one.columns[0] == "vector"]
-        rows = self._table.index_stats(index.name).num_indexed_rows
-        return max(1, round(PROBES * float(rows) ** 0.5))
+        rows = int(self._table.index_stats(index.name).num_indexed_rows)
+        return max(1, int(PROBES * rows**0.5))
 
 
-def _take_vectors(rows: Any) -> NDArray[np.float16]:
-    """The vectors of rows, ``[n, D]``."""
-    values = rows["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(values, np.float16).reshape(len(rows), -1)
+def _read_vectors(rows: Any) -> NDArray[np.float16]:
+    values: NDArray[np.float16] = rows["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return values.reshape(len(rows), -1)
 
 
 def _where(videos: Collection[int]) -> str:

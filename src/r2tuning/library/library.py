@@ -220,7 +220,7 @@ class Library:
             raise ValueError(
                 f"top ({top}) and candidates ({candidates}) must be at least 1, threshold ({threshold}) in [0, 1]"
             )
-        snapshot = self._look()
+        snapshot = self.look()
         grounder = self._load(snapshot.generation.facts)
         if without and snapshot.generation.facts.keep == "vectors":
             raise LibraryError(
@@ -247,7 +247,7 @@ class Library:
 
     def to_groundings(self, hits: Hits) -> Sequence[Grounding]:
         """The hits as an answer for each video, for charts, pages and other files; best video first."""
-        snapshot = self._look()
+        snapshot = self.look()
         return to_groundings(hits, snapshot, self._load(snapshot.generation.facts))
 
     def list(self) -> Sequence[Listed]:
@@ -330,7 +330,8 @@ class Library:
         with open_catalog(self.folder) as catalog, catalog.look():
             yield catalog
 
-    def _look(self) -> Snapshot:
+    def look(self) -> Snapshot:
+        """The library as it is now, for what reads it as a whole."""
         for attempt in range(5):
             with self._read() as catalog:
                 changes = catalog.count_changes()
