@@ -110,6 +110,16 @@ def find_folder(given: str | None) -> str:
     return chosen or os.path.join(user_data_dir("r2tuning", appauthor=False), "library")  # noqa: PTH118
 
 
+def format_hours(seconds: float) -> str:
+    """How long videos last, for people.
+
+    Example:
+        >>> format_hours(90), format_hours(5400)
+        ('1.5 min', '1.5 h')
+    """
+    return f"{seconds / 3600:,.1f} h" if seconds >= 3600 else f"{seconds / 60:,.1f} min"
+
+
 def choose_cluster(address: str | None, jobs: int | None, gpus: float) -> Cluster | None:
     """The cluster that was asked for; None to encode on this machine."""
     if address is None:

@@ -36,6 +36,9 @@ BLOCK = 20
 PER_WINDOW = 5
 """Most moments of a window."""
 
+APART = 10.0
+"""Seconds between peaks that are reported as they are."""
+
 LIKELY = 0.5
 """A first hit below this probability is probably not what the query describes."""
 
@@ -162,17 +165,16 @@ class Finder:
 
     def rank(self, allowed: dict[int, Video], block: int, curves: list[Curve]) -> Iterator[Hit]:
         """All hits, block of candidates by block, best first in each; a video's hits share no time."""
-        window = self.snapshot.generation.facts.window
+        facts = self.snapshot.generation.facts
+        apart = max(1, facts.window // 2 if self._refines else round(APART * facts.fps))
         taken: dict[int, list[Found]] = {}
         done = 0
         while True:
-            peaks = self.snapshot.view.scan(self.question.vector, allowed, done + block, max(1, window // 2))
+            peaks = self.snapshot.view.scan(self.question.vector, allowed, done + block, apart)
             fresh = peaks[done : done + block]
             found = sorted(self.refine(fresh, peaks, curves), key=lambda one: -one.score)
             for one in found:
                 before = taken.setdefault(one.peak.video, [])
-                if self._is_given(one):
-                    continue
                 if all(one.start >= other.end - 1e-6 or one.end <= other.start + 1e-6 for other in before):
                     before.append(one)
                     yield self._to_hit(one)
@@ -180,10 +182,9 @@ class Finder:
             if len(fresh) < block:
                 return
 
-    def _is_given(self, found: Found) -> bool:
-        """Whether it is the moment that more like it were asked for."""
-        start, end = self.question.span
-        return found.peak.video == self.question.number and found.start < end and found.end > start
+    @property
+    def _refines(self) -> bool:
+        return self.question.sentence is not None and self.snapshot.generation.facts.keep != "vectors"
 
     def _to_hit(self, found: Found) -> Hit:
         video = self.snapshot.videos[found.peak.video]
@@ -203,8 +204,8 @@ class Finder:
     def refine(self, fresh: Sequence[Peak], peaks: Sequence[Peak], curves: list[Curve]) -> Iterator[Found]:
         """The moments in the windows around peaks; ``peaks`` are all that have been found, also before."""
         sentence = self.question.sentence
-        if sentence is None or self.snapshot.generation.facts.keep == "vectors":
-            yield from map(self._take_peak, fresh)
+        if sentence is None or not self._refines:
+            yield from (found for peak in fresh for found in self._take_peak(peak))
             return
         queries = [sentence, *self.question.without]
         centers: dict[int, list[float]] = {}
@@ -243,10 +244,17 @@ class Finder:
             return peak
         return replace(peak, cosine=float((torch.from_numpy(inside).float() @ query.vector).max()))
 
-    def _take_peak(self, peak: Peak) -> Found:
+    def _take_peak(self, peak: Peak) -> Iterator[Found]:
+        """The stretch of frames around a peak, without the moment that more like it were asked for."""
         video = self.snapshot.videos[peak.video]
         start, end = peak.first / video.fps, min((peak.last + 1) / video.fps, video.duration)
-        return Found(peak, min(start, end), end, min(max(peak.cosine, 0.0), 1.0), None)
+        if peak.video == self.question.number:
+            given, over = self.question.span
+            place = (peak.frame + 0.5) / video.fps
+            start, end = (max(start, over), end) if place > over else (start, min(end, given))
+            if given <= place <= over:
+                return
+        yield Found(peak, min(start, end), end, min(max(peak.cosine, 0.0), 1.0), None)
 
     def _decode(self, peak: Peak, window: Window, raw: Decoded, centers: list[float]) -> Iterator[Found]:
         """The moments of a window; those that a window nearer to them sees better are left to it."""
