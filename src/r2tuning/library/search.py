@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from itertools import islice
@@ -166,11 +166,10 @@ class Finder:
 
     def rank(self, vector: Tensor, allowed: dict[int, Video], block: int, curves: list[Curve]) -> Iterator[Hit]:
         """All hits, block of candidates by block, best first in each; a video's hits share no time."""
-        window = self.snapshot.generation.facts.window
         taken: dict[int, list[Found]] = {}
         done = 0
         while True:
-            peaks = self.snapshot.view.scan(vector, allowed, done + block, max(1, window // 2))
+            peaks = self.choose(vector, allowed, done + block)
             fresh = peaks[done : done + block]
             found = sorted(self.refine(fresh, peaks, curves), key=lambda one: -one.score)
             for one in found:
@@ -181,6 +180,25 @@ class Finder:
             done += len(fresh)
             if len(fresh) < block:
                 return
+
+    def choose(self, vector: Tensor, allowed: Collection[int], count: int) -> list[Peak]:
+        """The nearest peaks, of those whose windows are nearly the same only the best: the candidates."""
+        window = self.snapshot.generation.facts.window
+        asked = 2 * count
+        while True:
+            peaks = self.snapshot.view.scan(vector, allowed, asked, max(1, window // 2))
+            if self.snapshot.generation.facts.keep == "vectors":  # these are moments by themselves
+                return peaks[:count]
+            chosen: list[Peak] = []
+            starts: dict[int, list[int]] = {}
+            for peak in peaks:
+                start, others = self.place_window(peak).start, starts.setdefault(peak.video, [])
+                if all(abs(start - other) >= max(1, window // 4) for other in others):
+                    others.append(start)
+                    chosen.append(peak)
+            if len(chosen) >= count or len(peaks) < asked:
+                return chosen[:count]
+            asked *= 2
 
     def _to_hit(self, found: Found) -> Hit:
         video = self.snapshot.videos[found.peak.video]
