@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from itertools import islice
@@ -165,12 +165,10 @@ class Finder:
 
     def rank(self, allowed: dict[int, Video], block: int, curves: list[Curve]) -> Iterator[Hit]:
         """All hits, block of candidates by block, best first in each; a video's hits share no time."""
-        facts = self.snapshot.generation.facts
-        apart = max(1, facts.window // 2 if self._refines else round(APART * facts.fps))
         taken: dict[int, list[Found]] = {}
         done = 0
         while True:
-            peaks = self.snapshot.view.scan(self.question.vector, allowed, done + block, apart)
+            peaks = self.choose(allowed, done + block)
             fresh = peaks[done : done + block]
             found = sorted(self.refine(fresh, peaks, curves), key=lambda one: -one.score)
             for one in found:
@@ -185,6 +183,25 @@ class Finder:
     @property
     def _refines(self) -> bool:
         return self.question.sentence is not None and self.snapshot.generation.facts.keep != "vectors"
+
+    def choose(self, allowed: Collection[int], count: int) -> list[Peak]:
+        """The nearest peaks, of those whose windows are nearly the same only the best: the candidates."""
+        facts, view = self.snapshot.generation.facts, self.snapshot.view
+        if not self._refines:  # these are moments by themselves
+            return view.scan(self.question.vector, allowed, count, max(1, round(APART * facts.fps)))
+        asked = 2 * count
+        while True:
+            peaks = view.scan(self.question.vector, allowed, asked, max(1, facts.window // 2))
+            chosen: list[Peak] = []
+            starts: dict[int, list[int]] = {}
+            for peak in peaks:
+                start, others = self.place_window(peak).start, starts.setdefault(peak.video, [])
+                if all(abs(start - other) >= max(1, facts.window // 4) for other in others):
+                    others.append(start)
+                    chosen.append(peak)
+            if len(chosen) >= count or len(peaks) < asked:
+                return chosen[:count]
+            asked *= 2
 
     def _to_hit(self, found: Found) -> Hit:
         video = self.snapshot.videos[found.peak.video]
