@@ -57,7 +57,6 @@ SamplingOption = Annotated[
         show_default=False,
     ),
 ]
-JobsOption = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes that encode videos side by side.")]
 RetryOption = Annotated[bool, typer.Option("--retry", help="Try files again that could not be used before.")]
 
 
@@ -77,7 +76,9 @@ def add(
     engine: options.EngineOption = None,
     keep: KeepOption = None,
     sampling: SamplingOption = None,
-    jobs: JobsOption = 1,
+    jobs: options.JobsOption = None,
+    cluster: options.ClusterOption = None,
+    gpus: options.GpusOption = 0,
     retry: RetryOption = False,
 ) -> None:
     """Add videos. What is there already is skipped, so an interrupted run continues where it stopped.
@@ -89,7 +90,8 @@ def add(
         from r2tuning.library.library import DEFAULT_MODEL
 
         options.announce_download(model or DEFAULT_MODEL, backbone)
-    _index(opened, lambda **calls: opened.add(paths, jobs=jobs, retry=retry, **calls))
+    machines = options.choose_cluster(cluster, jobs, gpus)
+    _index(opened, lambda **calls: opened.add(paths, jobs=jobs or 1, machines=machines, retry=retry, **calls))
 
 
 @library.command()
@@ -101,7 +103,9 @@ def rescan(
     engine: options.EngineOption = None,
     keep: KeepOption = None,
     sampling: SamplingOption = None,
-    jobs: JobsOption = 1,
+    jobs: options.JobsOption = None,
+    cluster: options.ClusterOption = None,
+    gpus: options.GpusOption = 0,
     retry: RetryOption = False,
 ) -> None:
     """Look again at everything that was added: encode what is new or changed, follow what was moved.
@@ -112,7 +116,8 @@ def rescan(
     Example: r2tuning library rescan
     """
     opened = _open(folder, model=model, backbone=backbone, device=device, engine=engine, keep=keep, sampling=sampling)
-    _index(opened, lambda **calls: opened.rescan(jobs=jobs, retry=retry, **calls))
+    machines = options.choose_cluster(cluster, jobs, gpus)
+    _index(opened, lambda **calls: opened.rescan(jobs=jobs or 1, machines=machines, retry=retry, **calls))
 
 
 def _index(opened: Library, run: Any) -> None:
