@@ -39,6 +39,9 @@ PUBLISH = 60.0
 LEASE = 600.0
 """Seconds without a sign of life after which a writer is taken for dead."""
 
+OLD = 3600.0
+"""Seconds after which a copy of the catalog that is no longer the newest is removed."""
+
 _LEASE_FILE = "writer.json"
 _HEADER = 4096  # bytes that hold the header of v̂
 
@@ -80,11 +83,18 @@ class RemotePlace(LanceIndex):
                     folder = self._mirror / hashlib.sha256(str(tag).encode()).hexdigest()[:16]
                     with replace_folder(folder) as part:
                         (part / CATALOG_FILE).write_bytes(content.bytes())
+                    self._forget(folder)
         except FileNotFoundError:
             raise LibraryError(
                 f"{self.name}: has no library; make one with r2tuning library add --library {self.name} PATH"
             ) from None
         return folder
+
+    def _forget(self, newest: Path) -> None:
+        """Removes old copies of the catalog; what reads one now, such as another process, can end."""
+        for other in self._mirror.iterdir():
+            if other not in (newest, self._mirror / "writer") and time.time() - other.stat().st_mtime > OLD:
+                shutil.rmtree(other, ignore_errors=True)
 
     @contextmanager
     def write(self) -> Iterator[Catalog]:
@@ -214,7 +224,7 @@ class RemotePlace(LanceIndex):
         state, ended = {"tag": tag}, threading.Event()
 
         def renew() -> None:
-            while not ended.wait(LEASE / 5):
+            while not ended.wait(max(1.0, LEASE / 5)):
                 with suppress(Exception):  # a network that is away for a moment
                     mode: Any = {"e_tag": state["tag"]}
                     state["tag"] = obstore.put(self._store, _LEASE_FILE, content(), mode=mode)["e_tag"]
@@ -227,7 +237,8 @@ class RemotePlace(LanceIndex):
             ended.set()
             thread.join()
             with suppress(Exception):  # it runs out by itself
-                obstore.delete(self._store, _LEASE_FILE)
+                if obstore.head(self._store, _LEASE_FILE)["e_tag"] == state["tag"]:  # otherwise another's by now
+                    obstore.delete(self._store, _LEASE_FILE)
 
     def _take_over(self, content: bytes) -> str | None:
         """The lease of a writer that gave no sign of life; both times are of the store's clock."""
