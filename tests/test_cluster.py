@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from support.cli import refused, run
+from support.deaths import kill_parent
 from support.models import save_tiny_clip
 from support.planted import FatalStore, SlowStore
 from support.shapes import write_shapes
@@ -125,13 +126,6 @@ def test_what_kills_its_actor_is_given_up(nodes: Any) -> None:
     """As a machine's full memory does, by which Ray ends the actor and not its child."""
     results = Cluster(nodes.address, jobs=1).map(partial(partial, kill_parent), [1, 2])
     assert dict(results) == {1: Death(f"the machine or its actor was lost {ATTEMPTS} times"), 2: 2}
-
-
-def kill_parent(number: int) -> int:
-    if number == 1:
-        os.kill(os.getppid(), signal.SIGKILL)
-        time.sleep(60)
-    return number
 
 
 def test_errors_stop_the_work(folder: Path, tasks: list[VideoTask], clip: Backbone, nodes: Any) -> None:

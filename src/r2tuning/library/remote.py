@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from r2tuning.errors import LibraryError, show_on_one_line
-from r2tuning.files import cache_folder, guard, replace_folder
+from r2tuning.files import cache_folder, guard, name_temporary, replace_folder
 from r2tuning.library.catalog import CATALOG_FILE, Catalog, open_catalog
 from r2tuning.library.indexing import VIDEO_FOLDER, projected_path
 from r2tuning.library.lance import LanceIndex
@@ -93,7 +93,7 @@ class RemotePlace(LanceIndex):
     def _forget(self, newest: Path) -> None:
         """Removes old copies of the catalog; what reads one now, such as another process, can end."""
         for other in self._mirror.iterdir():
-            if other not in (newest, self._mirror / "writer") and time.time() - other.stat().st_mtime > OLD:
+            if other != newest and other.name[0] != "." and time.time() - other.stat().st_mtime > OLD:
                 shutil.rmtree(other, ignore_errors=True)
 
     @contextmanager
@@ -102,18 +102,11 @@ class RemotePlace(LanceIndex):
 
         After an error, or Ctrl-C, what was committed is published too.
         """
-        import obstore
-
-        folder = self._mirror / "writer"
-        with self._hold_lease():
-            shutil.rmtree(folder, ignore_errors=True)  # of a writer that died: what it published is in the store
-            folder.mkdir(parents=True)
-            self._tag = None
-            with _explained(self.name), suppress(FileNotFoundError):
-                content = obstore.get(self._store, CATALOG_FILE)
-                self._tag = content.meta["e_tag"]
-                (folder / CATALOG_FILE).write_bytes(content.bytes())
-            with open_catalog(folder, create=True) as catalog:
+        self._mirror.mkdir(parents=True, exist_ok=True)
+        folder = name_temporary(self._mirror)
+        folder.mkdir()
+        try:
+            with self._hold_lease(), self._open_copy(folder) as catalog:
                 self.clean(catalog)  # what a writer that died wrote and did not publish
                 self._sweep(catalog)
                 self._published = time.monotonic()
@@ -124,7 +117,21 @@ class RemotePlace(LanceIndex):
                 self.clean(catalog)
                 self._sweep(catalog)
                 self.optimize()
+        finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
+    def _open_copy(self, folder: Path) -> Iterator[Catalog]:
+        """The newest catalog, or a new one, to change in a folder."""
+        import obstore
+
+        self._tag = None
+        with _explained(self.name), suppress(FileNotFoundError):
+            content = obstore.get(self._store, CATALOG_FILE)
+            self._tag = content.meta["e_tag"]
+            (folder / CATALOG_FILE).write_bytes(content.bytes())
+        with open_catalog(folder, create=True) as catalog:
+            yield catalog
 
     def append(self, catalog: Catalog, generation: int, video: int, vectors: FrameVectors) -> None:
         """See `VectorIndex.append`. What was committed before is published now and then."""
