@@ -13,10 +13,13 @@ from typing import Any
 
 import pytest
 from support.cli import refused, run
+from support.deaths import kill_parent
 from support.models import save_tiny_clip
 from support.planted import FatalStore, SlowStore
+from support.shapes import write_shapes
 from support.videos import write_video
 
+from r2tuning import Library
 from r2tuning.backbones import Backbone, load_backbone
 from r2tuning.cluster import ATTEMPTS, Cluster
 from r2tuning.errors import FeatureError, R2TuningError, VideoWarning
@@ -78,7 +81,7 @@ def outcome(extraction: Extraction) -> tuple[int, int, list[str]]:
 
 
 def extract(tasks: list[VideoTask], store: FeatureStore, clip: Backbone, nodes: Any) -> Extraction:
-    return extract_videos(tasks, store, clip, elsewhere=Cluster(nodes.address).map)
+    return extract_videos(tasks, store, clip, machines=Cluster(nodes.address))
 
 
 def test_a_cluster_makes_what_jobs_make_and_a_poisonous_video_is_listed(
@@ -113,7 +116,7 @@ def test_a_lost_node_costs_nothing(folder: Path, tasks: list[VideoTask], clip: B
             killed.append(nodes.remove_node(third, allow_graceful=False))
 
     many = [VideoTask(f"{task.name}{i}", task.path, 2) for task in tasks[1:4] for i in range(3)]
-    done = extract_videos(many, store, clip, elsewhere=Cluster(nodes.address).map, progress=kill)
+    done = extract_videos(many, store, clip, machines=Cluster(nodes.address), progress=kill)
     assert (outcome(done), len(killed)) == ((9, 0, []), 1)
     for task in many:
         assert store.is_current(task.name, task.path, 2, "exact")
@@ -123,13 +126,6 @@ def test_what_kills_its_actor_is_given_up(nodes: Any) -> None:
     """As a machine's full memory does, by which Ray ends the actor and not its child."""
     results = Cluster(nodes.address, jobs=1).map(partial(partial, kill_parent), [1, 2])
     assert dict(results) == {1: Death(f"the machine or its actor was lost {ATTEMPTS} times"), 2: 2}
-
-
-def kill_parent(number: int) -> int:
-    if number == 1:
-        os.kill(os.getppid(), signal.SIGKILL)
-        time.sleep(60)
-    return number
 
 
 def test_errors_stop_the_work(folder: Path, tasks: list[VideoTask], clip: Backbone, nodes: Any) -> None:
@@ -185,3 +181,17 @@ def test_clusters_that_cannot_be_used_are_refused(folder: Path, tasks: list[Vide
     refused(
         run("extract", *arguments, "--cluster", "127.0.0.1:1"), 1, "127.0.0.1:1: no Ray cluster", "ray start --head"
     )
+
+
+def test_a_library_is_filled_by_a_cluster(folder: Path, nodes: Any) -> None:
+    write_shapes(folder / "shapes.mp4", [91000000])
+    (folder / "shapes bad.mp4").write_text("not a video")
+    paths = [folder / "shapes.mp4", folder / "shapes bad.mp4"]
+    far, near = Library(folder / "far", model="demo"), Library(folder / "near", model="demo")
+    added = far.add(paths, machines=Cluster(nodes.address))
+    one_by_one = near.add(paths, jobs=2)
+    assert [failure.path for failure in added.failures] == [str(paths[1])]
+    assert added.failures == one_by_one.failures
+    for part in ("videos/1.safetensors", "segments/1.f16"):
+        assert (far.folder / part).read_bytes() == (near.folder / part).read_bytes()
+    assert far.add(paths, machines=Cluster(nodes.address)).indexed.videos == 0

@@ -96,13 +96,18 @@ def map_in_processes(
             worker.end()
 
 
-class ParallelMap(Protocol):
-    """What does tasks as `map_in_processes` does, elsewhere: `make_worker` and the tasks are pickled."""
+class Machines(Protocol):
+    """Where tasks are done instead of on this machine, such as `r2tuning.cluster.Cluster`."""
 
-    def __call__(
+    @property
+    def device(self) -> str:
+        """What a worker runs on there."""
+        ...
+
+    def map(
         self, make_worker: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task]
     ) -> Generator[tuple[Task, Result | Death], None, None]:
-        """Yields each task with its result or its `Death`, in the order they end; closing it stops the work."""
+        """Does tasks there as `map_in_processes` does here."""
         ...
 
 

@@ -12,6 +12,7 @@ from r2tuning.cli.options import (
     DeviceOption,
     EngineOption,
     GpusOption,
+    JobsOption,
     SamplingOption,
     ShardOption,
     check_positive,
@@ -44,15 +45,7 @@ def extract(
         ),
     ] = None,
     sampling: SamplingOption = "exact",
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            "--jobs",
-            "-j",
-            min=1,
-            help="Processes that encode videos side by side; 1 by default, or as many as the --cluster has CPUs.",
-        ),
-    ] = None,
+    jobs: JobsOption = None,
     device: DeviceOption = None,
     engine: EngineOption = "torch",
     layout: Annotated[
@@ -100,8 +93,7 @@ def extract(
                     model,
                     sampling=sampling,
                     jobs=jobs or 1,
-                    elsewhere=machines.map if machines else None,
-                    device=machines.device if machines else None,
+                    machines=machines,
                     progress=progress,
                 )
     except KeyboardInterrupt:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -49,7 +50,6 @@ SamplingOption = Annotated[
         show_default=False,
     ),
 ]
-JobsOption = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes that encode videos side by side.")]
 RetryOption = Annotated[bool, typer.Option("--retry", help="Try files again that could not be used before.")]
 
 WATCH_SECONDS = 5.0
@@ -72,7 +72,9 @@ def add(
     engine: options.EngineOption = None,
     keep: KeepOption = None,
     sampling: SamplingOption = None,
-    jobs: JobsOption = 1,
+    jobs: options.JobsOption = None,
+    cluster: options.ClusterOption = None,
+    gpus: options.GpusOption = 0,
     retry: RetryOption = False,
     watch: Annotated[
         bool, typer.Option("--watch", help="Then look again every few seconds, and add what is new, until Ctrl-C.")
@@ -87,9 +89,11 @@ def add(
         from r2tuning.library.library import DEFAULT_MODEL
 
         options.announce_download(model or DEFAULT_MODEL, backbone)
-    added = _index(opened, lambda **calls: opened.add(paths, jobs=jobs, retry=retry, **calls))
+    machines = options.choose_cluster(cluster, jobs, gpus)
+    add_paths = partial(opened.add, paths, jobs=jobs or 1, machines=machines)
+    added = _index(opened, partial(add_paths, retry=retry))
     if watch:
-        _watch(opened, lambda: opened.add(paths, jobs=jobs))
+        _watch(opened, add_paths)
     _refuse_failures(added)
 
 
@@ -120,7 +124,9 @@ def rescan(
     engine: options.EngineOption = None,
     keep: KeepOption = None,
     sampling: SamplingOption = None,
-    jobs: JobsOption = 1,
+    jobs: options.JobsOption = None,
+    cluster: options.ClusterOption = None,
+    gpus: options.GpusOption = 0,
     retry: RetryOption = False,
 ) -> None:
     """Look again at everything that was added: encode what is new or changed, follow what was moved.
@@ -131,7 +137,8 @@ def rescan(
     Example: r2tuning library rescan
     """
     opened = _open(folder, model=model, backbone=backbone, device=device, engine=engine, keep=keep, sampling=sampling)
-    _refuse_failures(_index(opened, lambda **calls: opened.rescan(jobs=jobs, retry=retry, **calls)))
+    machines = options.choose_cluster(cluster, jobs, gpus)
+    _refuse_failures(_index(opened, partial(opened.rescan, jobs=jobs or 1, machines=machines, retry=retry)))
 
 
 def _index(opened: Library, run: Any) -> Added:

@@ -79,6 +79,16 @@ ShardOption = Annotated[
         "queries.",
     ),
 ]
+JobsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        "-j",
+        min=1,
+        help="Processes that encode videos side by side; 1 by default, or as many as the --cluster has CPUs.",
+        show_default=False,
+    ),
+]
 ClusterOption = Annotated[
     str | None,
     typer.Option(

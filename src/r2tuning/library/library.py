@@ -21,6 +21,7 @@ from r2tuning.library.questions import ask_like, ask_picture, ask_sentence, find
 from r2tuning.library.records import File, GenerationFacts, Keep, LibraryInfo, Listed
 from r2tuning.library.scanning import Scan, list_roots, require_paths
 from r2tuning.library.search import BLOCK, Filters, Snapshot, search, to_groundings
+from r2tuning.processes import Machines
 from r2tuning.results import Grounding
 from r2tuning.types import Engine, Moment, Sampling
 
@@ -91,6 +92,7 @@ class Library:
         paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
         *,
         jobs: int = 1,
+        machines: Machines | None = None,
         retry: bool = False,
         progress: Progress | None = None,
         announce: Callable[[Scan, int], None] | None = None,
@@ -103,6 +105,7 @@ class Library:
         Args:
             paths: What to add.
             jobs: Processes that encode side by side.
+            machines: What encodes instead of this machine, such as a `r2tuning.cluster.Cluster`.
             retry: Whether to try files again that could not be used before and have not changed.
             progress: Called with the number of videos encoded and expected.
             announce: Called once with what was found, and the number of videos to encode.
@@ -129,6 +132,7 @@ class Library:
                 roots,
                 lambda: self._load(generation.facts),
                 jobs=jobs,
+                machines=machines,
                 retry=retry,
                 progress=progress,
                 announce=announce,
@@ -140,6 +144,7 @@ class Library:
         self,
         *,
         jobs: int = 1,
+        machines: Machines | None = None,
         retry: bool = False,
         progress: Progress | None = None,
         announce: Callable[[Scan, int], None] | None = None,
@@ -166,6 +171,7 @@ class Library:
                 roots,
                 lambda: self._load(generation.facts),
                 jobs=jobs,
+                machines=machines,
                 retry=retry,
                 progress=progress,
                 announce=announce,

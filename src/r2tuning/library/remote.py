@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from r2tuning.errors import LibraryError, show_on_one_line
-from r2tuning.files import cache_folder, guard, replace_folder
+from r2tuning.files import cache_folder, guard, name_temporary, replace_folder
 from r2tuning.library.catalog import CATALOG_FILE, Catalog, open_catalog
 from r2tuning.library.indexing import VIDEO_FOLDER, projected_path
 from r2tuning.library.lance import LanceIndex
@@ -38,6 +38,9 @@ PUBLISH = 60.0
 
 LEASE = 600.0
 """Seconds without a sign of life after which a writer is taken for dead."""
+
+OLD = 3600.0
+"""Seconds after which a copy of the catalog that is no longer the newest is removed."""
 
 _LEASE_FILE = "writer.json"
 _HEADER = 4096  # bytes that hold the header of v̂
@@ -80,11 +83,18 @@ class RemotePlace(LanceIndex):
                     folder = self._mirror / hashlib.sha256(str(tag).encode()).hexdigest()[:16]
                     with replace_folder(folder) as part:
                         (part / CATALOG_FILE).write_bytes(content.bytes())
+                    self._forget(folder)
         except FileNotFoundError:
             raise LibraryError(
                 f"{self.name}: has no library; make one with r2tuning library add --library {self.name} PATH"
             ) from None
         return folder
+
+    def _forget(self, newest: Path) -> None:
+        """Removes old copies of the catalog; what reads one now, such as another process, can end."""
+        for other in self._mirror.iterdir():
+            if other != newest and other.name[0] != "." and time.time() - other.stat().st_mtime > OLD:
+                shutil.rmtree(other, ignore_errors=True)
 
     @contextmanager
     def write(self) -> Iterator[Catalog]:
@@ -92,18 +102,11 @@ class RemotePlace(LanceIndex):
 
         After an error, or Ctrl-C, what was committed is published too.
         """
-        import obstore
-
-        folder = self._mirror / "writer"
-        with self._hold_lease():
-            shutil.rmtree(folder, ignore_errors=True)  # of a writer that died: what it published is in the store
-            folder.mkdir(parents=True)
-            self._tag = None
-            with _explained(self.name), suppress(FileNotFoundError):
-                content = obstore.get(self._store, CATALOG_FILE)
-                self._tag = content.meta["e_tag"]
-                (folder / CATALOG_FILE).write_bytes(content.bytes())
-            with open_catalog(folder, create=True) as catalog:
+        self._mirror.mkdir(parents=True, exist_ok=True)
+        folder = name_temporary(self._mirror)
+        folder.mkdir()
+        try:
+            with self._hold_lease(), self._open_copy(folder) as catalog:
                 self.clean(catalog)  # what a writer that died wrote and did not publish
                 self._sweep(catalog)
                 self._published = time.monotonic()
@@ -114,7 +117,21 @@ class RemotePlace(LanceIndex):
                 self.clean(catalog)
                 self._sweep(catalog)
                 self.optimize()
+        finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
+    def _open_copy(self, folder: Path) -> Iterator[Catalog]:
+        """The newest catalog, or a new one, to change in a folder."""
+        import obstore
+
+        self._tag = None
+        with _explained(self.name), suppress(FileNotFoundError):
+            content = obstore.get(self._store, CATALOG_FILE)
+            self._tag = content.meta["e_tag"]
+            (folder / CATALOG_FILE).write_bytes(content.bytes())
+        with open_catalog(folder, create=True) as catalog:
+            yield catalog
 
     def append(self, catalog: Catalog, generation: int, video: int, vectors: FrameVectors) -> None:
         """See `VectorIndex.append`. What was committed before is published now and then."""
@@ -214,7 +231,7 @@ class RemotePlace(LanceIndex):
         state, ended = {"tag": tag}, threading.Event()
 
         def renew() -> None:
-            while not ended.wait(LEASE / 5):
+            while not ended.wait(max(1.0, LEASE / 5)):
                 with suppress(Exception):  # a network that is away for a moment
                     mode: Any = {"e_tag": state["tag"]}
                     state["tag"] = obstore.put(self._store, _LEASE_FILE, content(), mode=mode)["e_tag"]
@@ -227,7 +244,8 @@ class RemotePlace(LanceIndex):
             ended.set()
             thread.join()
             with suppress(Exception):  # it runs out by itself
-                obstore.delete(self._store, _LEASE_FILE)
+                if obstore.head(self._store, _LEASE_FILE)["e_tag"] == state["tag"]:  # otherwise another's by now
+                    obstore.delete(self._store, _LEASE_FILE)
 
     def _take_over(self, content: bytes) -> str | None:
         """The lease of a writer that gave no sign of life; both times are of the store's clock."""
