@@ -100,6 +100,8 @@ class LanceIndex:
 
     def optimize(self) -> None:
         """Merges small files, and indexes tables that are large, of generations that were changed."""
+        from lancedb.index import BTree, IvfRq
+
         for generation in sorted(self._changed):
             with _explained(self._uri):
                 table = self._open(generation)
@@ -108,8 +110,8 @@ class LanceIndex:
                 rows = table.count_rows()
                 indexed = {index.columns[0] for index in table.list_indices()}
                 if rows >= INDEXED and "vector" not in indexed:
-                    table.create_index(metric="dot", vector_column_name="vector", index_type="IVF_RQ")
-                    table.create_scalar_index("video")
+                    table.create_index("vector", config=IvfRq(distance_type="dot"))
+                    table.create_index("video", config=BTree())
                 table.optimize()
         self._changed = set()
 
