@@ -110,7 +110,7 @@ class LanceIndex:
                 rows = table.count_rows()
                 indexed = {index.columns[0] for index in table.list_indices()}
                 if rows >= INDEXED and "vector" not in indexed:
-                    table.create_index("vector", config=IvfRq(distance_type="dot"))
+                    table.create_index("vector", config=IvfRq(distance_type="dot", num_partitions=int(rows**0.5)))
                     table.create_index("video", config=BTree())
                 table.optimize()
         self._changed = set()
