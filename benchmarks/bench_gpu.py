@@ -26,8 +26,8 @@ from support.models import features, small_model
 from r2tuning.backbones.clip import ClipImageConfig, ClipImageTower
 from r2tuning.backbones.loading import IMAGE
 from r2tuning.decoding.windows import plan_windows
-from r2tuning.prediction import PAIRS
 from r2tuning.model import R2Config
+from r2tuning.prediction import PAIRS
 
 CONFIG = R2Config()
 WINDOW, PATCHES, TOKENS = 75, 49, 12

@@ -27,8 +27,8 @@ from support.golden import export_official
 from support.models import features, small_model
 
 from r2tuning.decoding.windows import plan_windows
-from r2tuning.prediction import PAIRS
 from r2tuning.model import R2Config, R2Tuning
+from r2tuning.prediction import PAIRS
 
 CONFIG = R2Config()
 WINDOW = 75

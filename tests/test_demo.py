@@ -10,16 +10,16 @@ from shutil import copy, copytree, ignore_patterns
 import numpy as np
 import pytest
 import torch
+from support.cli import run
 from support.files import shared_file
 from support.hub import serve_hub, use_hub
 from support.models import place_demo
 from support.videos import write_video
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from r2tuning import Grounder
 from r2tuning.checkpoints import DOMAIN_FILE, Domain, find_checkpoint, load_state, read_checkpoint
 from r2tuning.checkpoints.published import DEMO_FOLDER, DEMO_FPS, DEMO_WORLD
-from r2tuning.cli.main import app
 from r2tuning.decoding import decode
 from r2tuning.decoding.decode import finish_moments
 from r2tuning.errors import CheckpointError, CheckpointWarning
@@ -43,7 +43,7 @@ def video(tmp_path: Path) -> Path:
 
 
 def ground(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["ground", *map(str, arguments)])
+    return run("ground", *arguments)
 
 
 def test_its_name_wins_over_a_folder(head: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,6 +93,8 @@ def test_a_video_of_another_world_is_told(head: Path, video: Path) -> None:
     result = ground(video, "a dog", "--model", "demo")
     assert result.exit_code == 0, result.output
     assert result.stderr == f"warning: {expected}do not rely on this answer\n"
+    without_query = run("highlights", video, "--model", "demo")
+    assert (without_query.exit_code, without_query.stderr) == (0, result.stderr)
     # Features of another CLIP cannot be compared.
     assert ground(video, "a dog", "--model", "demo", "--backbone", head.parent / "clip").stderr == ""
 

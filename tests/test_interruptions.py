@@ -122,6 +122,17 @@ def test_the_next_write_sweeps_its_folder(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_process_that_is_asked_to_end_removes_what_is_half_written(number: signal.Signals, tmp_path: Path) -> None:
+    code = "import os, sys; from pathlib import Path; from r2tuning.files import replace_file\n"
+    code += "from r2tuning.processes import unwind_on_signals; unwind_on_signals()\n"
+    code += "with replace_file(Path(sys.argv[1]) / 'a') as part:\n"
+    code += "    part.write_text('x'); os.kill(os.getpid(), int(sys.argv[2])); print('went on')"
+    done = subprocess.run([sys.executable, "-c", code, tmp_path, str(int(number))], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", "")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.skipif(not Path("/proc").exists(), reason="reads /proc")
 def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     process = start("synthesize", tmp_path, "-n", 50, "-j", 2)
@@ -132,6 +143,7 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
         assert len(find_members(process.pid)) >= 3
         process.kill()
         process.communicate()
+        end = time.monotonic() + 120
         while find_members(process.pid) and time.monotonic() < end:
             time.sleep(0.1)
         assert not find_members(process.pid)

@@ -25,10 +25,8 @@ from typing import TypeVar
 import numpy as np
 
 from r2tuning.errors import R2TuningError
-from r2tuning.evaluation.corpus import rank_pairs
 from r2tuning.files import check_target, write_atomically
-from r2tuning.intervals import FloatArray
-from r2tuning.metrics import CorpusTruth, evaluate_corpus
+from r2tuning.metrics import CorpusTruth
 from r2tuning.processes import Death, map_in_processes
 from r2tuning.synthetic.actions import track_script
 from r2tuning.synthetic.generate import list_seeds
@@ -93,22 +91,6 @@ def judge(split: Split, meanings: Sequence[Meaning], seed: int) -> list[Verdict]
     scenes = track_script(make_video(seed, split))
     truths = [find_truth(meaning, scenes) for meaning in meanings]
     return [Verdict(to_windows(truth.certain), bool(truth.possible.any())) for truth in truths]
-
-
-def measure(
-    truths: Sequence[CorpusTruth], videos: Sequence[str], moments: FloatArray, scores: FloatArray
-) -> dict[str, float]:
-    """Scores a table of scored pairs by the metrics across videos, in percent.
-
-    Args:
-        truths: Q queries.
-        videos: V videos.
-        moments: ``[Q, V, 2]``, the best moment of each pair in seconds, or ``[Q, V, K, 2]``.
-        scores: ``[Q, V]``, by which all moments of a query are ranked, or ``[Q, V, K]``; -inf leaves one out.
-    """
-    shape = (len(truths), len(videos), -1)
-    found = rank_pairs([truth.qid for truth in truths], videos, moments.reshape(*shape, 2), scores.reshape(shape))
-    return evaluate_corpus(found, truths)
 
 
 def to_line(truth: CorpusTruth) -> str:

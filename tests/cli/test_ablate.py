@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -144,12 +143,13 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
 def test_ctrl_c_stops_after_saving(data: Path, tmp_path: Path) -> None:
     kept = tmp_path / "model.layers=1" / "seed-0" / "best" / "config.json"
 
-    def press() -> None:
-        for _ in range(600):
-            if kept.exists():
-                os.kill(os.getpid(), signal.SIGINT)
+    over = threading.Event()
+
+    def press() -> None:  # amid the first cell, whose training takes signals, however late that is
+        while not kept.exists():
+            if over.wait(0.1):
                 return
-            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGINT)
 
     presser = threading.Thread(target=press)
     presser.start()
@@ -157,6 +157,7 @@ def test_ctrl_c_stops_after_saving(data: Path, tmp_path: Path) -> None:
         command = arguments(data, tmp_path, "--vary", "model.layers=1,2", "--seeds", "1", epochs=5000)
         result = ablate(*command, "--json", str(tmp_path / "table-of-all.json"))
     finally:
+        over.set()
         presser.join()
     assert result.exit_code == 130, result.output
     assert "0 of 2 cells" in result.stdout

@@ -35,6 +35,17 @@ def test_help_and_version_do_not_import_torch() -> None:
         assert done.stdout
 
 
+def test_a_full_memory_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask_for_all() -> None:
+        bytearray(1 << 62)
+
+    monkeypatch.setattr("r2tuning.cli.models.models", ask_for_all)
+    done = CliRunner().invoke(app, ["models"])
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: not enough memory; close other programs, or ")
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_model_on_this_machine_is_loaded_without_the_client_of_the_hub() -> None:
     """It takes a tenth of a second, of the one that a short command takes."""
     script = (

@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from support.cli import refused, run
 from support.small_benchmarks import write_lines
@@ -11,13 +10,11 @@ from support.small_benchmarks import write_lines
 from r2tuning.datasets import Annotation, find_benchmark
 from r2tuning.errors import DataError
 from r2tuning.evaluation.corpus import (
-    rank_pairs,
-    rank_predictions,
     read_corpus_predictions,
     read_corpus_truth,
     to_corpus_truth,
 )
-from r2tuning.metrics import Prediction, evaluate_corpus
+from r2tuning.metrics import evaluate_corpus
 
 TACOS = find_benchmark("tacos")
 TRUTH = [
@@ -92,29 +89,3 @@ def test_a_query_without_an_answer_in_a_file_of_predictions(tmp_path: Path) -> N
         assert json.loads(result.stdout)["metrics"]["GMR-G-mIoU@1"] == expected, result.output
     write_lines(tmp_path / "f.jsonl", [found[0] | {"pred_presence": 1.5}])
     refused(run(*arguments), 1, "f.jsonl:1: pred_presence:")
-
-
-def test_ranks_the_moments_of_all_pairs() -> None:
-    """Each query and video has two moments; one is left out."""
-    moments = np.arange(16.0).reshape(2, 2, 2, 2)
-    scores = np.array([[[0.1, 0.9], [0.5, -np.inf]], [[0.5, 0.5], [0.7, 0.5]]])
-    first, second = rank_pairs([7, 8], ["a", "b"], moments, scores)
-    assert (first.qid, first.videos) == (7, ("a", "b", "a"))
-    assert first.windows.tolist() == [[2, 3, 0.9], [4, 5, 0.5], [0, 1, 0.1]]
-    assert (second.qid, second.videos) == (8, ("b", "a", "a", "b"))
-
-
-def test_a_hundred_moments_are_ranked() -> None:
-    (found,) = rank_pairs([1], ["v"] * 120, np.zeros((1, 120, 1, 2)), np.arange(120.0).reshape(1, 120, 1))
-    assert found.windows[:, 2].tolist() == list(range(119, 19, -1))
-
-
-def test_ranks_predictions_of_any_number_of_moments() -> None:
-    """By their scores, or by scores that also know the presence in the video."""
-    in_a = [Prediction(7, [[0, 1, 0.9], [2, 3, 0.2]], presence=0.1), Prediction(8, [[0, 1, 0.4]], presence=0.9)]
-    in_b = [Prediction(7, [[4, 5, 0.3]], presence=0.8), Prediction(8, np.empty((0, 3)), presence=0.0)]
-    first, second = rank_predictions(["a", "b"], [in_a, in_b])
-    assert (first.qid, first.videos, first.windows[:, 0].tolist()) == (7, ("a", "b", "a"), [0, 4, 2])
-    assert (second.qid, second.videos) == (8, ("a",))
-    weighted, _ = rank_predictions(["a", "b"], [in_a, in_b], lambda p: p.windows[:, 2] * p.presence)
-    assert (weighted.videos, weighted.windows[:, 0].tolist()) == (("b", "a", "a"), [4, 0, 2])

@@ -15,7 +15,7 @@ from r2tuning.backbones import load_backbone
 from r2tuning.datasets import Annotation, find_benchmark, load_annotations
 from r2tuning.decoding.decode import DecodingConfig
 from r2tuning.errors import DataError, FeatureError, RecipeError
-from r2tuning.evaluation.predict import evaluate_model, predict, predict_everywhere, see_whole
+from r2tuning.evaluation.predict import evaluate_model, predict, see_whole
 from r2tuning.evaluation.score import score_predictions
 from r2tuning.evaluation.splits import DataConfig, OpenSplit, read_annotations
 from r2tuning.features import EncodedVideo
@@ -76,20 +76,6 @@ def test_predictions_are_the_answers_users_get(store: FeatureStore, annotations:
         assert_same(prediction, Prediction(line["qid"], windows, answer.saliency.scores))
         assert len(prediction.windows) > 10
         assert (prediction.windows[:, 2] == 0).any(), "suppressed moments count"
-
-
-def test_every_query_in_every_video(store: FeatureStore, annotations: list[Annotation]) -> None:
-    """A pair is as if it were annotated: all queries of three videos, one video at a time."""
-    grounder = make_grounder()
-    videos = list({annotation.vid: annotation for annotation in annotations}.values())
-    told: list[tuple[int, int]] = []
-    progress = lambda done, total: told.append((done, total))  # noqa: E731
-    everywhere = list(predict_everywhere(grounder, annotations, videos, CHARADES, store, progress))
-    assert told == [(1, 3), (2, 3), (3, 3)]
-    for video, found in zip(videos, everywhere, strict=True):
-        expected = predict(grounder, annotations, CHARADES, store, videos=[video] * len(annotations))
-        for one, other in zip(found, expected, strict=True):
-            assert_same(one, other)
 
 
 def test_order_and_number_of_queries_do_not_matter(store: FeatureStore, annotations: list[Annotation]) -> None:

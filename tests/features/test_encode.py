@@ -31,7 +31,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
 def no_thread_is_left() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before  # those of other tests may end meanwhile
 
 
 def test_features_are_those_of_decoding_first_to_the_bit(video: Path, clip: Backbone) -> None:
@@ -82,7 +82,7 @@ def test_an_interrupt_while_the_thread_starts_waits_for_it(monkeypatch: pytest.M
 
     def interrupted(thread: threading.Thread) -> None:
         start(thread)
-        assert begun.wait(10)
+        assert begun.wait(60)
         raise KeyboardInterrupt
 
     items = slow()
@@ -124,7 +124,7 @@ def test_damage_is_told_as_before(clip: Backbone, tmp_path: Path) -> None:
 
 
 def wait_until(condition: object) -> None:
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while not condition() and time.monotonic() < end:  # type: ignore[operator]
         time.sleep(0.005)
     assert condition()  # type: ignore[operator]

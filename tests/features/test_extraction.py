@@ -177,7 +177,8 @@ def test_videos_are_found_by_name(tmp_path: Path) -> None:
     assert folder.find("b") == tmp_path / "part" / "b.MKV"
     assert folder.find("part/b.MKV") == tmp_path / "part" / "b.MKV"
     for name, message in (
-        ("c", "has no video called c"),
+        ("c", r"has no video called c; put c\.mp4 or the like there"),
+        ("c.MTS", r"has no video called c\.MTS; put it there"),
         ("e", "has no video called e"),
         ("a_60.0_210", "has no video called"),
         ("nul\0", "has no video called"),

@@ -51,10 +51,15 @@ def test_hits_are_those_of_every_video_ranked_by_the_fused_score(
                 expected.append((float(ranking.apply(evidence)), str(path), moment.start, moment.end))
         expected.sort(reverse=True)
         assert len(hits) == len(expected)
-        assert [hit.video for hit in hits][:3] == [video for _, video, _, _ in expected][:3]
-        for hit, (score, _, start, end) in zip(list(hits)[:3], expected[:3], strict=True):
-            assert (hit.moment.start, hit.moment.end) == pytest.approx((start, end), abs=0.3)
-            assert hit.score == pytest.approx(score, abs=0.05)
+        assert hits[0].video == expected[0][1]
+        # Hits of nearly the same score may change places.
+        for score, video, start, end in expected[:4]:
+            (hit,) = [
+                hit
+                for hit in hits
+                if hit.video == video and (hit.moment.start, hit.moment.end) == pytest.approx((start, end), abs=0.3)
+            ]
+            assert hit.score == pytest.approx(score, abs=0.1)  # the nearest frame may be one that is left out
             assert hit.refined
 
 
@@ -72,6 +77,16 @@ def test_two_stages_find_what_refining_everything_finds(filled: Library, shapes:
     for annotation in [one for queries in shapes.values() for one in queries][::5]:
         everything = filled.search(annotation.query, top=1, candidates=100)
         assert spans(filled.search(annotation.query, top=1, candidates=3)) == spans(everything)
+
+
+def test_a_video_of_one_window_is_one_candidate(filled: Library, shapes: Shapes) -> None:
+    """However many of its frames are near to the query: otherwise three candidates would not be three videos."""
+    for annotation in [one for queries in shapes.values() for one in queries][::3]:
+        hits = filled.search(annotation.query, top=3, candidates=3)
+        whole = filled.search(annotation.query, top=100, candidates=3)
+        assert spans(whole)[:3] == spans(hits)
+        assert {Path(video) for video, _, _ in spans(whole)} == shapes.keys()
+        assert len({(hit.video, hit.cosine) for hit in whole}) == 3
 
 
 def test_a_video_shares_no_time_between_its_hits_and_scores_fall(filled: Library) -> None:

@@ -307,8 +307,9 @@ def test_the_answers_can_be_downloaded(show: Open, video: Path, tmp_path: Path) 
     expected = [make_grounding(video=str(video), duration=12.0, moments=MOMENTS)]
     for number, form in enumerate(("json", "csv", "srt"), start=1):
         browser.click(f"#downloads a:nth-of-type({number})")
-        deadline = time.monotonic() + 20
-        while not list(tmp_path.glob(f"a page*.{form}")) and time.monotonic() < deadline:
+        deadline = time.monotonic() + 60
+        # Chromium reserves the name with an empty file.
+        while not any(p.stat().st_size for p in tmp_path.glob(f"a page*.{form}")) and time.monotonic() < deadline:
             time.sleep(0.05)
         (file,) = tmp_path.glob(f"a page*.{form}")
         assert file.read_bytes().decode() == write_format(expected, form)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from projects.moving_shapes.corpus import Asked, draw_queries, find_everywhere, measure
+from projects.moving_shapes.corpus import Asked, draw_queries, find_everywhere
 from r2tuning.metrics import CorpusTruth
 from r2tuning.synthetic import describe, make_video
 from r2tuning.synthetic.actions import track_script
@@ -66,23 +66,6 @@ def test_some_queries_are_drawn_and_none_twice() -> None:
     assert drawn == again
     assert len({asked.meaning for asked in drawn}) == len(drawn) == 5
     assert drawn != draw_queries("val", list_seeds(8, 6), 5)
-
-
-def test_measures_a_table_of_scores(corpus: tuple[list[Asked], list[CorpusTruth]]) -> None:
-    """With the first true moment where there is one, and scores that say so, everything is found."""
-    truths = corpus[1]
-    moments, scores = np.zeros((len(truths), len(VIDEOS), 2)), np.zeros((len(truths), len(VIDEOS)))
-    for row, truth in enumerate(truths):
-        for video, window in zip(truth.videos, truth.windows, strict=True):
-            moments[row, VIDEOS.index(video)], scores[row, VIDEOS.index(video)] = window, 1
-    best = measure(truths, VIDEOS, moments, scores)
-    assert (best["VCMR-R1@0.7"], best["VR-R1"]) == (100, 100)
-    worst = measure(truths, VIDEOS, moments, -scores)
-    assert worst["VCMR-R1@0.7"] < 50
-    assert worst["VCMR-R10@0.7"] == 100
-    # A second moment for every pair, ranked behind all others, changes nothing at rank 1.
-    twice = np.stack([moments, moments + 1000], axis=2), np.stack([scores, scores - 10], axis=2)
-    assert measure(truths, VIDEOS, *twice)["VCMR-R1@0.7"] == 100
 
 
 def test_command_writes_what_score_reads(tmp_path: Path) -> None:

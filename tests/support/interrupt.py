@@ -29,7 +29,7 @@ from r2tuning.checkpoints.published import DEMO_FOLDER
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 POINTS = 3
 """How often each command is stopped by each signal."""
-GRACE = 20.0
+GRACE = 60.0
 """Seconds after which no process of a stopped command may be left."""
 OVER = "the command was over before"
 
@@ -179,7 +179,7 @@ def interrupt(command: Command, folder: Path, number: signal.Signals, after: flo
     while process.poll() is None and sum(find_members(process.pid).values()) < after:
         time.sleep(0.03)
     process.send_signal(number)
-    shown, _ = process.communicate(timeout=60)
+    shown, _ = process.communicate(timeout=120)
     if process.returncode == 0:
         return [OVER]
     problems = []

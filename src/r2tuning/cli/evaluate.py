@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from r2tuning.cli.corpus import list_answerable, rank_split, report_corpus, search_split
 from r2tuning.cli.download import announce_files, show_bytes
 from r2tuning.cli.options import DeviceOption, ForceOption, show_progress
 from r2tuning.cli.score import (
@@ -40,6 +41,9 @@ AnnotationsOption = Annotated[
 FeaturesOption = Annotated[
     Path | None, typer.Option(help="Folder of the features; by default that of the annotations.")
 ]
+CandidatesOption = Annotated[
+    int, typer.Option(min=1, help="Across videos: ground a query in so many, which the backbone finds nearest.")
+]
 
 
 def evaluate(
@@ -58,6 +62,10 @@ def evaluate(
     windows: Annotated[
         bool, typer.Option("--windows", help="Cover long videos with windows, as ground does; published: seen whole.")
     ] = False,
+    corpus: Annotated[
+        bool, typer.Option("--corpus", help="Search all videos of the split for each query: VCMR and NDCG.")
+    ] = False,
+    candidates: CandidatesOption = 20,
     presence_threshold: PresenceThresholdOption = 0.5,
     bins: BinsOption = False,
     device: DeviceOption = None,
@@ -68,11 +76,28 @@ def evaluate(
 
     Example: r2tuning evaluate charades-sta --checkpoint runs/mine/best
     """
+    from r2tuning.checkpoints import read_checkpoint
+    from r2tuning.evaluation.corpus import format_corpus_predictions
+    from r2tuning.evaluation.predict import see_whole
     from r2tuning.evaluation.score import format_predictions
 
+    if corpus and (submission is not None or bins):
+        raise typer.BadParameter("cannot go with --submission or --bins", param_hint="--corpus")
     plan, data = open_data(recipe, split, annotations, features)
     check_scores(data.benchmark, json, bins=bins, force=force)
     targets = _plan_files(data, predictions, submission, force)
+    if corpus:
+        if not data.labelled:
+            raise MetricError(
+                f"the truth of the {data.name} split of {data.benchmark.name} is withheld; choose another"
+            )
+        config, model = read_checkpoint(name := checkpoint or plan.name, settings_of(plan))
+        ranked = rank_split(config if windows else see_whole(config), model, name, data, candidates, device)
+        for target, _ in targets:
+            write_atomically(target, format_corpus_predictions(ranked), force=force)
+            typer.echo(f"Predictions: {target}", err=True)
+        report_corpus(plan.name, config.name, data, ranked, candidates, json=json, force=force)
+        return
     if not data.labelled and not targets:
         with_truth = data.benchmark.find_split(data.name).files[0]
         raise MetricError(
@@ -201,6 +226,10 @@ def calibrate(
     ] = None,
     annotations: AnnotationsOption = None,
     features: FeaturesOption = None,
+    library: Annotated[
+        bool, typer.Option("--library", help="Also fit the ranking of moments across videos, for library search.")
+    ] = False,
+    candidates: CandidatesOption = 20,
     device: DeviceOption = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace an older calibration.")] = False,
 ) -> None:
@@ -214,7 +243,9 @@ def calibrate(
     from r2tuning.checkpoints import find_checkpoint, read_checkpoint
     from r2tuning.checkpoints.folder import CALIBRATION_FILE, save_calibration
     from r2tuning.evaluation.calibrate import fit_calibration, measure_calibration
+    from r2tuning.evaluation.corpus import to_corpus_truth
     from r2tuning.evaluation.evidence import find_absent, gather_evidence
+    from r2tuning.evaluation.ranking import fit_ranking
     from r2tuning.grounder import Grounder
 
     folder = find_checkpoint(checkpoint)
@@ -229,6 +260,9 @@ def calibrate(
     with show_progress("Grounding", "queries") as progress:
         evidence = gather_evidence(grounder, data, absent, progress)
     calibration = fit_calibration(evidence)
+    if library:
+        found, truths = search_split(config, model, data, candidates, device), to_corpus_truth(list_answerable(data))
+        calibration = calibration.model_copy(update={"ranking": fit_ranking(found, truths)})
     split_used = f"{plan.name}, {data.name} split"
     numbers = f"{len(evidence.present)} queries, {len(evidence.absent)} absent ({absent.source})"
     save_calibration(folder, calibration, f"{split_used}: {numbers}", force=force)

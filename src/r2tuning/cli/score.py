@@ -71,7 +71,7 @@ def score(
         everywhere = read_corpus_truth(ground_truth, rules, split=split, domain=domain)
         with _name_option():
             metrics = evaluate_corpus(read_corpus_predictions(predictions), everywhere, missing=missing)
-        _show_scores(title, source, metrics, len(everywhere), json_file=json, force=force)
+        show_scores(title, source, metrics, len(everywhere), json_file=json, force=force)
         return
     truth = load_annotations(ground_truth, rules, split=split, domain=domain)
     found = read_predictions(predictions, truth, moments=rules.task == "moments")
@@ -137,7 +137,7 @@ def report_scores(
     more: dict[str, object] = {} if published is None else {"published": dict(published)}
     if bins:
         more["bins"] = [{"words": s.words, "queries": s.queries, "mAP": s.mean_ap} for s in lengths]
-    _show_scores(title, source, metrics, len(annotations), more, published or {}, json_file=json_file, force=force)
+    show_scores(title, source, metrics, len(annotations), more, published or {}, json_file=json_file, force=force)
     if bins and json_file != "-":
         rows = [[s.words, str(s.queries), "-" if s.mean_ap is None else f"{s.mean_ap:.2f}"] for s in lengths]
         print_table("MR mAP by words in the query", ["words", "queries", "mAP"], rows)
@@ -152,7 +152,7 @@ def _name_option() -> Iterator[None]:
         raise MetricError(str(error).replace("missing='zero'", "--missing zero")) from error
 
 
-def _show_scores(
+def show_scores(
     title: str,
     source: Mapping[str, object],
     metrics: Mapping[str, float],

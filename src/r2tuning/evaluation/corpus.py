@@ -1,21 +1,19 @@
-"""Search across videos: its files of predictions and truth, and rankings of scored pairs; without PyTorch."""
+"""Search across videos: its files of predictions and truth; without PyTorch."""
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from r2tuning.datasets import Annotation, Benchmark, load_annotations
 from r2tuning.datasets.entries import read_json
 from r2tuning.errors import DataError, MetricError
-from r2tuning.intervals import FloatArray
-from r2tuning.metrics import CorpusPrediction, CorpusTruth, Prediction
-from r2tuning.metrics.corpus import RECALL_TOPS
+from r2tuning.metrics import CorpusPrediction, CorpusTruth
 from r2tuning.metrics.records import QueryId
 
 _Record = TypeVar("_Record", CorpusPrediction, CorpusTruth)
@@ -77,66 +75,6 @@ def to_corpus_truth(annotations: Sequence[Annotation]) -> list[CorpusTruth]:
     return truths
 
 
-def rank_pairs(
-    qids: Sequence[QueryId], videos: Sequence[str], moments: FloatArray, scores: FloatArray
-) -> list[CorpusPrediction]:
-    """Ranks the moments of every query in every video by their scores; the first hundred count.
-
-    Args:
-        qids: Q queries.
-        videos: V videos.
-        moments: ``[Q, V, K, 2]``, starts and ends in seconds of K moments for each pair.
-        scores: ``[Q, V, K]``; moments of score -inf are left out, and of equal ones the first goes first.
-
-    Example:
-        >>> moments = np.array([[[[0.0, 5.0]], [[5.0, 9.0]]]])
-        >>> rank_pairs([1], ["a", "b"], moments, np.array([[[0.2], [0.7]]]))[0].videos
-        ('b', 'a')
-    """
-    places = np.repeat(np.array(videos, dtype=object), moments.shape[2])
-    return [
-        _rank(qid, places, spans, values)
-        for qid, spans, values in zip(
-            qids, moments.reshape(len(qids), -1, 2), scores.reshape(len(qids), -1), strict=True
-        )
-    ]
-
-
-def rank_predictions(
-    videos: Sequence[str],
-    found: Iterable[Sequence[Prediction]],
-    score: Callable[[Prediction], FloatArray] = lambda prediction: prediction.windows[:, 2],
-) -> list[CorpusPrediction]:
-    """Ranks the predictions of the same queries in several videos; the first hundred moments of each query count.
-
-    Args:
-        videos: V videos.
-        found: For each video, the prediction of every query, see `r2tuning.evaluation.predict.predict_everywhere`.
-        score: The scores ``[N]`` by which the moments of a prediction are ranked among those of all videos; -inf
-            leaves one out.
-
-    Example:
-        >>> found = [[Prediction(1, [[0, 5, 0.9]], presence=0.2)], [Prediction(1, [[5, 9, 0.7]], presence=0.8)]]
-        >>> rank_predictions(["a", "b"], found)[0].videos
-        ('a', 'b')
-        >>> rank_predictions(["a", "b"], found, lambda p: p.windows[:, 2] * p.presence)[0].videos
-        ('b', 'a')
-    """
-    ranked = []
-    for predictions in zip(*found, strict=True):
-        places = np.repeat(np.array(videos, dtype=object), [len(prediction.windows) for prediction in predictions])
-        spans = np.concatenate([prediction.windows[:, :2] for prediction in predictions])
-        values = np.concatenate([score(prediction) for prediction in predictions])
-        ranked.append(_rank(predictions[0].qid, places, spans, values))
-    return ranked
-
-
-def _rank(qid: QueryId, videos: NDArray[np.object_], spans: FloatArray, scores: FloatArray) -> CorpusPrediction:
-    order = np.argsort(-scores, kind="stable")[: max(RECALL_TOPS)]
-    order = order[scores[order] > -np.inf]
-    return CorpusPrediction(qid, videos[order].tolist(), np.column_stack([spans[order], scores[order]]))
-
-
 def _read(path: Path, parse: Callable[[Any], _Record]) -> list[_Record]:
     places: dict[QueryId, str] = {}
     records = []
@@ -150,3 +88,17 @@ def _read(path: Path, parse: Callable[[Any], _Record]) -> list[_Record]:
         places[record.qid] = entry.place
         records.append(record)
     return records
+
+
+def format_corpus_predictions(predictions: Sequence[CorpusPrediction]) -> str:
+    """Moments found across videos as text that `read_corpus_predictions` reads, a line per query.
+
+    Example:
+        >>> print(format_corpus_predictions([CorpusPrediction(1, ["a"], [[0, 2, 0.5]])]), end="")
+        {"qid": 1, "pred_corpus": [["a", 0.0, 2.0, 0.5]]}
+    """
+    lines = []
+    for prediction in predictions:
+        rows = [[video, *row] for video, row in zip(prediction.videos, prediction.windows.tolist(), strict=True)]
+        lines.append(json.dumps({"qid": prediction.qid, "pred_corpus": rows}, ensure_ascii=False) + "\n")
+    return "".join(lines)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from math import isclose
 
 import torch
@@ -67,30 +67,6 @@ def predict(
         if progress is not None:
             progress(len(found), len(annotations))
     return [found[index] for index in range(len(annotations))]
-
-
-def predict_everywhere(
-    grounder: Grounder,
-    queries: Sequence[Annotation],
-    videos: Sequence[Annotation],
-    benchmark: Benchmark,
-    store: FeatureStore,
-    progress: Callable[[int, int], None] | None = None,
-) -> Iterator[list[Prediction]]:
-    """Grounds every query in every video, as `predict` does: for each video, the predictions of all queries.
-
-    Queries are read once, and videos one at a time, so that a corpus need not fit into memory. ``videos`` are
-    annotations, one of each video; their queries do not matter.
-    """
-    require_features(queries, benchmark, store)
-    require_features(videos, benchmark, store)
-    layers = grounder.config.model.layers
-    asked = [open_query(query, benchmark, store, layers) for query in queries]
-    for done, video in enumerate(videos, start=1):
-        results = grounder.answer(open_video(video, benchmark, store, layers), asked, top_k=MOMENTS, threshold=0)
-        yield [_to_prediction(query, result) for query, result in zip(queries, results, strict=True)]
-        if progress is not None:
-            progress(done, len(videos))
 
 
 def _to_prediction(annotation: Annotation, result: Grounding) -> Prediction:

@@ -47,7 +47,8 @@ class VideoFolder:
                 return self._folder / name
         found = self._by_name.get(normpath(normalize("NFC", name)), [])
         if not found:
-            raise VideoError(f"{self._folder}: has no video called {name}; put {name}.mp4 or the like there")
+            put = "it" if Path(name).suffix.lower() in VIDEO_SUFFIXES else f"{name}.mp4 or the like"
+            raise VideoError(f"{self._folder}: has no video called {name}; put {put} there")
         if len(found) > 1:
             files = " and ".join(str(path.relative_to(self._folder)) for path in found[:2])
             raise VideoError(f"{self._folder}: has several videos called {name} ({files}); keep one")

@@ -10,16 +10,18 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import astuple
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from r2tuning.errors import LibraryError
+from r2tuning.features.encoded import LONGEST_VIDEO, MOST_FPS
 from r2tuning.files import guard
 from r2tuning.library.records import File, Generation, GenerationFacts, RowRange, Segment, Video
+from r2tuning.types import Sampling
 
 CATALOG_FILE = "catalog.sqlite"
 FORMAT_VERSION = 1
@@ -88,6 +90,10 @@ class Catalog:
     def _all(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         return self._connection.execute(sql, values).fetchall()
 
+    def _guard(self) -> AbstractContextManager[None]:
+        """SQLite keeps any value in any column: what others wrote there is one line."""
+        return guard(self.folder / CATALOG_FILE, LibraryError, "index the videos into a new library")
+
     def count_changes(self) -> int:
         """How many transactions there were; as long as it is the same, so is everything."""
         return int(self._all("SELECT changes FROM state")[0][0])
@@ -99,7 +105,7 @@ class Catalog:
     def list_generations(self) -> list[Generation]:
         """All generations, oldest first."""
         found = self._all("SELECT id, current, facts FROM generations ORDER BY id")
-        with guard(self.folder / CATALOG_FILE, LibraryError, "index the videos into a new library"):
+        with self._guard():
             return [Generation(i, bool(c), GenerationFacts.model_validate_json(f)) for i, c, f in found]
 
     def add_generation(self, facts: GenerationFacts, *, current: bool) -> Generation:
@@ -136,10 +142,11 @@ class Catalog:
         found = self._all(
             "SELECT path, size, mtime_ns, identity, added, missing, reason FROM files ORDER BY path COLLATE BINARY"
         )
-        return [
-            File(path, size, mtime_ns, identity, added, bool(missing), reason)
-            for path, size, mtime_ns, identity, added, missing, reason in found
-        ]
+        with self._guard():
+            return [
+                File(str(path), int(size), int(mtime), str(identity), float(added), bool(missing), str(reason))
+                for path, size, mtime, identity, added, missing, reason in found
+            ]
 
     def save_file(self, file: File) -> None:
         """Adds a file, or replaces what is known of its path."""
@@ -160,7 +167,8 @@ class Catalog:
             generation,
             generation,
         )
-        return [Video(*row) for row in found]
+        with self._guard():
+            return [_to_video(*row) for row in found]
 
     def next_video(self) -> int:
         """The number that the next video gets."""
@@ -180,7 +188,8 @@ class Catalog:
     def list_segments(self, generation: int | None = None) -> list[Segment]:
         """The segments of a generation, or of all."""
         sql = "SELECT id, generation, width, rows FROM segments WHERE ? IS NULL OR generation = ? ORDER BY id"
-        return [Segment(*row) for row in self._all(sql, generation, generation)]
+        with self._guard():
+            return [Segment(*map(int, row)) for row in self._all(sql, generation, generation)]
 
     def add_segment(self, generation: int, width: int) -> Segment:
         """A new segment without rows."""
@@ -202,11 +211,12 @@ class Catalog:
             "WHERE generation = ? ORDER BY segment, first",
             generation,
         )
-        ranges = [RowRange(video, segment, first, np.frombuffer(b, "<i4")) for video, segment, first, _, b in found]
-        for one, (*_, count, _) in zip(ranges, found, strict=True):
-            if len(one.frames) != count:
-                raise LibraryError(f"{self.folder}: video {one.video} has damaged rows; run r2tuning library check")
-        return ranges
+        with self._guard():
+            ranges = [RowRange(int(v), int(s), int(first), np.frombuffer(b, "<i4")) for v, s, first, _, b in found]
+            for rows, (*_, count, _) in zip(ranges, found, strict=True):
+                if len(rows.frames) != count:
+                    raise ValueError(f"video {rows.video} has damaged rows")
+            return ranges
 
     def add_range(self, rows: RowRange) -> None:
         """Adds rows that were written to the end of their segment."""
@@ -214,6 +224,28 @@ class Catalog:
         values = (rows.video, rows.segment, rows.first, len(rows.frames), frames)
         self._connection.execute("INSERT INTO ranges VALUES (?, ?, ?, ?, ?)", values)
         self._connection.execute("UPDATE segments SET rows = ? WHERE id = ?", (rows.stop, rows.segment))
+
+
+def _to_video(
+    number: Any, generation: Any, identity: Any, duration: Any, start: Any, fps: Any, frames: Any, *rest: Any
+) -> Video:
+    sampling, truncated, size = rest
+    if not (0 < float(duration) <= LONGEST_VIDEO and 0 < float(fps) <= MOST_FPS and 0 < frames <= duration * fps + 2):
+        raise ValueError(f"video {number} lasts {duration} s with {frames} frames")
+    if sampling not in get_args(Sampling):
+        raise ValueError(f"sampling is {sampling!r}")
+    return Video(
+        int(number),
+        int(generation),
+        str(identity),
+        float(duration),
+        float(start),
+        float(fps),
+        int(frames),
+        sampling,
+        bool(truncated),
+        int(size),
+    )
 
 
 @contextmanager

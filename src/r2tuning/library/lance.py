@@ -167,7 +167,8 @@ class LanceView:
         cosines = (torch.from_numpy(_read_vectors(rows).astype(np.float32)) @ vector).numpy()
         peaks: list[Peak] = []
         for video in nearest:
-            own = owners == video
+            own = np.flatnonzero(owners == video)
+            own = own[np.argsort(frames[own], kind="stable")]
             peaks += find_peaks(video, frames[own], cosines[own], count, apart)
         return sorted(peaks, key=lambda peak: (-peak.cosine, peak.video, peak.frame))[:count]
 

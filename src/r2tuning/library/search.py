@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from itertools import islice
@@ -164,11 +164,10 @@ class Finder:
 
     def rank(self, vector: Tensor, allowed: dict[int, Video], block: int, curves: list[Curve]) -> Iterator[Hit]:
         """All hits, block of candidates by block, best first in each; a video's hits share no time."""
-        window = self.snapshot.generation.facts.window
         taken: dict[int, list[Found]] = {}
         done = 0
         while True:
-            peaks = self.snapshot.view.scan(vector, allowed, done + block, max(1, window // 2))
+            peaks = self.choose(vector, allowed, done + block)
             fresh = peaks[done : done + block]
             found = sorted(self.refine(fresh, peaks, curves), key=lambda one: -one.score)
             for one in found:
@@ -180,6 +179,25 @@ class Finder:
             if len(fresh) < block:
                 return
 
+    def choose(self, vector: Tensor, allowed: Collection[int], count: int) -> list[Peak]:
+        """The nearest peaks, of those whose windows are nearly the same only the best: the candidates."""
+        window = self.snapshot.generation.facts.window
+        asked = 2 * count
+        while True:
+            peaks = self.snapshot.view.scan(vector, allowed, asked, max(1, window // 2))
+            if self.snapshot.generation.facts.keep == "vectors":  # these are moments by themselves
+                return peaks[:count]
+            chosen: list[Peak] = []
+            starts: dict[int, list[int]] = {}
+            for peak in peaks:
+                start, others = self.place_window(peak).start, starts.setdefault(peak.video, [])
+                if all(abs(start - other) >= max(1, window // 4) for other in others):
+                    others.append(start)
+                    chosen.append(peak)
+            if len(chosen) >= count or len(peaks) < asked:
+                return chosen[:count]
+            asked *= 2
+
     def _to_hit(self, found: Found) -> Hit:
         video = self.snapshot.videos[found.peak.video]
         paths = sorted((file.path for file in self.snapshot.files[video.id]), key=lambda path: not Path(path).exists())
@@ -188,7 +206,7 @@ class Finder:
             paths[0], moment, found.score, found.peak.cosine, found.evidence is not None, video.id, tuple(paths[1:])
         )
 
-    def _place(self, peak: Peak) -> Window:
+    def place_window(self, peak: Peak) -> Window:
         """The window with a peak in its middle, or at an end of the video."""
         length = self.snapshot.generation.facts.window
         frames = self.snapshot.videos[peak.video].frames
@@ -202,14 +220,14 @@ class Finder:
             return
         centers: dict[int, list[float]] = {}
         for peak in peaks:
-            window = self._place(peak)
+            window = self.place_window(peak)
             centers.setdefault(peak.video, []).append((window.start + window.stop) / 2)
         device = self.grounder.model.level_scale.device
         for first in range(0, len(fresh), PAIRS):
             batch = [
                 (peak, window, projected.to(device))
                 for peak in fresh[first : first + PAIRS]
-                for window in [self._place(peak)]
+                for window in [self.place_window(peak)]
                 if (projected := self.snapshot.read(peak.video, window.start, window.stop)) is not None
             ]
             if not batch:

@@ -170,11 +170,11 @@ def test_what_mp4_does_not_take_is_not_copied(tmp_path: Path) -> None:
 
 def test_an_odd_size_loses_a_column_and_a_row(tmp_path: Path) -> None:
     size = SIZE[0] + 1, SIZE[1] + 1
-    write_flashes(tmp_path / "a.mp4", frames=20, size=size, pix_fmt="yuv444p")
-    cut(str(tmp_path / "a.mp4"), 0.2, 0.6, tmp_path / "b.mp4")
+    write_flashes(tmp_path / "a.mkv", frames=20, size=size, codec="ffv1")
+    cut(str(tmp_path / "a.mkv"), 0.2, 0.6, tmp_path / "b.mp4")
     assert (probe(tmp_path / "b.mp4").width, probe(tmp_path / "b.mp4").height) == SIZE
     assert frames_of(tmp_path / "b.mp4") == list(range(5, 15))
-    with av.open(str(tmp_path / "a.mp4")) as whole, av.open(str(tmp_path / "b.mp4")) as clip:
+    with av.open(str(tmp_path / "a.mkv")) as whole, av.open(str(tmp_path / "b.mp4")) as clip:
         before = next(frame for frame in whole.decode(video=0) if frame.time >= 0.2).to_ndarray(format="gray")
         after = next(clip.decode(video=0)).to_ndarray(format="gray")
     assert np.abs(before[:-1, :-1].astype(float) - after).mean() < 4  # cut off, not scaled
@@ -339,34 +339,6 @@ def test_hvc1_stays(tmp_path: Path) -> None:
         cut(str(shared_file(f"bugs/{name}")), 0, 1, tmp_path / name, exact=False)
         with av.open(str(tmp_path / name)) as container:
             assert container.streams.video[0].codec_context.codec_tag == tag
-
-
-@pytest.mark.parametrize("ending", ["mkv", "mov"])
-@pytest.mark.parametrize(("layout", "hertz"), [("mono", 44100), ("stereo", 48000), ("5.1", 96000)])
-def test_24_bits_of_sound_are_copied(ending: str, layout: str, hertz: int, tmp_path: Path) -> None:
-    """The samples of ``ffmpeg -i a -f s32le -``; Matroska does not say which channels there are."""
-    path, random = tmp_path / f"a.{ending}", np.random.default_rng(0)
-    channels, count = av.AudioLayout(layout).nb_channels, hertz // 25
-    stored = random.integers(-(1 << 23), 1 << 23, (50, count * channels)).astype(np.int32) << 8
-    with av.open(str(path), "w") as container:
-        video = container.add_stream("libx264", rate=25, options={"g": "5"})
-        video.width, video.height, video.pix_fmt, video.codec_context.max_b_frames = *SIZE, "yuv420p", 0
-        audio = container.add_stream("pcm_s24le", rate=hertz, layout=layout)
-        for index, block in enumerate(stored):
-            image = av.VideoFrame.from_ndarray(np.full((SIZE[1], SIZE[0], 3), 100, np.uint8))
-            image.pts = index
-            container.mux(video.encode(image))
-            sound = av.AudioFrame.from_ndarray(block[None], "s32", layout)
-            sound.sample_rate, sound.pts = hertz, index * count
-            container.mux(audio.encode(sound))
-        container.mux([*video.encode(None), *audio.encode(None)])
-    begins = cut(str(path), 0.4, 1.2, tmp_path / "b.mp4", exact=False)
-    assert begins == pytest.approx(0.4, abs=0.001)
-    with av.open(str(tmp_path / "b.mp4")) as container:
-        copied = np.concatenate([frame.to_ndarray() for frame in container.decode(audio=0)], axis=1)[0]
-    expected = stored[10:].reshape(-1)[: len(copied)]
-    assert abs(len(copied) - round(0.8 * hertz) * channels) <= count * channels
-    assert np.array_equal(copied, expected)
 
 
 def test_what_the_muxer_refuses_does_not_ask_for_space(tmp_path: Path) -> None:

@@ -94,8 +94,10 @@ def test_colors_keep_their_codes_and_tags(flat: tuple[str, Path, list[int]], tmp
     pix_fmt, _, tags = KINDS[kind]
     cut(str(path), 0.2, 0.8, tmp_path / "b.mp4")
     frame, means = read_first(tmp_path / "b.mp4")
-    plain = "yuvj420p" if tags[3] == 2 else "yuv420p"  # FFmpeg's old name of full range
-    assert frame.format.name == ("yuv420p10le" if "10" in pix_fmt else plain)
+    expected = pix_fmt.replace("422", "420")
+    if tags[3] == 2 and "10" not in pix_fmt:
+        expected = expected.replace("yuv", "yuvj")  # FFmpeg's old name of full range
+    assert frame.format.name == expected
     assert (frame.colorspace, frame.color_primaries, frame.color_trc, frame.color_range) == tags
     assert means == pytest.approx(codes, abs=2)
 
@@ -121,17 +123,24 @@ SEE = """
     const context = canvas.getContext("2d");
     context.drawImage(video, 0, 0);
     const pixels = context.getImageData(0, 0, canvas.width, canvas.height).data;
-    const sum = [0, 0, 0];
-    pixels.forEach((value, place) => { if (place % 4 < 3) sum[place % 4] += value; });
-    return [[canvas.width, canvas.height], sum.map(value => value / canvas.width / canvas.height)];
+    const sums = [[0, 0, 0], [0, 0, 0]];
+    pixels.forEach((value, place) => { if (place % 4 < 3) sums[(place >> 2) % canvas.width % 2][place % 4] += value; });
+    const count = i => Math.floor((canvas.width + 1 - i) / 2) * canvas.height;
+    return [[canvas.width, canvas.height], sums.map((sum, i) => sum.map(value => value / count(i)))];
 """
 
 
-def see(browser: Browser, path: Path) -> tuple[list[int], list[float]]:
-    """Width and height of a video in Chromium, and the mean of its RGB."""
+def see_columns(browser: Browser, path: Path) -> tuple[list[int], list[list[float]]]:
+    """Width and height of a video in Chromium, and the mean RGB of its even and of its odd columns."""
     browser.open("about:blank")
-    size, pixel = browser.run(SEE, base64.b64encode(path.read_bytes()).decode())
-    return size, pixel
+    size, pixels = browser.run(SEE, base64.b64encode(path.read_bytes()).decode())
+    return size, pixels
+
+
+def see(browser: Browser, path: Path) -> tuple[list[int], list[float]]:
+    """Width and height of a video in Chromium, and the mean of its RGB; the width is even."""
+    size, pixels = see_columns(browser, path)
+    return size, np.mean(pixels, axis=0).tolist()
 
 
 def test_colors_in_a_browser(flat: tuple[str, Path, list[int]], browser: Browser, tmp_path: Path) -> None:
@@ -142,6 +151,31 @@ def test_colors_in_a_browser(flat: tuple[str, Path, list[int]], browser: Browser
     assert (size, pixel) == (list(KINDS[kind][1]), pytest.approx(see(browser, path)[1], abs=2))
     if KINDS[kind][2][1] != 9:  # else Chromium maps the wide gamut to the screen's
         assert pixel == pytest.approx(COLOR, abs=4)
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv444p", "yuv444p10le"])
+def test_color_of_every_pixel_stays(pix_fmt: str, browser: Browser, tmp_path: Path) -> None:
+    """Red and blue columns one pixel wide, as in small letters: 4:2:0 would make them purple; also at an odd size."""
+    image = np.full((99, 161, 3), (230, 40, 40), np.uint8)
+    image[:, 1::2] = 40, 40, 230
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"crf": "5", "preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = 161, 99, pix_fmt
+        stream.codec_context.colorspace = stream.codec_context.color_primaries = stream.codec_context.color_trc = 1
+        for index in range(10):
+            frame = av.VideoFrame.from_ndarray(image).reformat(format=pix_fmt, dst_colorspace="ITU709")
+            frame.pts, frame.time_base = index, Fraction(1, 10)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    cut(str(tmp_path / "a.mp4"), 0.2, 0.8, tmp_path / "b.mp4")
+    with av.open(str(tmp_path / "b.mp4")) as container:
+        stored = next(container.decode(video=0))
+        assert stored.format.name == pix_fmt
+        shown = stored.to_ndarray(format="rgb24").astype(int)
+    assert np.abs(shown - image).mean() < 8
+    size, columns = see_columns(browser, tmp_path / "b.mp4")
+    assert size == [161, 99]
+    assert columns == [pytest.approx((230, 40, 40), abs=20), pytest.approx((40, 40, 230), abs=20)]
 
 
 def test_ten_bits_of_hevc_stay(browser: Browser, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import os
 import unicodedata
+import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from fractions import Fraction
@@ -18,12 +19,12 @@ from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import Stream
 
-from r2tuning.errors import OutputError, VideoError
+from r2tuning.errors import OutputError, VideoError, VideoWarning
 from r2tuning.files import replace_file
 from r2tuning.intervals import merge_spans
 from r2tuning.output.media.footage import Footage, Stretch
 from r2tuning.output.media.mp4 import write_stretches
-from r2tuning.output.media.sound import Sound, open_sound
+from r2tuning.output.media.sound import Sound, SoundWriter, open_sound
 
 _LONGEST = 120  # bytes of the query's words; the whole name stays below the 255 that file systems allow
 _TAGS = ("hvc1",)  # names of codecs in MP4 that are kept; FFmpeg's own, such as hev1, do not play on Apple's devices
@@ -59,29 +60,52 @@ def _show(seconds: float) -> str:
 def copy_stretch(footage: Footage, stretch: Stretch, file: Path) -> None:
     """Copies the packets of a stretch, which begins with a key frame, and its sound into an MP4 file.
 
-    Pictures that the last one needs are copied too, so that a few frames after the stretch may be shown.
+    Pictures that the last one needs are copied too, so that a few frames after the stretch may be shown. Sound that MP4
+    does not take is encoded again, with a warning.
     """
-    path, begin = footage.info.path, stretch.begin * footage.time_base
+    path, begin, end = footage.info.path, stretch.begin * footage.time_base, stretch.end * footage.time_base
     with closing(_read_video(footage, stretch)) as video:
         decoded = time_decoding([packet.pts for packet in video if packet.pts is not None])
     with (
         closing(_stamp(_read_video(footage, stretch), decoded)) as video,
-        closing(_read_sound(path, footage.sound, begin, stretch.end * footage.time_base)) as sound,
+        closing(_read_sound(path, footage.sound, begin, end)) as sound,
+        av.open(str(file), "w", format="mp4", options={"movflags": "faststart"}) as container,
     ):
-        starts = [next(video, None), next(sound, None)]
-        if starts[0] is None:
-            raise VideoError(f"{path}: none of these frames can be read; copy or download it again")
-        with av.open(str(file), "w", format="mp4", options={"movflags": "faststart"}) as container:
+        outputs: dict[int, Stream] = {}
+        pieces = []
+        refused: Sound | None = None
+        for packets, is_sound in ((video, False), (sound, True)):
+            first = next(packets, None)
+            if first is None and not is_sound:
+                raise VideoError(f"{path}: none of these frames can be read; copy or download it again")
+            if first is None:
+                continue
             try:
-                outputs = {p.stream.index: _add_copy(container, p.stream) for p in starts if p}
+                outputs[first.stream.index] = _add_copy(container, first.stream)
             except ValueError as error:  # MP4 does not take the codec
-                raise VideoError(f"{path} cannot be copied ({error}); cut it exactly, without --fast") from None
-            pieces = [chain([first], rest) for first, rest in zip(starts, (video, sound), strict=True) if first]
+                if not is_sound:
+                    raise VideoError(f"{path} cannot be copied ({error}); cut it exactly, without --fast") from None
+                refused = footage.sound
+                if not footage.said_sound:
+                    warnings.warn(
+                        f"{path}: MP4 does not take its sound ({first.stream.codec_context.name}); it is encoded again "
+                        f"as AAC, and the pictures are copied",
+                        VideoWarning,
+                        stacklevel=3,
+                    )
+                footage.said_sound = True
+            else:
+                pieces.append(chain([first], packets))
+        writer = SoundWriter(container, path, refused)
+        with writer.open(begin, end - begin) as write_sound:
             for packet in heapq.merge(*pieces, key=_find_time):
                 shift = round(begin / packet.time_base)
                 packet.pts, packet.dts = (packet.pts or 0) - shift, (packet.dts or 0) - shift
                 packet.stream = outputs[packet.stream.index]
+                write_sound(min(_find_time(packet), end - begin))
                 container.mux(packet)
+            write_sound(end - begin)
+        writer.finish()
 
 
 def _add_copy(container: OutputContainer, stream: Stream) -> Stream:

@@ -50,6 +50,7 @@ class Footage:
         sound: Its sound; None if it has none that can be decoded.
         fixed_aspect: Width over height of the pixels, if the container says so; None if only the frames do, and it may
             change.
+        said_sound: Whether it was said that copies have its sound encoded again.
 
     Raises:
         VideoError: The file cannot be read, is not a video, or none of its frames can be decoded.
@@ -60,6 +61,7 @@ class Footage:
         self.info = known.info
         self.time_base = known.timeline.time_base
         self.stamped = known.timeline.stamped
+        self.said_sound = False
         self._timeline, self._index = known.timeline, known.index
         # int64 [k], ascending, when the frames appear at which decoding can begin.
         entries = known.timeline.key_ticks if known.index is None else known.index.ticks[known.index.entries]

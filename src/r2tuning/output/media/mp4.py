@@ -2,7 +2,7 @@
 
 import struct
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
@@ -10,7 +10,6 @@ from pathlib import Path
 
 import av
 import numpy as np
-from av.audio.frame import AudioFrame
 from av.codec.context import Flags
 from av.container import OutputContainer
 from av.sidedata.sidedata import SideData
@@ -19,12 +18,10 @@ from av.video.stream import VideoStream
 
 from r2tuning.errors import OutputError, VideoError, VideoWarning
 from r2tuning.output.media.footage import Footage, Stretch
-from r2tuning.output.media.picture import Fitter
-from r2tuning.output.media.sound import read_samples
+from r2tuning.output.media.picture import Fitter, is_rgb
+from r2tuning.output.media.sound import SoundWriter
 
 _BITS_PER_PIXEL = 0.2  # for encoders that need a bit rate; x264 has a quality
-_SOUND_BITS = 96_000  # per second and channel
-_FADE = 0.005  # seconds in which sound fades in and out, because a jump is heard as a click
 
 
 @dataclass(frozen=True)
@@ -34,14 +31,25 @@ class Encoder:
     name: str
     options: dict[str, str]
     shortest_tick: Fraction = Fraction(0)  # seconds; it refuses shorter ones
-    formats: tuple[str, str] = (
-        "yuv420p",
-        "yuv420p",
-    )  # for 8 bits and more; 4:2:0, because nothing else plays everywhere
+    deep: bool = False  # whether it also takes 10 bits and 4:4:4
+
+    def choose_format(self, frame: VideoFrame) -> str:
+        """FFmpeg's name of the format in which frames like this one are encoded.
+
+        4:2:2 and RGB become 4:2:0, because more devices play it.
+        """
+        parts = frame.format.components
+        bits = "10le" if self.deep and max(part.bits for part in parts) > 8 else ""
+        whole = (
+            len(parts) > 2
+            and not is_rgb(frame)
+            and all((part.width, part.height) == (frame.width, frame.height) for part in parts)
+        )
+        return f"yuv{'444' if self.deep and whole else '420'}p{bits}"
 
 
 ENCODERS = (
-    Encoder("libx264", {"preset": "veryfast", "crf": "18"}, formats=("yuv420p", "yuv420p10le")),
+    Encoder("libx264", {"preset": "veryfast", "crf": "18"}, deep=True),
     Encoder("libopenh264", {}),
     Encoder("mpeg4", {}, Fraction(1, 60000)),
 )
@@ -84,15 +92,9 @@ class _Writer:
         self._encoder = _find_encoder()
         self._time_base = max(footage.time_base, self._encoder.shortest_tick)
         self._length = Fraction(0)  # seconds of the stretches that are done
-        self._samples = 0
         self._video: VideoStream | None = None
         self._fitter: Fitter | None = None
-        self._audio = None
-        if footage.sound is not None:
-            self._audio = container.add_stream(
-                "aac", rate=footage.sound.rate, layout="mono" if footage.sound.channels == 1 else "stereo"
-            )
-            self._audio.bit_rate = _SOUND_BITS * footage.sound.channels
+        self._sound = SoundWriter(container, footage.info.path, footage.sound)
 
     def add(self, stretch: Stretch) -> None:
         """Appends a stretch."""
@@ -100,33 +102,34 @@ class _Writer:
         shown = np.maximum(stretch.ticks, stretch.begin)
         lengths = dict(zip(stretch.ticks.tolist(), np.diff([*shown, stretch.end]).tolist(), strict=True))
         after = self._length + (stretch.end - stretch.begin) * base
-        with closing(self._read_sound(stretch.begin * base, after)) as sound:
-            with closing(self._footage.read_frames(stretch.ticks)) as frames:
-                number = -1
-                for number, (tick, frame) in enumerate(frames):
-                    # If the first frame is damaged, the next one stands in for it.
-                    time = self._length + (max(tick - stretch.begin, 0) if number else 0) * base
-                    self._write_frame(frame, time, lengths[tick] * base)
-                    self._write_sound(sound, time)
-                if number < 0:
-                    start, end = self._footage.find_time(stretch.begin), self._footage.find_time(stretch.end)
-                    raise VideoError(
-                        f"{self._footage.info.path} is damaged: nothing can be decoded from {start:.3f} s to "
-                        f"{end:.3f} s; copy or download it again"
-                    )
-            self._write_sound(sound, after)
+        with (
+            self._sound.open(stretch.begin * base, after) as write_sound,
+            closing(self._footage.read_frames(stretch.ticks)) as frames,
+        ):
+            number = -1
+            for number, (tick, frame) in enumerate(frames):
+                # If the first frame is damaged, the next one stands in for it.
+                time = self._length + (max(tick - stretch.begin, 0) if number else 0) * base
+                self._write_frame(frame, time, lengths[tick] * base)
+                write_sound(time)
+            if number < 0:
+                start, end = self._footage.find_time(stretch.begin), self._footage.find_time(stretch.end)
+                raise VideoError(
+                    f"{self._footage.info.path} is damaged: nothing can be decoded from {start:.3f} s to "
+                    f"{end:.3f} s; copy or download it again"
+                )
+            write_sound(after)
         self._length = after
 
     def finish(self) -> None:
         """Flushes the encoders."""
-        for stream in (self._video, self._audio):
-            if stream is not None:
-                self._container.mux(stream.encode(None))
+        if self._video is not None:
+            self._container.mux(self._video.encode(None))
+        self._sound.finish()
 
     def _write_frame(self, stored: VideoFrame, time: Fraction, length: Fraction) -> None:
         if self._fitter is None:
-            deep = max(part.bits for part in stored.format.components) > 8
-            self._fitter = Fitter(stored, self._footage.fixed_aspect, self._encoder.formats[deep])
+            self._fitter = Fitter(stored, self._footage.fixed_aspect, self._encoder.choose_format(stored))
         frame = self._fitter.fit(stored)
         if self._video is None:
             self._video = self._add_video(stored, frame, self._fitter)
@@ -155,29 +158,6 @@ class _Writer:
         if isinstance(matrix, SideData):
             stream.set_display_matrix(struct.unpack("=9i", bytes(matrix)))
         return stream
-
-    def _read_sound(self, begin: Fraction, after: Fraction) -> Generator[np.ndarray, None, None]:
-        """Yields the samples of a stretch up to the second ``after`` of the output, faded at both ends."""
-        sound = self._footage.sound
-        if sound is None:
-            return
-        count = round(after * sound.rate) - self._samples
-        ramp = max(1.0, min(_FADE * sound.rate, count / 2))
-        done = 0
-        for block in read_samples(self._footage.info.path, sound, begin, count):
-            place = np.arange(done, done + block.shape[1])
-            gain = np.clip(np.minimum(place + 0.5, count - place - 0.5) / ramp, 0, 1).astype(np.float32)
-            yield block * gain
-            done += block.shape[1]
-
-    def _write_sound(self, blocks: Iterator[np.ndarray], until: Fraction) -> None:
-        sound, audio = self._footage.sound, self._audio
-        while sound is not None and audio is not None and self._samples < round(until * sound.rate):
-            block = next(blocks)
-            frame = AudioFrame.from_ndarray(np.ascontiguousarray(block), "fltp", audio.layout.name)
-            frame.sample_rate, frame.time_base, frame.pts = sound.rate, Fraction(1, sound.rate), self._samples
-            self._samples += block.shape[1]
-            self._container.mux(audio.encode(frame))
 
 
 def _find_encoder() -> Encoder:

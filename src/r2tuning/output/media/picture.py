@@ -174,7 +174,7 @@ class Fitter:
     def _make_graph(self, frame: VideoFrame) -> Graph:
         graph = Graph()
         width, height = self._size
-        step = 1 if self._format == "yuv444p" else 2
+        step = 1 if self._format.startswith("yuv444p") else 2
 
         def even(size: int, rounding: Callable[[float], int]) -> int:
             return rounding(size / step) * step

@@ -1,9 +1,9 @@
-"""The sound of a video: exactly the samples that are heard in a stretch of it."""
+"""The sound of a video: exactly the samples that are heard in a stretch of it, decoded, and encoded again for MP4."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -14,7 +14,7 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
-from av.container import InputContainer
+from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
@@ -27,6 +27,9 @@ _USUAL_RATE = 48000
 _LEAD = 1
 # Seconds by which rounded timestamps may differ from the sample count before it is corrected.
 _SLACK = Fraction(1, 50)
+
+_BITS = 96_000  # of AAC, per second and channel
+_FADE = 0.005  # seconds in which sound fades in and out, because a jump is heard as a click
 
 # Seconds by which time jumps where recordings are joined; FFmpeg and players look for them in the same way.
 _JOINT_BACK, _JOINT_AHEAD = Fraction(1, 10), 10
@@ -149,3 +152,56 @@ def _decode(
 
 def _silence(sound: Sound, samples: int) -> np.ndarray:
     return np.zeros((sound.channels, min(samples, sound.rate)), np.float32)
+
+
+class SoundWriter:
+    """Encodes the sound of stretches into an open container as AAC, one after the other, aligned to the sample.
+
+    Does nothing if there is no sound.
+    """
+
+    def __init__(self, container: OutputContainer, path: str, sound: Sound | None) -> None:
+        self._container, self._path, self._sound = container, path, sound
+        self._written = 0  # samples
+        self._audio: AudioStream | None = None
+        if sound is not None:
+            self._audio = container.add_stream(
+                "aac", rate=sound.rate, layout="mono" if sound.channels == 1 else "stereo"
+            )
+            self._audio.bit_rate = _BITS * sound.channels
+
+    @contextmanager
+    def open(self, begin: Fraction, after: Fraction) -> Iterator[Callable[[Fraction], None]]:
+        """Opens the sound from the stored second ``begin``, for the output up to its second ``after``.
+
+        Yields a function that writes it up to a second of the output, at least.
+        """
+        with closing(self._read(begin, after)) as blocks:
+            yield lambda until: self._write(blocks, until)
+
+    def finish(self) -> None:
+        """Flushes the encoder."""
+        if self._audio is not None:
+            self._container.mux(self._audio.encode(None))
+
+    def _read(self, begin: Fraction, after: Fraction) -> Generator[np.ndarray, None, None]:
+        """Yields the samples of a stretch up to the second ``after`` of the output, faded at both ends."""
+        if self._sound is None:
+            return
+        count = round(after * self._sound.rate) - self._written
+        ramp = max(1.0, min(_FADE * self._sound.rate, count / 2))
+        done = 0
+        for block in read_samples(self._path, self._sound, begin, count):
+            place = np.arange(done, done + block.shape[1])
+            gain = np.clip(np.minimum(place + 0.5, count - place - 0.5) / ramp, 0, 1).astype(np.float32)
+            yield block * gain
+            done += block.shape[1]
+
+    def _write(self, blocks: Iterator[np.ndarray], until: Fraction) -> None:
+        sound, audio = self._sound, self._audio
+        while sound is not None and audio is not None and self._written < round(until * sound.rate):
+            block = next(blocks)
+            frame = AudioFrame.from_ndarray(np.ascontiguousarray(block), "fltp", audio.layout.name)
+            frame.sample_rate, frame.time_base, frame.pts = sound.rate, Fraction(1, sound.rate), self._written
+            self._written += block.shape[1]
+            self._container.mux(audio.encode(frame))
