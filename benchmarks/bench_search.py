@@ -120,7 +120,7 @@ def ask_grid(library: Library) -> Callable[[str], Answer]:
 
 def ask_chunks(library: Library) -> Callable[[str], Answer]:
     """Ranks chunks of a fixed length by the cosine of their mean vector."""
-    snapshot = library._look()
+    snapshot = library.look()
     backbone = library._load(snapshot.generation.facts).backbone
     names, spans, vectors = [], [], []
     for number, video in snapshot.videos.items():
@@ -143,13 +143,9 @@ def ask_chunks(library: Library) -> Callable[[str], Answer]:
 
 def spread(view: VectorView, number: int, frames: int) -> torch.Tensor:
     """A vector for every frame of a video: one that was left out has that of the last one kept."""
-    assert isinstance(view, SegmentView)
-    ranges = [view._ranges[place] for place in view._of_video[number]]
-    kept = np.concatenate([rows.frames for rows in ranges])
-    vectors = np.concatenate([view._maps[rows.segment][rows.first : rows.stop] for rows in ranges])
-    order = np.argsort(kept)
-    rows = np.searchsorted(kept[order], np.arange(frames), side="right") - 1
-    return torch.from_numpy(vectors[order][rows.clip(0)]).float()
+    kept = view.read(number)
+    rows = np.searchsorted(kept.frames, np.arange(frames), side="right") - 1
+    return torch.from_numpy(kept.vectors[rows.clip(0)]).float()
 
 
 def measure(ask: Callable[[str], Answer], truths: list[CorpusTruth], title: str) -> Iterator[str]:
