@@ -34,7 +34,7 @@ from r2tuning.cli.options import show_progress
 from r2tuning.decoding.windows import Window, plan_windows
 from r2tuning.library import search as searching
 from r2tuning.library.search import Finder
-from r2tuning.library.segments import Peak, SegmentView, VectorView
+from r2tuning.library.segments import Peak, VectorView
 from r2tuning.metrics import CorpusPrediction, CorpusTruth, evaluate_corpus
 from r2tuning.synthetic.generate import list_seeds
 from r2tuning.synthetic.scenes import SPLITS, Split
