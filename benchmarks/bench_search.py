@@ -121,7 +121,7 @@ def ask_grid(library: Library) -> Callable[[str], Answer]:
 
 def ask_chunks(library: Library) -> Callable[[str], Answer]:
     """Ranks chunks of a fixed length by the cosine of their mean vector."""
-    snapshot = library._look()
+    snapshot = library.look()
     backbone = library._load(snapshot.generation.facts).backbone
     names, spans, vectors = [], [], []
     for number, video in snapshot.videos.items():

@@ -106,6 +106,7 @@ def test_a_cluster_makes_what_jobs_make_and_a_poisonous_video_is_listed(
     assert {failure.name: failure.reason for failure in jobs.failures} == {n: reasons[n] for n in ("bad", "gone")}
 
 
+@pytest.mark.slow
 def test_a_lost_node_costs_nothing(folder: Path, tasks: list[VideoTask], clip: Backbone, nodes: Any) -> None:
     third = start_node(nodes)
     store = SlowStore.create(folder / "slow", clip)
@@ -122,12 +123,14 @@ def test_a_lost_node_costs_nothing(folder: Path, tasks: list[VideoTask], clip: B
         assert store.is_current(task.name, task.path, 2, "exact")
 
 
+@pytest.mark.slow
 def test_what_kills_its_actor_is_given_up(nodes: Any) -> None:
     """As a machine's full memory does, by which Ray ends the actor and not its child."""
     results = Cluster(nodes.address, jobs=1).map(partial(partial, kill_parent), [1, 2])
     assert dict(results) == {1: Death(f"the machine or its actor was lost {ATTEMPTS} times"), 2: 2}
 
 
+@pytest.mark.slow
 def test_errors_stop_the_work(folder: Path, tasks: list[VideoTask], clip: Backbone, nodes: Any) -> None:
     store = FeatureStore.create(folder / "other", clip)
     other = load_backbone(clip.name, layers=3)
@@ -141,6 +144,7 @@ def test_errors_stop_the_work(folder: Path, tasks: list[VideoTask], clip: Backbo
     assert list(Cluster("nowhere:1").map(partial(partial, kill_parent), [])) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
 def test_a_command_that_is_stopped_and_goes_on(
     folder: Path, tasks: list[VideoTask], clip: Backbone, nodes: Any
@@ -183,6 +187,7 @@ def test_clusters_that_cannot_be_used_are_refused(folder: Path, tasks: list[Vide
     )
 
 
+@pytest.mark.slow
 def test_a_library_is_filled_by_a_cluster(folder: Path, nodes: Any) -> None:
     write_shapes(folder / "shapes.mp4", [91000000])
     (folder / "shapes bad.mp4").write_text("not a video")

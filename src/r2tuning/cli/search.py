@@ -89,7 +89,7 @@ def search(
             threshold=threshold,
             after=after,
         )
-        for query in queries or [None]
+        for query in (queries or (None,))
     ]
     found = to_dict(pages[0]) if len(pages) == 1 else {"searches": [to_dict(hits) for hits in pages]}
     text = json_module.dumps(found, indent=2, ensure_ascii=False) + "\n"

@@ -100,6 +100,8 @@ class LanceIndex:
 
     def optimize(self) -> None:
         """Merges small files, and indexes tables that are large, of generations that were changed."""
+        from lancedb.index import BTree, IvfRq
+
         for generation in sorted(self._changed):
             with _explained(self._uri):
                 table = self._open(generation)
@@ -108,8 +110,8 @@ class LanceIndex:
                 rows = table.count_rows()
                 indexed = {index.columns[0] for index in table.list_indices()}
                 if rows >= INDEXED and "vector" not in indexed:
-                    table.create_index(metric="dot", vector_column_name="vector", index_type="IVF_RQ")
-                    table.create_scalar_index("video")
+                    table.create_index("vector", config=IvfRq(distance_type="dot", num_partitions=int(rows**0.5)))
+                    table.create_index("video", config=BTree())
                 table.optimize()
         self._changed = set()
 
@@ -165,7 +167,8 @@ class LanceView:
         cosines = (torch.from_numpy(_read_vectors(rows).astype(np.float32)) @ vector).numpy()
         peaks: list[Peak] = []
         for video in nearest:
-            own = owners == video
+            own = np.flatnonzero(owners == video)
+            own = own[np.argsort(frames[own], kind="stable")]
             peaks += find_peaks(video, frames[own], cosines[own], count, apart)
         return sorted(peaks, key=lambda peak: (-peak.cosine, peak.video, peak.frame))[:count]
 

@@ -243,7 +243,7 @@ class SegmentView:
 
 
 def find_peaks(video: int, frames: Ints, curve: NDArray[np.float32], count: int, apart: int) -> list[Peak]:
-    """The nearest peaks of a video, at most ``count``, from the frames of its vectors and their cosines ``[n]``.
+    """The nearest peaks of a video, at most ``count``, from its kept frames, ascending, and their cosines ``[n]``.
 
     Example:
         >>> curve = np.array([0.1, 0.5, 0.4, 0.1, 0.3], dtype=np.float32)
