@@ -5,7 +5,8 @@ queries whose truth in every video is looked up in the state of the world. With 
 ones. Prints VCMR, NDCG and seconds per query of
 
 - the library: candidates by the vectors of frames, windows around them, refined and fused;
-- the same with every peak refined instead of 20, which asks every video that fits into one window;
+- the same with every peak refined instead of 20, which asks every video that fits into one window, for the first
+  ``--everywhere`` queries, and the library for these alone;
 - windows of a fixed grid, overlapping by half, instead of windows around the peaks (long videos);
 - chunks of 30 seconds with 5 seconds of overlap, ranked by the mean of their vectors: the usual way of other tools.
 
@@ -34,7 +35,7 @@ from r2tuning.cli.options import show_progress
 from r2tuning.decoding.windows import Window, plan_windows
 from r2tuning.library import search as searching
 from r2tuning.library.search import Finder
-from r2tuning.library.segments import Peak, SegmentView, VectorView
+from r2tuning.library.segments import FrameVectors, Peak
 from r2tuning.metrics import CorpusPrediction, CorpusTruth, evaluate_corpus
 from r2tuning.synthetic.generate import list_seeds
 from r2tuning.synthetic.scenes import SPLITS, Split
@@ -120,11 +121,11 @@ def ask_grid(library: Library) -> Callable[[str], Answer]:
 
 def ask_chunks(library: Library) -> Callable[[str], Answer]:
     """Ranks chunks of a fixed length by the cosine of their mean vector."""
-    snapshot = library._look()
+    snapshot = library.look()
     backbone = library._load(snapshot.generation.facts).backbone
     names, spans, vectors = [], [], []
     for number, video in snapshot.videos.items():
-        frames = spread(snapshot.view, number, video.frames)
+        frames = spread(snapshot.view.read(number), video.frames)
         for start in np.arange(0, max(video.duration - OVERLAP, 1), CHUNK - OVERLAP):
             end = min(start + CHUNK, video.duration)
             chunk = frames[int(start * video.fps) : max(int(start * video.fps) + 1, round(end * video.fps))]
@@ -141,15 +142,10 @@ def ask_chunks(library: Library) -> Callable[[str], Answer]:
     return ask
 
 
-def spread(view: VectorView, number: int, frames: int) -> torch.Tensor:
+def spread(found: FrameVectors, frames: int) -> torch.Tensor:
     """A vector for every frame of a video: one that was left out has that of the last one kept."""
-    assert isinstance(view, SegmentView)
-    ranges = [view._ranges[place] for place in view._of_video[number]]
-    kept = np.concatenate([rows.frames for rows in ranges])
-    vectors = np.concatenate([view._maps[rows.segment][rows.first : rows.stop] for rows in ranges])
-    order = np.argsort(kept)
-    rows = np.searchsorted(kept[order], np.arange(frames), side="right") - 1
-    return torch.from_numpy(vectors[order][rows.clip(0)]).float()
+    rows = np.searchsorted(found.frames, np.arange(frames), side="right") - 1
+    return torch.from_numpy(found.vectors[rows]).float()
 
 
 def measure(ask: Callable[[str], Answer], truths: list[CorpusTruth], title: str) -> Iterator[str]:
@@ -178,6 +174,7 @@ def main() -> None:
     parser.add_argument("--videos", type=int, default=300)
     parser.add_argument("--queries", type=int, default=300)
     parser.add_argument("--join", type=int, default=1, help="how many videos make a long one")
+    parser.add_argument("--everywhere", type=int, default=60, help="queries for which every peak is refined")
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     seeds = list_seeds(options.seed, options.videos)
@@ -187,11 +184,14 @@ def main() -> None:
         library.add(options.folder / "videos", jobs=options.jobs, progress=progress)
     truths = find_everywhere(draw_queries(options.split, seeds, options.queries), options.split, seeds, options.jobs)
     truths = join_truths(truths, options.split, seeds, options.join)
-    ways = {"the library": ask_library(library, searching.BLOCK), "every peak": ask_library(library, 100_000)}
+    ask, some = ask_library(library, searching.BLOCK), truths[: options.everywhere]
+    ways = [("the library", ask, truths), ("chunks of 30 s", ask_chunks(library), truths)]
     if options.join > 1:
-        ways["grid windows"] = ask_grid(library)
-    ways["chunks of 30 s"] = ask_chunks(library)
-    rows = [list(measure(ask, truths, title)) for title, ask in ways.items()]
+        ways.append(("grid windows", ask_grid(library), truths))
+    if some:
+        ways.append((f"the library, {len(some)} queries", ask, some))
+        ways.append((f"every peak, {len(some)} queries", ask_library(library, 100_000), some))
+    rows = [list(measure(ask, truths, title)) for title, ask, truths in ways]
     info = library.info()
     print(f"{info.videos} videos, {info.seconds / 3600:.1f} h, {len(truths)} queries; CPU seconds per query")
     print(to_markdown(["", *SHOWN, "s"], rows))

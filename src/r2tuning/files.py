@@ -220,7 +220,10 @@ def replace_file(
     try:
         yield temporary
         if not force:
-            check_target(path, force=force, error=error)  # it may have been created meanwhile
+            with suppress(OSError):  # unlike a rename, a link never takes the place of what was created meanwhile
+                os.link(temporary, target)
+                return
+            check_target(path, force=force, error=error)
         temporary.replace(target)
     except caught as refusal:
         full = getattr(refusal, "errno", None) in (errno.ENOSPC, errno.EDQUOT)

@@ -1,9 +1,11 @@
-"""Processes: a parallel map that survives the death of a worker, an end that cleans up, and one writer per folder."""
+"""Processes: a parallel map that survives the death of a worker, a clean end, one writer per folder or shard."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import re
 import signal
 import socket
 import sys
@@ -12,12 +14,12 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from r2tuning.errors import R2TuningError
 
@@ -92,6 +94,63 @@ def map_in_processes(
                 worker.process.terminate()
         for worker in workers:
             worker.end()
+
+
+class Machines(Protocol):
+    """Where tasks are done instead of on this machine, such as `r2tuning.cluster.Cluster`."""
+
+    @property
+    def device(self) -> str:
+        """What a worker runs on there."""
+        ...
+
+    def map(
+        self, make_worker: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task]
+    ) -> Generator[tuple[Task, Result | Death], None, None]:
+        """Does tasks there as `map_in_processes` does here."""
+        ...
+
+
+class Isolated(Generic[Task, Result]):
+    """Does tasks one by one in a process of its own; when that dies, the next task gets a new one.
+
+    It is a `map_in_processes` whose tasks are not known beforehand. `close` it at the end.
+    """
+
+    def __init__(self, make_worker: Callable[[], Callable[[Task], Result]]) -> None:
+        self._make_worker = make_worker
+        self._worker: _Worker[Task] | None = None
+
+    def start(self) -> None:
+        """Starts the process, if there is none, and waits until it is ready."""
+        if self._worker is None or not self._worker.alive:
+            self._worker = _Worker(self._make_worker)
+            self._receive()
+
+    def __call__(self, task: Task) -> Result | Death:
+        """The task's result, or the `Death` of the process while doing it."""
+        self.start()
+        assert self._worker is not None
+        self._worker.give(task)
+        result: Result | Death = self._receive()
+        return result
+
+    def close(self) -> None:
+        """Ends the process."""
+        if self._worker is not None:
+            self._worker.process.terminate()
+            self._worker.end()
+            self._worker = None
+
+    def _receive(self) -> Any:
+        assert self._worker is not None
+        message = self._worker.receive()
+        if message.error is not None:
+            self.close()
+            raise message.error
+        for warning in message.warnings:
+            warnings.warn(warning, stacklevel=3)
+        return message.result
 
 
 class _Worker(Generic[Task]):
@@ -201,61 +260,122 @@ def _ignored_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+@dataclass(frozen=True)
+class Shard:
+    """One of ``count`` shares of named work; ``number`` is from 1 to ``count``.
+
+    Every name is in exactly one share, on every machine, whatever else there is to do.
+    """
+
+    number: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Reads ``i/n``; anything else is a ValueError.
+
+        Example:
+            >>> Shard.parse("2/8")
+            Shard(number=2, count=8)
+        """
+        found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text, re.ASCII)
+        if not found:
+            raise ValueError(f"{text}: write i/n, such as 2/8 for the second of eight shares")
+        number, count = map(int, found.groups())
+        if not 1 <= number <= count:
+            raise ValueError(f"{text}: shares of n are numbered 1/n to n/n")
+        return cls(number, count)
+
+    def takes(self, name: str) -> bool:
+        """Whether the share has a name.
+
+        Example:
+            >>> [name for name in ("a", "b", "c", "d") if Shard(1, 2).takes(name)]
+            ['c', 'd']
+        """
+        digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
+        return int.from_bytes(digest[:8], "big") % self.count == self.number - 1
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+
 _held: set[Path] = set()
 """Locks of this process; the system does not keep a process from taking its own twice."""
 
 
 @contextmanager
-def hold(folder: Path, error: type[R2TuningError]) -> Iterator[None]:
+def hold(folder: Path, error: type[R2TuningError], shard: Shard | None = None) -> Iterator[None]:
     """Lets only one process at a time write to an existing folder; a second one gets an error that names the first.
 
-    The system drops the lock with the process, however that ends. File systems and systems without such locks
-    (Windows) have none.
+    Processes with different shards may write at the same time. They must then write different files, or the same ones
+    atomically. The system drops the lock with the process, however that ends. File systems and systems without such
+    locks (Windows) have none.
     """
-    place = folder.resolve() / ".lock"
-    if place in _held:
-        raise _busy(folder, error, f"{os.getpid()}, which is this one")
+    with ExitStack() as locks:
+        if shard is not None:
+            locks.enter_context(_take(folder, f".lock-{shard.number}-of-{shard.count}", error, what=f"shard {shard} "))
+        locks.enter_context(_take(folder, ".lock", error, shared=shard is not None))
+        yield
+
+
+@contextmanager
+def _take(
+    folder: Path, name: str, error: type[R2TuningError], *, shared: bool = False, what: str = ""
+) -> Iterator[None]:
+    place = folder.resolve() / name
     try:
-        file = _lock(place)
+        file = f"process {os.getpid()}, which is this one" if place in _held else _lock(place, shared=shared)
     except OSError as refusal:
         raise error(f"{folder}: cannot be written ({refusal.strerror}); choose another folder") from refusal
     if isinstance(file, str):
-        raise _busy(folder, error, file)
+        ways_out = "wait for it, stop it, or choose another folder"
+        raise error(f"{folder}: {what}is being written by {file}; {ways_out}")
     if file is None:
         yield
         return
     _held.add(place)
     try:
         os.ftruncate(file, 0)
-        os.write(file, f"{os.getpid()} on {socket.gethostname()}".encode())
+        here = f"process {os.getpid()} on {socket.gethostname()}"
+        os.write(file, f"processes with --shard (the last to begin was {here})".encode() if shared else here.encode())
         yield
     finally:
         _held.discard(place)
         with suppress(OSError):
-            place.unlink()
+            if not shared or _is_last(file):
+                place.unlink()
         os.close(file)
 
 
-def _busy(folder: Path, error: type[R2TuningError], holder: str) -> R2TuningError:
-    return error(f"{folder}: is being written by process {holder}; wait for it, stop it, or choose another folder")
+def _is_last(file: int) -> bool:
+    """Whether nobody else holds a shared lock, which nobody can then until the file is closed."""
+    import fcntl
+
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
-def _lock(place: Path) -> int | str | None:
+def _lock(place: Path, *, shared: bool) -> int | str | None:
     """An open and locked file; or who has locked it; or None where there are no locks."""
     try:
         import fcntl
     except ImportError:
         return None
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     while True:
         file = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             # Unlike those of flock, these locks are not shared with children, which may outlive a killed process.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(file, kind | fcntl.LOCK_NB)
             if place.exists() and os.path.samestat(os.fstat(file), place.stat()):
                 return file
         except OSError as refusal:
             taken = refusal.errno in (errno.EACCES, errno.EAGAIN)
-            holder = os.read(file, 100).decode(errors="replace") or "unknown"
+            holder = os.read(file, 100).decode(errors="replace") or "an unknown process"
             os.close(file)
             return holder if taken else None
         os.close(file)  # its last holder removed it meanwhile

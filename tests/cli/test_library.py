@@ -8,7 +8,7 @@ from support.cli import refused, run
 from support.shapes import write_shapes
 from support.videos import write_video
 
-from r2tuning.cli.library import find_folder
+from r2tuning.cli.options import find_folder
 
 
 @pytest.fixture(scope="module")
@@ -95,9 +95,9 @@ def test_what_cannot_be_used_is_listed_and_ends_in_an_error(tmp_path: Path, vide
 
 
 def test_where_the_library_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert find_folder(tmp_path) == tmp_path
+    assert find_folder(str(tmp_path)) == str(tmp_path)
     monkeypatch.setenv("R2TUNING_LIBRARY", str(tmp_path / "mine"))
-    assert find_folder(None) == tmp_path / "mine"
-    assert find_folder(tmp_path) == tmp_path
+    assert find_folder(None) == str(tmp_path / "mine")
+    assert find_folder(str(tmp_path)) == str(tmp_path)
     monkeypatch.delenv("R2TUNING_LIBRARY")
-    assert find_folder(None).parts[-2:] == ("r2tuning", "library")
+    assert Path(find_folder(None)).parts[-2:] == ("r2tuning", "library")

@@ -228,8 +228,8 @@ def test_a_full_disk_is_one_line_and_loses_nothing(library: Library, videos: Pat
     [
         "UPDATE videos SET duration = 'long'", "UPDATE videos SET frames = 1e15", "UPDATE videos SET sampling = 7",
         "UPDATE ranges SET frames = x'00'", "UPDATE ranges SET frames = 5", "UPDATE segments SET rows = 'many'",
-        "UPDATE ranges SET first = -1", "UPDATE generations SET facts = '{}'", "UPDATE files SET size = 'big'",
-        "UPDATE segments SET width = 1000000000", "DROP TABLE ranges",
+        "UPDATE ranges SET first = first - 1000", "UPDATE generations SET facts = '{}'",
+        "UPDATE files SET size = 'big'", "UPDATE segments SET width = 1000000000", "DROP TABLE ranges",
     ],
 )  # fmt: skip
 def test_any_value_in_a_catalog_is_one_line(damage: str, library: Library) -> None:

@@ -79,6 +79,16 @@ def test_two_stages_find_what_refining_everything_finds(filled: Library, shapes:
         assert spans(filled.search(annotation.query, top=1, candidates=3)) == spans(everything)
 
 
+def test_a_video_of_one_window_is_one_candidate(filled: Library, shapes: Shapes) -> None:
+    """However many of its frames are near to the query: otherwise three candidates would not be three videos."""
+    for annotation in [one for queries in shapes.values() for one in queries][::3]:
+        hits = filled.search(annotation.query, top=3, candidates=3)
+        whole = filled.search(annotation.query, top=100, candidates=3)
+        assert spans(whole)[:3] == spans(hits)
+        assert {Path(video) for video, _, _ in spans(whole)} == shapes.keys()
+        assert len({(hit.video, hit.cosine) for hit in whole}) == 3
+
+
 def test_a_video_shares_no_time_between_its_hits_and_scores_fall(filled: Library) -> None:
     hits = filled.search("something purple", top=100)
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)

@@ -153,7 +153,7 @@ def describe(folder: Path) -> dict[str, str]:
 
 
 def find_leftovers(folder: Path) -> list[str]:
-    return [str(path) for path in folder.rglob(".*") if path.name.endswith(".part") or path.name == ".lock"]
+    return [str(path) for path in folder.rglob(".*") if path.name.endswith(".part") or path.name.startswith(".lock")]
 
 
 def find_members(session: int) -> dict[int, float]:

@@ -15,7 +15,7 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -160,11 +160,10 @@ def inspect(name: str, videos: Path, place: Path) -> list[str]:
     return problems
 
 
-def try_points(names: list[str], points: int, seed: int = 0) -> list[Point]:
+def try_points(names: list[str], points: int, seed: int = 0) -> Iterator[Point]:
     """Kills operations in turn, each at a random time of its duration."""
     torch.set_num_threads(1)  # a fork has none of the other threads
     rng = random.Random(seed)
-    found = []
     with tempfile.TemporaryDirectory() as place:
         base = Path(place) / "base"
         make(base, filled=True)
@@ -180,9 +179,8 @@ def try_points(names: list[str], points: int, seed: int = 0) -> list[Point]:
             videos, library = prepare(name, base, folder)
             after = rng.uniform(0, 1) * durations[name]
             killed = run_and_kill(partial(OPERATIONS[name], Library(library, model=MODEL), videos), after)
-            found.append(Point(name, after, killed, inspect(name, videos, library)))
+            yield Point(name, after, killed, inspect(name, videos, library))
             shutil.rmtree(folder)
-    return found
 
 
 def main() -> int:

@@ -6,6 +6,7 @@ import atexit
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -122,4 +123,12 @@ class TerminatedStore(FeatureStore):
 
     def save_video(self, name: str, encoded: EncodedVideo) -> None:
         atexit.register(os.kill, os.getpid(), signal.SIGTERM)
+        super().save_video(name, encoded)
+
+
+class SlowStore(FeatureStore):
+    """Takes a second for each video."""
+
+    def save_video(self, name: str, encoded: EncodedVideo) -> None:
+        time.sleep(1)
         super().save_video(name, encoded)

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from r2tuning.cli.options import DeviceOption, EngineOption, SamplingOption, check_positive, show_progress
+from r2tuning.cli.options import (
+    ClusterOption,
+    DeviceOption,
+    EngineOption,
+    GpusOption,
+    JobsOption,
+    SamplingOption,
+    ShardOption,
+    check_positive,
+    choose_cluster,
+    show_progress,
+)
 from r2tuning.errors import VideoError, show_on_one_line
 
 if TYPE_CHECKING:
@@ -34,26 +45,37 @@ def extract(
         ),
     ] = None,
     sampling: SamplingOption = "exact",
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes that encode videos side by side.")] = 1,
+    jobs: JobsOption = None,
     device: DeviceOption = None,
     engine: EngineOption = "torch",
     layout: Annotated[
         Literal["safetensors", "npy"], typer.Option(help="safetensors; or npy, the layout of the authors.")
     ] = "safetensors",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first videos and their queries.")] = None,
+    shard: ShardOption = None,
+    cluster: ClusterOption = None,
+    gpus: GpusOption = 0,
 ) -> None:
     """Extract features of the videos and queries of an annotation file.
 
-    Features that are up to date are kept, so an interrupted run continues where it stopped.
+    Features that are up to date are kept, so an interrupted run continues where it stopped. With --shard 1/8 to
+    --shard 8/8, eight processes on any machines fill one store at the same time; --cluster does the same with Ray.
 
     Example: r2tuning extract charades_train.jsonl videos/ features/ --benchmark charades-sta --jobs 4
     """
     from r2tuning.datasets import find_benchmark
 
     rules = find_benchmark(benchmark)
+    machines = choose_cluster(cluster, jobs, gpus)
+    if machines and shard:
+        raise typer.BadParameter("a cluster shares out the videos itself; leave out --shard", param_hint="--shard")
     if fps is None and rules.is_custom:
         raise typer.BadParameter("custom videos need a rate, such as --fps 1", param_hint="--fps")
     video_tasks, query_tasks, missing = _plan(annotations, videos, rules, fps, limit)
+    if shard is not None:
+        video_tasks = [task for task in video_tasks if shard.takes(task.name)]
+        missing = [failure for failure in missing if shard.takes(failure.name)]
+        query_tasks = query_tasks if shard.number == 1 else []  # in the same batches as without shards
 
     from r2tuning.backbones import choose_device, load_backbone
     from r2tuning.features.extraction import extract_queries, extract_videos
@@ -61,17 +83,26 @@ def extract(
 
     model = load_backbone(backbone, layers=layers, device=choose_device(device), engine=engine)
     try:
-        with FeatureStore.fill(store, model, layout) as target:
+        with FeatureStore.fill(store, model, layout, shard) as target:
             with show_progress("Queries", "queries") as progress:
                 queries = extract_queries(query_tasks, target, model, progress=progress)
             with show_progress("Videos", "videos") as progress:
-                done = extract_videos(video_tasks, target, model, sampling=sampling, jobs=jobs, progress=progress)
+                done = extract_videos(
+                    video_tasks,
+                    target,
+                    model,
+                    sampling=sampling,
+                    jobs=jobs or 1,
+                    machines=machines,
+                    progress=progress,
+                )
     except KeyboardInterrupt:
         typer.echo(f"stopped; what is complete is in {store}; run the same command again to continue", err=True)
         raise typer.Exit(130) from None
     failures = [*missing, *done.failures]
+    share = "" if shard is None else f" shard {shard}:"
     typer.echo(
-        f"{store}: videos: {done.extracted} extracted, {done.skipped} skipped, {len(failures)} failed; "
+        f"{store}:{share} videos: {done.extracted} extracted, {done.skipped} skipped, {len(failures)} failed; "
         f"queries: {queries.extracted} extracted, {queries.skipped} skipped"
     )
     for failure in failures:

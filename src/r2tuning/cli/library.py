@@ -3,45 +3,28 @@
 from __future__ import annotations
 
 import json as json_module
-import os
-from collections.abc import Sequence
-from datetime import datetime
+import time
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
-from platformdirs import user_data_dir
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from r2tuning.cli import options, outputs
+from r2tuning.cli import options
+from r2tuning.cli.export import export
+from r2tuning.cli.search import search
 from r2tuning.errors import LibraryError, show_on_one_line
-from r2tuning.files import file_name
-from r2tuning.output.registry import Target
 from r2tuning.types import Sampling
 
 if TYPE_CHECKING:
-    from r2tuning.library.hits import Hits
     from r2tuning.library.indexing import Added
     from r2tuning.library.library import Library
     from r2tuning.library.scanning import Scan
-    from r2tuning.results import Grounding
 
 library = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Index many videos once, and ask all of them with one sentence."
 )
 
-FolderOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--library",
-        metavar="DIR",
-        help="Folder of the library; by default $R2TUNING_LIBRARY, or one in your data folder.",
-        show_default=False,
-    ),
-]
 ModelOption = Annotated[
     str | None,
     typer.Option(
@@ -67,59 +50,83 @@ SamplingOption = Annotated[
         show_default=False,
     ),
 ]
-JobsOption = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes that encode videos side by side.")]
 RetryOption = Annotated[bool, typer.Option("--retry", help="Try files again that could not be used before.")]
 
-
-def find_folder(given: Path | None) -> Path:
-    """The folder of the library that a command is about."""
-    chosen = os.environ.get("R2TUNING_LIBRARY")
-    if given is not None:
-        return given
-    return Path(chosen) if chosen else Path(user_data_dir("r2tuning", appauthor=False)) / "library"
+WATCH_SECONDS = 5.0
+"""Between two looks."""
 
 
-def _open(folder: Path | None, **arguments: Any) -> Library:
+def _open(folder: str | None, **arguments: Any) -> Library:
     from r2tuning.library.library import Library
 
-    return Library(find_folder(folder), **arguments)
+    return Library(options.find_folder(folder), **arguments)
 
 
 @library.command()
 def add(
     paths: Annotated[list[Path], typer.Argument(help="Videos, and folders with all videos in them.", metavar="PATH…")],
-    folder: FolderOption = None,
+    folder: options.FolderOption = None,
     model: ModelOption = None,
     backbone: options.BackboneOption = None,
     device: options.DeviceOption = None,
     engine: options.EngineOption = None,
     keep: KeepOption = None,
     sampling: SamplingOption = None,
-    jobs: JobsOption = 1,
+    jobs: options.JobsOption = None,
+    cluster: options.ClusterOption = None,
+    gpus: options.GpusOption = 0,
     retry: RetryOption = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Then look again every few seconds, and add what is new, until Ctrl-C.")
+    ] = False,
 ) -> None:
     """Add videos. What is there already is skipped, so an interrupted run continues where it stopped.
 
     Example: r2tuning library add ~/videos party.mp4 --jobs 4
     """
     opened = _open(folder, model=model, backbone=backbone, device=device, engine=engine, keep=keep, sampling=sampling)
-    if model is not None or not find_folder(folder).exists():
+    if model is not None or not Path(options.find_folder(folder)).exists():
         from r2tuning.library.library import DEFAULT_MODEL
 
         options.announce_download(model or DEFAULT_MODEL, backbone)
-    _index(opened, lambda **calls: opened.add(paths, jobs=jobs, retry=retry, **calls))
+    machines = options.choose_cluster(cluster, jobs, gpus)
+    add_paths = partial(opened.add, paths, jobs=jobs or 1, machines=machines)
+    added = _index(opened, partial(add_paths, retry=retry))
+    if watch:
+        _watch(opened, add_paths)
+    _refuse_failures(added)
+
+
+def _watch(opened: Library, run: Any) -> NoReturn:
+    """Looks again and again. A file that is still being copied is tried again when it has changed."""
+    typer.echo(f"{opened.name}: watching; Ctrl-C ends it", err=True)
+    try:
+        while True:
+            try:
+                added: Added = run()
+            except LibraryError as error:  # such as another writer, or a disk that is away for a while
+                typer.echo(show_on_one_line(str(error)), err=True)
+            else:
+                if added.indexed.videos or added.indexed.failures or added.scan.files or added.scan.dropped:
+                    _report(opened, added)
+            time.sleep(WATCH_SECONDS)
+    except KeyboardInterrupt:
+        typer.echo(f"stopped; what is complete is in {opened.name}", err=True)
+        raise typer.Exit(130) from None
 
 
 @library.command()
 def rescan(
-    folder: FolderOption = None,
+    folder: options.FolderOption = None,
     model: ModelOption = None,
     backbone: options.BackboneOption = None,
     device: options.DeviceOption = None,
     engine: options.EngineOption = None,
     keep: KeepOption = None,
     sampling: SamplingOption = None,
-    jobs: JobsOption = 1,
+    jobs: options.JobsOption = None,
+    cluster: options.ClusterOption = None,
+    gpus: options.GpusOption = 0,
     retry: RetryOption = False,
 ) -> None:
     """Look again at everything that was added: encode what is new or changed, follow what was moved.
@@ -130,10 +137,11 @@ def rescan(
     Example: r2tuning library rescan
     """
     opened = _open(folder, model=model, backbone=backbone, device=device, engine=engine, keep=keep, sampling=sampling)
-    _index(opened, lambda **calls: opened.rescan(jobs=jobs, retry=retry, **calls))
+    machines = options.choose_cluster(cluster, jobs, gpus)
+    _refuse_failures(_index(opened, partial(opened.rescan, jobs=jobs or 1, machines=machines, retry=retry)))
 
 
-def _index(opened: Library, run: Any) -> None:
+def _index(opened: Library, run: Any) -> Added:
     def announce(scan: Scan, tasks: int) -> None:
         if tasks:
             typer.echo(f"{tasks} videos to encode ({_count(scan)})", err=True)
@@ -142,180 +150,34 @@ def _index(opened: Library, run: Any) -> None:
         with options.show_progress("Encoding", "videos") as progress:
             added: Added = run(progress=progress, announce=announce)
     except KeyboardInterrupt:
-        typer.echo(f"stopped; what is complete is in {opened.folder}; run the same command to continue", err=True)
+        typer.echo(f"stopped; what is complete is in {opened.name}; run the same command to continue", err=True)
         raise typer.Exit(130) from None
+    _report(opened, added)
+    return added
+
+
+def _refuse_failures(added: Added) -> None:
+    if added.failures:
+        raise LibraryError(f"{len(added.failures)} files could not be used; they are listed above")
+
+
+def _report(opened: Library, added: Added) -> None:
     done = added.indexed
     size = f", {done.bytes / 1e6:,.1f} MB" if done.videos else ""
-    encoded = f"{done.videos} videos encoded, {_hours(done.seconds)}{size}"
-    typer.echo(f"{opened.folder}: {encoded}; files: {_count(added.scan)}")
+    encoded = f"{done.videos} videos encoded, {options.format_hours(done.seconds)}{size}"
+    typer.echo(f"{opened.name}: {encoded}; files: {_count(added.scan)}")
     for failure in added.failures:
         reason = failure.reason if failure.path in failure.reason else f"{failure.path}: {failure.reason}"
         typer.echo(show_on_one_line(f"left out: {reason}"), err=True)
-    if added.failures:
-        raise LibraryError(f"{len(added.failures)} files could not be used; they are listed above")
 
 
 def _count(scan: Scan) -> str:
     return ", ".join(f"{number} {kind}" for kind, number in sorted(scan.counts.items())) or "none"
 
 
-def _hours(seconds: float) -> str:
-    return f"{seconds / 3600:,.1f} h" if seconds >= 3600 else f"{seconds / 60:,.1f} min"
-
-
-def _read_date(text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except (ValueError, OverflowError, OSError):
-        raise typer.BadParameter(f"{text} is no date; write it as 2024-05-31", param_hint="--since") from None
-
-
-@library.command()
-def search(
-    query: Annotated[str, typer.Argument(help="What to look for.", metavar="QUERY")],
-    folder: FolderOption = None,
-    device: options.DeviceOption = None,
-    top: Annotated[int, typer.Option("--top", "-n", min=1, max=1000, help="Most moments to report.")] = 10,
-    within: Annotated[
-        str | None, typer.Option("--in", metavar="GLOB", help="Only videos in this folder, or whose path fits.")
-    ] = None,
-    since: Annotated[
-        str | None, typer.Option(metavar="DATE", help="Only files changed at this date or later, such as 2024-05-31.")
-    ] = None,
-    min_duration: Annotated[
-        float | None, typer.Option(help="Only videos of at least so many seconds.", callback=options.check_positive)
-    ] = None,
-    threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Lowest score of a moment to report.")] = None,
-    after: Annotated[
-        str, typer.Option(metavar="PAGE", help="Go on after a page of moments, which says how to.", show_default=False)
-    ] = "",
-    output: outputs.OutputOption = None,
-    json: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write the moments as JSON; --json - prints it.")
-    ] = None,
-    clips: outputs.ClipsOption = None,
-    fast: outputs.FastOption = False,
-    pad: outputs.PadOption = 0.0,
-    force: options.ForceOption = False,
-) -> None:
-    """Find the moments of all videos that match a sentence.
-
-    Example: r2tuning library search "the dog catches the frisbee" --top 5 --clips found/
-    """
-    from_date = _read_date(since)
-    if json is not None and json != "-":
-        from r2tuning.files import check_target
-
-        check_target(json, force=force)
-    targets = outputs.plan_outputs(output, None, force=force)
-    outputs.check_clips(clips, fast=fast, pad=pad, targets=targets)
-    opened = _open(folder, device=device)
-    hits = opened.search(
-        query, top=top, within=within, since=from_date, min_duration=min_duration, threshold=threshold, after=after
-    )
-    text = json_module.dumps(to_dict(hits), indent=2, ensure_ascii=False) + "\n"
-    if json == "-":
-        typer.echo(text.encode(), nl=False)
-    elif json is not None:
-        from r2tuning.files import write_atomically
-
-        write_atomically(json, text, force=force)
-        typer.echo(f"Wrote {json}", err=True)
-    if json != "-":
-        _print_hits(hits, find_folder(folder))
-    if targets or clips is not None:
-        _write(hits, opened.to_groundings(hits), targets, clips, fast, pad=pad, force=force)
-
-
-def to_dict(hits: Hits) -> dict[str, Any]:
-    """The hits as JSON has them; seconds have 3 decimals and scores 6."""
-    return {
-        "query": hits.query,
-        "videos": hits.videos,
-        "seconds": round(hits.seconds, 3),
-        "calibrated": hits.calibrated,
-        "present": hits.present,
-        "next": hits.next,
-        "hits": [
-            {
-                "video": hit.video,
-                "start": round(hit.moment.start, 3) + 0.0,
-                "end": round(hit.moment.end, 3) + 0.0,
-                "score": round(hit.score, 6),
-                "cosine": round(hit.cosine, 6),
-                "refined": hit.refined,
-                "copies": list(hit.copies),
-            }
-            for hit in hits
-        ],
-    }
-
-
-def _print_hits(hits: Hits, folder: Path) -> None:
-    from r2tuning.output.text.labels import format_clock
-
-    console = Console()
-
-    def say(text: str, style: str = "") -> None:
-        shown = show_on_one_line(text).encode(console.encoding, "backslashreplace").decode(console.encoding)
-        console.print(Text(shown, style=style, overflow="fold"))
-
-    say(f"Query: {hits.query}", "bold")
-    say(f"Library: {folder} ({hits.videos} videos, {_hours(hits.seconds)})")
-    if not hits.hits:
-        say("No moments: no video fits, or none reaches the threshold.")
-        return
-    if hits.present is False:
-        say("Probably not in your videos; these are the nearest guesses.", "bold")
-    if not all(hit.refined for hit in hits):
-        say("The library keeps vectors only: times are those of frames like the query, not found by the model.", "dim")
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, row_styles=["dim"] if hits.present is False else [])
-    for name in ("rank", "start", "end", "score"):
-        table.add_column(name, justify="right", overflow="fold")
-    table.add_column("video", overflow="fold")
-    for place, hit in enumerate(hits, start=1):
-        table.add_row(
-            str(place),
-            format_clock(max(hit.moment.start, 0.0)),
-            format_clock(max(hit.moment.end, 0.0)),
-            f"{hit.score:.3f}",
-            Text(show_on_one_line(hit.video).encode(console.encoding, "backslashreplace").decode(console.encoding)),
-        )
-    console.print(table)
-    if hits.next:
-        say(f"More: --after {hits.next}", "dim")
-
-
-def _write(
-    hits: Hits,
-    groundings: Sequence[Grounding],
-    targets: Sequence[Target],
-    clips: Path | None,
-    fast: bool,
-    *,
-    pad: float,
-    force: bool,
-) -> None:
-    from r2tuning.output.media import Footage
-
-    if not groundings:
-        typer.echo("No files: there is no moment to show", err=True)
-        return
-    stems = [file_name(Path(found.video).stem, "") for found in groundings]
-    labels = [f"{stem}-{place}" if stems.count(stem) > 1 else stem for place, stem in enumerate(stems, start=1)]
-    answers = [(label, [found]) for label, found in zip(labels, groundings, strict=True)]
-    outputs.write_files(answers, targets, pad=pad, force=force, top=len(hits))
-    if clips is not None:
-        for label, (found,) in answers:
-            found.check_video()
-            outputs.cut_clips([found], Footage(found.video), clips / label, fast=fast, pad=pad, force=force)
-
-
 @library.command("list")
 def list_files(
-    folder: FolderOption = None,
+    folder: options.FolderOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the files of a library, with what became of each."""
@@ -339,14 +201,14 @@ def list_files(
 
 
 @library.command()
-def info(folder: FolderOption = None) -> None:
+def info(folder: options.FolderOption = None) -> None:
     """Show what a library holds and what made it."""
     found = _open(folder).info()
     made = found.generation.facts if found.generation is not None else None
     rows = {
-        "folder": str(found.folder),
+        "library": found.name,
         "files": f"{found.files} ({found.missing} missing, {found.failed} could not be used)",
-        "videos": f"{found.videos}, {_hours(found.seconds)}",
+        "videos": f"{found.videos}, {options.format_hours(found.seconds)}",
         "size": f"{found.bytes / 1e6:,.1f} MB, {found.rows} vectors ({found.dead} of removed videos)",
     }
     if made is not None:
@@ -365,18 +227,18 @@ def remove(
         list[Path] | None, typer.Argument(help="Files, and folders with all that is in them.", metavar="PATH…")
     ] = None,
     missing: Annotated[bool, typer.Option("--missing", help="Take out all files that are gone.")] = False,
-    folder: FolderOption = None,
+    folder: options.FolderOption = None,
 ) -> None:
     """Take files out of a library; the files themselves stay."""
     if not paths and not missing:
         raise typer.BadParameter("say what to take out, or give --missing", param_hint="PATH…")
     removed = _open(folder).remove(paths or (), missing=missing)
-    typer.echo(f"{find_folder(folder)}: {len(removed)} files taken out")
+    typer.echo(f"{options.find_folder(folder)}: {len(removed)} files taken out")
 
 
 @library.command()
 def check(
-    folder: FolderOption = None,
+    folder: options.FolderOption = None,
     repair: Annotated[
         bool, typer.Option("--repair", help="Drop what is damaged; r2tuning library rescan encodes it again.")
     ] = False,
@@ -386,8 +248,12 @@ def check(
     for problem in problems:
         typer.echo(show_on_one_line(problem), err=True)
     if not problems:
-        typer.echo(f"{find_folder(folder)}: nothing is wrong")
+        typer.echo(f"{options.find_folder(folder)}: nothing is wrong")
     elif repair:
-        typer.echo(f"{find_folder(folder)}: {len(problems)} problems; dropped, now run r2tuning library rescan")
+        typer.echo(f"{options.find_folder(folder)}: {len(problems)} problems; dropped, now run r2tuning library rescan")
     else:
         raise LibraryError(f"{len(problems)} problems; they are listed above; run r2tuning library check --repair")
+
+
+library.command()(search)
+library.command()(export)

@@ -38,7 +38,15 @@ COMMANDS = {
 """In the order of the help; each is the function, or the group, of that name in the module given here, imported when it
 is used."""
 
-EXTRA_OF = {"lightning": "train", "tensorboard": "train", "opentimelineio": "export"}
+EXTRA_OF = {
+    "lightning": "train",
+    "tensorboard": "train",
+    "opentimelineio": "export",
+    "ray": "cluster",
+    "lancedb": "lance",
+    "obstore": "lance",
+    "pyarrow": "lance",
+}
 """Modules that only an extra installs, and which."""
 
 

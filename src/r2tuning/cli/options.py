@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from platformdirs import user_data_dir
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -14,9 +16,11 @@ from rich.text import Text
 
 from r2tuning.checkpoints.published import DEMO, DEMO_WORLD
 from r2tuning.errors import DownloadError
+from r2tuning.processes import Shard
 from r2tuning.types import Engine, Sampling
 
 if TYPE_CHECKING:
+    from r2tuning.cluster import Cluster
     from r2tuning.grounder import Grounder
 
 
@@ -28,6 +32,13 @@ def check_positive(option: typer.CallbackParam, value: float | None) -> float | 
     if value is not None and not 0 < value < float("inf"):
         raise typer.BadParameter(f"must be above 0, not {value}", param_hint=option.opts[0])
     return value
+
+
+def _parse_shard(text: str) -> Shard:
+    try:
+        return Shard.parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 VideoArgument = Annotated[
@@ -59,7 +70,75 @@ MovedOption = Annotated[
     str | None,
     typer.Option("--video", metavar="FILE", help="Where the video of saved features is now, if it was moved."),
 ]
+ShardOption = Annotated[
+    Shard | None,
+    typer.Option(
+        metavar="I/N",
+        parser=_parse_shard,
+        help="Only the I-th of N shares of the videos, for job arrays; all N may run at once. The first has the "
+        "queries.",
+    ),
+]
+JobsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        "-j",
+        min=1,
+        help="Processes that encode videos side by side; 1 by default, or as many as the --cluster has CPUs.",
+        show_default=False,
+    ),
+]
+ClusterOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Encode on a Ray cluster: the address of its head, or auto for the cluster of this machine. All machines "
+        "must see the files at the same paths.",
+    ),
+]
+GpusOption = Annotated[
+    float,
+    typer.Option(min=0, help="With --cluster: the share of a GPU that each process takes, such as 0.25; 0 for none."),
+]
+FolderOption = Annotated[
+    str | None,
+    typer.Option(
+        "--library",
+        metavar="DIR",
+        help="Folder of the library, or an address such as s3://bucket/videos; by default $R2TUNING_LIBRARY, or a "
+        "folder in your data folder.",
+        show_default=False,
+    ),
+]
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Replace output files that exist.")]
+
+
+def find_folder(given: str | None) -> str:
+    """The folder, or the address, of the library that a command is about."""
+    chosen = given or os.environ.get("R2TUNING_LIBRARY")
+    return chosen or os.path.join(user_data_dir("r2tuning", appauthor=False), "library")  # noqa: PTH118
+
+
+def format_hours(seconds: float) -> str:
+    """How long videos last, for people.
+
+    Example:
+        >>> format_hours(90), format_hours(5400)
+        ('1.5 min', '1.5 h')
+    """
+    return f"{seconds / 3600:,.1f} h" if seconds >= 3600 else f"{seconds / 60:,.1f} min"
+
+
+def choose_cluster(address: str | None, jobs: int | None, gpus: float) -> Cluster | None:
+    """The cluster that was asked for; None to encode on this machine."""
+    if address is None:
+        if gpus:
+            raise typer.BadParameter("is for --cluster; on this machine, choose with --device", param_hint="--gpus")
+        return None
+    from r2tuning.cluster import Cluster
+
+    return Cluster(address, jobs, gpus)
 
 
 def announce_download(model: str, backbone: str | None) -> None:

@@ -19,7 +19,7 @@ from r2tuning.backbones import Backbone, load_backbone
 from r2tuning.errors import FeatureError, QueryWarning, VideoError
 from r2tuning.features.encode import Progress, encode_video
 from r2tuning.features.store import FeatureStore
-from r2tuning.processes import Death, map_in_processes
+from r2tuning.processes import Death, Machines, map_in_processes
 from r2tuning.types import VIDEO_SUFFIXES, Sampling
 from r2tuning.video.planned.groups import count_cores
 
@@ -96,29 +96,34 @@ def extract_videos(
     *,
     sampling: Sampling = "exact",
     jobs: int = 1,
+    machines: Machines | None = None,
     progress: Progress | None = None,
 ) -> Extraction:
     """Encodes videos into a store. A video that cannot be read does not stop the others.
 
     After an interruption all features there are complete, and another call continues. Each of several ``jobs`` is a
-    process that loads the backbone by its name; one job runs in this process.
+    process that loads the backbone by its name; one job runs in this process. ``machines`` do it instead of this one,
+    in processes of one thread each.
     """
     due = [task for task in tasks if not store.is_current(task.name, task.path, task.fps, sampling)]
     load_encoder = partial(
         _load_encoder,
         store,
         sampling,
-        threads=max(1, count_cores() // max(1, min(jobs, len(due)))),
+        threads=max(1, count_cores() // max(1, min(jobs, len(due)))) if machines is None else 1,
         name=backbone.name,
         layers=backbone.layers,
-        device=backbone.device,
-        dtype=backbone.dtype,
+        device=backbone.device if machines is None else torch.device(machines.device),
+        dtype=backbone.dtype if machines is None else None,
         engine=backbone.engine,
     )
     here = partial(_encode, store=store, backbone=backbone, sampling=sampling)
     failures = []
-    make_encoder = load_encoder if jobs > 1 else lambda: here
-    with closing(map_in_processes(make_encoder, due, jobs)) as results:  # an interruption must stop them at once
+    if machines is not None:
+        outcomes = machines.map(load_encoder, due)
+    else:
+        outcomes = map_in_processes(load_encoder if jobs > 1 else lambda: here, due, jobs)
+    with closing(outcomes) as results:  # an interruption must stop them at once
         for done, (task, result) in enumerate(results, start=1):
             if isinstance(result, Death):
                 reason = f"{task.path}: {result.reason} while encoding it; if memory was short, use fewer --jobs"
@@ -135,6 +140,7 @@ def _load_encoder(
 ) -> Callable[[VideoTask], Failure | None]:
     torch.set_num_threads(threads)
     backbone = load_backbone(name, **options)
+    store.check_reached(backbone)
     return partial(_encode, store=store, backbone=backbone, sampling=sampling, threads=threads)
 
 

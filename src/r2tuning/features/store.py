@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from r2tuning.features.layouts import (
 )
 from r2tuning.files import explain, guard, read_model, remove_leftovers, write_atomically
 from r2tuning.hub import identify_file
-from r2tuning.processes import hold
+from r2tuning.processes import Shard, hold
 from r2tuning.types import Engine, QueryFeatures, Sampling, Summary
 from r2tuning.video.preprocess import PREPROCESS_VERSION
 
@@ -144,17 +145,9 @@ class FeatureStore:
         folder = Path(folder)
         facts = StoreFacts.of(backbone, layout)
         try:
-            if (folder / STORE_FILE).is_file():
-                old = StoreFacts.read(folder)
-                facts.check_continues(old, folder)
-                facts = facts.model_copy(update={"backbone": old.backbone})
-            elif any(file.is_file() and not file.name.startswith(".") for file in folder.rglob("*")):
-                # Empty folders are of a run that died before it wrote more.
-                raise FeatureError(f"{folder}: has files, but none of a store; choose an empty or new folder")
-            store = cls._from_facts(folder, facts)
             folder.mkdir(parents=True, exist_ok=True)
-            content = facts.model_dump_json(indent=2) + "\n"
-            write_atomically(folder / STORE_FILE, content, force=True, error=FeatureError)
+            facts = _agree(facts, folder)
+            store = cls._from_facts(folder, facts)
             for place in store.files.folders:
                 place.mkdir(parents=True, exist_ok=True)
                 remove_leftovers(place)
@@ -164,11 +157,13 @@ class FeatureStore:
 
     @classmethod
     @contextmanager
-    def fill(cls, folder: str | Path, backbone: Backbone, layout: Layout = "safetensors") -> Iterator[FeatureStore]:
-        """Does what `create` does, and keeps other processes from filling the store at the same time."""
+    def fill(
+        cls, folder: str | Path, backbone: Backbone, layout: Layout = "safetensors", shard: Shard | None = None
+    ) -> Iterator[FeatureStore]:
+        """Does what `create` does, and keeps other processes from filling the store, or its shard, at the same time."""
         with guard(folder, FeatureError, "choose another folder"):
             Path(folder).mkdir(parents=True, exist_ok=True)
-        with hold(Path(folder), FeatureError):
+        with hold(Path(folder), FeatureError, shard):
             yield cls.create(folder, backbone, layout)
 
     @classmethod
@@ -176,6 +171,16 @@ class FeatureStore:
         npy = facts.layout == "npy"
         files = NpyFiles(folder, backbone_tag(facts.backbone), facts.layers) if npy else SafetensorsFiles(folder)
         return cls(folder, files, facts.layers, facts.tokens, facts.video_width, facts.query_width, facts)
+
+    def check_reached(self, backbone: Backbone) -> None:
+        """Checks in a process elsewhere that it sees the store, and that its backbone is the same."""
+        if not (self.folder / STORE_FILE).is_file():
+            raise FeatureError(
+                f"{self.folder}: is not on {socket.gethostname()}; put the store and the videos into a folder that all "
+                f"machines share"
+            )
+        if self.facts is not None:
+            StoreFacts.of(backbone, self.facts.layout).check_continues(self.facts, self.folder)
 
     def has_video(self, name: str) -> bool:
         """Whether there is a file for the video."""
@@ -264,6 +269,33 @@ class FeatureStore:
         if len(shape) != len(kind.axes) or shape[0] < 1 or shape[1:] != sizes:
             raise _misshapen(self.files.path(kind, name), shape, (kind.axes[0], *sizes))
         return shape
+
+
+def _agree(facts: StoreFacts, folder: Path) -> StoreFacts:
+    """Writes the facts of a store, or checks that they continue it and brings them up to date.
+
+    Of several processes that begin a store at once, one writes the facts, and the others must agree with it.
+    """
+    file = folder / STORE_FILE
+    if not file.is_file() and not _has_files(folder):
+        try:
+            write_atomically(file, facts.model_dump_json(indent=2) + "\n", force=False, error=FeatureError)
+        except FeatureError:
+            if not file.is_file():  # otherwise another process has just begun the store
+                raise
+    if not file.is_file():
+        raise FeatureError(f"{folder}: has files, but none of a store; choose an empty or new folder")
+    old = StoreFacts.read(folder)
+    facts.check_continues(old, folder)
+    facts = facts.model_copy(update={"backbone": old.backbone})
+    if facts != old:
+        write_atomically(file, facts.model_dump_json(indent=2) + "\n", force=True, error=FeatureError)
+    return facts
+
+
+def _has_files(folder: Path) -> bool:
+    """Whether there are visible files; empty folders are of a run that died before it wrote more."""
+    return any(file.is_file() and not file.name.startswith(".") for file in folder.rglob("*"))
 
 
 def _misshapen(path: Path, shape: tuple[int, ...], wanted: tuple[int | str, ...]) -> FeatureError:

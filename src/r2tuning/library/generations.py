@@ -43,11 +43,11 @@ def fingerprint_head(grounder: Grounder) -> str:
     return digest.hexdigest()[:16]
 
 
-def other_model(folder: Path, old: GenerationFacts, new: GenerationFacts) -> LibraryError:
+def other_model(name: str, old: GenerationFacts, new: GenerationFacts) -> LibraryError:
     """The error of asking a library with a model that did not make it."""
     ours, theirs = new.model_dump(), old.model_dump()
     differ = [key for key in ours if ours[key] != theirs[key] and key not in ("model", "backbone", "backbone_at")]
     reasons = ", ".join(f"{key} is {theirs[key]}, not {ours[key]}" for key in differ)
     return LibraryError(
-        f"{folder}: was made by {old.model} ({reasons}); use that, or encode all anew with r2tuning library rescan"
+        f"{name}: was made by {old.model} ({reasons}); use that, or encode all anew with r2tuning library rescan"
     )

@@ -21,7 +21,7 @@ from r2tuning.library.projected import write_projected
 from r2tuning.library.records import Generation, GenerationFacts, Video
 from r2tuning.library.scanning import Scan, scan_roots
 from r2tuning.library.segments import FrameVectors, VectorIndex, thin
-from r2tuning.processes import Death, map_in_processes
+from r2tuning.processes import Death, Machines, map_in_processes
 from r2tuning.video.planned.groups import count_cores
 
 VIDEO_FOLDER = "videos"
@@ -107,6 +107,7 @@ def update_files(
     load: Callable[[], Grounder],
     *,
     jobs: int,
+    machines: Machines | None,
     retry: bool,
     progress: Progress | None,
     announce: Announce | None,
@@ -131,7 +132,9 @@ def update_files(
         announce(scan, len(tasks))
     indexed = Indexed(0, 0.0, 0, ())
     if tasks:
-        indexed = index_videos(catalog, index, generation, tasks, load(), jobs=jobs, progress=progress)
+        indexed = index_videos(
+            catalog, index, generation, tasks, load(), jobs=jobs, machines=machines, progress=progress
+        )
     failed = {failure.path: failure for failure in indexed.failures}
     for file in catalog.list_files():
         if file.reason and file.path in scan.changes:
@@ -155,11 +158,13 @@ def index_videos(
     grounder: Grounder,
     *,
     jobs: int = 1,
+    machines: Machines | None = None,
     progress: Progress | None = None,
 ) -> Indexed:
     """Encodes videos and adds them to a generation, one transaction each; a bad one does not stop the others.
 
-    Each of several ``jobs`` is a process that loads the model by its name; one job runs in this process.
+    Each of several ``jobs`` is a process that loads the model by its name; one job runs in this process. ``machines``
+    encode instead of this one, into the same folder; only this process changes the catalog.
     """
     folder, facts = catalog.folder, generation.facts
     (folder / VIDEO_FOLDER).mkdir(exist_ok=True)
@@ -167,13 +172,16 @@ def index_videos(
         _load_encoder,
         folder,
         facts,
-        threads=max(1, count_cores() // max(1, min(jobs, len(tasks)))),
-        device=grounder.backbone.device,
+        threads=max(1, count_cores() // max(1, min(jobs, len(tasks)))) if machines is None else 1,
+        device=grounder.backbone.device if machines is None else torch.device(machines.device),
     )
     here = Encoder(grounder, facts, folder)
     done, seconds, size, failures = 0, 0.0, 0, []
-    # An interruption must stop the processes at once.
-    with closing(map_in_processes(load if jobs > 1 else lambda: here, tasks, jobs)) as results:
+    if machines is not None:
+        outcomes = machines.map(load, tasks)
+    else:
+        outcomes = map_in_processes(load if jobs > 1 else lambda: here, tasks, jobs)
+    with closing(outcomes) as results:  # an interruption must stop the processes at once
         if progress is not None:
             progress(0, len(tasks))
         for number, (task, result) in enumerate(results, start=1):

@@ -6,23 +6,24 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import torch
 
 from r2tuning.errors import LibraryError
 from r2tuning.grounder import Grounder
-from r2tuning.library import repair
-from r2tuning.library.catalog import CATALOG_FILE, Catalog, open_catalog
+from r2tuning.library.catalog import Catalog, open_catalog
 from r2tuning.library.generations import describe, name_model, other_model
 from r2tuning.library.hits import Hits
 from r2tuning.library.indexing import Added, Progress, drop_unused, update_files
+from r2tuning.library.places import open_place
+from r2tuning.library.questions import ask_like, ask_picture, ask_sentence, find_video
 from r2tuning.library.records import File, GenerationFacts, Keep, LibraryInfo, Listed
 from r2tuning.library.scanning import Scan, list_roots, require_paths
 from r2tuning.library.search import BLOCK, Filters, Snapshot, search, to_groundings
-from r2tuning.library.segments import SegmentIndex, VectorIndex
-from r2tuning.processes import hold
+from r2tuning.processes import Machines
 from r2tuning.results import Grounding
-from r2tuning.types import Engine, Sampling
+from r2tuning.types import Engine, Moment, Sampling
 
 DEFAULT_MODEL = "qvhighlights"
 
@@ -33,7 +34,8 @@ class Library:
     One process at a time may write, any number may read meanwhile; each sees what is complete.
 
     Args:
-        path: Folder of the library; created when the first video is added.
+        path: Folder of the library, or an address in an object store such as ``s3://bucket/videos`` (extra ``lance``);
+            created when the first video is added.
         model: Which model to encode and to ask with: a name, as for `Grounder.from_pretrained`, or a `Grounder` made
             of ``model_name``. None for the one that made the library.
         backbone: Where the model's backbone is, if not where it says.
@@ -61,26 +63,36 @@ class Library:
         keep: Keep | None = None,
         sampling: Sampling | None = None,
     ) -> None:
-        self.folder = Path(path).expanduser()
+        self._place = open_place(path)
         self._model = None if model is None else name_model(model)
         self._backbone = None if backbone is None else name_model(backbone)
         self._device = device
         self._engine: Engine | None = engine
         self._keep: Keep | None = keep
         self._sampling: Sampling | None = sampling
-        self._index: VectorIndex = SegmentIndex(self.folder)
         self._loaded: tuple[tuple[str, str | None, Engine | None], Grounder] | None = None
         self._fitting: tuple[GenerationFacts, Grounder] | None = None
         self._snapshot: Snapshot | None = None
 
     def __repr__(self) -> str:
-        return f"<Library {self.folder}>"
+        return f"<Library {self.name}>"
+
+    @property
+    def name(self) -> str:
+        """Its folder, or its address in an object store."""
+        return self._place.name
+
+    @property
+    def folder(self) -> Path:
+        """Where its catalog is; of a library in an object store, where a copy of the newest one is."""
+        return self._place.find_folder()
 
     def add(
         self,
         paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
         *,
         jobs: int = 1,
+        machines: Machines | None = None,
         retry: bool = False,
         progress: Progress | None = None,
         announce: Callable[[Scan, int], None] | None = None,
@@ -93,6 +105,7 @@ class Library:
         Args:
             paths: What to add.
             jobs: Processes that encode side by side.
+            machines: What encodes instead of this machine, such as a `r2tuning.cluster.Cluster`.
             retry: Whether to try files again that could not be used before and have not changed.
             progress: Called with the number of videos encoded and expected.
             announce: Called once with what was found, and the number of videos to encode.
@@ -104,32 +117,34 @@ class Library:
         """
         roots = list_roots([paths] if isinstance(paths, (str, os.PathLike)) else paths)
         require_paths(roots)
-        with self._write() as catalog:
+        with self._place.write() as catalog:
             facts = self._describe(catalog)
             current = next((g for g in catalog.list_generations() if g.current), None)
             if current is not None and not current.facts.same(facts):
-                raise other_model(self.folder, current.facts, facts)
+                raise other_model(self.name, current.facts, facts)
             with catalog.change():
                 catalog.add_roots(roots)
                 generation = current or catalog.add_generation(facts, current=True)
             added = update_files(
                 catalog,
-                self._index,
+                self._place.index,
                 generation,
                 roots,
                 lambda: self._load(generation.facts),
                 jobs=jobs,
+                machines=machines,
                 retry=retry,
                 progress=progress,
                 announce=announce,
             )
-            repair.tidy(catalog)
+            self._place.tidy(catalog)
             return added
 
     def rescan(
         self,
         *,
         jobs: int = 1,
+        machines: Machines | None = None,
         retry: bool = False,
         progress: Progress | None = None,
         announce: Callable[[Scan, int], None] | None = None,
@@ -140,7 +155,7 @@ class Library:
         model than made it, or another way to encode, all videos are encoded anew beside the old ones, which answer
         until the new ones are complete. Arguments and errors are those of `add`.
         """
-        with self._write() as catalog:
+        with self._place.write() as catalog:
             facts = self._describe(catalog)
             roots = catalog.list_roots()
             require_paths(roots)
@@ -151,11 +166,12 @@ class Library:
                     generation = catalog.add_generation(facts, current=not generations)
             added = update_files(
                 catalog,
-                self._index,
+                self._place.index,
                 generation,
                 roots,
                 lambda: self._load(generation.facts),
                 jobs=jobs,
+                machines=machines,
                 retry=retry,
                 progress=progress,
                 announce=announce,
@@ -163,13 +179,16 @@ class Library:
             if not generation.current:
                 with catalog.change():
                     catalog.switch(generation.id)
-            repair.tidy(catalog)
+            self._place.tidy(catalog)
             return added
 
     def search(
         self,
-        query: str,
+        query: str | None = None,
         *,
+        like: tuple[str | os.PathLike[str], float, float] | None = None,
+        image: str | os.PathLike[str] | None = None,
+        without: Sequence[str] = (),
         top: int = 20,
         within: str | None = None,
         since: float | None = None,
@@ -178,10 +197,15 @@ class Library:
         after: str = "",
         candidates: int = BLOCK,
     ) -> Hits:
-        """Finds the moments of all videos that match a sentence, best first.
+        """Finds the moments of all videos that match a sentence, another moment or a picture, best first.
 
         Args:
-            query: The sentence.
+            query: A sentence.
+            like: Or a moment to find more like: a video of the library, start and end in seconds on its clock.
+            image: Or a picture file. As for ``like``, times are then those of similar frames; the R² head reads only
+                sentences.
+            without: Sentences that must not match what is found. A moment's score is the probability that it is right,
+                times that of none of these being there.
             top: Most hits on a page.
             within: Only videos whose path fits this pattern, such as ``*/2024/*``, or that lie in this folder.
             since: Only files changed at this time or later, seconds since 1970.
@@ -191,21 +215,35 @@ class Library:
             candidates: How many windows are refined and ranked together.
 
         Raises:
-            QueryError: If the query is empty.
-            LibraryError: If there is no library, or it was made by another model.
-            ValueError: If a number is out of range.
+            QueryError: If a query is empty.
+            VideoError: If the picture cannot be read.
+            LibraryError: If there is no library, it was made by another model, or it lacks the video of ``like``.
+            ValueError: If a number is out of range, or not one of ``query``, ``like`` and ``image`` is given.
         """
+        if sum(given is not None for given in (query, like, image)) != 1 or (without and query is None):
+            raise ValueError("give one of query, like and image; without goes with a query")
         if top < 1 or candidates < 1 or (threshold is not None and not 0 <= threshold <= 1):
             raise ValueError(
                 f"top ({top}) and candidates ({candidates}) must be at least 1, threshold ({threshold}) in [0, 1]"
             )
-        snapshot = self._look()
+        snapshot = self.look()
         grounder = self._load(snapshot.generation.facts)
+        if without and snapshot.generation.facts.keep == "vectors":
+            raise LibraryError(
+                f"{self.name}: keeps vectors only, which cannot tell what is not there; use --keep answers"
+            )
+        if query is not None:
+            question = ask_sentence(grounder.backbone, query, without)
+        elif image is not None:
+            question = ask_picture(grounder.backbone, image)
+        else:
+            path, start, end = cast("tuple[str, float, float]", like)
+            video = find_video(snapshot.videos, snapshot.files, path)
+            question = ask_like(video, snapshot.view.read(video.id), os.fspath(path), Moment(start, end, 1.0))
         return search(
             snapshot,
-            self.folder,
             grounder,
-            query,
+            question,
             top=top,
             filters=Filters(within, since, min_duration),
             threshold=threshold,
@@ -215,27 +253,26 @@ class Library:
 
     def to_groundings(self, hits: Hits) -> Sequence[Grounding]:
         """The hits as an answer for each video, for charts, pages and other files; best video first."""
-        snapshot = self._look()
+        snapshot = self.look()
         return to_groundings(hits, snapshot, self._load(snapshot.generation.facts))
 
     def list(self) -> Sequence[Listed]:
         """All files, by path, with their videos."""
-        with open_catalog(self.folder) as catalog, catalog.look():
+        with self._read() as catalog:
             current = next((g for g in catalog.list_generations() if g.current), None)
             videos = {v.identity: v for v in catalog.list_videos(current.id)} if current is not None else {}
             return [Listed(file, videos.get(file.identity)) for file in catalog.list_files()]
 
     def info(self) -> LibraryInfo:
         """What the library holds."""
-        with open_catalog(self.folder) as catalog, catalog.look():
+        with self._read() as catalog:
             generations = catalog.list_generations()
             current = next((g for g in generations if g.current), None)
             videos = catalog.list_videos(current.id) if current is not None else []
             files = catalog.list_files()
-            rows, dead = repair.count_rows(catalog)
-        size = sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+            rows, dead, size = self._place.measure(catalog)
         return LibraryInfo(
-            folder=self.folder,
+            name=self.name,
             generation=current,
             building=next((g for g in generations if not g.current), None),
             files=len(files),
@@ -262,7 +299,7 @@ class Library:
             LibraryError: If a path is not in the library.
         """
         places = [os.path.abspath(path) for path in paths]  # noqa: PTH100
-        with self._write() as catalog:
+        with self._place.write() as catalog:
             files, gone = catalog.list_files(), [f.path for f in catalog.list_files() if missing and f.missing]
             for place in places:
                 inside = [f.path for f in files if f.path == place or f.path.startswith(os.path.join(place, ""))]  # noqa: PTH118
@@ -273,8 +310,8 @@ class Library:
                 catalog.drop_files(gone)
                 # A root that is removed is not looked at again; a file removed from a root that stays would come back.
                 catalog.drop_roots(places)
-                drop_unused(catalog, self._index)
-            repair.tidy(catalog)
+                drop_unused(catalog, self._place.index)
+            self._place.tidy(catalog)
         return sorted(set(gone))
 
     def check(self, *, repair_it: bool = False) -> Sequence[str]:
@@ -283,47 +320,45 @@ class Library:
         With ``repair_it``, what is damaged is dropped, and `rescan` encodes it again.
         """
         if not repair_it:
-            with open_catalog(self.folder) as catalog, catalog.look():
-                return repair.check(catalog)
-        with self._write() as catalog:
-            problems = repair.check(catalog)
-            repair.repair(catalog)
+            with self._read() as catalog:
+                return [*catalog.check(), *(text for _, text in self._place.find_damage(catalog))]
+        with self._place.write() as catalog:
+            damage = list(self._place.find_damage(catalog))
+            problems = [*catalog.check(), *(text for _, text in damage)]
+            with catalog.change():
+                catalog.drop_videos(sorted({video for video, _ in damage}))
+            self._place.tidy(catalog)
         return problems
 
     @contextmanager
-    def _write(self) -> Iterator[Catalog]:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise LibraryError(f"{self.folder}: cannot be created ({error.strerror}); choose another folder") from error
-        if not (self.folder / CATALOG_FILE).exists() and any(p.name != ".lock" for p in self.folder.iterdir()):
-            raise LibraryError(f"{self.folder}: has other files; choose an empty or a new folder for a library")
-        with hold(self.folder, LibraryError), open_catalog(self.folder, create=True) as catalog:
-            repair.sweep(catalog)
+    def _read(self) -> Iterator[Catalog]:
+        """One state of the catalog, whatever a writer does meanwhile."""
+        with open_catalog(self.folder) as catalog, catalog.look():
             yield catalog
 
-    def _look(self) -> Snapshot:
+    def look(self) -> Snapshot:
+        """The library as it is now, for what reads it as a whole."""
         for attempt in range(5):
-            with open_catalog(self.folder) as catalog, catalog.look():
+            with self._read() as catalog:
                 changes = catalog.count_changes()
                 if self._snapshot is not None and self._snapshot.changes == changes:
                     return self._snapshot
                 generation = next((g for g in catalog.list_generations() if g.current), None)
                 if generation is None:
-                    raise LibraryError(f"{self.folder}: is empty; add videos with r2tuning library add")
+                    raise LibraryError(f"{self.name}: is empty; add videos with r2tuning library add")
                 files: dict[str, list[File]] = {}
                 for file in catalog.list_files():
                     if not file.missing:
                         files.setdefault(file.identity, []).append(file)
                 videos = {v.id: v for v in catalog.list_videos(generation.id) if v.identity in files}
                 try:
-                    view = self._index.view(catalog, generation.id)
+                    view = self._place.index.view(catalog, generation.id)
                 except LibraryError:
                     if attempt == 4:
                         raise
                     continue  # a writer removed old segments meanwhile
             of_video = {number: files[video.identity] for number, video in videos.items()}
-            self._snapshot = Snapshot(changes, generation, videos, of_video, view)
+            self._snapshot = Snapshot(changes, generation, videos, of_video, view, self._place.read_projected)
             return self._snapshot
         raise AssertionError
 
@@ -355,6 +390,6 @@ class Library:
         grounder = self._open(model, backbone, self._engine or facts.engine)
         mine = describe(grounder, model, backbone, facts.keep, facts.sampling)
         if not mine.same(facts):
-            raise other_model(self.folder, facts, mine)
+            raise other_model(self.name, facts, mine)
         self._fitting = facts, grounder
         return grounder

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -164,7 +163,7 @@ class LibraryInfo:
     """What a library holds.
 
     Attributes:
-        folder: Where it is.
+        name: Its folder, or its address in an object store.
         generation: What made it; None if it is empty.
         building: What is being made to take its place, if `rescan` was interrupted.
         files: How many files it knows.
@@ -177,7 +176,7 @@ class LibraryInfo:
         bytes: Size on the disk.
     """
 
-    folder: Path
+    name: str
     generation: Generation | None
     building: Generation | None
     files: int

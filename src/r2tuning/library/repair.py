@@ -94,13 +94,8 @@ def _finish(file: object) -> None:
     file.close()  # type: ignore[attr-defined]
 
 
-def check(catalog: Catalog) -> list[str]:
-    """What is wrong with a library, a line each: its catalog, its segments, and the files of its videos."""
-    return [*catalog.check(), *(text for _, text in _find_damage(catalog))]
-
-
-def _find_damage(catalog: Catalog) -> Iterator[tuple[int, str]]:
-    """Videos that must be encoded again, and why."""
+def find_damage(catalog: Catalog) -> Iterator[tuple[int, str]]:
+    """Videos that must be encoded again, and what is wrong with their segments or files."""
     folder = catalog.folder
     for generation in catalog.list_generations():
         segments = {segment.id: segment for segment in catalog.list_segments(generation.id)}
@@ -154,11 +149,3 @@ def _check_projected(folder: Path, video: Video) -> str:
     except R2TuningError as error:
         return str(error)
     return "" if frames == video.frames else f"{path}: has {frames} frames, not {video.frames}"
-
-
-def repair(catalog: Catalog) -> None:
-    """Drops videos that are damaged, so that the next scan encodes them again, and sweeps."""
-    damaged = sorted({video for video, _ in _find_damage(catalog)})
-    with catalog.change():
-        catalog.drop_videos(damaged)
-    sweep(catalog)

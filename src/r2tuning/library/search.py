@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from r2tuning.decoding import Decoded
@@ -24,19 +23,21 @@ from r2tuning.errors import LibraryError
 from r2tuning.grounder import Grounder
 from r2tuning.intervals import FloatArray
 from r2tuning.library.hits import Cursor, Curve, Hit, Hits
-from r2tuning.library.indexing import projected_path
-from r2tuning.library.projected import read_projected
+from r2tuning.library.questions import Question, Sentence
 from r2tuning.library.records import File, Generation, Video
 from r2tuning.library.segments import Peak, VectorView
 from r2tuning.prediction import PAIRS, predict_windows
 from r2tuning.results import Grounding
-from r2tuning.types import Moment, QueryFeatures, Saliency
+from r2tuning.types import Moment, Saliency
 
 BLOCK = 20
 """Candidates that are refined and ranked together; more gain nothing."""
 
 PER_WINDOW = 5
 """Most moments of a window."""
+
+APART = 10.0
+"""Seconds between peaks that are reported as they are."""
 
 LIKELY = 0.5
 """A first hit below this probability is probably not what the query describes."""
@@ -81,6 +82,7 @@ class Snapshot:
         videos: Those that have a file, by number.
         files: Of each of these videos, those that are there.
         view: Their vectors.
+        read: v̂ of a video from a frame to another, fp32 ``[K, T, P+1, C]``; None if the video was removed meanwhile.
     """
 
     changes: int
@@ -88,14 +90,14 @@ class Snapshot:
     videos: dict[int, Video]
     files: dict[int, list[File]]
     view: VectorView
+    read: Callable[[int, int, int], Tensor | None]
 
 
 @torch.inference_mode()
 def search(
     snapshot: Snapshot,
-    folder: Path,
     grounder: Grounder,
-    query: str,
+    question: Question,
     *,
     top: int,
     filters: Filters,
@@ -103,7 +105,7 @@ def search(
     after: str,
     candidates: int = BLOCK,
 ) -> Hits:
-    """Finds the moments that match a sentence; see `Library.search`."""
+    """Finds the moments that answer a question; see `Library.search`."""
     newest = max(snapshot.videos, default=0)
     cursor = Cursor.parse(after) if after else Cursor(snapshot.generation.id, newest, 0)
     if cursor.generation != snapshot.generation.id:
@@ -115,11 +117,9 @@ def search(
     }
     calibration = grounder.calibration
     ranking = calibration.ranking if calibration is not None else None
-    (vector,) = grounder.backbone.embed_queries([query])
-    (features,) = grounder.backbone.encode_queries([query])
-    finder = Finder(snapshot, folder, grounder, features, ranking or RankingMap())
+    finder = Finder(snapshot, grounder, question, ranking or RankingMap())
     curves: list[Curve] = []
-    stream = finder.rank(vector, allowed, candidates, curves)
+    stream = finder.rank(allowed, candidates, curves)
     page = list(islice(stream, cursor.done, cursor.done + top + 1))
     more, hits = len(page) > top, page[:top]
     refined = all(hit.refined for hit in hits)
@@ -129,7 +129,7 @@ def search(
         hits, more = [hit for hit in hits if hit.score >= threshold], more and hits[-1].score >= threshold
     shown = {hit.number for hit in hits}
     return Hits(
-        query,
+        question.text,
         tuple(hits),
         len(allowed),
         math.fsum(video.duration for video in allowed.values()),
@@ -159,18 +159,16 @@ class Finder:
     """Turns candidates into hits."""
 
     snapshot: Snapshot
-    folder: Path
     grounder: Grounder
-    query: QueryFeatures
+    question: Question
     ranking: RankingMap
 
-    def rank(self, vector: Tensor, allowed: dict[int, Video], block: int, curves: list[Curve]) -> Iterator[Hit]:
+    def rank(self, allowed: dict[int, Video], block: int, curves: list[Curve]) -> Iterator[Hit]:
         """All hits, block of candidates by block, best first in each; a video's hits share no time."""
-        window = self.snapshot.generation.facts.window
         taken: dict[int, list[Found]] = {}
         done = 0
         while True:
-            peaks = self.snapshot.view.scan(vector, allowed, done + block, max(1, window // 2))
+            peaks = self.choose(allowed, done + block)
             fresh = peaks[done : done + block]
             found = sorted(self.refine(fresh, peaks, curves), key=lambda one: -one.score)
             for one in found:
@@ -181,6 +179,29 @@ class Finder:
             done += len(fresh)
             if len(fresh) < block:
                 return
+
+    @property
+    def _refines(self) -> bool:
+        return self.question.sentence is not None and self.snapshot.generation.facts.keep != "vectors"
+
+    def choose(self, allowed: Collection[int], count: int) -> list[Peak]:
+        """The nearest peaks, of those whose windows are nearly the same only the best: the candidates."""
+        facts, view = self.snapshot.generation.facts, self.snapshot.view
+        if not self._refines:  # these are moments by themselves
+            return view.scan(self.question.vector, allowed, count, max(1, round(APART * facts.fps)))
+        asked = 2 * count
+        while True:
+            peaks = view.scan(self.question.vector, allowed, asked, max(1, facts.window // 2))
+            chosen: list[Peak] = []
+            starts: dict[int, list[int]] = {}
+            for peak in peaks:
+                start, others = self.place_window(peak).start, starts.setdefault(peak.video, [])
+                if all(abs(start - other) >= max(1, facts.window // 4) for other in others):
+                    others.append(start)
+                    chosen.append(peak)
+            if len(chosen) >= count or len(peaks) < asked:
+                return chosen[:count]
+            asked *= 2
 
     def _to_hit(self, found: Found) -> Hit:
         video = self.snapshot.videos[found.peak.video]
@@ -199,9 +220,11 @@ class Finder:
 
     def refine(self, fresh: Sequence[Peak], peaks: Sequence[Peak], curves: list[Curve]) -> Iterator[Found]:
         """The moments in the windows around peaks; ``peaks`` are all that have been found, also before."""
-        if self.snapshot.generation.facts.keep == "vectors":
-            yield from map(self._take_peak, fresh)
+        sentence = self.question.sentence
+        if sentence is None or not self._refines:
+            yield from (found for peak in fresh for found in self._take_peak(peak))
             return
+        queries = [sentence, *self.question.without]
         centers: dict[int, list[float]] = {}
         for peak in peaks:
             window = self.place_window(peak)
@@ -212,35 +235,47 @@ class Finder:
                 (peak, window, projected.to(device))
                 for peak in fresh[first : first + PAIRS]
                 for window in [self.place_window(peak)]
-                if (projected := self._read(peak, window)) is not None
+                if (projected := self.snapshot.read(peak.video, window.start, window.stop)) is not None
             ]
             if not batch:
                 continue
             fps = self.snapshot.generation.facts.fps
-            decoded = predict_windows(self.grounder.model, [each[2] for each in batch], [self.query], fps)
-            for (peak, window, _), raw in zip(batch, decoded, strict=True):
-                curve = raw.saliency.cpu().numpy()
-                curves.append(Curve(peak.video, window.start, curve))
-                yield from self._decode(peak, window, raw, curve, centers[peak.video])
+            asked = [query.features for query in queries]
+            decoded = predict_windows(self.grounder.model, [each[2] for each in batch], asked, fps)
+            for place, (peak, window, _) in enumerate(batch):
+                raw, *others = decoded[place * len(queries) : (place + 1) * len(queries)]
+                curves.append(Curve(peak.video, window.start, raw.saliency.cpu().numpy()))
+                avoided = [
+                    one
+                    for query, other in zip(self.question.without, others, strict=True)
+                    for one in self._decode(self._move(peak, window, query), window, other, [])
+                ]
+                for found in self._decode(peak, window, raw, centers[peak.video]):
+                    yield _weaken(found, avoided)
 
-    def _read(self, peak: Peak, window: Window) -> Tensor | None:
-        path = projected_path(self.folder, peak.video)
-        try:
-            return read_projected(path, window.start, window.stop)
-        except LibraryError:
-            if path.exists():
-                raise
-            return None  # removed since the snapshot was made
+    def _move(self, peak: Peak, window: Window, query: Sentence) -> Peak:
+        """A peak with the highest cosine of another sentence in its window."""
+        vectors = self.snapshot.view.read(peak.video)
+        inside = vectors.vectors[(vectors.frames >= window.start) & (vectors.frames < window.stop)]
+        if not len(inside):  # one frame before stands for all
+            return peak
+        return replace(peak, cosine=float((torch.from_numpy(inside).float() @ query.vector).max()))
 
-    def _take_peak(self, peak: Peak) -> Found:
+    def _take_peak(self, peak: Peak) -> Iterator[Found]:
+        """The stretch of frames around a peak, without the moment that more like it were asked for."""
         video = self.snapshot.videos[peak.video]
         start, end = peak.first / video.fps, min((peak.last + 1) / video.fps, video.duration)
-        return Found(peak, min(start, end), end, min(max(peak.cosine, 0.0), 1.0), None)
+        if peak.video == self.question.number:
+            given, over = self.question.span
+            place = (peak.frame + 0.5) / video.fps
+            start, end = (max(start, over), end) if place > over else (start, min(end, given))
+            if given <= place <= over:
+                return
+        yield Found(peak, min(start, end), end, min(max(peak.cosine, 0.0), 1.0), None)
 
-    def _decode(
-        self, peak: Peak, window: Window, raw: Decoded, curve: NDArray[np.float32], centers: list[float]
-    ) -> Iterator[Found]:
-        video = self.snapshot.videos[peak.video]
+    def _decode(self, peak: Peak, window: Window, raw: Decoded, centers: list[float]) -> Iterator[Found]:
+        """The moments of a window; those that a window nearer to them sees better are left to it."""
+        video, curve = self.snapshot.videos[peak.video], raw.saliency.cpu().numpy()
         shift = window.start / video.fps
         moments = raw.moments.double().cpu().numpy() + np.array([shift, shift, 0.0])
         config = self.grounder.config
@@ -264,6 +299,12 @@ class Finder:
             odds = float(log_odds(np.array(score)))
             evidence = np.array([odds, saliency, head, peak.cosine])
             yield Found(peak, start, end, float(self.ranking.apply(evidence)), evidence)
+
+
+def _weaken(found: Found, avoided: Sequence[Found]) -> Found:
+    """The moment with the probability that it is right and that nothing to avoid is there."""
+    there = [one.score for one in avoided if one.start < found.end and one.end > found.start]
+    return replace(found, score=found.score * (1 - max(there, default=0.0)))
 
 
 def to_groundings(hits: Hits, snapshot: Snapshot, grounder: Grounder) -> list[Grounding]:

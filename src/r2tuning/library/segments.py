@@ -74,6 +74,10 @@ class VectorView(Protocol):
         """
         ...
 
+    def read(self, video: int) -> FrameVectors:
+        """The vectors of a video."""
+        ...
+
 
 class VectorIndex(Protocol):
     """Keeps the vectors of the frames of videos.
@@ -210,9 +214,16 @@ class SegmentView:
             own = np.flatnonzero(owner == place)
             curve = np.concatenate([cosines[begins[i] : begins[i + 1]] for i in own])
             frames = np.concatenate([self._frames[chosen[i]] for i in own])
-            order = np.argsort(frames, kind="stable")
-            peaks += _find_peaks(int(numbers[place]), frames[order], curve[order], count, apart)
+            peaks += find_peaks(int(numbers[place]), frames, curve, count, apart)
         return sorted(peaks, key=lambda peak: (-peak.cosine, peak.video, peak.frame))[:count]
+
+    def read(self, video: int) -> FrameVectors:
+        """See `VectorView.read`."""
+        own = np.flatnonzero(self._ranges[:, 0] == video)
+        frames = np.concatenate([self._frames[i] for i in own])
+        vectors = np.concatenate([self._maps[int(s)][a:b] for _, s, a, b in self._ranges[own].tolist()])
+        order = np.argsort(frames, kind="stable")
+        return FrameVectors(vectors[order], frames[order])
 
     def _multiply(self, vector: Tensor, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
         """Cosines of the rows of some ranges, one range after the other; other rows are not read."""
@@ -231,7 +242,16 @@ class SegmentView:
         return cosines.numpy()
 
 
-def _find_peaks(video: int, frames: Ints, curve: NDArray[np.float32], count: int, apart: int) -> list[Peak]:
+def find_peaks(video: int, frames: Ints, curve: NDArray[np.float32], count: int, apart: int) -> list[Peak]:
+    """The nearest peaks of a video, at most ``count``, from its kept frames, ascending, and their cosines ``[n]``.
+
+    Example:
+        >>> curve = np.array([0.1, 0.5, 0.4, 0.1, 0.3], dtype=np.float32)
+        >>> [peak.frame for peak in find_peaks(1, np.arange(5, dtype=np.int32), curve, 2, 2)]
+        [1, 4]
+    """
+    order = np.argsort(frames, kind="stable")
+    frames, curve = frames[order], curve[order]
     lowest = float(curve.min())
     free = np.ones(len(curve), dtype=bool)
     peaks: list[Peak] = []

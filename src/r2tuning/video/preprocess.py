@@ -3,11 +3,19 @@
 The backbone says how (`Preprocessing`); it applies the mean and standard deviation itself, where it runs.
 """
 
+import os
+
+import av
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
+from r2tuning.errors import VideoError
+from r2tuning.files import guard, require_regular
 from r2tuning.types import Preprocessing
+
+MOST_PIXELS = 200_000_000
+"""Of a picture; a small file may claim any size."""
 
 PREPROCESS_VERSION = 1
 """Raised whenever the same frame would give other pixels; stored features record it."""
@@ -56,3 +64,19 @@ def scaled_size(width: int, height: int, size: int) -> tuple[int, int]:
     if width < height:
         return size, size * height // width
     return size * width // height, size
+
+
+def read_picture(path: str | os.PathLike[str], wanted: Preprocessing) -> np.ndarray:
+    """Reads a picture, or the first frame of a video, as a backbone takes frames: uint8 RGB ``[3, size, size]``.
+
+    Raises:
+        VideoError: If the file is no picture, or a picture of over 200 million pixels.
+    """
+    with guard(path, VideoError, "name a picture, such as a JPEG or PNG file"):
+        require_regular(path)
+        with av.open(os.fspath(path)) as container:
+            context = container.streams.video[0].codec_context
+            if context.width * context.height > MOST_PIXELS:
+                raise ValueError(f"has {context.width} x {context.height} pixels, over {MOST_PIXELS:,}")
+            context.thread_type = "NONE"
+            return Preprocessor(wanted)(next(container.decode(video=0)))

@@ -1,0 +1,13 @@
+"""Tasks that end processes; nothing else is imported with them, so that workers start quickly."""
+
+import os
+import signal
+import time
+
+
+def kill_parent(number: int) -> int:
+    """Returns the number, unless it is 1: then the process dies that started this one."""
+    if number == 1:
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)
+    return number
