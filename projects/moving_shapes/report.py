@@ -18,6 +18,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from projects.moving_shapes.kinds import Kind, find_kind, recall_meanings
+from projects.moving_shapes.options import tabulate_options
 from projects.moving_shapes.ranking import SHOWN
 from projects.moving_shapes.shared import draw_charts, read_split, to_markdown
 from r2tuning.ablation.table import HEADINGS, CellResult, format_spread, read_table, shorten_keys
@@ -297,6 +298,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write("absent", tabulate_absent(load("scores")), "Scores of present and absent queries")
     if has("ranking"):
         write("ranking", tabulate_ranking(load("ranking")))
+    if has("options"):
+        write("options", tabulate_options(load("options")))
     for name, about, draw in (
         ("refinement", "mAP against K for four ways to use the layers", draw_refinement),
         ("calibration", "mAP without, with each and with both calibrating losses", draw_calibration),

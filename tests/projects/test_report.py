@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from projects.moving_shapes.options import COLUMNS
 from projects.moving_shapes.ranking import SHOWN
 from projects.moving_shapes.report import (
     SplitFacts,
@@ -98,6 +99,7 @@ def test_every_result_has_its_place(
                 {"absent": "one thing differs", "queries": 7, "auroc": {"best moment": 0.8125, "top saliency": 0.5}}
             ],
         },
+        "options": {"baseline": [dict.fromkeys(COLUMNS, 62.5), dict.fromkeys(COLUMNS, 64.5)]},
         "ranking": {"score": {"weights": [1, 0, 0, 0], **dict.fromkeys(SHOWN, 12.5)}},
     }.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
@@ -118,6 +120,7 @@ def test_every_result_has_its_place(
     assert "| place | 4 | 75.00 | 62.50 | 4 | 25.00 | 62.50 |" in section(docs, "kinds")
     assert "| one thing differs | 7 | 0.812 | 0.500 |" in section(docs, "absent")
     assert "| score | 12.5 | " in section(docs, "ranking")
+    assert "| baseline | 63.5 ± 1.4 | " in section(docs, "options")
     assert "| forward | 3 | 33.00 ± 0.50 |" in section(docs, "refinement")
     assert section(docs, "calibration").count("40.00 ± 0.50") == 4
     charts = {path.name for path in (docs / "images").iterdir()}
