@@ -37,6 +37,9 @@ def nodes() -> Iterator[Any]:
     # On a busy machine, a niceness of 15 would starve what works, and nodes take long to start.
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
     os.environ["RAY_raylet_start_wait_time_s"] = "300"  # noqa: SIM112
+    # Tasks of these tests are unpickled on the nodes; pytest's own paths are of this process only.
+    tests = str(Path(__file__).parent)
+    os.environ["PYTHONPATH"] = os.pathsep.join([tests, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]).rstrip(":")
     from ray.cluster_utils import Cluster as Nodes
 
     nodes = Nodes()

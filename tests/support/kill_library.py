@@ -42,7 +42,7 @@ class Point:
 
 
 def compact(library: Library) -> None:
-    with library._write() as catalog:
+    with library._place.write() as catalog:
         repair.compact(catalog)
 
 
@@ -134,7 +134,7 @@ def inspect(name: str, videos: Path, place: Path) -> list[str]:
         compact(again)
     else:
         again.rescan()
-    problems += again.check()
+    problems += again.check(repair_it=True)  # writes, and so removes the lock of a killed process
     found = {Path(one.file.path).name: one.state for one in again.list()}
     wanted = {path.name: "ready" for path in videos.iterdir()}
     if name == "rescan":

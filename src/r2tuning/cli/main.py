@@ -63,7 +63,9 @@ class Commands(TyperGroup):
             return None
         command = getattr(import_module(f"{__package__}.{COMMANDS[name]}"), name)
         if isinstance(command, typer.Typer):  # several commands under one name
-            return typer.main.get_command(command)
+            group = typer.main.get_command(command)
+            group.name = name
+            return group
         single = typer.Typer(add_completion=False)
         single.command(name)(command)
         return typer.main.get_command(single)
