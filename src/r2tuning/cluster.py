@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -23,6 +24,9 @@ ATTEMPTS = 3
 
 PATIENCE = 900.0
 """Seconds to wait for the first process; a cluster that grows starts machines meanwhile."""
+
+PATIENCE_AT_THE_DOOR = 10.0
+"""Seconds in which the head of a cluster must accept a connection."""
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -221,8 +225,9 @@ def _connect(address: str) -> Iterator[None]:
         yield
         return
     try:
+        _knock(address)
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise R2TuningError(
             f"{address}: no Ray cluster of this version can be reached ({_last_line(error)}); start one with ray start "
             f"--head, and give the address that it prints"
@@ -231,6 +236,13 @@ def _connect(address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Connects to the head, or raises an OSError; Ray itself tries for many minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit() and "/" not in host:
+        socket.create_connection((host, int(port)), PATIENCE_AT_THE_DOOR).close()
 
 
 def _last_line(error: Exception) -> str:
