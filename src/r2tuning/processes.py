@@ -291,7 +291,7 @@ class Shard:
 
         Example:
             >>> [name for name in ("a", "b", "c", "d") if Shard(1, 2).takes(name)]
-            ['c', 'd']
+            ['a', 'b', 'c']
         """
         digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
         return int.from_bytes(digest[:8], "big") % self.count == self.number - 1
