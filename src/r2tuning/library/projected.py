@@ -41,8 +41,9 @@ def quantize(projected: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def dequantize(values: Tensor, scales: Tensor) -> Tensor:
-    """What `quantize` rounded, fp32 ``[..., C]``."""
-    return values.float() * scales[..., None]
+    """What `quantize` rounded, fp32 ``[..., C]``, side by side in memory whatever the order of the axes."""
+    # An expression would make three tensors, whose fresh memory costs more than the arithmetic.
+    return torch.empty(values.shape).copy_(values).mul_(scales[..., None])
 
 
 def write_projected(encoded: EncodedVideo, model: R2Tuning, window: int, path: Path) -> int:
@@ -118,9 +119,11 @@ def read_projected(path: Path, start: int, stop: int) -> Tensor:
                 raise ValueError("is shorter than the catalog says")
             first, end = (start, stop) if rows is None else (int(rows[0]), int(rows[-1]) + 1)
             values, scales = file.get_slice(VALUES)[first:end], file.get_slice(SCALES)[first:end]
-        frames = dequantize(values, scales)
-        if rows is not None:
-            frames = frames[rows - first]
-        if len(frames) != stop - start or frames.dim() != 4:
+        if values.dim() != 4 or scales.shape != values.shape[:3] or len(values) < end - first:
             raise ValueError("is shorter than the catalog says")
-        return frames.transpose(0, 1).contiguous()
+        frames = dequantize(values.transpose(0, 1), scales.transpose(0, 1))
+        if rows is not None:
+            frames = frames[:, rows - first]
+        if frames.shape[1] != stop - start:
+            raise ValueError("is shorter than the catalog says")
+        return frames

@@ -30,7 +30,7 @@ MOST_ROWS = 256 * 1024
 SAME = 0.95
 """A frame whose cosine to the last one that is kept reaches this is left out, which loses no recall."""
 
-_CHUNK = 256  # rows that are multiplied at once: as fp32 they stay in the processor's cache, which is 5 times as fast
+_SPARE = 10  # videos more than asked for, whose cosines are computed exactly
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,8 @@ class SegmentView:
         chosen = np.flatnonzero(np.isin(self._ranges[:, 0], np.fromiter(videos, np.int64, len(videos))))
         if not len(chosen):
             return []
-        cosines = self._multiply(query.to("cpu", torch.float32), chosen)
+        vector = query.to("cpu", torch.float32)
+        cosines = self._multiply(vector, chosen)
         sizes = self._ranges[chosen, 3] - self._ranges[chosen, 2]
         begins = np.r_[0, np.cumsum(sizes)]
         numbers, owner = np.unique(self._ranges[chosen, 0], return_inverse=True)
@@ -210,9 +211,10 @@ class SegmentView:
         np.maximum.at(best, owner, np.maximum.reduceat(cosines, begins[:-1]))
         # Peaks of all other videos are farther than those of these, of which there are enough.
         peaks: list[Peak] = []
-        for place in np.lexsort((numbers, -best))[:count]:
+        for place in np.lexsort((numbers, -best))[: count + _SPARE]:
             own = np.flatnonzero(owner == place)
-            curve = np.concatenate([cosines[begins[i] : begins[i + 1]] for i in own])
+            parts = [self._maps[int(s)][a:b] for _, s, a, b in self._ranges[chosen[own]].tolist()]
+            curve = (torch.from_numpy(np.concatenate(parts)).float() @ vector).numpy()
             frames = np.concatenate([self._frames[chosen[i]] for i in own])
             peaks += find_peaks(int(numbers[place]), frames, curve, count, apart)
         return sorted(peaks, key=lambda peak: (-peak.cosine, peak.video, peak.frame))[:count]
@@ -225,21 +227,19 @@ class SegmentView:
         order = np.argsort(frames, kind="stable")
         return FrameVectors(vectors[order], frames[order])
 
-    def _multiply(self, vector: Tensor, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Cosines of the rows of some ranges, one range after the other; other rows are not read."""
+    def _multiply(self, vector: Tensor, chosen: NDArray[np.int64]) -> NDArray[np.float16]:
+        """Cosines of the rows of some ranges, one range after the other; other rows are not read.
+
+        The product is in fp16, as the rows are, which rounds by up to 5e-4 and takes a third of the time.
+        """
         _, segment, first, stop = self._ranges[chosen].T
         apart = np.r_[True, (segment[1:] != segment[:-1]) | (first[1:] != stop[:-1])]
-        cosines = torch.empty(int((stop - first).sum()))
-        exact = torch.empty(_CHUNK, len(vector))
-        done = 0
-        for begin, end in pairwise([*np.flatnonzero(apart).tolist(), len(chosen)]):  # ranges that lie side by side
-            rows, last = self._maps[int(segment[begin])], int(stop[end - 1])
-            for low in range(int(first[begin]), last, _CHUNK):
-                part = torch.from_numpy(rows[low : min(low + _CHUNK, last)])
-                size = len(part)
-                torch.mv(exact[:size].copy_(part), vector, out=cosines[done : done + size])
-                done += size
-        return cosines.numpy()
+        half = vector.half()
+        parts = [
+            torch.mv(torch.from_numpy(self._maps[int(segment[begin])][int(first[begin]) : int(stop[end - 1])]), half)
+            for begin, end in pairwise([*np.flatnonzero(apart).tolist(), len(chosen)])  # ranges that lie side by side
+        ]
+        return torch.cat(parts).numpy()
 
 
 def find_peaks(video: int, frames: Ints, curve: NDArray[np.float32], count: int, apart: int) -> list[Peak]:
