@@ -18,6 +18,7 @@ from r2tuning.intervals import temporal_iou
 from r2tuning.library.projected import dequantize, quantize, read_projected, write_projected
 from r2tuning.model import R2Config
 from r2tuning.prediction import predict_windows
+from r2tuning.types import QueryFeatures
 
 CONFIG = R2Config(video_width=12, query_width=4, layers=2, hidden=8, heads=2, strides=(1, 2))
 WINDOW = 10
@@ -72,6 +73,31 @@ def test_v_hat_of_a_long_video_is_near_that_of_every_window(tmp_path: Path) -> N
     # In the middle of a window it is exact.
     middle = model.project(video[:, :, : WINDOW + 1])[:, :, WINDOW // 2]
     torch.testing.assert_close(model.project_frames(video, WINDOW + 1)[:, :, WINDOW // 2], middle)
+
+
+@torch.inference_mode()
+def test_channels_that_stand_out_change_no_answer() -> None:
+    """As in a real ViT, a few of 768 channels have one sign in every token and 20 to 80 times the spread of others.
+
+    The endpoints are two of 770 numbers that a layer norm divides by that spread, and each token has a step of its own.
+    """
+    config = R2Config(video_width=768, query_width=64, layers=2, hidden=64, heads=4)
+    model, fps, length = small_model(config, 0), 0.5, 40
+    video = features(config, 1, 60, 9, 1, seed=1)[0]
+    spread = float(video.std())
+    video[..., [7, 133, 500]] += spread * torch.tensor([40.0, -80.0, 20.0])
+    queries = [QueryFeatures(f"{n}", features(config, 1, 1, 1, 5 + n, seed=n)[1][0]) for n in range(8)]
+    anywhere = model.project_frames(video, length)[0]
+    for start in (0, 9, 20):
+        exact = model.project(video[:, :, start : start + length])[0]
+        stored = dequantize(*quantize(anywhere[:, start : start + length]))
+        assert float(cosine_similarity(exact, stored, dim=-1).min()) > 0.9995
+        for one, other in zip(
+            predict_windows(model, [exact], queries, fps), predict_windows(model, [stored], queries, fps), strict=True
+        ):
+            assert float((one.saliency - other.saliency).abs().max()) < 0.01
+            best, found = (x.moments.double().numpy()[:1] for x in (one, other))
+            assert float(temporal_iou(best, found)[0, 0]) > 0.95
 
 
 @torch.inference_mode()
