@@ -17,7 +17,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
 		printf '  make %-14s %s\n' "$$name" "$$text"; done
 
-setup: $(STAMP) ## install the package, its extras and its tools into .venv (1.8 GB)
+setup: $(STAMP) ## install the package, its extras and its tools into .venv (2.5 GB)
 	@:
 
 # The package alone takes 1.3 GB with the CPU build of torch. torch comes first and by its exact version: a local or
