@@ -24,11 +24,8 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
-from transformers import CLIPConfig, CLIPModel
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
-from support.models import tokenizer
 
 from r2tuning import Grounder, Library
 from r2tuning.checkpoints.folder import CheckpointConfig, Provenance, save_checkpoint
@@ -63,6 +60,10 @@ def timed(into: dict[str, tuple[float, float]], name: str) -> Iterator[None]:
 def save_model(folder: Path) -> Path:
     """A checkpoint with a CLIP of ViT-B/32's shape beside it, both of random weights."""
     torch.manual_seed(0)
+    # Not above: `ask` is to import what the command imports, and transformers takes seconds.
+    from support.models import tokenizer
+    from transformers import CLIPConfig, CLIPModel
+
     words = tokenizer()
     text = {"vocab_size": len(words), "bos_token_id": words.bos_token_id, "eos_token_id": words.eos_token_id}
     CLIPModel(CLIPConfig(text_config=text)).save_pretrained(folder / "clip")
