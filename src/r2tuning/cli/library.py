@@ -131,7 +131,7 @@ def rescan(
 ) -> None:
     """Look again at everything that was added: encode what is new or changed, follow what was moved.
 
-    With another --model, --engine, --keep or --sampling than the library's, all videos are encoded anew; the old ones
+    With another --model, --engine, --keep or --sampling than the library's, all videos are encoded again; the old ones
     answer until that is complete.
 
     Example: r2tuning library rescan

@@ -49,5 +49,5 @@ def other_model(name: str, old: GenerationFacts, new: GenerationFacts) -> Librar
     differ = [key for key in ours if ours[key] != theirs[key] and key not in ("model", "backbone", "backbone_at")]
     reasons = ", ".join(f"{key} is {theirs[key]}, not {ours[key]}" for key in differ)
     return LibraryError(
-        f"{name}: was made by {old.model} ({reasons}); use that, or encode all anew with r2tuning library rescan"
+        f"{name}: was made by {old.model} ({reasons}); use that, or encode all again with r2tuning library rescan"
     )

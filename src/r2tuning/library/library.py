@@ -18,7 +18,7 @@ from r2tuning.library.hits import Hits
 from r2tuning.library.indexing import Added, Progress, drop_unused, update_files
 from r2tuning.library.places import open_place
 from r2tuning.library.questions import ask_like, ask_picture, ask_sentence, find_video
-from r2tuning.library.records import File, GenerationFacts, Keep, LibraryInfo, Listed
+from r2tuning.library.records import File, Generation, GenerationFacts, Keep, LibraryInfo, Listed
 from r2tuning.library.scanning import Scan, list_roots, require_paths
 from r2tuning.library.search import BLOCK, Filters, Snapshot, search, to_groundings
 from r2tuning.processes import Machines
@@ -36,8 +36,8 @@ class Library:
     Args:
         path: Folder of the library, or an address in an object store such as ``s3://bucket/videos`` (extra ``lance``);
             created when the first video is added.
-        model: Which model to encode and to ask with: a name, as for `Grounder.from_pretrained`, or a `Grounder` made
-            of ``model_name``. None for the one that made the library.
+        model: Which model to encode and to ask with, named as for `Grounder.from_pretrained`. None for the one that
+            made the library.
         backbone: Where the model's backbone is, if not where it says.
         device: Where to run; None for the GPU if there is one.
         engine: What runs the image tower; None for the fastest in its own precision, or that of the library.
@@ -125,18 +125,7 @@ class Library:
             with catalog.change():
                 catalog.add_roots(roots)
                 generation = current or catalog.add_generation(facts, current=True)
-            added = update_files(
-                catalog,
-                self._place.index,
-                generation,
-                roots,
-                lambda: self._load(generation.facts),
-                jobs=jobs,
-                machines=machines,
-                retry=retry,
-                progress=progress,
-                announce=announce,
-            )
+            added = self._update(catalog, generation, roots, jobs, machines, retry, progress, announce)
             self._place.tidy(catalog)
             return added
 
@@ -152,7 +141,7 @@ class Library:
         """Looks again at everything that was added: encodes what is new or changed, and follows what was moved.
 
         Files that are gone are left out of searches until they are back. Where the library was opened with another
-        model than made it, or another way to encode, all videos are encoded anew beside the old ones, which answer
+        model than made it, or another way to encode, all videos are encoded again beside the old ones, which answer
         until the new ones are complete. Arguments and errors are those of `add`.
         """
         with self._place.write() as catalog:
@@ -164,23 +153,36 @@ class Library:
             if generation is None:
                 with catalog.change():
                     generation = catalog.add_generation(facts, current=not generations)
-            added = update_files(
-                catalog,
-                self._place.index,
-                generation,
-                roots,
-                lambda: self._load(generation.facts),
-                jobs=jobs,
-                machines=machines,
-                retry=retry,
-                progress=progress,
-                announce=announce,
-            )
+            added = self._update(catalog, generation, roots, jobs, machines, retry, progress, announce)
             if not generation.current:
                 with catalog.change():
                     catalog.switch(generation.id)
             self._place.tidy(catalog)
             return added
+
+    def _update(
+        self,
+        catalog: Catalog,
+        generation: Generation,
+        roots: Sequence[str],
+        jobs: int,
+        machines: Machines | None,
+        retry: bool,
+        progress: Progress | None,
+        announce: Callable[[Scan, int], None] | None,
+    ) -> Added:
+        return update_files(
+            catalog,
+            self._place.index,
+            generation,
+            roots,
+            lambda: self._load(generation.facts),
+            jobs=jobs,
+            machines=machines,
+            retry=retry,
+            progress=progress,
+            announce=announce,
+        )
 
     def search(
         self,

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from safetensors import safe_open
@@ -19,7 +20,7 @@ from r2tuning.library.records import Generation, RowRange, Segment, Video
 from r2tuning.library.segments import MOST_ROWS, SEGMENT_FOLDER, segment_path
 
 MOST_DEAD = 0.2
-"""Segments are written anew once more than this share of their rows belongs to no video."""
+"""Share of rows that belong to no video above which segments are rewritten without them."""
 
 
 def sweep(catalog: Catalog) -> None:
@@ -68,7 +69,7 @@ def _compact(catalog: Catalog, generation: Generation) -> None:
     ranges = catalog.list_ranges(generation.id)
     catalog.drop_segments(old)
     new: Segment | None = None
-    file = None
+    file: BinaryIO | None = None
     try:
         for rows in ranges:
             width = old[rows.segment].width
@@ -88,10 +89,10 @@ def _compact(catalog: Catalog, generation: Generation) -> None:
             _finish(file)
 
 
-def _finish(file: object) -> None:
-    file.flush()  # type: ignore[attr-defined]
-    os.fsync(file.fileno())  # type: ignore[attr-defined]
-    file.close()  # type: ignore[attr-defined]
+def _finish(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+    file.close()
 
 
 def find_damage(catalog: Catalog) -> Iterator[tuple[int, str]]:
