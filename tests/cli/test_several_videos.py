@@ -36,11 +36,13 @@ def test_one_table_and_one_json_for_all(model: Path, videos: Path, tmp_path: Pat
 
 
 def test_formats_about_one_video_get_a_file_for_each(model: Path, videos: Path, tmp_path: Path) -> None:
-    options = [word for name in ("a.srt", "a.edl", "a.png", "a.html", "a.csv") for word in ("-o", tmp_path / name)]
+    options = [
+        word for name in ("a.srt", "a.edl", "a.png", "a.html", "a.csv", "a.mp4") for word in ("-o", tmp_path / name)
+    ]
     result = run("ground", videos, "-q", "a dog", "-m", model, *options, "--clips", tmp_path / "clips", "-k", 1)
     assert result.exit_code == 0, result.output
     assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")) == sorted(
-        ["a.html", "a.csv", *(f"a-a-{i}.{form}" for i in (1, 2) for form in ("srt", "edl", "png"))]
+        ["a.html", "a.csv", "a.mp4", *(f"a-a-{i}.{form}" for i in (1, 2) for form in ("srt", "edl", "png"))]
         + [path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("clips/a-[12]/*.mp4")]
     )
     assert len(list(tmp_path.glob("clips/*/*.mp4"))) == 2

@@ -12,6 +12,7 @@ import typer
 
 from r2tuning.cli import options
 from r2tuning.cli.export import export
+from r2tuning.cli.options import count
 from r2tuning.cli.search import search
 from r2tuning.errors import LibraryError, show_on_one_line
 from r2tuning.types import Sampling
@@ -144,7 +145,7 @@ def rescan(
 def _index(opened: Library, run: Any) -> Added:
     def announce(scan: Scan, tasks: int) -> None:
         if tasks:
-            typer.echo(f"{tasks} videos to encode ({_count(scan)})", err=True)
+            typer.echo(f"{count(tasks, 'video')} to encode ({_count(scan)})", err=True)
 
     try:
         with options.show_progress("Encoding", "videos") as progress:
@@ -158,13 +159,13 @@ def _index(opened: Library, run: Any) -> Added:
 
 def _refuse_failures(added: Added) -> None:
     if added.failures:
-        raise LibraryError(f"{len(added.failures)} files could not be used; they are listed above")
+        raise LibraryError(f"{count(len(added.failures), 'file')} could not be used, as listed above")
 
 
 def _report(opened: Library, added: Added) -> None:
     done = added.indexed
     size = f", {done.bytes / 1e6:,.1f} MB" if done.videos else ""
-    encoded = f"{done.videos} videos encoded, {options.format_hours(done.seconds)}{size}"
+    encoded = f"{count(done.videos, 'video')} encoded, {options.format_hours(done.seconds)}{size}"
     typer.echo(f"{opened.name}: {encoded}; files: {_count(added.scan)}")
     for failure in added.failures:
         reason = failure.reason if failure.path in failure.reason else f"{failure.path}: {failure.reason}"
@@ -209,7 +210,7 @@ def info(folder: options.FolderOption = None) -> None:
         "library": found.name,
         "files": f"{found.files} ({found.missing} missing, {found.failed} could not be used)",
         "videos": f"{found.videos}, {options.format_hours(found.seconds)}",
-        "size": f"{found.bytes / 1e6:,.1f} MB, {found.rows} vectors ({found.dead} of removed videos)",
+        "size": f"{found.bytes / 1e6:,.1f} MB, {count(found.rows, 'vector')} ({found.dead} of removed videos)",
     }
     if made is not None:
         rows["model"] = f"{made.model}, {made.backbone}, engine {made.engine}"
@@ -233,7 +234,7 @@ def remove(
     if not paths and not missing:
         raise typer.BadParameter("say what to take out, or give --missing", param_hint="PATH…")
     removed = _open(folder).remove(paths or (), missing=missing)
-    typer.echo(f"{options.find_folder(folder)}: {len(removed)} files taken out")
+    typer.echo(f"{options.find_folder(folder)}: {count(len(removed), 'file')} taken out")
 
 
 @library.command()
@@ -250,9 +251,10 @@ def check(
     if not problems:
         typer.echo(f"{options.find_folder(folder)}: nothing is wrong")
     elif repair:
-        typer.echo(f"{options.find_folder(folder)}: {len(problems)} problems; dropped, now run r2tuning library rescan")
+        found = count(len(problems), "problem")
+        typer.echo(f"{options.find_folder(folder)}: {found}; dropped, now run r2tuning library rescan")
     else:
-        raise LibraryError(f"{len(problems)} problems; they are listed above; run r2tuning library check --repair")
+        raise LibraryError(f"{count(len(problems), 'problem')}, as listed above; run r2tuning library check --repair")
 
 
 library.command()(search)
