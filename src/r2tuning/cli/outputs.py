@@ -108,15 +108,19 @@ def write_outputs(
     """
     everything = [result for _, results in answers for result in results]
     write_files(answers, targets, several=several, force=force, **options)
-    form = next((target.form for target in reversed(targets) if target.path == STDOUT), None)
-    if form is not None:
-        typer.echo(
-            write_format(everything, form, **options).encode(), nl=False
-        )  # UTF-8 whatever the terminal's encoding
+    if print_format(everything, targets, **options):
         return
     from r2tuning.output.text.terminal import print_results
 
     print_results(everything, Console(), options.get("top", 5))
+
+
+def print_format(results: Sequence[Grounding | Summary], targets: Sequence[Target], **options: Any) -> bool:
+    """Prints results in the format that a target names for stdout; returns whether there is such a target."""
+    form = next((target.form for target in reversed(targets) if target.path == STDOUT), None)
+    if form is not None:
+        typer.echo(write_format(results, form, **options).encode(), nl=False)  # UTF-8 whatever the terminal's encoding
+    return form is not None
 
 
 def write_files(

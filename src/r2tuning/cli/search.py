@@ -5,7 +5,6 @@ from __future__ import annotations
 import json as json_module
 from collections.abc import Sequence
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +19,7 @@ from r2tuning.cli.options import count
 from r2tuning.cli.videos import Request
 from r2tuning.errors import show_on_one_line
 from r2tuning.files import check_target, write_atomically
-from r2tuning.output.registry import Target
+from r2tuning.output.registry import STDOUT, Target
 
 if TYPE_CHECKING:
     from r2tuning.library.hits import Hits
@@ -76,10 +75,9 @@ def search(
     _check_question(queries, like, image, without, after)
     moment = None if like is None else _read_moment(like)
     from_date = _read_date(since)
-    if json is not None and json != "-":
-        check_target(json, force=force)
     pages_too = [] if report is None else [f"html:{report}"]
     targets = outputs.plan_outputs([*(output or []), *pages_too], None, reel, queries=len(queries or "1"), force=force)
+    check_json(json, targets, force=force)
     outputs.check_clips(clips, fast=fast, pad=pad, targets=targets)
     opened = Library(options.find_folder(folder), device=device)
     pages = [
@@ -97,24 +95,36 @@ def search(
         )
         for query in (queries or (None,))
     ]
-    show_pages(pages, f"Library: {opened.name}", json, force=force)
-    if targets or clips is not None:
-        write_pages(pages, opened, targets, clips, fast, pad=pad, force=force)
+    show_pages(pages, f"Library: {opened.name}", json, targets, force=force)
+    write_pages(pages, opened, targets, clips, fast, pad=pad, force=force)
 
 
-def show_pages(pages: Sequence[Hits], place: str, json: str | None, *, force: bool, more: bool = True) -> None:
+def check_json(json: str | None, targets: Sequence[Target], *, force: bool) -> None:
+    """Checks, before a long computation, that the moments can be written as JSON."""
+    if json == STDOUT and any(target.path == STDOUT for target in targets):
+        raise typer.BadParameter("- would be written twice", param_hint="--output")
+    if json is not None and json != STDOUT:
+        check_target(json, force=force)
+
+
+def show_pages(
+    pages: Sequence[Hits], place: str, json: str | None, targets: Sequence[Target], *, force: bool, more: bool = True
+) -> None:
     """Prints what was found for each query, as tables or as ``json``, which may be a file's name.
 
-    ``place`` says where it was found, and ``more`` whether the next page can be asked for.
+    ``place`` says where it was found, and ``more`` whether the next page can be asked for. There are no tables if one
+    of the ``targets`` is stdout.
     """
     found = to_dict(pages[0]) if len(pages) == 1 else {"searches": [to_dict(hits) for hits in pages]}
     text = json_module.dumps(found, indent=2, ensure_ascii=False) + "\n"
-    if json == "-":
+    if json == STDOUT:
         typer.echo(text.encode(), nl=False)
         return
     if json is not None:
         write_atomically(json, text, force=force)
         typer.echo(f"Wrote {json}", err=True)
+    if any(target.path == STDOUT for target in targets):
+        return
     for number, hits in enumerate(pages):
         typer.echo("\n" if number else "", nl=False)
         _print_hits(hits, place, more=more)
@@ -234,11 +244,15 @@ def write_pages(
     *,
     pad: float,
     force: bool,
+    **settings: Any,
 ) -> None:
     """Writes what was found to files: one about all videos where the format allows it, otherwise one for each.
 
-    Videos that cannot be read any more are left out of what shows them, and end in an error.
+    ``settings`` are more options of `save_results`. Videos that cannot be read any more are left out of what shows
+    them, and end in an error.
     """
+    if not targets and clips is None:
+        return
     from r2tuning.output.media import Footage
 
     of_video: dict[str, list[Grounding]] = {}
@@ -257,12 +271,16 @@ def write_pages(
         folder = (clips or Path()) / request.labels[request.videos.index(video)]
         outputs.cut_clips(find_answers(video, ""), Footage(video), folder, fast=fast, pad=pad, force=force)
 
-    write = partial(outputs.write_files, pad=pad, force=force, top=max(map(len, pages)))
+    settings |= {"pad": pad, "top": max(map(len, pages))}
     showing = [target for target in targets if target.writer.framed or "footage" in target.writer.options]
     everything = list(zip(request.labels, of_video.values(), strict=True))
-    write(everything, [target for target in targets if target not in showing])
+    for target in targets:
+        if target.path == STDOUT:
+            target.part(request.labels)  # which refuses a format about one video
+    outputs.write_files(everything, [target for target in targets if target not in showing], force=force, **settings)
+    outputs.print_format([each for _, answers in everything for each in answers], targets, **settings)
     if showing:
-        write(list(request.go_through(find_answers)), showing)
+        outputs.write_files(list(request.go_through(find_answers)), showing, force=force, **settings)
     if clips is not None:
         for _ in request.go_through(cut):
             pass
