@@ -134,8 +134,8 @@ def rescan(
 ) -> None:
     """Look again at everything that was added: encode what is new or changed, follow what was moved.
 
-    With another --model, --engine, --keep or --sampling than the library's, all videos are encoded again; the old ones
-    answer until that is complete.
+    With another --model, --engine or --sampling than the library's, or to --keep more, all videos are encoded again;
+    the old ones answer until that is complete. To --keep less, nothing is encoded.
 
     Example: r2tuning library rescan
     """

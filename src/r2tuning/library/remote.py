@@ -31,6 +31,7 @@ from r2tuning.library.catalog import CATALOG_FILE, Catalog, open_catalog
 from r2tuning.library.indexing import VIDEO_FOLDER, projected_path
 from r2tuning.library.lance import LanceIndex
 from r2tuning.library.projected import ROWS, SCALES, VALUES, dequantize
+from r2tuning.library.repair import list_kept
 from r2tuning.library.segments import FrameVectors
 
 PUBLISH = 60.0
@@ -210,8 +211,7 @@ class RemotePlace(LanceIndex):
     def _sweep(self, catalog: Catalog) -> None:
         import obstore
 
-        known = {str(video.id) for video in catalog.list_videos()}
-        gone = [f"{VIDEO_FOLDER}/{name}" for name in self._list() if name.partition(".")[0] not in known]
+        gone = [f"{VIDEO_FOLDER}/{name}" for name in self._list() - list_kept(catalog)]
         with _explained(self.name):
             if gone:
                 obstore.delete(self._store, gone)
