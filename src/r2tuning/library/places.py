@@ -8,14 +8,13 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from torch import Tensor
-
 from r2tuning.errors import LibraryError
 from r2tuning.library import repair
 from r2tuning.library.catalog import CATALOG_FILE, Catalog, open_catalog
 from r2tuning.library.indexing import projected_path
 from r2tuning.library.projected import read_projected
 from r2tuning.library.segments import SegmentIndex, VectorIndex
+from r2tuning.model.pooling import QuantizedTokens
 from r2tuning.processes import hold
 
 
@@ -50,8 +49,8 @@ class Place(Protocol):
         """How many vectors there are, how many of them are of removed videos, and the bytes of everything."""
         ...
 
-    def read_projected(self, video: int, start: int, stop: int) -> Tensor | None:
-        """v̂ of the frames of a window, fp32 ``[K, T, P+1, C]``; None if the video was removed meanwhile."""
+    def read_projected(self, video: int, start: int, stop: int) -> QuantizedTokens | None:
+        """v̂ of the frames of a window, ``[K, T, P+1, C]``; None if the video was removed meanwhile."""
         ...
 
 
@@ -113,7 +112,7 @@ class LocalPlace:
         size = sum(path.stat().st_size for path in self._folder.rglob("*") if path.is_file())
         return *repair.count_rows(catalog), size
 
-    def read_projected(self, video: int, start: int, stop: int) -> Tensor | None:
+    def read_projected(self, video: int, start: int, stop: int) -> QuantizedTokens | None:
         """See `Place.read_projected`."""
         path = projected_path(self._folder, video)
         try:

@@ -18,7 +18,7 @@ from r2tuning.model.layers import (
     position_encoding,
     temporal_endpoints,
 )
-from r2tuning.model.pooling import Pairs, pool_patches
+from r2tuning.model.pooling import Pairs, QuantizedTokens, pool_patches
 from r2tuning.model.projection import FrameProducts, multiply_frames, project_window
 
 
@@ -218,7 +218,7 @@ class R2Block(nn.Module):
 
     def forward(
         self,
-        video: Tensor | Sequence[Tensor],
+        video: Tensor | Sequence[Tensor | QuantizedTokens],
         tokens: Tensor,
         video_mask: Tensor,
         query_mask: Tensor,
@@ -248,7 +248,7 @@ class R2Block(nn.Module):
             position = position_encoding(frames_seen, self.config.hidden).to(tokens.dtype)
         cls: dict[int, Tensor] = {}  # [B, T, C] for each layer
         if projected:
-            every_cls = torch.stack([of_video[..., 0, :] for of_video in video]).to(tokens.dtype)
+            every_cls = torch.stack([of_video[:, :, 0].to(tokens.dtype) for of_video in video])
             cls = dict(enumerate(every_cls[video_index].unbind(dim=1)))
         hidden = tokens.new_empty(0)  # there is no state before the first step
         for step, layer in enumerate(self.order):
