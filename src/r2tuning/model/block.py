@@ -106,7 +106,8 @@ class TemporalRefinement(nn.Module):
         )
         self.feed_forward_norm = nn.LayerNorm(hidden)
         self.drop_path = DropPath(config.drop_path)
-        if config.init == "released":
+        # On the meta device weights are about to be loaded, and `kaiming_normal_` would import the compiler for seconds.
+        if config.init == "released" and not self.gate.is_meta:
             self._start_as_released()
 
     def _start_as_released(self) -> None:
