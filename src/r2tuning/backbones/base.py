@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -208,10 +208,7 @@ class Backbone(ABC):
         """
         tokens = [self._tokenize(query) for query in queries]
         values = self._read_tokens([ids for ids, _ in tokens]) if tokens else ()
-        return [
-            QueryFeatures(query, row[:, : len(ids)], truncated)
-            for query, row, (ids, truncated) in zip(queries, values, tokens, strict=True)
-        ]
+        return _cut_queries(queries, tokens, values)
 
     @torch.inference_mode()
     def embed_queries(self, queries: Sequence[str]) -> Tensor:
@@ -221,8 +218,15 @@ class Backbone(ABC):
             QueryError: If a sentence is empty.
             BackboneError: If the backbone has no such projection.
         """
-        tokens = [self._tokenize(query)[0] for query in queries]
-        return normalize(self._pool_queries(self._read_tokens(tokens)[:, -1], [len(ids) for ids in tokens]), dim=-1)
+        return self.encode_and_embed_queries(queries)[1]
+
+    @torch.inference_mode()
+    def encode_and_embed_queries(self, queries: Sequence[str]) -> tuple[list[QueryFeatures], Tensor]:
+        """`encode_queries` and `embed_queries` of sentences, at least one, from one run of the text tower."""
+        tokens = [self._tokenize(query) for query in queries]
+        values = self._read_tokens([ids for ids, _ in tokens])
+        embedded = self._pool_queries(values[:, -1], [len(ids) for ids, _ in tokens])
+        return _cut_queries(queries, tokens, values), normalize(embedded, dim=-1)
 
     @abstractmethod
     def split_words(self, query: str) -> list[tuple[str, slice]]:
@@ -362,6 +366,16 @@ def clean(query: str) -> str:
         'a dog'
     """
     return query.strip().encode(errors="replace").decode()
+
+
+def _cut_queries(
+    queries: Sequence[str], tokens: Sequence[tuple[Sequence[int], bool]], values: Iterable[Tensor]
+) -> list[QueryFeatures]:
+    """Takes the padding from what the text tower says of sentences, ``[K, L, Dq]`` each."""
+    return [
+        QueryFeatures(query, row[:, : len(ids)], truncated)
+        for query, row, (ids, truncated) in zip(queries, values, tokens, strict=True)
+    ]
 
 
 def _read_preprocessing(files: BackboneFiles, size: int, defaults: Preprocessing) -> Preprocessing:
