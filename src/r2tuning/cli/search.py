@@ -201,7 +201,7 @@ def to_dict(hits: Hits) -> dict[str, Any]:
 
 
 def _print_hits(hits: Hits, place: str, *, more: bool) -> None:
-    from r2tuning.output.text.labels import format_clock
+    from r2tuning.output.text import format_clock
 
     console = Console()
 
