@@ -46,6 +46,9 @@ HOUR = round(3600 * FPS)
 KEPT = 1.0
 """Share of the frames that keep a vector; half of it or less for real videos, whose frames look like the last one."""
 
+MANY = 10
+"""Videos that are encoded by a process for each core."""
+
 QUERIES = ("a dog catches a ball", "someone opens a door", "a red car turns left", "people dance", "the sun sets")
 
 
@@ -99,6 +102,32 @@ def write_video(path: Path, seconds: int) -> Path:
     return path
 
 
+def retitle(source: Path, target: Path, title: str) -> Path:
+    """Copies a video with another title, which makes it another video for a library."""
+    with av.open(str(source)) as read, av.open(str(target), "w") as written:
+        written.metadata["title"] = title
+        stream = written.add_stream_from_template(read.streams.video[0])
+        for packet in read.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                written.mux(packet)
+    return target
+
+
+def bench_jobs(folder: Path, model: Path, video: Path, engine: Engine, seconds: int) -> None:
+    """Many videos, with a process for each core."""
+    copies = [retitle(video, folder / f"{number}.mp4", str(number)) for number in range(MANY)]
+    jobs, spent = len(os.sched_getaffinity(0)), dict[str, tuple[float, float]]()
+    with timed(spent, "all"):
+        added = Library(folder / "library-jobs", model=model, engine=engine).add(copies, jobs=jobs)
+    clock = spent["all"][0]
+    print(
+        f"\n{added.indexed.videos} videos, {engine}, --jobs {jobs}: {clock:.1f} s with the start of the processes, "
+        f"{MANY * seconds / clock:.0f} times real time",
+        flush=True,
+    )
+
+
 def bench_index(folder: Path, engines: list[Engine], seconds: int) -> None:
     """Where the time of encoding goes, and what a video takes on the disk."""
     model, video = save_model(folder), write_video(folder / "video.mp4", seconds)
@@ -124,6 +153,7 @@ def bench_index(folder: Path, engines: list[Engine], seconds: int) -> None:
         clock, cpu = spent["all"]
         steps = " | ".join(f"{spent[name][0]:.2f} s" for name in ("decode", "tower", "vectors", "projected"))
         print(f"| {engine} | {clock:.2f} s | {seconds / clock:.0f} | {steps} | {cpu:.2f} |", flush=True)
+    bench_jobs(folder, model, video, engines[0], seconds)
     print("\n| keep | MB an hour |\n|---|---|")
     keeps: tuple[Keep, ...] = ("vectors", "answers", "raw")
     for keep in keeps:
