@@ -107,8 +107,9 @@ class Backbone(ABC):
             torch.tensor(values, device=self.device).view(3, 1, 1)
             for values in (self.preprocessing.mean, self.preprocessing.std)
         )
-        if engine != "torch":
-            _ = self._image_tower  # a missing package is reported now, not after a video has been decoded
+        self._check_engine(engine)
+        if engine == "onnx-int8":
+            _ = self._image_tower  # what is missing is reported now, not after a video has been decoded
 
     def make_image_tower(self, engine: Engine) -> Callable[[Tensor], Tensor]:
         """Loads the image tower: normalized pixels ``[n, 3, size, size]`` in, ``[n, K, P+1, Dv]`` out.
@@ -116,8 +117,7 @@ class Backbone(ABC):
         Raises:
             BackboneError: If the engine is not installed or does not run on the backbone's device.
         """
-        if engine != "torch" and self.device.type != "cpu":
-            raise BackboneError(f"{engine}: runs on the CPU only, not on {self.device}; give --device cpu")
+        self._check_engine(engine)
 
         def load(dtype: torch.dtype, linear_dtype: torch.dtype | None = None) -> Tower:
             weights = self._files.read_weights(IMAGE, self.image.shapes(), self.device, dtype, linear_dtype)
@@ -125,11 +125,15 @@ class Backbone(ABC):
 
         if engine != "onnx-int8":
             return load(self.dtype, torch.bfloat16 if engine == "torch-bf16" else None)
-        if not all(map(find_spec, ("onnx", "onnxruntime"))):
-            raise BackboneError("onnx-int8: ONNX Runtime is not installed; pip install 'r2tuning[onnx]'")
         from r2tuning.backbones.int8 import load_int8_tower
 
         return load_int8_tower(self.fingerprint, self.layers, lambda: load(torch.float32))
+
+    def _check_engine(self, engine: Engine) -> None:
+        if engine != "torch" and self.device.type != "cpu":
+            raise BackboneError(f"{engine}: runs on the CPU only, not on {self.device}; give --device cpu")
+        if engine == "onnx-int8" and not all(map(find_spec, ("onnx", "onnxruntime"))):
+            raise BackboneError("onnx-int8: ONNX Runtime is not installed; pip install 'r2tuning[onnx]'")
 
     @cached_property
     def _image_tower(self) -> Callable[[Tensor], Tensor]:

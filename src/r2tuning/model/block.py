@@ -106,7 +106,7 @@ class TemporalRefinement(nn.Module):
         )
         self.feed_forward_norm = nn.LayerNorm(hidden)
         self.drop_path = DropPath(config.drop_path)
-        # On the meta device weights are about to be loaded, and `kaiming_normal_` would import the compiler for seconds.
+        # On the meta device there is nothing to draw, and `kaiming_normal_` would import the compiler, for seconds.
         if config.init == "released" and not self.gate.is_meta:
             self._start_as_released()
 
