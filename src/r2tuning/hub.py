@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from r2tuning.errors import DownloadError, OutputError
@@ -47,6 +50,8 @@ def _hash(path: Path, digest: _Hash, report: Callable[[int, int], None]) -> str:
 
 
 _RANGE = 1 << 16
+
+_DIGEST = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 
 WINDOW, LEAST = 60, 1 << 16
 """A download that delivers fewer than so many bytes in so many seconds is given up."""
@@ -108,6 +113,72 @@ def list_files(repository: str) -> tuple[HubFile, ...]:
         if info.sha and digest and entry.size is not None:
             files.append(HubFile(repository, info.sha, entry.rfilename, entry.size, digest))
     return tuple(files)
+
+
+def reach_hub(repository: str, limit: float = 3.0) -> str:
+    """The address of the hub, if it says within ``limit`` seconds that it has a repository.
+
+    Raises:
+        DownloadError: If it does not; its ``reason`` says why.
+    """
+    from huggingface_hub import HfApi, constants
+
+    failures: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            with _explained(f"{repository}: the hub cannot be asked", "connect and try again"):
+                HfApi().model_info(repository, timeout=limit)
+        except Exception as error:  # which the caller raises
+            failures.append(error)
+
+    # The client's limit holds for each step alone, and for looking up the name not at all.
+    asking = Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(limit)
+    if asking.is_alive():
+        reason = f"{constants.ENDPOINT} did not answer in {limit:g} s"
+        raise DownloadError(f"{repository}: {reason}; connect and try again", reason)
+    if failures:
+        raise failures[0]
+    return constants.ENDPOINT
+
+
+def free_space(folder: Path) -> int:
+    """Bytes free on the disk that ``folder`` is on, or will be on."""
+    return shutil.disk_usage(next(place for place in (folder, *folder.absolute().parents) if place.exists())).free
+
+
+def hub_cache() -> Path:
+    """The folder in which the hub's client keeps repositories; other programs use it too."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
+def cached_repository(repository: str) -> Path:
+    """The folder of a model repository in the hub client's cache, whether or not it exists."""
+    return hub_cache() / f"models--{repository.replace('/', '--')}"
+
+
+def find_damaged(repository: str, progress: Progress = no_progress) -> list[str]:
+    """Names of the cached files of a model repository whose content does not have the hash in its name.
+
+    It reads all of them. That does not count as their use: the times of access are put back.
+    """
+    folder = cached_repository(repository)
+    names = {link.resolve().name: link.name for link in folder.glob("snapshots/*/**/*") if link.is_symlink()}
+    damaged = []
+    for blob in sorted(folder.glob("blobs/*")):
+        if not _DIGEST.fullmatch(blob.name) or not blob.is_file():
+            continue
+        status = blob.stat()
+        file = HubFile(repository, "", names.get(blob.name, blob.name), status.st_size, blob.name)
+        if file.hash_copy(blob, progress) != blob.name:
+            damaged.append(file.name)
+        with suppress(OSError):  # another user's
+            os.utime(blob, ns=(status.st_atime_ns, status.st_mtime_ns))
+    return damaged
 
 
 def fetch_cached(repository: str, path: str, *, name: str, advice: str) -> Path:

@@ -34,20 +34,10 @@ COMMANDS = {
     "plot": "plot",
     "attention": "plot",
     "synthesize": "synthesize",
+    "doctor": "doctor",
 }
 """In the order of the help; each is the function, or the group, of that name in the module given here, imported when it
 is used."""
-
-EXTRA_OF = {
-    "lightning": "train",
-    "tensorboard": "train",
-    "opentimelineio": "export",
-    "ray": "cluster",
-    "lancedb": "lance",
-    "obstore": "lance",
-    "pyarrow": "lance",
-}
-"""Modules that only an extra installs, and which."""
 
 
 class Commands(TyperGroup):
@@ -81,9 +71,12 @@ class Commands(TyperGroup):
         except R2TuningError as error:
             raise _fail(str(error)) from error
         except ModuleNotFoundError as error:
-            if error.name not in EXTRA_OF:
+            from r2tuning.diagnosis import EXTRAS
+
+            extra = next((extra.name for extra in EXTRAS if error.name in extra.modules), None)
+            if extra is None:
                 raise
-            raise _fail(f"{error.name} is not installed; pip install 'r2tuning[{EXTRA_OF[error.name]}]'") from error
+            raise _fail(f"{error.name} is not installed; pip install 'r2tuning[{extra}]'") from error
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
             raise typer.Exit(130) from None
