@@ -320,7 +320,7 @@ def _check_folder(topic: str, folder: Path, variable: str, unwritable: Level, me
         level = "error" if megabytes else unwritable
         return Finding(topic, f"{value}, not writable", level, f"set {variable} to a folder that you can write")
     remedy = f"free space, or set {variable} to a folder on another disk"
-    if free < 1.1 * megabytes * 1e6:
+    if free < megabytes * 10**6:
         return Finding(topic, f"{value}, but {megabytes} MB are needed", "error", remedy)
     if free < LITTLE_SPACE:
         return Finding(topic, f"{value}, which is little", "problem", remedy)

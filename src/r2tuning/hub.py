@@ -184,7 +184,8 @@ def find_damaged(repository: str, progress: Progress = no_progress) -> list[str]
 def fetch_cached(repository: str, path: str, *, name: str, advice: str) -> Path:
     """A file of a model repository in the hub client's cache, fetched into it unless it is there.
 
-    A cached file costs no request. A bar is shown on stderr. An error calls the file ``name`` and ends with ``advice``.
+    A cached file costs no request. A download that was interrupted is resumed, even in another process. A bar is shown
+    on stderr. An error calls the file ``name`` and ends with ``advice``.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError
@@ -192,15 +193,40 @@ def fetch_cached(repository: str, path: str, *, name: str, advice: str) -> Path:
     cached = try_to_load_from_cache(repository, path)
     if isinstance(cached, str):
         return Path(cached)
+    problem, file = f"{name}: cannot be downloaded", None
     try:
-        with _explained(f"{name}: cannot be downloaded", advice):
-            # hf_hub_download retries an unreachable hub for minutes, this request does not. That a file does not exist
-            # is left to hf_hub_download, whose cache remembers it.
-            with suppress(EntryNotFoundError):
-                get_hf_file_metadata(hf_hub_url(repository, path))
+        # hf_hub_download retries an unreachable hub for minutes, this request does not. That a file does not exist is
+        # left to hf_hub_download, whose cache remembers it.
+        with _explained(problem, advice), suppress(EntryNotFoundError):
+            found = get_hf_file_metadata(hf_hub_url(repository, path))
+            file = HubFile(repository, found.commit_hash or "", path, found.size or 0, found.etag or "")
+        if file is not None and file.commit and file.size and _DIGEST.fullmatch(file.digest):
+            _fetch_content(file, problem, advice)
+        with _explained(problem, advice):
             return Path(hf_hub_download(repository, path))
     except OSError as error:
         raise OutputError(f"{name}: the hub's cache cannot be written ({error.strerror}); free space") from error
+
+
+def _fetch_content(file: HubFile, problem: str, advice: str) -> None:
+    """Fetches the content of a large file to where the hub's client finds it, and resumes what was fetched before.
+
+    The client only resumes a cut connection, and discards what it has when it ends.
+    """
+    from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]  # it is documented there
+
+    folder = cached_repository(file.repository)
+    content = folder / "blobs" / file.digest
+    lock = hub_cache() / ".locks" / folder.name / f"{file.digest}.lock"  # which the client takes too
+    for place in (content.parent, lock.parent):
+        place.mkdir(parents=True, exist_ok=True)
+    with WeakFileLock(lock):
+        if content.exists():
+            return
+        part = _part(file, content.parent)
+        _complete(file, part, problem, advice)
+        _check(file, part, no_progress)
+        part.replace(content)
 
 
 def fetch_optional(repository: str, path: str, *, name: str, advice: str) -> Path | None:
@@ -227,14 +253,8 @@ def fetch_file(file: HubFile, folder: Path, progress: Progress = no_progress) ->
         folder.mkdir(parents=True, exist_ok=True)
         if whole.is_file() and file.hash_copy(whole, progress) == file.digest:
             return whole
-        _complete(file, part)
-        found = file.hash_copy(part, progress)
-        if found != file.digest:
-            part.unlink()
-            raise DownloadError(
-                f"{file.name}: what was downloaded has hash {found[:8]}…, the hub states {file.digest[:8]}…; "
-                "it was removed, try again"
-            )
+        _complete(file, part, f"{file.name}: cannot be downloaded", "connect and run it again to resume")
+        _check(file, part, progress)
         part.replace(whole)
         for outdated in folder.glob(f"{file.name}.*.part"):
             outdated.unlink()
@@ -259,7 +279,18 @@ def _part(file: HubFile, folder: Path) -> Path:
     return folder / f"{file.name}.{file.digest[:8]}.part"
 
 
-def _complete(file: HubFile, part: Path) -> None:
+def _check(file: HubFile, part: Path, progress: Progress) -> None:
+    """Removes what was downloaded if it is not what the hub listed."""
+    found = file.hash_copy(part, progress)
+    if found != file.digest:
+        part.unlink()
+        raise DownloadError(
+            f"{file.name}: what was downloaded has hash {found[:8]}…, the hub states {file.digest[:8]}…; "
+            "it was removed, try again"
+        )
+
+
+def _complete(file: HubFile, part: Path, problem: str, advice: str) -> None:
     """Appends to ``part`` what it lacks."""
     from huggingface_hub import hf_hub_url
     from huggingface_hub.file_download import http_get
@@ -267,8 +298,7 @@ def _complete(file: HubFile, part: Path) -> None:
 
     if part.is_file() and part.stat().st_size > file.size:
         part.unlink()
-    advice = "connect and run it again to resume"
-    with part.open("ab") as stream, _explained(f"{file.name}: cannot be downloaded", advice):
+    with part.open("ab") as stream, _explained(problem, advice):
         http_get(
             hf_hub_url(file.repository, file.path, revision=file.commit),
             stream,

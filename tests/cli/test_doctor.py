@@ -1,10 +1,8 @@
 """``r2tuning doctor``: each broken set-up is named, with its remedy, and nothing that is broken ends it."""
 
-import hashlib
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -15,10 +13,11 @@ import pytest
 from huggingface_hub import constants
 from support.cli import run
 from support.files import read_only, small_disk
-from support.hub import Hub, serve_hub, use_cache, use_hub
+from support.hub import Hub, put_repository, serve_hub, use_cache, use_hub
+from support.models import place_published
 from test_house import EXTRAS as DECLARED
 
-from r2tuning.checkpoints.published import DEMO_FOLDER, REPOSITORY, find_published
+from r2tuning.checkpoints.published import REPOSITORY
 from r2tuning.diagnosis import EXTRAS
 from r2tuning.errors import DownloadError
 from r2tuning.hub import reach_hub
@@ -55,28 +54,6 @@ def ask(*arguments: object, code: int) -> dict[str, list[dict[str, str]]]:
         assert bool(finding["remedy"]) == (finding["level"] != "ok"), finding
         topics.setdefault(finding["topic"], []).append(finding)
     return topics
-
-
-def put_model(folder: Path) -> Path:
-    """The demo's weights in place of a published checkpoint, which cannot be here."""
-    shutil.copytree(DEMO_FOLDER, folder)
-    return folder / "model.safetensors"
-
-
-def put_repository(cache: Path, repository: str, files: dict[str, bytes]) -> dict[str, Path]:
-    """A repository in the hub client's cache; the content of each file by its name."""
-    folder, commit = cache / f"models--{repository.replace('/', '--')}", "c" * 40
-    blobs = {}
-    for name, content in files.items():
-        blobs[name] = folder / "blobs" / hashlib.sha256(content).hexdigest()
-        blobs[name].parent.mkdir(parents=True, exist_ok=True)
-        blobs[name].write_bytes(content)
-        link = folder / "snapshots" / commit / name
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(os.path.relpath(blobs[name], link.parent))
-    (folder / "refs").mkdir()
-    (folder / "refs" / "main").write_text(commit)
-    return blobs
 
 
 def test_the_demo_model_needs_nothing() -> None:
@@ -172,7 +149,7 @@ def test_no_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_a_cached_model_that_is_cut_off() -> None:
-    weights = put_model(find_published("qvhighlights").cached_folder)
+    weights = place_published("qvhighlights")
     (finding,) = ask(code=0)["cached model"]
     assert (finding["value"], finding["level"]) == (f"qvhighlights, {_megabytes(weights.parent)}", "ok")
     os.truncate(weights, weights.stat().st_size - 1)
@@ -232,7 +209,7 @@ def test_lines_for_people(tmp_path: Path) -> None:
     assert lines[-1] == "demo: a video can be grounded now"
     assert {line.split(" ", 1)[0] for line in lines[:-2]} <= {"ok", "note", "problem"}
     assert any(line.startswith(f"ok      library: {tmp_path}/library: 0.0 MB, ") for line in lines)
-    put_model(find_published("qvhighlights").cached_folder).unlink()
+    place_published("qvhighlights").unlink()
     broken = run("doctor", "--model", "nothing")
     assert broken.exit_code == 1
     assert broken.stdout.splitlines()[-1] == "nothing: not ready: see the 1 error above"

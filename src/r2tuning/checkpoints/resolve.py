@@ -119,10 +119,13 @@ def find_missing(name_or_path: str | Path, backbone: str | Path | None = None) -
         entry = find_published(name_or_path)
         if not entry.is_cached:
             missing.append(Missing(entry.name, round(entry.approximate_size / 1e6), entry.url))
-    if (found := find_download(str(backbone or find_backbone(name_or_path)))) is not None:
-        repository, megabytes = found
-        missing.append(Missing(repository, megabytes, f"https://huggingface.co/{repository}"))
-    return missing
+    return missing + find_missing_backbone(backbone or find_backbone(name_or_path))
+
+
+def find_missing_backbone(name: str | Path) -> list[Missing]:
+    """What must be downloaded before a backbone can be used: nothing, or all of it; makes no request."""
+    found = find_download(str(name))
+    return [] if found is None else [Missing(*found, f"https://huggingface.co/{found[0]}")]
 
 
 def find_backbone(name_or_path: str | Path) -> str:

@@ -24,6 +24,8 @@ COMMANDS = {
     "extract": "extract",
     "models": "models",
     "convert": "models",
+    "prepare": "prepare",
+    "cache": "cache",
     "download": "download",
     "train": "train",
     "evaluate": "evaluate",
