@@ -92,6 +92,10 @@ class LibraryError(R2TuningError):
     """A library of videos is missing, damaged, busy, or of another model."""
 
 
+class ServerError(R2TuningError):
+    """A server cannot start, or does not do what it is asked."""
+
+
 class MetricError(R2TuningError):
     """Predictions or annotations cannot be scored."""
 

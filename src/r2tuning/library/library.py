@@ -255,8 +255,11 @@ class Library:
 
     def to_groundings(self, hits: Hits) -> Sequence[Grounding]:
         """The hits as an answer for each video, for charts, pages and other files; best video first."""
-        snapshot = self.look()
-        return to_groundings(hits, snapshot, self._load(snapshot.generation.facts))
+        return to_groundings(hits, self.look(), self.load())
+
+    def load(self) -> Grounder:
+        """The model that made it, loaded once."""
+        return self._load(self.look().generation.facts)
 
     def list(self) -> Sequence[Listed]:
         """All files, by path, with their videos."""

@@ -117,6 +117,10 @@ class Footage:
         """When a tick is, in seconds on the player's clock."""
         return float(tick * self.time_base - self._origin)
 
+    def list_key_frames(self) -> np.ndarray:
+        """When the frames are shown at which decoding can begin, float64 ``[k]`` seconds, ascending."""
+        return np.array([self.find_time(tick) for tick in self._entries.tolist()], np.float64)
+
     def extend_to_key_frame(self, stretch: Stretch) -> Stretch:
         """Extends a stretch backward to the last key frame."""
         ticks, first, last = self._timeline.ticks, int(stretch.ticks[0]), int(stretch.ticks[-1])

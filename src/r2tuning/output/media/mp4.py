@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -56,21 +57,35 @@ ENCODERS = (
 """Best first. Every FFmpeg has the last one, whose files are larger."""
 
 
+WHOLE = {"movflags": "faststart"}
+PIECE = {"movflags": "empty_moov+default_base_moof", "frag_duration": "60000000"}
+"""Options of the MP4 format: for a file by itself, and for a piece that a browser appends to others."""
+
+PREVIEW_HEIGHT = 720
+"""Most lines of a preview."""
+
+
 def write_stretches(
-    footage: Footage, stretches: Sequence[Stretch], file: Path, progress: Callable[[int, int], None] | None = None
+    footage: Footage,
+    stretches: Sequence[Stretch],
+    file: Path,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    preview: bool = False,
 ) -> None:
     """Encodes stretches one after the other.
 
     Pictures keep the distances of their timestamps, and sound is aligned with them to the sample: neither drifts,
     however many stretches there are. A rotated video stays rotated, by its display matrix; interlaced frames are
     deinterlaced; for color and shape see `Fitter`. ``progress`` is called after each frame with the numbers of frames
-    written and expected.
+    written and expected. A ``preview`` is small, in what every browser decodes, and one fragment.
 
     Raises `OutputError` if this FFmpeg has no encoder for MP4, and `VideoError` if none of the frames can be decoded.
     """
     expected = sum(len(stretch.ticks) for stretch in stretches)
-    with av.open(str(file), "w", format="mp4", options={"movflags": "faststart"}) as container:
-        writer = _Writer(container, footage, lambda written: progress(written, expected) if progress else None)
+    with av.open(str(file), "w", format="mp4", options=PIECE if preview else WHOLE) as container:
+        note = partial(_note, progress, expected)
+        writer = _Writer(container, footage, note, preview=preview)
         for stretch in stretches:
             writer.add(stretch)
         writer.finish()
@@ -83,11 +98,19 @@ def write_stretches(
         )
 
 
+def _note(progress: Callable[[int, int], None] | None, expected: int, written: int) -> None:
+    if progress is not None:
+        progress(written, expected)
+
+
 class _Writer:
     """Encodes into an open container, pictures and sound interleaved."""
 
-    def __init__(self, container: OutputContainer, footage: Footage, progress: Callable[[int], None]) -> None:
+    def __init__(
+        self, container: OutputContainer, footage: Footage, progress: Callable[[int], None], *, preview: bool
+    ) -> None:
         self.written = 0
+        self._preview = preview
         self._container, self._footage, self._progress = container, footage, progress
         self._encoder = _find_encoder()
         self._time_base = max(footage.time_base, self._encoder.shortest_tick)
@@ -129,7 +152,9 @@ class _Writer:
 
     def _write_frame(self, stored: VideoFrame, time: Fraction, length: Fraction) -> None:
         if self._fitter is None:
-            self._fitter = Fitter(stored, self._footage.fixed_aspect, self._encoder.choose_format(stored))
+            pix_fmt = "yuv420p" if self._preview else self._encoder.choose_format(stored)
+            tallest = PREVIEW_HEIGHT if self._preview else None
+            self._fitter = Fitter(stored, self._footage.fixed_aspect, pix_fmt, tallest)
         frame = self._fitter.fit(stored)
         if self._video is None:
             self._video = self._add_video(stored, frame, self._fitter)

@@ -139,15 +139,19 @@ class Fitter:
 
     Pictures of another shape get black bars. RGB becomes BT.709. Where ``pix_fmt``, FFmpeg's name of the format of the
     fitted frames, has color in half the lines and columns, an odd width or height loses its last column or row.
-    ``fixed_aspect`` is the shape of all pixels, width over height; if it is None, each frame says its own.
+    ``fixed_aspect`` is the shape of all pixels, width over height; if it is None, each frame says its own. Frames with
+    more lines than ``tallest`` are made smaller.
 
     Attributes:
         aspect: Width over height of their pixels.
         matrix, primaries, transfer, range: How their colors are to be read, as numbers of H.273.
     """
 
-    def __init__(self, first: VideoFrame, fixed_aspect: Fraction | None, pix_fmt: str) -> None:
-        self._size = first.width, first.height
+    def __init__(
+        self, first: VideoFrame, fixed_aspect: Fraction | None, pix_fmt: str, tallest: int | None = None
+    ) -> None:
+        smaller = min(Fraction(1), Fraction(tallest or first.height, first.height))
+        self._size = max(2, round(first.width * smaller)), max(2, round(first.height * smaller))
         self.aspect = fixed_aspect or measure_aspect(first)
         self._follows = fixed_aspect is None
         self._format = pix_fmt

@@ -80,7 +80,7 @@ def _make_row(footage: Footage, rank: int, moment: Moment) -> _Row:
     ticks = np.array([footage.find_shown(moment.start + (part + 0.5) * step) for part in range(_FRAMES)], np.int64)
     try:
         with closing(footage.read_frames(np.unique(ticks))) as found:
-            images = {tick: _turn_upright(frame, footage) for tick, frame in found}
+            images = {tick: turn_upright(frame, footage) for tick, frame in found}
     except VideoError:
         images = {}
     # In a moment with fewer frames, each is shown once.
@@ -90,10 +90,10 @@ def _make_row(footage: Footage, rank: int, moment: Moment) -> _Row:
     return _Row("", f"{rank}   {start} to {end}\n     score {moment.score:.2f}", tuple(frames), scale)
 
 
-def _turn_upright(frame: VideoFrame, footage: Footage) -> np.ndarray:
-    """The frame as a player shows it, with square pixels, uint8 RGB ``[h, w, 3]``."""
+def turn_upright(frame: VideoFrame, footage: Footage, largest: int = _STORED) -> np.ndarray:
+    """The frame as a player shows it, with square pixels and sides of at most ``largest``, uint8 RGB ``[h, w, 3]``."""
     shape = footage.find_shape(frame)
-    width, height = (max(2, round(side * min(1.0, _STORED / max(shape)))) for side in shape)
+    width, height = (max(2, round(side * min(1.0, largest / max(shape)))) for side in shape)
     image = to_rgb(frame, width, height).to_ndarray()
     return np.asarray(np.rot90(image, -footage.info.rotation // 90))
 
