@@ -131,12 +131,11 @@ class Client:
 
 def _read_events(answer: HTTPResponse) -> Iterator[tuple[str, Any]]:
     name = ""
-    while line := answer.readline().decode().rstrip("\n"):
-        if line.startswith("event: "):
-            name = line.removeprefix("event: ")
-        elif line.startswith("data: "):
-            yield name, json.loads(line.removeprefix("data: "))
-            answer.readline()
+    for line in answer:
+        if line.startswith(b"event: "):
+            name = line.decode().removeprefix("event: ").strip()
+        elif line.startswith(b"data: "):
+            yield name, json.loads(line.removeprefix(b"data: "))
 
 
 @dataclass
