@@ -18,10 +18,9 @@ from typing import Any, get_args
 import numpy as np
 
 from r2tuning.errors import LibraryError
-from r2tuning.features.encoded import LONGEST_VIDEO, MOST_FPS
 from r2tuning.files import guard
-from r2tuning.library.records import File, Generation, GenerationFacts, RowRange, Segment, Video
-from r2tuning.types import Sampling
+from r2tuning.library.records import File, Generation, GenerationFacts, Listed, RowRange, Segment, Video
+from r2tuning.types import LONGEST_VIDEO, MOST_FPS, Sampling
 
 CATALOG_FILE = "catalog.sqlite"
 FORMAT_VERSION = 1
@@ -147,6 +146,12 @@ class Catalog:
                 File(str(path), int(size), int(mtime), str(identity), float(added), bool(missing), str(reason))
                 for path, size, mtime, identity, added, missing, reason in found
             ]
+
+    def list_contents(self) -> tuple[Generation | None, list[Listed]]:
+        """The current generation, and all files by path, with their videos in it."""
+        current = next((generation for generation in self.list_generations() if generation.current), None)
+        videos = {video.identity: video for video in self.list_videos(current.id)} if current is not None else {}
+        return current, [Listed(file, videos.get(file.identity)) for file in self.list_files()]
 
     def save_file(self, file: File) -> None:
         """Adds a file, or replaces what is known of its path."""

@@ -264,9 +264,7 @@ class Library:
     def list(self) -> Sequence[Listed]:
         """All files, by path, with their videos."""
         with self._read() as catalog:
-            current = next((g for g in catalog.list_generations() if g.current), None)
-            videos = {v.identity: v for v in catalog.list_videos(current.id)} if current is not None else {}
-            return [Listed(file, videos.get(file.identity)) for file in catalog.list_files()]
+            return catalog.list_contents()[1]
 
     def info(self) -> LibraryInfo:
         """What the library holds."""
