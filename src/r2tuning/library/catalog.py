@@ -114,6 +114,24 @@ class Catalog:
         assert number is not None
         return Generation(number, current, facts)
 
+    def choose_generation(self, facts: GenerationFacts) -> Generation:
+        """The generation with which videos are encoded as some facts say, in a transaction of its own.
+
+        That is the current one, which then keeps no more than the facts say; or one that is being built; or a new one.
+        """
+        generations = self.list_generations()
+        current = next((g for g in generations if g.current), None)
+        if current is not None and current.facts.same(facts):
+            return current
+        with self.change():
+            if current is not None and current.facts.covers(facts):
+                fewer = current.facts.model_copy(update={"keep": facts.keep})
+                sql = "UPDATE generations SET facts = ? WHERE id = ?"
+                self._connection.execute(sql, (fewer.model_dump_json(), current.id))
+                return Generation(current.id, True, fewer)
+            started = next((g for g in generations if g.facts.same(facts)), None)
+            return started or self.add_generation(facts, current=current is None)
+
     def switch(self, generation: int) -> None:
         """Makes a generation the current one, and drops all others with their videos."""
         for table in ("ranges", "segments", "videos"):
