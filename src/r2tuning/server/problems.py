@@ -125,7 +125,8 @@ def add_handlers(app: FastAPI, hide: Callable[[str], str]) -> None:
         if error.detail == "Not Found":
             return make_problem(404, f"no such address; GET {API}/openapi.json lists all")
         if error.detail == "Method Not Allowed":
-            return make_problem(405, f"this address takes {error.headers['Allow']}", error.headers)  # type: ignore[index]
+            headers = {"Allow": "GET, HEAD"} | dict(error.headers or {})  # those of the page's files
+            return make_problem(405, f"this address takes {headers['Allow']}", headers)
         return make_problem(error.status_code, str(error.detail), error.headers)
 
     handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
