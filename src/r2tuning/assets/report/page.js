@@ -29,7 +29,7 @@ const html = (name, attributes, ...children) => fill(document.createElement(name
 const svg = (name, attributes, ...children) =>
   fill(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
 
-// As format_clock of labels.py: ties to even, and rounded before it is split.
+// As format_clock of output/text: ties to even, and rounded before it is split.
 function formatClock(seconds, decimals = 1) {
   const scale = 10 ** decimals;
   const exact = Math.max(seconds, 0) * scale;
