@@ -21,6 +21,7 @@ COMMANDS = {
     "highlights": "ground",
     "summarize": "ground",
     "library": "library",
+    "serve": "serve",
     "extract": "extract",
     "models": "models",
     "convert": "models",
@@ -46,6 +47,8 @@ EXTRA_OF = {
     "lancedb": "lance",
     "obstore": "lance",
     "pyarrow": "lance",
+    "uvicorn": "server",
+    "fastapi": "server",
 }
 """Modules that only an extra installs, and which."""
 
