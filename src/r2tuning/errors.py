@@ -92,6 +92,22 @@ class LibraryError(R2TuningError):
     """A library of videos is missing, damaged, busy, or of another model."""
 
 
+class ServerError(R2TuningError):
+    """A server cannot start, or its own files are damaged."""
+
+
+class RequestError(ServerError):
+    """A server is asked for what makes no sense."""
+
+
+class MissingError(ServerError):
+    """A server is asked for what does not exist."""
+
+
+class BusyError(ServerError):
+    """A server has too much to do already."""
+
+
 class MetricError(R2TuningError):
     """Predictions or annotations cannot be scored."""
 

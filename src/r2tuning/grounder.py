@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, overload
 from weakref import WeakKeyDictionary
@@ -26,7 +27,9 @@ from r2tuning.decoding.highlights import score_frames
 from r2tuning.decoding.windows import Window, merge_moments, merge_presence, merge_saliency, plan_windows
 from r2tuning.errors import BackboneError, CheckpointWarning, DownloadError, QueryWarning
 from r2tuning.features import FEATURE_SUFFIX, EncodedVideo, encode_video
+from r2tuning.features.encoded import EncodingFacts
 from r2tuning.model import R2Tuning
+from r2tuning.model.pooling import QuantizedTokens
 from r2tuning.model.projection import WindowProjector
 from r2tuning.prediction import PAIRS, predict_windows
 from r2tuning.results import Grounding
@@ -276,31 +279,38 @@ class Grounder:
             FeatureError: If features were made for another model.
             ValueError: If ``top_k`` is below 1, or ``threshold`` not in [0, 1].
         """
-        check_limits(top_k, threshold)
         self.check_features(video, queries)
-        windows = plan_windows(video.frames, max(1, round(self.config.window * video.facts.fps)))
-        found = self._decode_pairs(video, queries, windows)
-        return [
-            self._finish(video, features, windows, raw, 50 if top_k is None else min(50, top_k), threshold, overlapping)
-            for features, raw in zip(queries, found, strict=True)
-        ]
+        projector = self.model.project_windows(lambda start, stop: video.read(start, stop).to(self._device))
+        project = partial(self._project, video, projector=projector)
+        return self.answer_projected(video.facts, video.frames, queries, project, top_k, threshold, overlapping)
 
-    def _decode_pairs(
-        self, encoded: EncodedVideo, queries: Sequence[QueryFeatures], windows: Sequence[Window]
-    ) -> list[list[Decoded]]:
-        """Runs the model on every pair of query and window; the result is indexed in this order."""
+    @torch.inference_mode()
+    def answer_projected(
+        self,
+        facts: EncodingFacts,
+        frames: int,
+        queries: Sequence[QueryFeatures],
+        project: Callable[[Window], Tensor | QuantizedTokens],
+        top_k: int | None = None,
+        threshold: float | None = None,
+        overlapping: bool = True,
+    ) -> list[Grounding]:
+        """Does `answer` for a video of T ``frames``, of which ``project`` has v̂ of a window, ``[K, T, P+1, C]``."""
+        check_limits(top_k, threshold)
+        windows = plan_windows(frames, max(1, round(self.config.window * facts.fps)))
         found: list[list[Decoded]] = [[] for _ in queries]
         group = max(1, PAIRS // max(1, len(queries)))
-        projector = self.model.project_windows(lambda start, stop: encoded.read(start, stop).to(self._device))
         for first in range(0, len(windows), group):
-            chosen = windows[first : first + group]
-            projected = [self._project(encoded, window, projector) for window in chosen]
+            projected = [project(window) for window in windows[first : first + group]]
             for begin in range(0, len(queries), PAIRS):
                 batch = queries[begin : begin + PAIRS]
-                raw = predict_windows(self.model, projected, batch, encoded.facts.fps)
+                raw = predict_windows(self.model, projected, batch, facts.fps)
                 for i in range(len(batch)):
                     found[begin + i] += raw[i :: len(batch)]
-        return found
+        return [
+            self._finish(facts, frames, features, windows, raw, min(50, top_k or 50), threshold, overlapping)
+            for features, raw in zip(queries, found, strict=True)
+        ]
 
     @property
     def _device(self) -> torch.device:
@@ -321,7 +331,8 @@ class Grounder:
 
     def _finish(
         self,
-        encoded: EncodedVideo,
+        facts: EncodingFacts,
+        frames: int,
         query: QueryFeatures,
         windows: Sequence[Window],
         raw: Sequence[Decoded],
@@ -329,7 +340,6 @@ class Grounder:
         threshold: float | None,
         overlapping: bool,
     ) -> Grounding:
-        facts = encoded.facts
         moments = merge_moments(windows, [answer.moments.double().cpu().numpy() for answer in raw], facts.fps)
         saliency: NDArray[Any] = merge_saliency(windows, [answer.saliency.cpu().numpy() for answer in raw])
         final = finish_moments(moments, facts.duration, self.config.decoding, limit if overlapping else None)
@@ -343,7 +353,8 @@ class Grounder:
         best = float(final[0, 2]) if len(final) and final[0, 2] > 0 else None
         final = final[final[:, 2] > 0] if threshold is None else final[final[:, 2] >= threshold]
         return _make_answer(
-            encoded,
+            facts,
+            frames,
             saliency,
             query=query.text,
             moments=[Moment(facts.start + start, facts.start + end, score) for start, end, score in final.tolist()],
@@ -371,13 +382,12 @@ def outline_video(video: EncodedVideo) -> Grounding:
     starts = range(0, video.frames, FRAMES_READ)
     tokens = [video.read(start, min(start + FRAMES_READ, video.frames))[-1, :, 0].float() for start in starts]
     scores = score_frames(torch.cat(tokens)).numpy()
-    return _make_answer(video, scores, query="", moments=[], model=video.facts.backbone)
+    return _make_answer(video.facts, video.frames, scores, query="", moments=[], model=video.facts.backbone)
 
 
-def _make_answer(video: EncodedVideo, scores: NDArray[Any], **fields: Any) -> Grounding:
+def _make_answer(facts: EncodingFacts, frames: int, scores: NDArray[Any], **fields: Any) -> Grounding:
     """A result with the facts of the video filled in."""
-    facts = video.facts
-    centers = np.minimum((np.arange(video.frames) + 0.5) / facts.fps, facts.duration)
+    centers = np.minimum((np.arange(frames) + 0.5) / facts.fps, facts.duration)
     return Grounding(
         video=facts.video,
         duration=facts.duration,

@@ -115,17 +115,27 @@ class Isolated(Generic[Task, Result]):
     """Does tasks one by one in a process of its own; when that dies, the next task gets a new one.
 
     It is a `map_in_processes` whose tasks are not known beforehand. `close` it at the end.
+
+    Args:
+        make_worker: See `map_in_processes`.
+        has_children: Whether the process starts others. It then must be closed, or this one would wait for it.
     """
 
-    def __init__(self, make_worker: Callable[[], Callable[[Task], Result]]) -> None:
+    def __init__(self, make_worker: Callable[[], Callable[[Task], Result]], *, has_children: bool = False) -> None:
         self._make_worker = make_worker
+        self._has_children = has_children
         self._worker: _Worker[Task] | None = None
 
     def start(self) -> None:
         """Starts the process, if there is none, and waits until it is ready."""
         if self._worker is None or not self._worker.alive:
-            self._worker = _Worker(self._make_worker)
+            self._worker = _Worker(self._make_worker, daemon=not self._has_children)
             self._receive()
+
+    def interrupt(self) -> None:
+        """Ends the process by SIGTERM while another thread waits for a result, which is then a `Death`."""
+        if (worker := self._worker) is not None:
+            worker.process.terminate()
 
     def __call__(self, task: Task) -> Result | Death:
         """The task's result, or the `Death` of the process while doing it."""
@@ -156,10 +166,10 @@ class Isolated(Generic[Task, Result]):
 class _Worker(Generic[Task]):
     """A worker process and its task, as the process that started it sees it."""
 
-    def __init__(self, make_worker: Callable[[], Callable[[Task], Any]]) -> None:
+    def __init__(self, make_worker: Callable[[], Callable[[Task], Any]], *, daemon: bool = True) -> None:
         context = get_context("spawn")  # a fork of a process with threads, such as PyTorch's, may hang
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, make_worker), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs, make_worker), daemon=daemon)
         self.task: Task | None = None
         self.alive = True
         with _ignored_interrupts():
@@ -251,7 +261,12 @@ def _end_with_parent() -> None:
 def _ignored_interrupts() -> Iterator[None]:
     """Processes started in the block ignore Ctrl-C from the beginning: while importing, it would print a traceback."""
     if threading.current_thread() is not threading.main_thread():  # signals are set in the main thread only
-        yield
+        mask = getattr(signal, "pthread_sigmask", lambda *_: None)  # inherited from this thread; Windows has none
+        before = mask(getattr(signal, "SIG_BLOCK", 0), {signal.SIGINT})
+        try:
+            yield
+        finally:
+            mask(getattr(signal, "SIG_SETMASK", 0), before)
         return
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

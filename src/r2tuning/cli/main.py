@@ -23,6 +23,7 @@ COMMANDS = {
     "highlights": "ground",
     "summarize": "ground",
     "library": "library",
+    "serve": "serve",
     "extract": "extract",
     "models": "models",
     "convert": "models",

@@ -115,7 +115,7 @@ def show_pages(
     ``place`` says where it was found, and ``more`` whether the next page can be asked for. There are no tables if one
     of the ``targets`` is stdout.
     """
-    found = to_dict(pages[0]) if len(pages) == 1 else {"searches": [to_dict(hits) for hits in pages]}
+    found = pages[0].to_dict() if len(pages) == 1 else {"searches": [hits.to_dict() for hits in pages]}
     text = json_module.dumps(found, indent=2, ensure_ascii=False) + "\n"
     if json == STDOUT:
         typer.echo(text.encode(), nl=False)
@@ -174,30 +174,6 @@ def _read_date(text: str | None) -> float | None:
         return datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError, OSError):
         raise typer.BadParameter(f"{text} is no date; write it as 2024-05-31", param_hint="--since") from None
-
-
-def to_dict(hits: Hits) -> dict[str, Any]:
-    """The hits as JSON has them; seconds have 3 decimals and scores 6."""
-    return {
-        "query": hits.query,
-        "videos": hits.videos,
-        "seconds": round(hits.seconds, 3),
-        "calibrated": hits.calibrated,
-        "present": hits.present,
-        "next": hits.next,
-        "hits": [
-            {
-                "video": hit.video,
-                "start": round(hit.moment.start, 3) + 0.0,
-                "end": round(hit.moment.end, 3) + 0.0,
-                "score": round(hit.score, 6),
-                "cosine": round(hit.cosine, 6),
-                "refined": hit.refined,
-                "copies": list(hit.copies),
-            }
-            for hit in hits
-        ],
-    }
 
 
 def _print_hits(hits: Hits, place: str, *, more: bool) -> None:

@@ -18,10 +18,9 @@ from typing import Any, get_args
 import numpy as np
 
 from r2tuning.errors import LibraryError
-from r2tuning.features.encoded import LONGEST_VIDEO, MOST_FPS
 from r2tuning.files import guard
-from r2tuning.library.records import File, Generation, GenerationFacts, RowRange, Segment, Video
-from r2tuning.types import Sampling
+from r2tuning.library.records import File, Generation, GenerationFacts, Listed, RowRange, Segment, Video
+from r2tuning.types import LONGEST_VIDEO, MOST_FPS, Sampling
 
 CATALOG_FILE = "catalog.sqlite"
 FORMAT_VERSION = 1
@@ -165,6 +164,12 @@ class Catalog:
                 File(str(path), int(size), int(mtime), str(identity), float(added), bool(missing), str(reason))
                 for path, size, mtime, identity, added, missing, reason in found
             ]
+
+    def list_contents(self) -> tuple[Generation | None, list[Listed]]:
+        """The current generation, and all files by path, with their videos in it."""
+        current = next((generation for generation in self.list_generations() if generation.current), None)
+        videos = {video.identity: video for video in self.list_videos(current.id)} if current is not None else {}
+        return current, [Listed(file, videos.get(file.identity)) for file in self.list_files()]
 
     def save_file(self, file: File) -> None:
         """Adds a file, or replaces what is known of its path."""
@@ -329,6 +334,30 @@ def _explained(folder: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         advice = "free space, and run the command again" if "full" in str(error) else "run r2tuning library check"
         raise LibraryError(f"{folder / CATALOG_FILE}: {error}; {advice}") from error
+
+
+def prepare_folder(folder: Path) -> None:
+    """Creates the folder of a library, if it is not there.
+
+    Raises:
+        LibraryError: If it cannot be created, or has files of something else.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LibraryError(f"{folder}: cannot be created ({error.strerror}); choose another folder") from error
+    if not (folder / CATALOG_FILE).exists() and any(p.name != ".lock" for p in folder.iterdir()):
+        raise LibraryError(f"{folder}: has other files; choose an empty or a new folder for a library")
+
+
+def is_remote(path: str | os.PathLike[str]) -> bool:
+    """Whether a library is in an object store.
+
+    Example:
+        >>> is_remote("s3://bucket/videos"), is_remote("videos.r2")
+        (True, False)
+    """
+    return "://" in os.fspath(path)
 
 
 def is_network_folder(folder: Path, mounts: str | None = None) -> bool:

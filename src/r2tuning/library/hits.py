@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,6 +81,29 @@ class Hits(Sequence[Hit]):
 
     def __len__(self) -> int:
         return len(self.hits)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The hits as JSON has them; seconds have 3 decimals and scores 6."""
+        return {
+            "query": self.query,
+            "videos": self.videos,
+            "seconds": round(self.seconds, 3),
+            "calibrated": self.calibrated,
+            "present": self.present,
+            "next": self.next,
+            "hits": [
+                {
+                    "video": hit.video,
+                    "start": round(hit.moment.start, 3) + 0.0,
+                    "end": round(hit.moment.end, 3) + 0.0,
+                    "score": round(hit.score, 6),
+                    "cosine": round(hit.cosine, 6),
+                    "refined": hit.refined,
+                    "copies": list(hit.copies),
+                }
+                for hit in self.hits
+            ],
+        }
 
 
 @dataclass(frozen=True)

@@ -252,15 +252,16 @@ class Library:
 
     def to_groundings(self, hits: Hits) -> Sequence[Grounding]:
         """The hits as an answer for each video, for charts, pages and other files; best video first."""
-        snapshot = self.look()
-        return to_groundings(hits, snapshot, self._load(snapshot.generation.facts))
+        return to_groundings(hits, self.look(), self.load())
+
+    def load(self) -> Grounder:
+        """The model that made it, loaded once."""
+        return self._load(self.look().generation.facts)
 
     def list(self) -> Sequence[Listed]:
         """All files, by path, with their videos."""
         with self._read() as catalog:
-            current = next((g for g in catalog.list_generations() if g.current), None)
-            videos = {v.identity: v for v in catalog.list_videos(current.id)} if current is not None else {}
-            return [Listed(file, videos.get(file.identity)) for file in catalog.list_files()]
+            return catalog.list_contents()[1]
 
     def info(self) -> LibraryInfo:
         """What the library holds."""

@@ -23,7 +23,7 @@ from r2tuning.errors import OutputError, VideoError, VideoWarning
 from r2tuning.files import replace_file
 from r2tuning.intervals import merge_spans
 from r2tuning.output.media.footage import Footage, Stretch
-from r2tuning.output.media.mp4 import write_stretches
+from r2tuning.output.media.mp4 import WHOLE, write_stretches
 from r2tuning.output.media.sound import Sound, SoundWriter, open_sound
 
 _LONGEST = 120  # bytes of the query's words; the whole name stays below the 255 that file systems allow
@@ -57,11 +57,11 @@ def _show(seconds: float) -> str:
     return f"{clock}m{tenths // 10:02d}.{tenths % 10}s"
 
 
-def copy_stretch(footage: Footage, stretch: Stretch, file: Path) -> None:
+def copy_stretch(footage: Footage, stretch: Stretch, file: Path, options: dict[str, str] = WHOLE) -> None:
     """Copies the packets of a stretch, which begins with a key frame, and its sound into an MP4 file.
 
     Pictures that the last one needs are copied too, so that a few frames after the stretch may be shown. Sound that MP4
-    does not take is encoded again, with a warning.
+    does not take is encoded again, with a warning. ``options`` are those of the MP4 format.
     """
     path, begin, end = footage.info.path, stretch.begin * footage.time_base, stretch.end * footage.time_base
     with closing(_read_video(footage, stretch)) as video:
@@ -69,7 +69,7 @@ def copy_stretch(footage: Footage, stretch: Stretch, file: Path) -> None:
     with (
         closing(_stamp(_read_video(footage, stretch), decoded)) as video,
         closing(_read_sound(path, footage.sound, begin, end)) as sound,
-        av.open(str(file), "w", format="mp4", options={"movflags": "faststart"}) as container,
+        av.open(str(file), "w", format="mp4", options=options) as container,
     ):
         outputs: dict[int, Stream] = {}
         pieces = []

@@ -60,24 +60,36 @@ ENCODERS = (
 """Best first. Every FFmpeg has the last one, whose files are larger."""
 
 
+WHOLE = {"movflags": "faststart"}
+PIECE = {"movflags": "empty_moov+default_base_moof", "frag_duration": "60000000"}
+"""Options of the MP4 format: for a file by itself, and for a piece that a browser appends to others."""
+
+PREVIEW_HEIGHT = 720
+"""Most lines of a preview."""
+
+
 def write_stretches(
     parts: Sequence[tuple[Footage, Sequence[Stretch]]],
     file: Path,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    preview: bool = False,
 ) -> None:
     """Encodes stretches of a video, or of several, one after the other.
 
     Pictures keep the distances of their timestamps, and sound is aligned with them to the sample: neither drifts,
     however many stretches there are. Interlaced frames are deinterlaced. One video keeps its size, colors and display
     matrix, see `Raster.of`; several are turned upright and fitted to the size of the largest. ``progress`` is called
-    after each frame with the numbers of frames written and expected.
+    after each frame with the numbers of frames written and expected. A ``preview`` is upright, small, and one fragment.
 
     Raises `OutputError` if this FFmpeg has no encoder for MP4, and `VideoError` if none of the frames can be decoded.
     """
     expected = sum(len(stretch.ticks) for _, stretches in parts for stretch in stretches)
-    with av.open(str(file), "w", format="mp4", options={"movflags": "faststart"}) as container:
+    with av.open(str(file), "w", format="mp4", options=PIECE if preview else WHOLE) as container:
         footages = [footage for footage, _ in parts]
-        writer = _Writer(container, footages, lambda written: progress(written, expected) if progress else None)
+        raster = choose_raster(footages, PREVIEW_HEIGHT if preview else None)
+        shared = raster if preview or len(footages) > 1 else None
+        writer = _Writer(container, footages, shared, lambda written: progress(written, expected) if progress else None)
         for footage, stretches in parts:
             before = writer.written
             for stretch in stretches:
@@ -93,10 +105,12 @@ def write_stretches(
         writer.finish()
 
 
-def choose_raster(footages: Sequence[Footage]) -> Raster:
-    """The raster in which several videos are shown: as large as the largest, upright, and even."""
+def choose_raster(footages: Sequence[Footage], tallest: int | None = None) -> Raster:
+    """The raster in which several videos are shown: as large as the largest, with few lines, upright, and even."""
     sizes = [(footage.info.width, footage.info.height) for footage in footages]
     width, height = max(sizes, key=lambda size: size[0] * size[1])
+    if tallest is not None and height > tallest:
+        width, height = round(width * tallest / height), tallest
     return Raster((width + width % 2, height + height % 2))
 
 
@@ -104,12 +118,16 @@ class _Writer:
     """Encodes into an open container, pictures and sound interleaved."""
 
     def __init__(
-        self, container: OutputContainer, footages: Sequence[Footage], progress: Callable[[int], None]
+        self,
+        container: OutputContainer,
+        footages: Sequence[Footage],
+        raster: Raster | None,
+        progress: Callable[[int], None],
     ) -> None:
         self.written = 0
         self._container, self._progress = container, progress
         self._encoder = _find_encoder()
-        self._raster = choose_raster(footages) if len(footages) > 1 else None
+        self._raster = raster
         base = footages[0].time_base if self._raster is None else _SHARED_TICK
         self._time_base = max(base, self._encoder.shortest_tick)
         self._rate = max(footage.info.frame_rate for footage in footages).limit_denominator(1001)

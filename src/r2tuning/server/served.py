@@ -1,0 +1,127 @@
+"""Everything that a running server holds, as the routes get it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Hashable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+
+from r2tuning.errors import LibraryError
+from r2tuning.library.catalog import CATALOG_FILE, open_catalog, prepare_folder
+from r2tuning.processes import hold
+from r2tuning.server.asking import Answer, Answers, Question, start_answers
+from r2tuning.server.collection import Collection
+from r2tuning.server.jobs import JobStore
+from r2tuning.server.pictures import Made, Order, Pictures, start_pictures
+from r2tuning.server.running import Runner, tidy
+from r2tuning.server.settings import Settings
+from r2tuning.server.workers import Cache
+
+MOST_ANSWERS = 256
+"""Answers that are remembered."""
+MOST_PICTURES = 128 * 2**20
+"""Bytes of pictures and pieces of previews that are remembered."""
+MOST_UPLOADS = 4
+"""Videos that are uploaded at once."""
+MOST_THREADS = 64
+"""Threads that wait for files and processes, at most."""
+MOST_STREAMS = 64
+"""Clients that follow jobs at once."""
+
+
+@dataclass
+class Served:
+    """What answers the requests.
+
+    Attributes:
+        settings: What the server was told.
+        collection: The library, to read.
+        store: The jobs.
+        runner: Runs them.
+        answers: The worker with the model.
+        pictures: The worker that reads videos.
+        closing: Set when the server is about to end.
+        uploading: How many videos are being uploaded.
+        streams: How many clients follow jobs.
+    """
+
+    settings: Settings
+    collection: Collection
+    store: JobStore
+    runner: Runner
+    answers: Answers
+    pictures: Pictures
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    uploading: int = 0
+    streams: int = 0
+    _answered: Cache[Hashable, Answer] = field(default_factory=lambda: Cache(MOST_ANSWERS))
+    _made: Cache[Hashable, bytes] = field(default_factory=lambda: Cache(MOST_PICTURES, len))
+
+    async def ask(self, question: Question, request: Request) -> Answer:
+        """The answer of the library as it is now, remembered until it changes."""
+        changes = await asyncio.to_thread(self.collection.count_changes)
+        key = changes, question
+        if (known := self._answered.get(key)) is not None:
+            return known
+        found = await self.answers.ask(question, request)
+        self._answered.put(key, found)
+        return found
+
+    async def make(self, order: Order, request: Request) -> Made:
+        """What the worker for pictures makes."""
+        return await self.pictures.ask(order, request)
+
+    async def make_bytes(self, order: Order, version: object, request: Request) -> bytes:
+        """A picture or a piece of a preview, remembered until the ``version`` of its file changes."""
+        key = order, version
+        if (known := self._made.get(key)) is None:
+            made: Any = await self.make(order, request)
+            known = made
+            self._made.put(key, made)
+        return known
+
+    async def start(self) -> None:
+        """Starts the processes."""
+        # Some threads always wait for a process; by default a machine with two cores has six.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(MOST_THREADS))
+        self.answers.start()
+        self.pictures.start()
+        self.runner.start()
+
+    async def stop(self) -> None:
+        """Ends the processes; jobs are queued again."""
+        self.closing.set()
+        await asyncio.gather(self.runner.stop(), self.answers.stop(), self.pictures.stop())
+
+
+def open_served(settings: Settings) -> Served:
+    """Opens a library to serve, and creates it if it is not there.
+
+    Raises:
+        LibraryError: If it is damaged, or its folder has other files.
+        ServerError: If the list of jobs is damaged.
+    """
+    if not (settings.library / CATALOG_FILE).exists():
+        prepare_folder(settings.library)
+        with hold(settings.library, LibraryError), open_catalog(settings.library, create=True):
+            pass
+    for folder in (settings.uploads, settings.exports):
+        folder.mkdir(exist_ok=True)
+    collection, store = Collection(settings), JobStore(settings.library)
+    store.requeue()
+    tidy(settings, store, set(collection.read().ids))
+    runner = Runner(settings, store)
+    return Served(settings, collection, store, runner, start_answers(settings), start_pictures())
+
+
+def get_served(request: Request) -> Served:
+    """What the app of a request serves."""
+    served: Served = request.app.state.served
+    return served
+
+
+ServedNow = Annotated[Served, Depends(get_served)]
