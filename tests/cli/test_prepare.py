@@ -1,6 +1,11 @@
 """``r2tuning prepare``: models and backbones are here when it is over, and nothing is fetched twice."""
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,6 +97,30 @@ def test_the_next_run_goes_on_where_one_was_stopped(hub: Hub, tmp_path: Path, mo
     assert hub.ranges == ["bytes=4000-"]
     assert list((tmp_path / "hf").rglob("*.part")) == []
     assert load_backbone(OTHER).name == OTHER
+
+
+def test_ctrl_c_is_one_word_and_keeps_what_there_is(hub: Hub, clip: dict[str, bytes], tmp_path: Path) -> None:
+    assert run("prepare", "--backbone", OTHER).exit_code == 0
+    (link,) = (tmp_path / "hf").rglob("model.safetensors")
+    blob = link.resolve()
+    part = blob.with_name(f"model.safetensors.{blob.name[:8]}.part")
+    link.unlink()
+    blob.unlink()
+    part.write_bytes(clip["model.safetensors"][:1000])
+    hub.trickle = True  # so slowly that the command is surely stopped amid the weights
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    environment |= {"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path / "hf")}
+    command = [sys.executable, "-m", "r2tuning", "prepare", "--backbone", OTHER]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        while not hub.ranges:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, shown = process.communicate(timeout=60)
+    assert (process.returncode, shown.splitlines()[-1]) == (130, "stopped")
+    assert "Traceback" not in shown
+    assert hub.ranges == ["bytes=1000-"]
+    assert part.stat().st_size >= 1000
 
 
 def test_content_that_is_not_what_the_hub_states_is_removed(hub: Hub, clip: dict[str, bytes], tmp_path: Path) -> None:
