@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from r2tuning import __version__
@@ -19,6 +20,19 @@ from r2tuning.server.settings import API
 
 PAGE = Path(__file__).with_name("page")
 """The page's files, which everybody may get: they hold nothing of the library."""
+
+SHARED = Path(__file__).parents[1] / "assets" / "shared"
+"""What the page shares with the report."""
+
+
+class PageFiles(StaticFiles):
+    """Files of the page; a browser asks each time whether they have changed, as they do with an upgrade."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        """The file, or that it has not changed."""
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
 
 def create_app(served: Served) -> FastAPI:
@@ -47,8 +61,8 @@ def create_app(served: Served) -> FastAPI:
     for module in (library, questions, jobs, media, exports, system):
         app.include_router(module.router, prefix=API)
     app.include_router(system.public)
-    if PAGE.is_dir():
-        app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
+    app.mount("/shared", PageFiles(directory=SHARED), name="shared")
+    app.mount("/", PageFiles(directory=PAGE, html=True), name="page")
     app.add_middleware(Guard, settings=served.settings)
     describe_problems(app)
     return app

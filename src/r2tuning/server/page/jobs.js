@@ -1,0 +1,186 @@
+// The panel of jobs: how far they are, what failed, cancel, try again, and what they made.
+//
+// A browser opens few connections to a server, for all tabs together. So only one job is followed by events, and only
+// by the tab that is seen; the others are asked for, and this one too where events do not arrive.
+
+import { cancelJob, followJob, listJobs, resultAddress, retryJob } from "./api.js";
+import { complain, formatCount, onClick, say } from "./notices.js";
+import { html } from "./shared/timeline.js";
+
+const BUSY = 1500; // milliseconds between two looks while a job goes on
+const IDLE = 10_000;
+const HIDDEN = 30_000; // in a tab that is not seen
+const KEPT = 5; // jobs that ended are listed
+
+const panel = document.getElementById("job-list");
+const opener = document.getElementById("to-jobs");
+const NAMES = { add: "Add videos", rescan: "Rescan", remove: "Remove videos", export: "Export", summary: "Summary" };
+const RUNNING = ["queued", "running"];
+
+const known = new Map(); // by id, newest first
+const tracked = new Map(); // what this tab started: { label, done }
+const uploads = new Set(); // rows of what is being uploaded, see adding.js
+const watchers = []; // called when a job has ended
+const asked = new Set(); // jobs whose cancelling was asked for
+let stream = null;
+let streamed = "";
+let eventsFail = false;
+let timer = 0;
+
+const isActive = (job) => RUNNING.includes(job.state);
+
+// Calls a function with each job that ends from now on.
+export const onEnd = (watcher) => watchers.push(watcher);
+
+// Shows a job that this tab started; `done` is called once it has succeeded.
+export function trackJob(job, { label = "", done = () => {} } = {}) {
+  tracked.set(job.id, { label, done });
+  take([job, ...known.values()]);
+  plan(0);
+}
+
+export function addUpload(row) {
+  uploads.add(row);
+  show();
+}
+
+export function removeUpload(row) {
+  uploads.delete(row);
+  show();
+}
+
+export function startJobs() {
+  opener.addEventListener("click", () => document.getElementById("jobs-title").focus());
+  document.addEventListener("visibilitychange", () => (document.hidden ? follow() : plan(0)));
+  return look();
+}
+
+function plan(delay) {
+  clearTimeout(timer);
+  timer = setTimeout(look, delay);
+}
+
+async function look() {
+  try {
+    take((await listJobs()).jobs);
+  } catch (error) {
+    if (error.status !== 401 && [...known.values()].some(isActive)) complain(error);
+  }
+  plan(document.hidden ? HIDDEN : [...known.values()].some(isActive) ? BUSY : IDLE);
+}
+
+// Takes the jobs as the server has them, newest first.
+function take(jobs) {
+  const before = new Map(known);
+  known.clear();
+  for (const job of jobs) if (!known.has(job.id)) known.set(job.id, job);
+  for (const job of known.values()) {
+    const was = before.get(job.id);
+    if (isActive(job) || (was ? !isActive(was) : !tracked.has(job.id))) continue;
+    finish(job);
+  }
+  follow();
+  show();
+}
+
+function finish(job) {
+  asked.delete(job.id);
+  const { label, done } = tracked.get(job.id) ?? { label: "", done: () => {} };
+  tracked.set(job.id, { label, done: () => {} });
+  say(`${label || NAMES[job.kind]}: ${job.state}.`);
+  if (job.state === "done") done(job);
+  for (const watcher of watchers) watcher(job);
+}
+
+// Follows the job that runs longest, or nothing in a tab that is not seen.
+function follow() {
+  const running = [...known.values()].filter((job) => job.state === "running").at(-1);
+  const wanted = running && !document.hidden && !eventsFail ? running.id : "";
+  if (wanted === streamed) return;
+  stream?.close();
+  [stream, streamed] = [wanted ? followJob(wanted) : null, wanted];
+  if (!stream) return;
+  const update = (event) => {
+    const job = JSON.parse(event.data);
+    take([...known.values()].map((other) => (other.id === job.id ? job : other)));
+  };
+  stream.addEventListener("job", update);
+  stream.addEventListener("end", (event) => (update(event), plan(0)));
+  stream.addEventListener("error", () => {
+    eventsFail = true;
+    follow();
+  });
+}
+
+// --- panel
+
+function show() {
+  const jobs = [...known.values()];
+  const active = jobs.filter(isActive);
+  const ended = jobs.filter((job) => !isActive(job)).slice(0, KEPT);
+  const count = active.length + uploads.size;
+  opener.textContent = count ? `Jobs (${count})` : "Jobs";
+  const rows = [...uploads, ...[...active, ...ended].map(showJob)];
+  const list = rows.length ? html("ul", { class: "rows" }, ...rows) : html("p", { class: "quiet" }, "Nothing to do.");
+  const focused = document.activeElement?.closest?.("#job-list button, #job-list summary")?.dataset.name;
+  const open = new Set([...panel.querySelectorAll("details[open]")].map((details) => details.dataset.name));
+  panel.replaceChildren(list);
+  for (const details of panel.querySelectorAll("details")) details.open = open.has(details.dataset.name);
+  if (focused) panel.querySelector(`[data-name="${focused}"]`)?.focus();
+}
+
+function showJob(job) {
+  const { progress, state } = job;
+  const name = tracked.get(job.id)?.label || NAMES[job.kind];
+  const bar = html("progress", { "aria-label": name, max: 1 });
+  if (progress.expected) bar.value = progress.done / progress.expected;
+  const failures = progress.failures.map((failure) => html("li", { dir: "auto" }, failure.reason));
+  const count = html("summary", {}, `${formatCount(failures.length, "file")} could not be used`);
+  const list = html("details", { "data-name": `files-${job.id}` }, count, html("ul", {}, ...failures));
+  return html(
+    "li",
+    { class: `job ${state}` },
+    html("span", { class: "title", dir: "auto" }, name),
+    html("span", { class: "state" }, asked.has(job.id) ? "is being cancelled" : state),
+    ...(state === "running" ? [bar] : []),
+    html("span", { class: "quiet" }, describeProgress(job)),
+    ...(job.error ? [html("span", { class: "wrong", dir: "auto" }, job.error)] : []),
+    ...(failures.length ? [list] : []),
+    ...showActions(job, name)
+  );
+}
+
+function describeProgress({ progress, state }) {
+  if (state === "queued") return "Waits for the jobs before it.";
+  const { done, expected, unit, eta } = progress;
+  if (expected === null) return state === "running" ? "Looking for what is to do…" : "";
+  const left = state === "running" && eta ? `, about ${Math.max(1, Math.round(eta))} s left` : "";
+  return `${done} of ${expected} ${unit}${left}`;
+}
+
+function showActions(job, name) {
+  const make = (word, action) => {
+    const button = html("button", { type: "button", class: "small", "data-name": `${word}-${job.id}` }, word);
+    button.setAttribute("aria-label", `${word}: ${name}`);
+    onClick(button, action);
+    return button;
+  };
+  if (isActive(job)) return asked.has(job.id) ? [] : [make("Cancel", () => change(job, cancelJob))];
+  if (job.result) return [html("a", { href: resultAddress(job.id), download: job.result }, `Download ${job.result}`)];
+  return job.state === "done" ? [] : [make("Retry", () => change(job, retryJob))];
+}
+
+async function change(job, action) {
+  if (action === cancelJob) asked.add(job.id);
+  else tracked.set(job.id, tracked.get(job.id) ?? { label: "", done: () => {} });
+  take([...known.values()].map((other) => (other.id === job.id ? { ...other } : other)));
+  try {
+    const next = await action(job.id);
+    take([...known.values()].map((other) => (other.id === job.id ? next : other)));
+  } catch (error) {
+    asked.delete(job.id);
+    throw error;
+  } finally {
+    plan(0);
+  }
+}
