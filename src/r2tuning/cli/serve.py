@@ -73,6 +73,10 @@ def serve(
     max_upload: Annotated[
         str, typer.Option(metavar="SIZE", help="Largest video that may be uploaded, such as 4GB.")
     ] = "4GB",
+    rate: Annotated[
+        float,
+        typer.Option(help="Requests a second of one client, on average.", callback=options.check_positive),
+    ] = 100,
     open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = False,
 ) -> None:
     """Serve a library over HTTP: search it, add videos, cut moments out. Ctrl-C ends it.
@@ -103,6 +107,7 @@ def serve(
         roots=make_roots(root or []),
         allowed_hosts=tuple(allow_host or ()),
         max_upload=size,
+        requests_per_second=rate,
     )
     listener = listen(host, port)
     address = show_address(settings, listener.getsockname()[1])

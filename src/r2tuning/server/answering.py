@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from r2tuning.errors import LibraryError, R2TuningError, ServerError
+from r2tuning.errors import LibraryError, R2TuningError, ServerError, VideoError
 from r2tuning.features import EncodedVideo
 from r2tuning.library.grounding import ground_video
 from r2tuning.library.hits import Hits
@@ -116,18 +116,21 @@ def _search(library: Library, asked: Search) -> Hits:
         if asked.picture is not None:
             picture = Path(place) / "picture"
             picture.write_bytes(asked.picture)
-        hits = library.search(
-            asked.query,
-            like=asked.like,
-            image=picture,
-            without=asked.without,
-            top=asked.top,
-            within=asked.within,
-            since=asked.since,
-            min_duration=asked.min_duration,
-            threshold=asked.threshold,
-            after=asked.after,
-        )
+        try:
+            hits = library.search(
+                asked.query,
+                like=asked.like,
+                image=picture,
+                without=asked.without,
+                top=asked.top,
+                within=asked.within,
+                since=asked.since,
+                min_duration=asked.min_duration,
+                threshold=asked.threshold,
+                after=asked.after,
+            )
+        except VideoError as error:  # it names the temporary file
+            raise VideoError(str(error).replace(str(picture), "image")) from None
     return replace(hits, curves=())
 
 

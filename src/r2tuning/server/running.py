@@ -27,6 +27,9 @@ MOST_ATTEMPTS = 2
 KEPT_SECONDS = 24 * 3600.0
 """How long what jobs made can be downloaded."""
 
+IDLE_SECONDS = 60.0
+"""How long a process waits for the next job before it ends."""
+
 _PAUSE = 2.0  # seconds after which another process' jobs are looked for
 
 
@@ -89,21 +92,31 @@ class Runner:
         return job
 
     async def _run(self, lane: Lane) -> None:
-        while True:
-            try:
-                job = await asyncio.to_thread(self._store.claim, lane)
-            except R2TuningError as error:  # such as a full disk, which may be emptied
-                _LOG.error(f"{error}")
-                job = None
-            if job is not None:
-                await self._do(job)
-                continue
-            self._wakes[lane].clear()
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._wakes[lane].wait(), _PAUSE)
-
-    async def _do(self, job: Job) -> None:
+        """Does the jobs of a lane; its process stays for the next job, but not for ever, since it holds a model."""
         isolated: Isolated[Job, Outcome] = Isolated(partial(open_work, self._settings), has_children=True)
+        last = 0.0
+        try:
+            while True:
+                if (job := await self._claim(lane)) is not None:
+                    await self._do(job, isolated)
+                    last = time.monotonic()
+                    continue
+                if time.monotonic() - last > IDLE_SECONDS:
+                    await asyncio.to_thread(isolated.close)
+                self._wakes[lane].clear()
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._wakes[lane].wait(), _PAUSE)
+        finally:
+            isolated.close()
+
+    async def _claim(self, lane: Lane) -> Job | None:
+        try:
+            return await asyncio.to_thread(self._store.claim, lane)
+        except R2TuningError as error:  # such as a full disk, which may be emptied
+            _LOG.error(f"{error}")
+            return None
+
+    async def _do(self, job: Job, isolated: Isolated[Job, Outcome]) -> None:
         self._at_work[job.id] = isolated
         doing = asyncio.create_task(asyncio.to_thread(self._finish, job, isolated))
         try:
@@ -125,7 +138,7 @@ class Runner:
         except R2TuningError as error:
             ending = self._closing or self._store.is_stopping(job.id)  # then it did not fail by itself
             outcome = Death("it was ended while it started") if ending else Outcome(error=str(error))
-        finally:
+        if isinstance(outcome, Death):
             isolated.close()
         try:
             self._note(job, outcome)

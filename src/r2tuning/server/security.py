@@ -13,7 +13,9 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import SimpleCookie
 from typing import Any, TypeAlias
 
+from h11 import LocalProtocolError
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 
 from r2tuning.server.problems import Busy, Refused, make_problem, refuse
 from r2tuning.server.settings import API, Settings
@@ -88,9 +90,12 @@ class Guard:
             await self._app(scope, receive, send)
             return
         started = False
+        body = _Body(receive, find_most(scope["path"], self._settings))
 
         async def send_with_headers(message: Message) -> None:
             nonlocal started
+            if body.gone:  # nobody listens
+                return
             if message["type"] == "http.response.start":
                 started = True
                 headers = MutableHeaders(scope=message)
@@ -98,16 +103,20 @@ class Guard:
                     headers[name] = value
                 if scope["path"].startswith(API):
                     headers.setdefault("Cache-Control", "no-store")
-            await send(message)
+            try:
+                await send(message)
+            except LocalProtocolError:  # uvicorn has refused the rest of the request, and closes the connection
+                body.gone = True
 
         try:
             self._check(scope)
-            most = find_most(scope["path"], self._settings)
-            await self._app(scope, _limit(receive, most), send_with_headers)
+            await self._app(scope, body.receive, send_with_headers)
         except Refused as error:
             if started:
                 raise
             await refuse(error)(scope, receive, send_with_headers)
+        except ClientDisconnect:
+            return
         except Exception:
             if started:
                 raise
@@ -161,26 +170,34 @@ def _too_large(most: int) -> Refused:
     return Refused(413, f"body: has more than {most:,} bytes, the most for this address; send less")
 
 
-def _limit(receive: Receive, most: int) -> Receive:
+class _Body:
     """Lets a body be so many bytes, which must keep coming."""
-    got, whole = 0, False
 
-    async def receive_some() -> Message:
-        nonlocal got, whole
-        if whole:  # what comes next is that the client goes away, whenever that is
-            return await receive()
-        try:
-            message = await asyncio.wait_for(receive(), SLOWEST)
-        except asyncio.TimeoutError:
-            raise Refused(408, f"body: nothing came for {SLOWEST:g} seconds; send it again") from None
-        if message["type"] == "http.request":
-            got += len(message.get("body", b""))
-            whole = not message.get("more_body", False)
-            if got > most:
-                raise _too_large(most)
+    def __init__(self, receive: Receive, most: int) -> None:
+        self._receive = receive
+        self._most = most
+        self._got = 0
+        self._whole = False
+        self.gone = False
+        """Whether the client went away."""
+
+    async def receive(self) -> Message:
+        """The next message of the client."""
+        if self._whole:  # what comes next is that the client goes away, whenever that is
+            message = await self._receive()
+        else:
+            try:
+                message = await asyncio.wait_for(self._receive(), SLOWEST)
+            except asyncio.TimeoutError:
+                raise Refused(408, f"body: nothing came for {SLOWEST:g} seconds; send it again") from None
+        if message["type"] == "http.disconnect":
+            self.gone = True
+        elif not self._whole:
+            self._got += len(message.get("body", b""))
+            self._whole = not message.get("more_body", False)
+            if self._got > self._most:
+                raise _too_large(self._most)
         return message
-
-    return receive_some
 
 
 class Rates:

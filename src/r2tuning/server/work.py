@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -72,23 +71,23 @@ class Outcome:
 
 
 def open_work(settings: Settings) -> Callable[[Job], Outcome]:
-    """Prepares a process for jobs."""
+    """Prepares a process for jobs; the model is loaded by the first that needs it."""
     with suppress(OSError, AttributeError):  # Windows has no such thing
         os.nice(NICENESS)
-    warnings.simplefilter("ignore")  # what matters is in the results
-    return partial(do_job, settings)
+    library = Library(settings.library, settings.model, device=settings.device, engine=settings.engine)
+    return partial(do_job, settings, library)
 
 
-def do_job(settings: Settings, job: Job) -> Outcome:
+def do_job(settings: Settings, library: Library, job: Job) -> Outcome:
     """Does a job; what went wrong is in the outcome."""
     report = Reporter(settings, job.id)
     collection = Collection(settings)
     try:
         if job.kind in ("add", "rescan"):
-            return _index(settings, collection, job, report)
+            return _index(settings, library, collection, job, report)
         with guard(f"job {job.id}", ServerError, "submit it again"):
             if job.kind == "remove":
-                return _remove(settings, RemoveTask.model_validate_json(job.task))
+                return _remove(settings, library, RemoveTask.model_validate_json(job.task))
             folder = settings.exports / job.id
             folder.mkdir(parents=True, exist_ok=True)
             if job.kind == "export":
@@ -130,9 +129,8 @@ class Reporter:
         self._store.save_progress(self._job, self.progress)
 
 
-def _index(settings: Settings, collection: Collection, job: Job, report: Reporter) -> Outcome:
+def _index(settings: Settings, library: Library, collection: Collection, job: Job, report: Reporter) -> Outcome:
     """Adds or looks again. After a crash each video gets a process, so that a second one costs only its video."""
-    library = Library(settings.library, settings.model, device=settings.device, engine=settings.engine)
     with open_catalog(settings.library) as catalog:
         first, known = catalog.next_video(), catalog.list_roots()
     changes: set[str] = set()
@@ -192,8 +190,7 @@ def _refuse_links(settings: Settings, collection: Collection, paths: list[str]) 
                 raise LibraryError(f"{collection.name(video)}: is a link to a file outside of --root; remove it")
 
 
-def _remove(settings: Settings, task: RemoveTask) -> Outcome:
-    library = Library(settings.library)
+def _remove(settings: Settings, library: Library, task: RemoveTask) -> Outcome:
     there = {one.file.path for one in library.list()}
     library.remove([path for path in task.paths if path in there])
     for path in map(Path, task.paths):
