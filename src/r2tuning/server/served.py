@@ -101,6 +101,8 @@ def open_served(settings: Settings) -> Served:
     if not (settings.library / "catalog.sqlite").exists():
         with open_place(settings.library).write():
             pass
+    for folder in (settings.uploads, settings.exports):
+        folder.mkdir(exist_ok=True)
     collection, store = Collection(settings), JobStore(settings.library)
     store.requeue()
     tidy(settings, store, set(collection.read().ids))

@@ -142,7 +142,6 @@ async def upload(
 async def _receive(served: Served, request: Request, name: str) -> Path:
     """Writes a body to a file, which gets its place once it is complete and turns out to be a video."""
     uploads = served.settings.uploads
-    await asyncio.to_thread(uploads.mkdir, exist_ok=True)
     temporary = await asyncio.to_thread(name_temporary, uploads)
     try:
         await asyncio.to_thread(_check_space, uploads, int(request.headers.get("content-length", 0)))
