@@ -37,7 +37,7 @@ function pathButton(name) {
 function addFiles(files) {
   if (!files.length) return say("There is no video in what was dropped.");
   for (const file of files) {
-    const one = { file, row: null, stop: null };
+    const one = { file, stop: null };
     waiting.push(one);
     showUpload(one, "Waits for the uploads before it.");
   }
@@ -45,28 +45,39 @@ function addFiles(files) {
   work();
 }
 
-// The row of an upload in the panel of jobs.
-function showUpload(one, text, { share = null, failed = false } = {}) {
-  if (one.row) removeUpload(one.row);
-  const bar = html("progress", { "aria-label": `Upload ${one.file.name}`, max: 1 });
-  if (share !== null) bar.value = share;
-  const word = failed ? "Retry" : "Cancel";
-  const button = (name, action) => {
-    const made = html("button", { type: "button", class: "small", "aria-label": `${name}: ${one.file.name}` }, name);
+// The row of an upload in the panel of jobs. `phase` is upload or failed; the row stays as long as that is the same.
+function showUpload(one, text, { share = null, phase = "upload" } = {}) {
+  if (one.phase !== phase) {
+    if (one.row) removeUpload(one.row);
+    Object.assign(one, makeUploadRow(one, phase), { phase });
+    addUpload(one.row);
+  }
+  one.text.textContent = text;
+  one.bar.hidden = share === null;
+  if (share !== null) one.bar.value = share;
+}
+
+function makeUploadRow(one, phase) {
+  const failed = phase === "failed";
+  const { name } = one.file;
+  const bar = html("progress", { "aria-label": `Upload ${name}`, max: 1 });
+  const text = html("span", { class: failed ? "wrong" : "quiet", dir: "auto" });
+  const button = (word, action) => {
+    const made = html("button", { type: "button", class: "small", "aria-label": `${word}: ${name}` }, word);
     made.addEventListener("click", action);
     return made;
   };
-  one.row = html(
+  const close = button("Close", () => removeUpload(one.row));
+  const row = html(
     "li",
     { class: failed ? "job failed" : "job running" },
-    html("span", { class: "title", dir: "auto" }, one.file.name),
-    html("span", { class: "state" }, failed ? "failed" : "upload"),
-    ...(share === null ? [] : [bar]),
-    html("span", { class: failed ? "wrong" : "quiet", dir: "auto" }, text),
-    button(word, () => (failed ? again(one) : cancel(one))),
-    ...(failed ? [button("Close", () => removeUpload(one.row))] : [])
+    html("span", { class: "title", dir: "auto" }, name),
+    html("span", { class: "state" }, phase),
+    bar,
+    text,
+    ...(failed ? [button("Retry", () => again(one)), close] : [button("Cancel", () => cancel(one))])
   );
-  addUpload(one.row);
+  return { row, bar, text };
 }
 
 function again(one) {
@@ -92,7 +103,7 @@ async function send(one) {
   const { file } = one;
   if (file.size > most) {
     const text = `It has ${formatSize(file.size)}; the server takes ${formatSize(most)}.`;
-    return showUpload(one, text, { failed: true });
+    return showUpload(one, text, { phase: "failed" });
   }
   one.stop = new AbortController();
   let percent = -1;
@@ -115,7 +126,7 @@ async function send(one) {
       if (!one.stop.signal.aborted) waiting.unshift(one);
       return;
     }
-    showUpload(one, error.message, { failed: true });
+    showUpload(one, error.message, { phase: "failed" });
   }
 }
 

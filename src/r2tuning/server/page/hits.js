@@ -61,14 +61,14 @@ async function titleLike({ like, queries }, signal) {
 function showFound(found, place, route, title) {
   const list = html("ul", { class: "hits" });
   const more = html("button", { type: "button" }, "More");
-  const queries = route.queries.length ? [found.query] : [];
   const add = (page) => {
-    list.append(...page.hits.map((hit) => showHit(hit, page, queries, found.query)));
+    list.append(...page.hits.map((hit) => showHit(hit, page, route.queries, found.query)));
     more.hidden = !page.next;
     more.dataset.next = page.next;
   };
   add(found);
   onClick(more, async () => {
+    const queries = route.queries.length ? [found.query] : [];
     const asked = { ...toRequest({ ...route, queries }), top: PAGE, after: more.dataset.next };
     const before = list.children.length;
     add((await search(asked)).searches[0]);
@@ -77,21 +77,21 @@ function showFound(found, place, route, title) {
   const id = `found-${place}`;
   const heading = html("h2", { id, dir: "auto" }, html("span", { class: "swatch" }), title || found.query);
   const where = `${formatCount(found.videos, "video")}, ${formatDuration(found.seconds)}`;
-  const absent = found.present === false;
+  const filtered = Object.keys(route.filters).length > 0;
+  const absent = found.present === false && (found.hits.length > 0 || !filtered);
   return html(
     "section",
     { class: `found ${colorClass(place)}${absent ? " dim" : ""}`, "aria-labelledby": id },
     heading,
     ...(absent ? [html("p", { class: "note strong" }, "Probably not in your videos.")] : []),
-    html("p", { class: "note" }, describeFound(found, route), ` Searched: ${where}.`),
+    html("p", { class: "note" }, describeFound(found, filtered), ` Searched: ${where}.`),
     list,
     html("p", {}, more)
   );
 }
 
-function describeFound({ hits, present }, { filters }) {
+function describeFound({ hits, present }, filtered) {
   if (hits.length) return present === false ? "These are the nearest guesses." : "";
-  const filtered = Object.keys(filters).length > 0;
   return filtered ? "No moment passes the filters. Try without some of them." : "No moments for this query.";
 }
 

@@ -74,6 +74,7 @@ function take(jobs) {
   const before = new Map(known);
   known.clear();
   for (const job of jobs) if (!known.has(job.id)) known.set(job.id, job);
+  for (const id of rows.keys()) if (!known.has(id)) rows.delete(id);
   for (const job of known.values()) {
     const was = before.get(job.id);
     if (isActive(job) || (was ? !isActive(was) : !tracked.has(job.id))) continue;
@@ -114,40 +115,66 @@ function follow() {
 
 // --- panel
 
+const rows = new Map(); // what is shown of a job, by its id
+const list = html("ul", { class: "rows" });
+const nothing = html("p", { class: "quiet" }, "Nothing to do.");
+panel.append(list, nothing);
+
 function show() {
   const jobs = [...known.values()];
   const active = jobs.filter(isActive);
   const ended = jobs.filter((job) => !isActive(job)).slice(0, KEPT);
   const count = active.length + uploads.size;
   opener.textContent = count ? `Jobs (${count})` : "Jobs";
-  const rows = [...uploads, ...[...active, ...ended].map(showJob)];
-  const list = rows.length ? html("ul", { class: "rows" }, ...rows) : html("p", { class: "quiet" }, "Nothing to do.");
-  const focused = document.activeElement?.closest?.("#job-list button, #job-list summary")?.dataset.name;
-  const open = new Set([...panel.querySelectorAll("details[open]")].map((details) => details.dataset.name));
-  panel.replaceChildren(list);
-  for (const details of panel.querySelectorAll("details")) details.open = open.has(details.dataset.name);
-  if (focused) panel.querySelector(`[data-name="${focused}"]`)?.focus();
+  const focused = list.contains(document.activeElement) ? document.activeElement.dataset.name : "";
+  const open = new Set([...list.querySelectorAll("details[open]")].map((details) => details.dataset.name));
+  const wanted = [...uploads, ...[...active, ...ended].map(findRow)];
+  nothing.hidden = wanted.length > 0;
+  // A button that is replaced while it is pressed is never clicked.
+  if (wanted.length === list.children.length && wanted.every((row, i) => row === list.children[i])) return;
+  list.replaceChildren(...wanted);
+  for (const details of list.querySelectorAll("details")) details.open = open.has(details.dataset.name);
+  if (focused) list.querySelector(`[data-name="${focused}"]`)?.focus();
+}
+
+// The row of a job: the one that is there, as long as only its progress changes.
+function findRow(job) {
+  const { state, error, result, progress } = job;
+  const shape = JSON.stringify([state, error, result, progress.failures.length, asked.has(job.id)]);
+  let shown = rows.get(job.id);
+  if (shown?.shape !== shape) {
+    shown = { shape, ...showJob(job) };
+    rows.set(job.id, shown);
+  }
+  shown.update(job);
+  return shown.row;
 }
 
 function showJob(job) {
   const { progress, state } = job;
   const name = tracked.get(job.id)?.label || NAMES[job.kind];
   const bar = html("progress", { "aria-label": name, max: 1 });
-  if (progress.expected) bar.value = progress.done / progress.expected;
+  const text = html("span", { class: "quiet" });
   const failures = progress.failures.map((failure) => html("li", { dir: "auto" }, failure.reason));
-  const count = html("summary", {}, `${formatCount(failures.length, "file")} could not be used`);
-  const list = html("details", { "data-name": `files-${job.id}` }, count, html("ul", {}, ...failures));
-  return html(
+  const told = `${formatCount(failures.length, "file")} could not be used`;
+  const count = html("summary", { "data-name": `count-${job.id}` }, told);
+  const reasons = html("details", { "data-name": `files-${job.id}` }, count, html("ul", {}, ...failures));
+  const row = html(
     "li",
     { class: `job ${state}` },
     html("span", { class: "title", dir: "auto" }, name),
     html("span", { class: "state" }, asked.has(job.id) ? "is being cancelled" : state),
     ...(state === "running" ? [bar] : []),
-    html("span", { class: "quiet" }, describeProgress(job)),
+    text,
     ...(job.error ? [html("span", { class: "wrong", dir: "auto" }, job.error)] : []),
-    ...(failures.length ? [list] : []),
+    ...(failures.length ? [reasons] : []),
     ...showActions(job, name)
   );
+  const update = (next) => {
+    text.textContent = describeProgress(next);
+    if (next.progress.expected) bar.value = next.progress.done / next.progress.expected;
+  };
+  return { row, update };
 }
 
 function describeProgress({ progress, state }) {

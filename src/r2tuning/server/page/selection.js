@@ -107,7 +107,8 @@ function showItem(item) {
   const label = `Remove ${times} of ${item.name}`;
   const remove = html("button", { type: "button", class: "small", "aria-label": label }, "Remove");
   remove.addEventListener("click", () => unselect(item));
-  const marks = !absent && isCorrected(item) ? [html("span", { class: "mark" }, item.from ? "corrected" : "added")] : [];
+  const word = item.from ? "corrected" : "added";
+  const marks = !absent && isCorrected(item) ? [html("span", { class: "mark" }, word)] : [];
   return html(
     "li",
     {},
