@@ -1,9 +1,10 @@
 """What a library costs: encoding, by step; bytes of each tier; searching 10 to 10,000 hours, warm and in a new process.
 
 Everything has the shape of ViT-B/32 with random weights; nothing is downloaded. ``index`` encodes a video of 720p30
-H.264; ``search`` asks libraries of made-up vectors, one video an hour, whose v̂ is one file under many names, so that
-the disk holds it once. Prints Markdown tables. Of seconds, both those on the clock and those of the CPU are given: on a
-busy machine only the latter tell something.
+H.264; ``refine`` runs the model on windows; ``recall`` compares the index of an object store with an exact scan;
+``search`` asks libraries of made-up vectors, one video an hour, whose v̂ is one file under many names, so that the disk
+holds it once. Prints Markdown tables. Of seconds, both those on the clock and those of the CPU are given: on a busy
+machine only the latter tell something.
 """
 
 from __future__ import annotations
@@ -43,8 +44,11 @@ from r2tuning.video import sample_frames
 
 FPS, WINDOW = 0.5, 150
 HOUR = round(3600 * FPS)
-KEPT = 0.41
-"""Share of the frames whose vectors stay when those that look like the last one are dropped."""
+KEPT = 1.0
+"""Share of the frames that keep a vector; half of it or less for real videos, whose frames look like the last one."""
+
+MANY = 10
+"""Videos that are encoded by a process for each core."""
 
 QUERIES = ("a dog catches a ball", "someone opens a door", "a red car turns left", "people dance", "the sun sets")
 
@@ -99,6 +103,32 @@ def write_video(path: Path, seconds: int) -> Path:
     return path
 
 
+def retitle(source: Path, target: Path, title: str) -> Path:
+    """Copies a video with another title, which makes it another video for a library."""
+    with av.open(str(source)) as read, av.open(str(target), "w") as written:
+        written.metadata["title"] = title
+        stream = written.add_stream_from_template(read.streams.video[0])
+        for packet in read.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                written.mux(packet)
+    return target
+
+
+def bench_jobs(folder: Path, model: Path, video: Path, engine: Engine, seconds: int) -> None:
+    """Many videos, with a process for each core."""
+    copies = [retitle(video, folder / f"{number}.mp4", str(number)) for number in range(MANY)]
+    jobs, spent = len(os.sched_getaffinity(0)), dict[str, tuple[float, float]]()
+    with timed(spent, "all"):
+        added = Library(folder / "library-jobs", model=model, engine=engine).add(copies, jobs=jobs)
+    clock = spent["all"][0]
+    print(
+        f"\n{added.indexed.videos} videos, {engine}, --jobs {jobs}: {clock:.1f} s with the start of the processes, "
+        f"{MANY * seconds / clock:.0f} times real time",
+        flush=True,
+    )
+
+
 def bench_index(folder: Path, engines: list[Engine], seconds: int) -> None:
     """Where the time of encoding goes, and what a video takes on the disk."""
     model, video = save_model(folder), write_video(folder / "video.mp4", seconds)
@@ -124,6 +154,7 @@ def bench_index(folder: Path, engines: list[Engine], seconds: int) -> None:
         clock, cpu = spent["all"]
         steps = " | ".join(f"{spent[name][0]:.2f} s" for name in ("decode", "tower", "vectors", "projected"))
         print(f"| {engine} | {clock:.2f} s | {seconds / clock:.0f} | {steps} | {cpu:.2f} |", flush=True)
+    bench_jobs(folder, model, video, engines[0], seconds)
     print("\n| keep | MB an hour |\n|---|---|")
     keeps: tuple[Keep, ...] = ("vectors", "answers", "raw")
     for keep in keeps:
@@ -265,6 +296,38 @@ def bench_search(folder: Path, hours: list[int]) -> None:
             path.unlink()
 
 
+def bench_recall(folder: Path, hours: int) -> None:
+    """How many of the candidates of an exact scan the index of an object store finds; here it is a folder."""
+    from r2tuning.library.lance import LanceIndex
+    from r2tuning.library.segments import SegmentIndex
+
+    fill(folder / "library", save_model(folder), hours)
+    generator, answers = torch.Generator().manual_seed(0), []
+    with open_catalog(folder / "library") as catalog:
+        exact = SegmentIndex(folder / "library").view(catalog, 1)
+        index = LanceIndex(str(folder / "lance"))
+        for number in range(1, hours + 1):
+            index.append(catalog, 1, number, exact.read(number))
+        index.flush()
+        began = time.perf_counter()
+        index.optimize()
+        built = time.perf_counter() - began
+        view, videos = index.view(catalog, 1), range(1, hours + 1)
+        for _ in range(50):
+            row = torch.from_numpy(exact.read(int(torch.randint(1, hours + 1, (), generator=generator))).vectors[0])
+            other = torch.nn.functional.normalize(torch.randn(len(row), generator=generator), dim=0)
+            query = torch.nn.functional.normalize(0.3 * row.float() + 0.95 * other, dim=0)  # as near as a sentence
+            peaks = {(peak.video, peak.frame) for peak in exact.scan(query, videos, 20, 37)}
+            began = time.perf_counter()
+            found = {(peak.video, peak.frame) for peak in view.scan(query, videos, 20, 37)}
+            answers.append((len(peaks & found) / len(peaks), time.perf_counter() - began))
+    recall, seconds = zip(*answers, strict=True)
+    print(
+        f"{hours * round(KEPT * HOUR):,} vectors, indexed in {built:.0f} s: recall of 20 candidates "
+        f"{statistics.mean(recall):.3f}, lowest of 50 queries {min(recall):.2f}; {statistics.median(seconds):.3f} s"
+    )
+
+
 def bench_refine(folder: Path) -> None:
     """The cost of refining some windows, apart from finding them."""
     model = save_model(folder)
@@ -292,7 +355,7 @@ def bench_refine(folder: Path) -> None:
 def main() -> None:
     """Runs the parts that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", nargs="?", choices=("index", "search", "refine", "all", "ask"), default="all")
+    parser.add_argument("part", nargs="?", choices=("index", "search", "refine", "recall", "all", "ask"), default="all")
     parser.add_argument("place", nargs="?", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--seconds", type=int, default=120, help="length of the video of index")
     parser.add_argument(
@@ -310,6 +373,8 @@ def main() -> None:
             bench_index(folder / "index", options.engines, options.seconds)
         if options.part in ("refine", "all"):
             bench_refine(folder / "refine")
+        if options.part in ("recall", "all"):
+            bench_recall(folder / "recall", 300)
         if options.part in ("search", "all"):
             bench_search(folder / "search", options.hours)
 

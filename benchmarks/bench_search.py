@@ -7,7 +7,7 @@ ones. Prints VCMR, NDCG and seconds per query of
 - the library: candidates by the vectors of frames, windows around them, refined and fused;
 - the same with every peak refined instead of 20, which asks every video that fits into one window, for the first
   ``--everywhere`` queries, and the library for these alone;
-- windows of a fixed grid, overlapping by half, instead of windows around the peaks (long videos);
+- windows of a fixed grid, overlapping by half and side by side, instead of windows around the peaks (long videos);
 - chunks of 30 seconds with 5 seconds of overlap, ranked by the mean of their vectors: the usual way of other tools.
 
 What is there in FOLDER already is not made again.
@@ -52,11 +52,19 @@ Answer = list[tuple[str, float, float, float]]
 class GridFinder(Finder):
     """Refines the windows of a fixed grid whose middle is nearest to a peak."""
 
+    overlap = 0.5
+
     def place_window(self, peak: Peak) -> Window:
         """See `Finder`."""
         frames = self.snapshot.videos[peak.video].frames
-        windows = plan_windows(frames, self.snapshot.generation.facts.window)
+        windows = plan_windows(frames, self.snapshot.generation.facts.window, self.overlap)
         return min(windows, key=lambda window: abs(window.start + window.stop - 2 * peak.frame))
+
+
+class SparseGridFinder(GridFinder):
+    """As `GridFinder`, with windows side by side."""
+
+    overlap = 0.0
 
 
 def make_videos(folder: Path, split: Split, seeds: range, join: int) -> None:
@@ -105,12 +113,12 @@ def ask_library(library: Library, candidates: int) -> Callable[[str], Answer]:
     return ask
 
 
-def ask_grid(library: Library) -> Callable[[str], Answer]:
+def ask_grid(library: Library, finder: type[GridFinder]) -> Callable[[str], Answer]:
     """As the library, but with windows of a grid."""
     ask = ask_library(library, searching.BLOCK)
 
     def on_grid(query: str) -> Answer:
-        ours, searching.Finder = searching.Finder, GridFinder  # type: ignore[misc]
+        ours, searching.Finder = searching.Finder, finder  # type: ignore[misc]
         try:
             return ask(query)
         finally:
@@ -187,7 +195,8 @@ def main() -> None:
     ask, some = ask_library(library, searching.BLOCK), truths[: options.everywhere]
     ways = [("the library", ask, truths), ("chunks of 30 s", ask_chunks(library), truths)]
     if options.join > 1:
-        ways.append(("grid windows", ask_grid(library), truths))
+        ways.append(("grid windows that overlap by half", ask_grid(library, GridFinder), truths))
+        ways.append(("grid windows side by side", ask_grid(library, SparseGridFinder), truths))
     if some:
         ways.append((f"the library, {len(some)} queries", ask, some))
         ways.append((f"every peak, {len(some)} queries", ask_library(library, 100_000), some))

@@ -29,6 +29,7 @@ from r2tuning.errors import BackboneError, CheckpointWarning, DownloadError, Que
 from r2tuning.features import FEATURE_SUFFIX, EncodedVideo, encode_video
 from r2tuning.features.encoded import EncodingFacts
 from r2tuning.model import R2Tuning
+from r2tuning.model.pooling import QuantizedTokens
 from r2tuning.model.projection import WindowProjector
 from r2tuning.prediction import PAIRS, predict_windows
 from r2tuning.results import Grounding
@@ -289,7 +290,7 @@ class Grounder:
         facts: EncodingFacts,
         frames: int,
         queries: Sequence[QueryFeatures],
-        project: Callable[[Window], Tensor],
+        project: Callable[[Window], Tensor | QuantizedTokens],
         top_k: int | None = None,
         threshold: float | None = None,
         overlapping: bool = True,
@@ -300,7 +301,7 @@ class Grounder:
         found: list[list[Decoded]] = [[] for _ in queries]
         group = max(1, PAIRS // max(1, len(queries)))
         for first in range(0, len(windows), group):
-            projected = [project(window).to(self._device) for window in windows[first : first + group]]
+            projected = [project(window) for window in windows[first : first + group]]
             for begin in range(0, len(queries), PAIRS):
                 batch = queries[begin : begin + PAIRS]
                 raw = predict_windows(self.model, projected, batch, facts.fps)

@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from r2tuning.decoding import Decoded, decode
 from r2tuning.model import R2Tuning
+from r2tuning.model.pooling import QuantizedTokens
 from r2tuning.types import QueryFeatures
 
 PAIRS = 16
@@ -18,13 +19,13 @@ PAIRS = 16
 
 
 def predict_windows(
-    model: R2Tuning, projected: Sequence[Tensor], queries: Sequence[QueryFeatures], fps: float
+    model: R2Tuning, projected: Sequence[Tensor | QuantizedTokens], queries: Sequence[QueryFeatures], fps: float
 ) -> list[Decoded]:
     """Predicts for every query in every window.
 
     Args:
         model: On the device of the windows.
-        projected: v̂ of W windows, each ``[K, T, P+1, C]``; they may differ in T.
+        projected: v̂ of W windows, each ``[K, T, P+1, C]``, in any precision or quantized; they may differ in T.
         queries: Q encoded queries.
         fps: Frames sampled per second.
 
@@ -38,5 +39,13 @@ def predict_windows(
     lengths = [window.shape[1] for window in projected]
     longest = max(lengths)
     video_mask = torch.arange(longest, device=device) < torch.tensor(lengths, device=device)[:, None]
-    padded = [F.pad(x, (0, 0, 0, 0, 0, longest - x.shape[1])) if x.shape[1] < longest else x for x in projected]
+    padded = [_pad(x, longest) if x.shape[1] < longest else x for x in projected]
     return decode(model.predict(padded, values, video_mask, mask), fps)
+
+
+def _pad(window: Tensor | QuantizedTokens, frames: int) -> Tensor | QuantizedTokens:
+    """A window ``[K, T, P+1, C]`` with zeros at the end, so that it has so many frames."""
+    more = frames - window.shape[1]
+    if isinstance(window, Tensor):
+        return F.pad(window, (0, 0, 0, 0, 0, more))
+    return QuantizedTokens(F.pad(window.values, (0, 0, 0, 0, 0, more)), F.pad(window.steps, (0, 0, 0, more)))

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+LONGEST_VIDEO = 1e8
+"""Seconds, three years: more is no duration."""
+MOST_FPS = 1000
+"""Frames sampled per second; more is no frame rate."""
+
 Sampling = Literal["exact", "fast", "keyframe"]
 """How frames are picked: ``exact`` at the sampling times, ``fast`` near them, wherever decoding is cheapest,
 ``keyframe`` from key frames only (fastest; far from the sampling times where key frames are rare)."""

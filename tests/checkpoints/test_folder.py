@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -178,3 +180,13 @@ def test_weights_that_do_not_fit_are_refused_by_name(tmp_path):
         assert said in refusal(load_checkpoint, tmp_path / name)
     save_checkpoint(tmp_path / "nan", state | {"block.spatial_pooling.gate": gate * float("nan")}, describe())
     assert "NaN or infinite values in 'block.spatial_pooling.gate'" in refusal(load_checkpoint, tmp_path / "nan")
+
+
+def test_loading_does_not_import_the_compiler_of_torch(folder):
+    """Initial weights would be drawn for nothing, and drawing them without memory imports it, for two seconds."""
+    assert load_config(folder).model.init == "released"
+    code = (
+        "import sys; from r2tuning.checkpoints import load_checkpoint; load_checkpoint(sys.argv[1]); "
+        "print({'torch._dynamo', 'sympy'} & set(sys.modules))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code, str(folder)], text=True) == "set()\n"

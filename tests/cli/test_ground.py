@@ -81,7 +81,8 @@ def test_what_cannot_work_is_refused_in_one_line(model: Path, video: Path, tmp_p
     text = tmp_path / "text.mp4"
     text.write_text("not a video at all\n" * 50)
     refused(ground(tmp_path / "no.mp4", "a dog", "--model", model), 1, "no.mp4")
-    refused(ground(tmp_path, "a dog", "--model", model), 1, str(tmp_path))
+    (tmp_path / "empty").mkdir()
+    refused(ground(tmp_path / "empty", "a dog", "--model", model), 1, f"{tmp_path / 'empty'}: has no videos")
     refused(ground(text, "a dog", "--model", model), 1, "text.mp4")
     refused(ground(video, "  ", "--model", model), 1, "query is empty")
     refused(ground(video, "a dog", "--model", tmp_path / "no-model"), 1, "no-model")

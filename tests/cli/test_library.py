@@ -1,14 +1,19 @@
 """``r2tuning library``: what its commands print, write and refuse."""
 
 import json
+import math
+import re
+import shutil
 from pathlib import Path
 
+import av
 import pytest
 from support.cli import refused, run
 from support.shapes import write_shapes
 from support.videos import write_video
 
 from r2tuning.cli.options import find_folder
+from r2tuning.intervals import merge_spans
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +62,49 @@ def test_search_writes_files_and_clips(library: Path, tmp_path: Path) -> None:
     assert len([name for name in made if name.endswith(".mp4")]) == 4
 
 
+def test_one_page_and_one_reel_about_all_videos(library: Path, videos: Path, tmp_path: Path) -> None:
+    page, reel = tmp_path / "page.html", tmp_path / "reel.mp4"
+    files = ("--report", page, "--reel", reel, "-o", tmp_path / "a.json", "--pad", 1)
+    queries = ("a red circle", "a dog")
+    done = run("library", "search", *queries, "--library", library, "-n", 3, *files)
+    assert done.exit_code == 0, done.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "page.html", "reel.mp4"]
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*)</script>', page.read_text(encoding="utf-8"))
+    told = json.loads(data)
+    answers = json.loads((tmp_path / "a.json").read_text())
+    assert json.loads(told["files"][0]["text"]) == answers
+    assert {answer["query"] for answer in answers} == set(queries)
+    assert sum(len(answer["moments"]) for answer in answers) == 6
+    assert [told["videos"][of]["name"] for of in told["of"]] == [Path(answer["video"]).name for answer in answers]
+    # One frame a second: of each video, those within a second of a moment, whatever the query, once. The frame that is
+    # on the screen when a span begins belongs to it if the next one is over a quarter of a second away.
+    shown = 0
+    for video, last in (("v0.mp4", 98), ("v1.mp4", 70)):
+        moments = [moment for answer in answers if Path(answer["video"]).name == video for moment in answer["moments"]]
+        for start, end in merge_spans([(moment["start"] - 1, moment["end"] + 1) for moment in moments]):
+            first = max(0, math.ceil(start - 0.0005))
+            shown += min(last, math.ceil(end - 0.0005)) - first + (first - start > 0.25 and first > 0)
+    with av.open(str(reel)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == shown
+
+
+def test_a_video_that_is_gone_is_left_out_of_what_shows_it(videos: Path, tmp_path: Path) -> None:
+    copies = tmp_path / "copies"
+    shutil.copytree(videos, copies)
+    place = tmp_path / "library"
+    assert run("library", "add", copies, "--library", place, "--model", "demo").exit_code == 0
+    (copies / "v1.mp4").unlink()
+    files = ("--reel", tmp_path / "reel.mp4", "-o", tmp_path / "a.csv", "--clips", tmp_path / "clips")
+    done = run("library", "search", "a red circle", "--library", place, "-n", 40, *files)
+    assert done.exit_code == 1
+    *_, left_out, error = done.stderr.splitlines()
+    assert left_out.startswith(f"left out: {copies / 'v1.mp4'}")
+    assert error == "error: 1 of 2 videos could not be used; they are listed above"
+    assert "v1.mp4" in (tmp_path / "a.csv").read_text()
+    assert (tmp_path / "reel.mp4").exists()
+    assert [path.name for path in (tmp_path / "clips").iterdir()] == ["v0"]
+
+
 def test_filters_and_dates(library: Path, videos: Path) -> None:
     search = ("library", "search", "a dog", "--library", library, "--json", "-")
     assert {Path(h["video"]).name for h in json.loads(run(*search, "--in", "*v1*").stdout)["hits"]} == {"v1.mp4"}
@@ -84,10 +132,11 @@ def test_what_cannot_be_used_is_listed_and_ends_in_an_error(tmp_path: Path, vide
     write_video(tmp_path / "in" / "good.mp4", frames=20, fps=2)
     done = run("library", "add", tmp_path / "in", "--library", tmp_path / "l", "-m", "demo")
     assert done.exit_code == 1
-    assert "1 videos encoded" in done.stdout
+    assert "2 videos to encode (2 new)" in done.stderr
+    assert "1 video encoded" in done.stdout
     *_, left_out, error = done.stderr.splitlines()
     assert left_out.startswith(f"left out: {tmp_path / 'in' / 'bad.mp4'}")
-    assert error == "error: 1 files could not be used; they are listed above"
+    assert error == "error: 1 file could not be used, as listed above"
     removed = run("library", "remove", tmp_path / "in", "--library", tmp_path / "l")
     assert removed.stdout == f"{tmp_path / 'l'}: 2 files taken out\n"
     refused(run("library", "search", "a dog", "--library", tmp_path / "no"), 1, "has no library; make one with")

@@ -22,7 +22,7 @@ def videos(folder: Path) -> Path:
 
 def test_one_table_and_one_json_for_all(model: Path, videos: Path, tmp_path: Path) -> None:
     every = [videos / "a.mp4", videos / "more" / "a.mkv"]
-    result = run("ground", videos, "-q", "a dog", "-q", "a cat", "-m", model, "-o", tmp_path / "a.json")
+    result = run("ground", *every, "-q", "a dog", "-q", "a cat", "-m", model, "-o", tmp_path / "a.json")
     assert result.exit_code == 0, result.output
     assert result.stdout.count("Query: a dog") == result.stdout.count("Query: a cat") == 2
     answers = json.loads((tmp_path / "a.json").read_text())
@@ -32,20 +32,23 @@ def test_one_table_and_one_json_for_all(model: Path, videos: Path, tmp_path: Pat
         alone = run("ground", video, "a dog", "-m", model, "--json", "-")
         assert json.loads(alone.stdout) == [answer]
     # Given twice, a video is searched once.
-    assert run("ground", videos, every[0], "-q", "a dog", "-q", "a cat", "-m", model).stdout == result.stdout
+    assert run("ground", every[0], videos, "-q", "a dog", "-q", "a cat", "-m", model).stdout == result.stdout
 
 
 def test_formats_about_one_video_get_a_file_for_each(model: Path, videos: Path, tmp_path: Path) -> None:
-    options = [word for name in ("a.srt", "a.edl", "a.png", "a.html", "a.csv") for word in ("-o", tmp_path / name)]
-    result = run("ground", videos, "-q", "a dog", "-m", model, *options, "--clips", tmp_path / "clips", "-k", 1)
+    options = [
+        word for name in ("a.srt", "a.edl", "a.png", "a.html", "a.csv", "a.mp4") for word in ("-o", tmp_path / name)
+    ]
+    every = [videos / "a.mp4", videos / "more" / "a.mkv"]
+    result = run("ground", *every, "-q", "a dog", "-m", model, *options, "--clips", tmp_path / "clips", "-k", 1)
     assert result.exit_code == 0, result.output
     assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")) == sorted(
-        ["a.html", "a.csv", *(f"a-a-{i}.{form}" for i in (1, 2) for form in ("srt", "edl", "png"))]
+        ["a.html", "a.csv", "a.mp4", *(f"a-a-{i}.{form}" for i in (1, 2) for form in ("srt", "edl", "png"))]
         + [path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("clips/a-[12]/*.mp4")]
     )
     assert len(list(tmp_path.glob("clips/*/*.mp4"))) == 2
     refused(run("ground", videos, "-q", "a dog", "-m", model, "-o", "srt:-"), 1, "srt is about one video")
-    refused(run("ground", videos, "-q", "a dog", "-m", model, "-o", tmp_path / "a.srt"), 1, "a-a-1.srt exists")
+    refused(run("ground", *every, "-q", "a dog", "-m", model, "-o", tmp_path / "a.srt"), 1, "a-a-1.srt exists")
 
 
 def test_one_bad_video_does_not_stop_the_others(model: Path, videos: Path, tmp_path: Path) -> None:

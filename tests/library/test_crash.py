@@ -8,6 +8,7 @@ import sys
 import threading
 from contextlib import closing
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from support.videos import write_video
@@ -15,6 +16,7 @@ from support.videos import write_video
 from r2tuning import Library
 from r2tuning.errors import LibraryError
 from r2tuning.library.catalog import CATALOG_FILE, FORMAT_VERSION, is_network_folder, open_catalog
+from r2tuning.library.records import Keep
 from r2tuning.library.segments import segment_path
 from r2tuning.processes import hold
 
@@ -125,6 +127,54 @@ def test_each_tier_keeps_what_it_says(videos: Path, tmp_path: Path) -> None:
         assert {Path(hit.video).name for hit in hits} == {"0.mp4", "1.mp4", "2.mp4"}
         assert all(0 <= hit.moment.start < hit.moment.end <= 12 for hit in hits)
         assert library.check() == []
+
+
+def read_files(library: Library) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (library.folder / "videos").iterdir()}
+
+
+def test_keeping_less_encodes_nothing_and_keeping_more_does(videos: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "library"
+    reference = {keep: Library(tmp_path / keep, model="demo", keep=keep) for keep in get_args(Keep)}
+    for each in reference.values():
+        each.add(videos)
+    Library(folder, model="demo", keep="raw").add(videos)
+    reader = Library(folder)
+    assert reader.search("a dog", top=50).hits == reference["raw"].search("a dog", top=50).hits
+    # Down by one, up, down by two, up: encoded anew where more is to be kept, with new numbers.
+    numbers = [1, 2, 3]
+    for keep, encoded in (("answers", 0), ("raw", 3), ("vectors", 0), ("answers", 3), ("vectors", 0)):
+        before = read_files(reader)
+        assert Library(folder, keep=keep).rescan().indexed.videos == encoded
+        numbers = [number + encoded for number in numbers]
+        info = reader.info()
+        assert info.generation is not None
+        assert (info.generation.facts.keep, info.building, info.dead) == (keep, None, 0)
+        assert [one.video.id for one in reader.list() if one.video] == numbers
+        kept = {"vectors": [], "answers": [""], "raw": ["", ".raw"]}[keep]
+        after = read_files(reader)
+        assert sorted(after) == sorted(f"{number}{kind}.safetensors" for number in numbers for kind in kept)
+        if not encoded:
+            assert after == {name: before[name] for name in after}
+        hits, expected = (each.search("a dog", top=50) for each in (reader, reference[keep]))
+        assert [(h.video, h.moment, h.refined) for h in hits] == [(h.video, h.moment, h.refined) for h in expected]
+        assert reader.check() == []
+    # What a new video keeps is what the library keeps by then.
+    write_video(videos / "3.mp4", frames=24, fps=2)
+    Library(folder).rescan()
+    assert read_files(reader) == {}
+    assert reader.check() == []
+
+
+def test_what_a_killed_rescan_had_no_time_to_remove_goes_later(library: Library) -> None:
+    with open_catalog(library.folder) as catalog:
+        (generation,) = catalog.list_generations()
+        catalog.choose_generation(generation.facts.model_copy(update={"keep": "vectors"}))
+    assert len(read_files(library)) == 3
+    assert library.check() == []
+    assert {hit.refined for hit in library.search("a dog")} == {False}
+    assert library.rescan().indexed.videos == 0
+    assert read_files(library) == {}
 
 
 def test_several_jobs_make_the_same_library(library: Library, videos: Path, tmp_path: Path) -> None:

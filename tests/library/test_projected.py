@@ -15,8 +15,9 @@ from r2tuning.datasets.annotations import Annotation
 from r2tuning.errors import LibraryError
 from r2tuning.features import EncodedVideo, EncodingFacts
 from r2tuning.intervals import temporal_iou
-from r2tuning.library.projected import dequantize, quantize, read_projected, write_projected
+from r2tuning.library.projected import read_projected, write_projected
 from r2tuning.model import R2Config
+from r2tuning.model.pooling import QuantizedTokens
 from r2tuning.prediction import predict_windows
 from r2tuning.types import QueryFeatures
 
@@ -41,10 +42,10 @@ def encoded_video(frames: int, repeated: int = 0) -> EncodedVideo:
 def test_rounding_is_at_most_half_a_step(scale: float, seed: int) -> None:
     values = torch.randn(5, 16, generator=torch.Generator().manual_seed(seed)) * scale
     values[0] = 0
-    rounded, steps = quantize(values)
-    assert rounded.dtype == torch.int8
-    assert bool(((dequantize(rounded, steps) - values).abs() <= steps[:, None] * 0.5001).all())
-    torch.testing.assert_close(steps, values.abs().amax(dim=1) / 127)
+    tokens = QuantizedTokens.quantize(values)
+    assert tokens.values.dtype == torch.int8
+    assert bool(((tokens.to(torch.float32) - values).abs() <= tokens.steps[:, None] * 0.5001).all())
+    torch.testing.assert_close(tokens.steps, values.abs().amax(dim=1) / 127)
 
 
 @torch.inference_mode()
@@ -53,9 +54,9 @@ def test_a_video_of_one_window_has_the_projection_of_that_window(tmp_path: Path)
     assert write_projected(video, model, WINDOW, tmp_path / "v") == (tmp_path / "v").stat().st_size
     exact = model.project(video.read(0, WINDOW)[None])[0]
     step = exact.abs().amax(dim=-1, keepdim=True) / 127
-    found = read_projected(tmp_path / "v", 0, WINDOW)
+    found = read_projected(tmp_path / "v", 0, WINDOW).to(torch.float32)
     assert bool(((found - exact).abs() <= step * 0.51 + 1e-6).all())
-    torch.testing.assert_close(read_projected(tmp_path / "v", 3, 7), found[:, 3:7])
+    torch.testing.assert_close(read_projected(tmp_path / "v", 3, 7).to(torch.float32), found[:, 3:7])
 
 
 @torch.inference_mode()
@@ -90,8 +91,8 @@ def test_channels_that_stand_out_change_no_answer() -> None:
     anywhere = model.project_frames(video, length)[0]
     for start in (0, 9, 20):
         exact = model.project(video[:, :, start : start + length])[0]
-        stored = dequantize(*quantize(anywhere[:, start : start + length]))
-        assert float(cosine_similarity(exact, stored, dim=-1).min()) > 0.9995
+        stored = QuantizedTokens.quantize(anywhere[:, start : start + length])
+        assert float(cosine_similarity(exact, stored.to(torch.float32), dim=-1).min()) > 0.9995
         for one, other in zip(
             predict_windows(model, [exact], queries, fps), predict_windows(model, [stored], queries, fps), strict=True
         ):
@@ -112,7 +113,7 @@ def test_the_demo_model_answers_the_same_from_it(grounder: Grounder, shapes: dic
         queries = grounder.backbone.encode_queries([annotation.query for annotation in annotations])
         for one, other in zip(
             predict_windows(grounder.model, [exact], queries, fps),
-            predict_windows(grounder.model, [dequantize(*quantize(stored))], queries, fps),
+            predict_windows(grounder.model, [QuantizedTokens.quantize(stored)], queries, fps),
             strict=True,
         ):
             best, found = (x.moments.double().numpy().clip(0, video.facts.duration) for x in (one, other))
@@ -130,7 +131,7 @@ def test_frames_that_repeat_are_kept_once(tmp_path: Path) -> None:
     assert size < write_projected(encoded_video(32), model, WINDOW, tmp_path / "w")
     exact = model.project_frames(video.read(0, 32)[None], WINDOW)[0]
     for start, stop in ((0, 32), (1, 11), (5, 15), (20, 30)):
-        found = read_projected(tmp_path / "v", start, stop)
+        found = read_projected(tmp_path / "v", start, stop).to(torch.float32)
         assert float((found - exact[:, start:stop]).abs().max()) < 0.02 * float(exact.abs().max())
 
 

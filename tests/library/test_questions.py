@@ -103,7 +103,7 @@ def test_moments_are_read_as_a_clock_shows_them(filled: Library, shapes: Shapes)
         refused(run("library", "search", "--like", wrong, "--library", filled.folder), 2, "--like", "0:12-0:18")
     refused(run("library", "search", "--library", filled.folder), 2, "say what to look for")
     refused(run("library", "search", "--without", "a", "--image", "a.png"), 2, "--without")
-    refused(run("library", "search", "a", "b", "-o", "c.srt"), 2, "one query at a time")
+    refused(run("library", "search", "a", "b", "--after", "1-2-3"), 2, "one query at a time")
 
 
 def test_several_queries_are_asked_in_turn(filled: Library) -> None:
@@ -152,8 +152,8 @@ def test_a_watched_folder_is_added_to(shapes: Shapes, tmp_path: Path) -> None:
         again = process.stdout.readline()
         process.send_signal(signal.SIGINT)
         rest, said = process.communicate()
-    assert "1 videos encoded" in line
-    assert "1 videos encoded" in again
+    assert "1 video encoded" in line
+    assert "1 video encoded" in again
     assert "1 new, 1 unchanged" in again
     assert (process.returncode, rest) == (130, "")
     assert said.splitlines()[-1].startswith("stopped; what is complete is in ")

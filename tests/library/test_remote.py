@@ -102,6 +102,11 @@ def test_another_generation_takes_the_place_of_the_old_one(bucket: Bucket, shape
     assert all(hit.refined for hit in reader.search("a circle"))
     place = RemotePlace(f"{bucket}/switch")
     assert place._list_tables() == ["vectors-2"]
+    assert place._list() == {"2.safetensors"}
+    assert Library(f"{bucket}/switch", keep="vectors").rescan().indexed.videos == 0
+    assert (place._list_tables(), place._list()) == (["vectors-2"], set())
+    assert not any(hit.refined for hit in reader.search("a circle"))
+    assert list(reader.check()) == []
 
 
 def test_one_writer_at_a_time_and_a_dead_one_is_replaced(

@@ -123,3 +123,45 @@ def test_thinning_keeps_what_differs() -> None:
     # A slow turn is not one frame: each is compared with the last that is kept.
     slow = torch.linspace(0, 3.1, 100)
     assert len(thin(torch.stack([slow.cos(), slow.sin()], dim=1), np.arange(100, dtype=np.int32)).frames) >= 9
+
+
+@pytest.mark.parametrize(("noise", "event"), [(0.1, 0.1), (0.07, 0.03), (0.02, 0.03)])
+def test_thinning_keeps_what_happens_in_a_still_shot(noise: float, event: float) -> None:
+    """As in a real CLIP, frames share half of their length, two channels stand out, and a shot shares most of the rest.
+
+    In each of 100 videos something happens for 6 frames that takes ``event`` of the squared length. A query is near it
+    and otherwise anywhere. What is found among all frames is found among those that are kept.
+    """
+    generator = torch.Generator().manual_seed(0)
+
+    def directions(*shape: int) -> torch.Tensor:
+        return normalize(torch.randn(*shape, 256, generator=generator), dim=-1)
+
+    common = directions()
+    common[[7, 133]] += torch.tensor([0.6, -0.8])
+    videos, queries = [], []
+    for _ in range(100):
+        start, what, moving = int(torch.randint(0, 94, (), generator=generator)), directions(), directions(100)
+        for frame in range(1, 100):
+            moving[frame] = normalize(0.8 * moving[frame - 1] + 0.6 * moving[frame], dim=0)
+        frames = (0.5**0.5) * normalize(common, dim=0) + 0.4**0.5 * directions() + noise**0.5 * moving
+        frames[start : start + 6] += event**0.5 * what
+        videos.append(normalize(frames, dim=1))
+        queries += [(start, normalize(0.5 * what + 0.9 * directions(), dim=0)) for _ in range(3)]
+    kept = [thin(video, np.arange(100, dtype=np.int32)) for video in videos]
+    assert sum(len(one.frames) for one in kept) < 0.6 * 100 * 100
+
+    def count_found(of: list[tuple[np.ndarray, torch.Tensor]]) -> int:
+        """Queries whose event is among the ten nearest videos' nearest frames."""
+        found = 0
+        for place, (start, query) in enumerate(queries):
+            cosines = [vectors @ query for _, vectors in of]
+            nearest = sorted(range(100), key=lambda video: -float(cosines[video].max()))[:10]
+            frame = int(of[place // 3][0][int(cosines[place // 3].argmax())])
+            found += place // 3 in nearest and start - 3 <= frame < start + 9
+        return found
+
+    whole = count_found([(np.arange(100), video) for video in videos])
+    thinned = count_found([(one.frames, torch.from_numpy(one.vectors).float()) for one in kept])
+    assert whole > 150
+    assert thinned >= 0.95 * whole

@@ -14,7 +14,7 @@ from r2tuning import Library
 from r2tuning.errors import ServerError
 from r2tuning.server import jobs
 from r2tuning.server.jobs import JOBS_FILE, JobStore, Progress
-from r2tuning.server.work import AddTask, RescanTask
+from r2tuning.server.tasks import AddTask, RescanTask
 
 
 def test_jobs_are_claimed_in_turn_and_by_lane(tmp_path: Path) -> None:

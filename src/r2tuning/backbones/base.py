@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -107,8 +107,9 @@ class Backbone(ABC):
             torch.tensor(values, device=self.device).view(3, 1, 1)
             for values in (self.preprocessing.mean, self.preprocessing.std)
         )
-        if engine != "torch":
-            _ = self._image_tower  # a missing package is reported now, not after a video has been decoded
+        self._check_engine(engine)
+        if engine == "onnx-int8":
+            _ = self._image_tower  # what is missing is reported now, not after a video has been decoded
 
     def make_image_tower(self, engine: Engine) -> Callable[[Tensor], Tensor]:
         """Loads the image tower: normalized pixels ``[n, 3, size, size]`` in, ``[n, K, P+1, Dv]`` out.
@@ -116,8 +117,7 @@ class Backbone(ABC):
         Raises:
             BackboneError: If the engine is not installed or does not run on the backbone's device.
         """
-        if engine != "torch" and self.device.type != "cpu":
-            raise BackboneError(f"{engine}: runs on the CPU only, not on {self.device}; give --device cpu")
+        self._check_engine(engine)
 
         def load(dtype: torch.dtype, linear_dtype: torch.dtype | None = None) -> Tower:
             weights = self._files.read_weights(IMAGE, self.image.shapes(), self.device, dtype, linear_dtype)
@@ -125,11 +125,15 @@ class Backbone(ABC):
 
         if engine != "onnx-int8":
             return load(self.dtype, torch.bfloat16 if engine == "torch-bf16" else None)
-        if not all(map(find_spec, ("onnx", "onnxruntime"))):
-            raise BackboneError("onnx-int8: ONNX Runtime is not installed; pip install 'r2tuning[onnx]'")
         from r2tuning.backbones.int8 import load_int8_tower
 
         return load_int8_tower(self.fingerprint, self.layers, lambda: load(torch.float32))
+
+    def _check_engine(self, engine: Engine) -> None:
+        if engine != "torch" and self.device.type != "cpu":
+            raise BackboneError(f"{engine}: runs on the CPU only, not on {self.device}; give --device cpu")
+        if engine == "onnx-int8" and not all(map(find_spec, ("onnx", "onnxruntime"))):
+            raise BackboneError("onnx-int8: ONNX Runtime is not installed; pip install 'r2tuning[onnx]'")
 
     @cached_property
     def _image_tower(self) -> Callable[[Tensor], Tensor]:
@@ -208,10 +212,7 @@ class Backbone(ABC):
         """
         tokens = [self._tokenize(query) for query in queries]
         values = self._read_tokens([ids for ids, _ in tokens]) if tokens else ()
-        return [
-            QueryFeatures(query, row[:, : len(ids)], truncated)
-            for query, row, (ids, truncated) in zip(queries, values, tokens, strict=True)
-        ]
+        return _cut_queries(queries, tokens, values)
 
     @torch.inference_mode()
     def embed_queries(self, queries: Sequence[str]) -> Tensor:
@@ -221,8 +222,15 @@ class Backbone(ABC):
             QueryError: If a sentence is empty.
             BackboneError: If the backbone has no such projection.
         """
-        tokens = [self._tokenize(query)[0] for query in queries]
-        return normalize(self._pool_queries(self._read_tokens(tokens)[:, -1], [len(ids) for ids in tokens]), dim=-1)
+        return self.encode_and_embed_queries(queries)[1]
+
+    @torch.inference_mode()
+    def encode_and_embed_queries(self, queries: Sequence[str]) -> tuple[list[QueryFeatures], Tensor]:
+        """`encode_queries` and `embed_queries` of sentences, at least one, from one run of the text tower."""
+        tokens = [self._tokenize(query) for query in queries]
+        values = self._read_tokens([ids for ids, _ in tokens])
+        embedded = self._pool_queries(values[:, -1], [len(ids) for ids, _ in tokens])
+        return _cut_queries(queries, tokens, values), normalize(embedded, dim=-1)
 
     @abstractmethod
     def split_words(self, query: str) -> list[tuple[str, slice]]:
@@ -362,6 +370,16 @@ def clean(query: str) -> str:
         'a dog'
     """
     return query.strip().encode(errors="replace").decode()
+
+
+def _cut_queries(
+    queries: Sequence[str], tokens: Sequence[tuple[Sequence[int], bool]], values: Iterable[Tensor]
+) -> list[QueryFeatures]:
+    """Takes the padding from what the text tower says of sentences, ``[K, L, Dq]`` each."""
+    return [
+        QueryFeatures(query, row[:, : len(ids)], truncated)
+        for query, row, (ids, truncated) in zip(queries, values, tokens, strict=True)
+    ]
 
 
 def _read_preprocessing(files: BackboneFiles, size: int, defaults: Preprocessing) -> Preprocessing:

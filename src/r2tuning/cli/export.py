@@ -30,5 +30,5 @@ def export(
     from r2tuning.library.export import export_library
     from r2tuning.library.library import Library
 
-    count = export_library(Library(options.find_folder(folder)), file, rows, force=force)
-    typer.echo(f"Wrote {file}: {count} rows", err=True)
+    written = export_library(Library(options.find_folder(folder)), file, rows, force=force)
+    typer.echo(f"Wrote {file}: {options.count(written, 'row')}", err=True)

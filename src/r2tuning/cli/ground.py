@@ -62,9 +62,18 @@ def ground(
 
     Example: r2tuning ground trip.mp4 "the dog catches the frisbee" "people dance"
 
-    Example: r2tuning ground trip.mp4 party.mp4 holidays/ -q "people dance"
+    Example: r2tuning ground trip.mp4 party.mp4 -q "people dance"
+
+    A folder is asked as a whole: the best moments of all its videos, in one ranking.
+
+    Example: r2tuning ground holidays/ "people dance"
     """
     request = videos.read_request("ground", words, query or (), queries)
+    if request.folders:
+        single = {"--fps": fps, "--overlapping": overlapping, "--present-only": present_only, "--video": moved}
+        for option, given in (single | {"--save-features": save_features}).items():
+            if given:
+                raise typer.BadParameter("is about videos one by one; give files, not folders", param_hint=option)
     several = len(request.videos) > 1
     if save_features is not None:
         if several:
@@ -74,7 +83,10 @@ def ground(
                 f"the file's name must end in {options.FEATURE_SUFFIX}", param_hint="--save-features"
             )
         check_target(save_features, force=force)
-    targets = outputs.plan_outputs(output, json, reel, labels=request.labels, queries=len(request.queries), force=force)
+    own_json = None if request.folders else json  # hits of a library have their own JSON
+    targets = outputs.plan_outputs(
+        output, own_json, reel, labels=request.labels, queries=len(request.queries), force=force
+    )
     if embed:
         if not any(target.form == "html" for target in targets):
             raise typer.BadParameter("there is no page to put the video into: give -o FILE.html", param_hint="--embed")
@@ -84,6 +96,19 @@ def ground(
 
         check_embedding(*files)
     outputs.check_clips(clips, fast=fast, pad=pad, targets=targets)
+    if request.folders:
+        from r2tuning.cli.library import encode_folders, list_failures, refuse_failures
+        from r2tuning.cli.search import check_json, show_pages, write_pages
+
+        check_json(json, targets, force=force)
+        opened, added = encode_folders(request.folders, model, backbone, device, engine, sampling)
+        pages = [opened.search(each, top=top_k, threshold=threshold) for each in request.queries]
+        if pages[0].videos or not added.failures:
+            show_pages(pages, f"In {' '.join(request.folders)}", json, targets, force=force, more=False)
+            write_pages(pages, opened, targets, clips, fast, pad=pad, force=force, timecode=timecode, embed=embed)
+        list_failures(added)
+        refuse_failures(added)
+        return
 
     grounder = videos.open_model(request, model, backbone, device, engine, moved)
     if present_only and not grounder.tells_presence:

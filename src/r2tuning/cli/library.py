@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json as json_module
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
@@ -12,9 +14,10 @@ import typer
 
 from r2tuning.cli import options
 from r2tuning.cli.export import export
+from r2tuning.cli.options import count
 from r2tuning.cli.search import search
 from r2tuning.errors import LibraryError, show_on_one_line
-from r2tuning.types import Sampling
+from r2tuning.types import Engine, Sampling
 
 if TYPE_CHECKING:
     from r2tuning.library.indexing import Added
@@ -94,7 +97,7 @@ def add(
     added = _index(opened, partial(add_paths, retry=retry))
     if watch:
         _watch(opened, add_paths)
-    _refuse_failures(added)
+    refuse_failures(added)
 
 
 def _watch(opened: Library, run: Any) -> NoReturn:
@@ -131,20 +134,46 @@ def rescan(
 ) -> None:
     """Look again at everything that was added: encode what is new or changed, follow what was moved.
 
-    With another --model, --engine, --keep or --sampling than the library's, all videos are encoded again; the old ones
-    answer until that is complete.
+    With another --model, --engine or --sampling than the library's, or to --keep more, all videos are encoded again;
+    the old ones answer until that is complete. To --keep less, nothing is encoded.
 
     Example: r2tuning library rescan
     """
     opened = _open(folder, model=model, backbone=backbone, device=device, engine=engine, keep=keep, sampling=sampling)
     machines = options.choose_cluster(cluster, jobs, gpus)
-    _refuse_failures(_index(opened, partial(opened.rescan, jobs=jobs or 1, machines=machines, retry=retry)))
+    refuse_failures(_index(opened, partial(opened.rescan, jobs=jobs or 1, machines=machines, retry=retry)))
 
 
-def _index(opened: Library, run: Any) -> Added:
+def encode_folders(
+    folders: Sequence[str],
+    model: str,
+    backbone: str | None,
+    device: str | None,
+    engine: Engine | None,
+    sampling: Sampling,
+) -> tuple[Library, Added]:
+    """Brings the cached library of some folders up to date; makes it if there is none."""
+    from r2tuning.library.generations import name_model
+    from r2tuning.library.library import Library
+    from r2tuning.library.places import cached_library
+
+    options.announce_download(model, backbone)
+    named = name_model(model), None if backbone is None else name_model(backbone)
+    place = cached_library(folders, [*named, engine, sampling])
+    opened = Library(place, model, backbone=backbone, device=device, engine=engine, sampling=sampling)
+    # Not `add` again: if the weights of the model have changed, rescan encodes again.
+    known = False
+    with suppress(LibraryError):  # there is none yet
+        known = bool(opened.list())
+    return opened, encode(opened, opened.rescan if known else partial(opened.add, folders))
+
+
+def encode(opened: Library, run: Any) -> Added:
+    """Lets a library look at its videos and encode what it lacks, with progress; Ctrl-C says how to go on."""
+
     def announce(scan: Scan, tasks: int) -> None:
         if tasks:
-            typer.echo(f"{tasks} videos to encode ({_count(scan)})", err=True)
+            typer.echo(f"{count(tasks, 'video')} to encode ({_count(scan)})", err=True)
 
     try:
         with options.show_progress("Encoding", "videos") as progress:
@@ -152,23 +181,34 @@ def _index(opened: Library, run: Any) -> Added:
     except KeyboardInterrupt:
         typer.echo(f"stopped; what is complete is in {opened.name}; run the same command to continue", err=True)
         raise typer.Exit(130) from None
+    return added
+
+
+def _index(opened: Library, run: Any) -> Added:
+    added = encode(opened, run)
     _report(opened, added)
     return added
 
 
-def _refuse_failures(added: Added) -> None:
+def list_failures(added: Added) -> None:
+    """Lists the files that could not be used."""
+    for failure in added.failures:
+        reason = failure.reason if failure.path in failure.reason else f"{failure.path}: {failure.reason}"
+        typer.echo(show_on_one_line(f"left out: {reason}"), err=True)
+
+
+def refuse_failures(added: Added) -> None:
+    """Raises an error if files could not be used, which are listed above."""
     if added.failures:
-        raise LibraryError(f"{len(added.failures)} files could not be used; they are listed above")
+        raise LibraryError(f"{count(len(added.failures), 'file')} could not be used, as listed above")
 
 
 def _report(opened: Library, added: Added) -> None:
     done = added.indexed
     size = f", {done.bytes / 1e6:,.1f} MB" if done.videos else ""
-    encoded = f"{done.videos} videos encoded, {options.format_hours(done.seconds)}{size}"
+    encoded = f"{count(done.videos, 'video')} encoded, {options.format_hours(done.seconds)}{size}"
     typer.echo(f"{opened.name}: {encoded}; files: {_count(added.scan)}")
-    for failure in added.failures:
-        reason = failure.reason if failure.path in failure.reason else f"{failure.path}: {failure.reason}"
-        typer.echo(show_on_one_line(f"left out: {reason}"), err=True)
+    list_failures(added)
 
 
 def _count(scan: Scan) -> str:
@@ -209,7 +249,7 @@ def info(folder: options.FolderOption = None) -> None:
         "library": found.name,
         "files": f"{found.files} ({found.missing} missing, {found.failed} could not be used)",
         "videos": f"{found.videos}, {options.format_hours(found.seconds)}",
-        "size": f"{found.bytes / 1e6:,.1f} MB, {found.rows} vectors ({found.dead} of removed videos)",
+        "size": f"{found.bytes / 1e6:,.1f} MB, {count(found.rows, 'vector')} ({found.dead} of removed videos)",
     }
     if made is not None:
         rows["model"] = f"{made.model}, {made.backbone}, engine {made.engine}"
@@ -233,7 +273,7 @@ def remove(
     if not paths and not missing:
         raise typer.BadParameter("say what to take out, or give --missing", param_hint="PATH…")
     removed = _open(folder).remove(paths or (), missing=missing)
-    typer.echo(f"{options.find_folder(folder)}: {len(removed)} files taken out")
+    typer.echo(f"{options.find_folder(folder)}: {count(len(removed), 'file')} taken out")
 
 
 @library.command()
@@ -250,9 +290,10 @@ def check(
     if not problems:
         typer.echo(f"{options.find_folder(folder)}: nothing is wrong")
     elif repair:
-        typer.echo(f"{options.find_folder(folder)}: {len(problems)} problems; dropped, now run r2tuning library rescan")
+        found = count(len(problems), "problem")
+        typer.echo(f"{options.find_folder(folder)}: {found}; dropped, now run r2tuning library rescan")
     else:
-        raise LibraryError(f"{len(problems)} problems; they are listed above; run r2tuning library check --repair")
+        raise LibraryError(f"{count(len(problems), 'problem')}, as listed above; run r2tuning library check --repair")
 
 
 library.command()(search)

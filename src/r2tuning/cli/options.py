@@ -120,6 +120,16 @@ def find_folder(given: str | None) -> str:
     return chosen or os.path.join(user_data_dir("r2tuning", appauthor=False), "library")  # noqa: PTH118
 
 
+def count(number: int, noun: str) -> str:
+    """A number of things, for people.
+
+    Example:
+        >>> count(1, "video"), count(0, "video"), count(12_000, "file")
+        ('1 video', '0 videos', '12,000 files')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def format_hours(seconds: float) -> str:
     """How long videos last, for people.
 

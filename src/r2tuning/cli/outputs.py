@@ -13,12 +13,11 @@ from rich.console import Console
 from r2tuning.cli.options import show_progress
 from r2tuning.errors import OutputError, R2TuningError, show_on_one_line
 from r2tuning.files import check_target
-from r2tuning.output.registry import STDOUT, WRITERS, Target, find_target, save_results, write_format
+from r2tuning.output.registry import STDOUT, WRITERS, Target, find_target, list_moments, save_results, write_format
 
 if TYPE_CHECKING:
     from r2tuning.output.media.footage import Footage
     from r2tuning.results import Grounding, Summary
-    from r2tuning.types import Moment
 
 _SUFFIXES = " ".join(f".{name}" for name in WRITERS if name != "sheet")
 
@@ -53,8 +52,12 @@ FastOption = Annotated[
 ReelOption = Annotated[
     str | None,
     typer.Option(
-        metavar="FILE", help="Short for -o mp4:FILE, which joins the moments, in order of time, into one video."
+        metavar="FILE",
+        help="Short for -o mp4:FILE, which joins the moments of all videos, each in order of time, into one.",
     ),
+]
+ReportOption = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Short for -o html:FILE, one page about all videos.")
 ]
 PadOption = Annotated[
     float, typer.Option(min=0, max=3600, help="Seconds that clips and reels show before and after each moment.")
@@ -105,15 +108,19 @@ def write_outputs(
     """
     everything = [result for _, results in answers for result in results]
     write_files(answers, targets, several=several, force=force, **options)
-    form = next((target.form for target in reversed(targets) if target.path == STDOUT), None)
-    if form is not None:
-        typer.echo(
-            write_format(everything, form, **options).encode(), nl=False
-        )  # UTF-8 whatever the terminal's encoding
+    if print_format(everything, targets, **options):
         return
     from r2tuning.output.text.terminal import print_results
 
     print_results(everything, Console(), options.get("top", 5))
+
+
+def print_format(results: Sequence[Grounding | Summary], targets: Sequence[Target], **options: Any) -> bool:
+    """Prints results in the format that a target names for stdout; returns whether there is such a target."""
+    form = next((target.form for target in reversed(targets) if target.path == STDOUT), None)
+    if form is not None:
+        typer.echo(write_format(results, form, **options).encode(), nl=False)  # UTF-8 whatever the terminal's encoding
+    return form is not None
 
 
 def write_files(
@@ -132,7 +139,7 @@ def write_files(
 
 def _write_files(results: Sequence[Grounding | Summary], target: Target, *, force: bool, **options: Any) -> None:
     for single, part in target.split(results):
-        if target.form in ("gif", "mp4") and not any(_list_moments(result) for result in part):
+        if target.form in ("gif", "mp4") and not any(list_moments(result) for result in part):
             typer.echo(f"No {single.path}: there is no moment to show", err=True)
             continue
         if "progress" in single.writer.options:
@@ -141,10 +148,6 @@ def _write_files(results: Sequence[Grounding | Summary], target: Target, *, forc
         else:
             save_results(part, single, force=force, **options)
         typer.echo(f"Wrote {single.path}", err=True)
-
-
-def _list_moments(result: Grounding | Summary) -> list[Moment]:
-    return result.shots if hasattr(result, "shots") else result.moments
 
 
 def check_clips(folder: Path | None, *, fast: bool, pad: float = 0.0, targets: Sequence[Target] = ()) -> None:

@@ -6,7 +6,7 @@ import json as json_module
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
@@ -15,9 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from r2tuning.cli import options, outputs
+from r2tuning.cli.options import count
+from r2tuning.cli.videos import Request
 from r2tuning.errors import show_on_one_line
-from r2tuning.files import check_target, file_name, write_atomically
-from r2tuning.output.registry import Target
+from r2tuning.files import check_target, write_atomically
+from r2tuning.output.registry import STDOUT, Target
 
 if TYPE_CHECKING:
     from r2tuning.library.hits import Hits
@@ -57,9 +59,11 @@ def search(
     json: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write the moments as JSON; --json - prints it.")
     ] = None,
+    report: outputs.ReportOption = None,
     clips: outputs.ClipsOption = None,
     fast: outputs.FastOption = False,
     pad: outputs.PadOption = 0.0,
+    reel: outputs.ReelOption = None,
     force: options.ForceOption = False,
 ) -> None:
     """Find the moments of all videos that match a sentence.
@@ -68,12 +72,12 @@ def search(
     """
     from r2tuning.library.library import Library
 
-    _check_question(queries, like, image, without, several=bool(after or clips or output))
+    _check_question(queries, like, image, without, after)
     moment = None if like is None else _read_moment(like)
     from_date = _read_date(since)
-    if json is not None and json != "-":
-        check_target(json, force=force)
-    targets = outputs.plan_outputs(output, None, force=force)
+    pages_too = [] if report is None else [f"html:{report}"]
+    targets = outputs.plan_outputs([*(output or []), *pages_too], None, reel, queries=len(queries or "1"), force=force)
+    check_json(json, targets, force=force)
     outputs.check_clips(clips, fast=fast, pad=pad, targets=targets)
     opened = Library(options.find_folder(folder), device=device)
     pages = [
@@ -91,30 +95,50 @@ def search(
         )
         for query in (queries or (None,))
     ]
+    show_pages(pages, f"Library: {opened.name}", json, targets, force=force)
+    write_pages(pages, opened, targets, clips, fast, pad=pad, force=force)
+
+
+def check_json(json: str | None, targets: Sequence[Target], *, force: bool) -> None:
+    """Checks, before a long computation, that the moments can be written as JSON."""
+    if json == STDOUT and any(target.path == STDOUT for target in targets):
+        raise typer.BadParameter("- would be written twice", param_hint="--output")
+    if json is not None and json != STDOUT:
+        check_target(json, force=force)
+
+
+def show_pages(
+    pages: Sequence[Hits], place: str, json: str | None, targets: Sequence[Target], *, force: bool, more: bool = True
+) -> None:
+    """Prints what was found for each query, as tables or as ``json``, which may be a file's name.
+
+    ``place`` says where it was found, and ``more`` whether the next page can be asked for. There are no tables if one
+    of the ``targets`` is stdout.
+    """
     found = pages[0].to_dict() if len(pages) == 1 else {"searches": [hits.to_dict() for hits in pages]}
     text = json_module.dumps(found, indent=2, ensure_ascii=False) + "\n"
-    if json == "-":
+    if json == STDOUT:
         typer.echo(text.encode(), nl=False)
-    elif json is not None:
+        return
+    if json is not None:
         write_atomically(json, text, force=force)
         typer.echo(f"Wrote {json}", err=True)
+    if any(target.path == STDOUT for target in targets):
+        return
     for number, hits in enumerate(pages):
-        if json != "-":
-            typer.echo("\n" if number else "", nl=False)
-            _print_hits(hits, opened)
-        if targets or clips is not None:
-            _write(hits, opened.to_groundings(hits), targets, clips, fast, pad=pad, force=force)
+        typer.echo("\n" if number else "", nl=False)
+        _print_hits(hits, place, more=more)
 
 
 def _check_question(
-    queries: Sequence[str] | None, like: str | None, image: Path | None, without: Sequence[str] | None, *, several: bool
+    queries: Sequence[str] | None, like: str | None, image: Path | None, without: Sequence[str] | None, after: str
 ) -> None:
     if sum(bool(given) for given in (queries, like, image)) != 1:
         raise typer.BadParameter("say what to look for: a query, or --like, or --image", param_hint="QUERY…")
     if without and not queries:
         raise typer.BadParameter("goes with a query", param_hint="--without")
-    if queries and len(queries) > 1 and several:
-        raise typer.BadParameter("--after, --output and --clips take one query at a time", param_hint="QUERY…")
+    if queries and len(queries) > 1 and after:
+        raise typer.BadParameter("--after takes one query at a time", param_hint="QUERY…")
 
 
 def _read_moment(text: str) -> tuple[str, float, float]:
@@ -152,7 +176,7 @@ def _read_date(text: str | None) -> float | None:
         raise typer.BadParameter(f"{text} is no date; write it as 2024-05-31", param_hint="--since") from None
 
 
-def _print_hits(hits: Hits, library: Library) -> None:
+def _print_hits(hits: Hits, place: str, *, more: bool) -> None:
     from r2tuning.output.text.labels import format_clock
 
     console = Console()
@@ -162,7 +186,7 @@ def _print_hits(hits: Hits, library: Library) -> None:
         console.print(Text(shown, style=style, overflow="fold"))
 
     say(f"Query: {hits.query}", "bold")
-    say(f"Library: {library.name} ({hits.videos} videos, {options.format_hours(hits.seconds)})")
+    say(f"{place} ({count(hits.videos, 'video')}, {options.format_hours(hits.seconds)})")
     if not hits.hits:
         say("No moments: no video fits, or none reaches the threshold.")
         return
@@ -174,39 +198,66 @@ def _print_hits(hits: Hits, library: Library) -> None:
     for name in ("rank", "start", "end", "score"):
         table.add_column(name, justify="right", overflow="fold")
     table.add_column("video", overflow="fold")
-    for place, hit in enumerate(hits, start=1):
+    for rank, hit in enumerate(hits, start=1):
         table.add_row(
-            str(place),
+            str(rank),
             format_clock(max(hit.moment.start, 0.0)),
             format_clock(max(hit.moment.end, 0.0)),
             f"{hit.score:.3f}",
             Text(show_on_one_line(hit.video).encode(console.encoding, "backslashreplace").decode(console.encoding)),
         )
     console.print(table)
-    if hits.next:
+    if hits.next and more:
         say(f"More: --after {hits.next}", "dim")
 
 
-def _write(
-    hits: Hits,
-    groundings: Sequence[Grounding],
+def write_pages(
+    pages: Sequence[Hits],
+    library: Library,
     targets: Sequence[Target],
     clips: Path | None,
     fast: bool,
     *,
     pad: float,
     force: bool,
+    **settings: Any,
 ) -> None:
+    """Writes what was found to files: one about all videos where the format allows it, otherwise one for each.
+
+    ``settings`` are more options of `save_results`. Videos that cannot be read any more are left out of what shows
+    them, and end in an error.
+    """
+    if not targets and clips is None:
+        return
     from r2tuning.output.media import Footage
 
-    if not groundings:
+    of_video: dict[str, list[Grounding]] = {}
+    for grounding in (grounding for hits in pages for grounding in library.to_groundings(hits)):
+        of_video.setdefault(grounding.video, []).append(grounding)
+    if not of_video:
         typer.echo("No files: there is no moment to show", err=True)
         return
-    stems = [file_name(Path(found.video).stem, "") for found in groundings]
-    labels = [f"{stem}-{place}" if stems.count(stem) > 1 else stem for place, stem in enumerate(stems, start=1)]
-    answers = [(label, [found]) for label, found in zip(labels, groundings, strict=True)]
-    outputs.write_files(answers, targets, pad=pad, force=force, top=len(hits))
+    request = Request(list(of_video), [])
+
+    def find_answers(video: str, _: str) -> list[Grounding]:
+        of_video[video][0].check_video()
+        return of_video[video]
+
+    def cut(video: str, _: str) -> None:
+        folder = (clips or Path()) / request.labels[request.videos.index(video)]
+        outputs.cut_clips(find_answers(video, ""), Footage(video), folder, fast=fast, pad=pad, force=force)
+
+    settings |= {"pad": pad, "top": max(map(len, pages))}
+    showing = [target for target in targets if target.writer.framed or "footage" in target.writer.options]
+    everything = list(zip(request.labels, of_video.values(), strict=True))
+    for target in targets:
+        if target.path == STDOUT:
+            target.part(request.labels)  # which refuses a format about one video
+    outputs.write_files(everything, [target for target in targets if target not in showing], force=force, **settings)
+    outputs.print_format([each for _, answers in everything for each in answers], targets, **settings)
+    if showing:
+        outputs.write_files(list(request.go_through(find_answers)), showing, force=force, **settings)
     if clips is not None:
-        for label, (found,) in answers:
-            found.check_video()
-            outputs.cut_clips([found], Footage(found.video), clips / label, fast=fast, pad=pad, force=force)
+        for _ in request.go_through(cut):
+            pass
+    request.finish()

@@ -50,11 +50,15 @@ QueriesOption = Annotated[
 
 @dataclass
 class Request:
-    """The videos and queries of a command, and those videos that failed so far, with the reason."""
+    """The videos and queries of a command, and those videos that failed so far, with the reason.
+
+    ``folders`` are those that the videos are in, if no single video was given.
+    """
 
     videos: list[str]
     queries: list[str]
     failed: dict[str, str] = field(default_factory=dict)
+    folders: list[str] = field(default_factory=list)
 
     @property
     def labels(self) -> list[str]:
@@ -116,7 +120,8 @@ def read_request(
             raise typer.BadParameter(f"give one query, not {len(queries)}; put it in quotes", param_hint="QUERY")
     if needed and not queries:
         raise typer.BadParameter('say what to look for, such as "a dog"; or give -q QUERY', param_hint="QUERY")
-    return Request(_list_videos(videos), queries)
+    folders = videos if all(os.path.isdir(video) for video in videos) else []  # noqa: PTH112
+    return Request(_list_videos(videos), queries, folders=folders)
 
 
 def read_queries(path: Path) -> list[str]:

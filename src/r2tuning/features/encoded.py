@@ -25,7 +25,7 @@ from torch import Tensor
 from r2tuning.errors import FeatureError
 from r2tuning.files import guard, name_temporary, relate, replace_file, require_regular
 from r2tuning.hub import identify_file
-from r2tuning.types import Engine, Sampling, Summary
+from r2tuning.types import LONGEST_VIDEO, MOST_FPS, Engine, Sampling, Summary
 
 FEATURE_SUFFIX = ".safetensors"
 """What the name of a saved video ends in."""
@@ -37,9 +37,6 @@ MOST_EXPANDED = 4 << 30
 
 # A picture that is sampled fewer times in a row is stored as often; one that stays longer, only once.
 _LONG_RUN = 16
-LONGEST_VIDEO = 1e8
-"""Seconds, three years: more is no duration."""
-MOST_FPS = 1000
 
 Facts = TypeVar("Facts", bound=BaseModel)
 

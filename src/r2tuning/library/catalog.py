@@ -18,10 +18,9 @@ from typing import Any, get_args
 import numpy as np
 
 from r2tuning.errors import LibraryError
-from r2tuning.features.encoded import LONGEST_VIDEO, MOST_FPS
 from r2tuning.files import guard
-from r2tuning.library.records import File, Generation, GenerationFacts, RowRange, Segment, Video
-from r2tuning.types import Sampling
+from r2tuning.library.records import File, Generation, GenerationFacts, Listed, RowRange, Segment, Video
+from r2tuning.types import LONGEST_VIDEO, MOST_FPS, Sampling
 
 CATALOG_FILE = "catalog.sqlite"
 FORMAT_VERSION = 1
@@ -115,6 +114,24 @@ class Catalog:
         assert number is not None
         return Generation(number, current, facts)
 
+    def choose_generation(self, facts: GenerationFacts) -> Generation:
+        """The generation with which videos are encoded as some facts say, in a transaction of its own.
+
+        That is the current one, which then keeps no more than the facts say; or one that is being built; or a new one.
+        """
+        generations = self.list_generations()
+        current = next((g for g in generations if g.current), None)
+        if current is not None and current.facts.same(facts):
+            return current
+        with self.change():
+            if current is not None and current.facts.covers(facts):
+                fewer = current.facts.model_copy(update={"keep": facts.keep})
+                sql = "UPDATE generations SET facts = ? WHERE id = ?"
+                self._connection.execute(sql, (fewer.model_dump_json(), current.id))
+                return Generation(current.id, True, fewer)
+            started = next((g for g in generations if g.facts.same(facts)), None)
+            return started or self.add_generation(facts, current=current is None)
+
     def switch(self, generation: int) -> None:
         """Makes a generation the current one, and drops all others with their videos."""
         for table in ("ranges", "segments", "videos"):
@@ -147,6 +164,12 @@ class Catalog:
                 File(str(path), int(size), int(mtime), str(identity), float(added), bool(missing), str(reason))
                 for path, size, mtime, identity, added, missing, reason in found
             ]
+
+    def list_contents(self) -> tuple[Generation | None, list[Listed]]:
+        """The current generation, and all files by path, with their videos in it."""
+        current = next((generation for generation in self.list_generations() if generation.current), None)
+        videos = {video.identity: video for video in self.list_videos(current.id)} if current is not None else {}
+        return current, [Listed(file, videos.get(file.identity)) for file in self.list_files()]
 
     def save_file(self, file: File) -> None:
         """Adds a file, or replaces what is known of its path."""

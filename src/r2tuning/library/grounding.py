@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from torch import Tensor
-
 from r2tuning.compatibility import check_language
 from r2tuning.decoding.windows import Window
 from r2tuning.errors import LibraryError
 from r2tuning.features.encoded import EncodingFacts
 from r2tuning.grounder import Grounder
 from r2tuning.library.search import Snapshot
+from r2tuning.model.pooling import QuantizedTokens
 from r2tuning.results import Grounding
 
 
@@ -53,11 +52,11 @@ def ground_video(
             "run r2tuning library rescan --keep answers"
         )
 
-    def project(window: Window) -> Tensor:
+    def project(window: Window) -> QuantizedTokens:
         projected = snapshot.read(number, window.start, window.stop)
         if projected is None:
             raise LibraryError(f"{path}: was removed from the library meanwhile")
-        return projected
+        return projected.move(grounder.model.level_scale.device)
 
     facts = EncodingFacts(
         video=path,

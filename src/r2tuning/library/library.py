@@ -141,18 +141,15 @@ class Library:
         """Looks again at everything that was added: encodes what is new or changed, and follows what was moved.
 
         Files that are gone are left out of searches until they are back. Where the library was opened with another
-        model than made it, or another way to encode, all videos are encoded again beside the old ones, which answer
-        until the new ones are complete. Arguments and errors are those of `add`.
+        model than made it, or another way to encode, or is to keep more, all videos are encoded again beside the old
+        ones, which answer until the new ones are complete. Where it is to keep less, what is too much is removed.
+        Arguments and errors are those of `add`.
         """
         with self._place.write() as catalog:
             facts = self._describe(catalog)
             roots = catalog.list_roots()
             require_paths(roots)
-            generations = catalog.list_generations()
-            generation = next((g for g in generations if g.facts.same(facts)), None)
-            if generation is None:
-                with catalog.change():
-                    generation = catalog.add_generation(facts, current=not generations)
+            generation = catalog.choose_generation(facts)
             added = self._update(catalog, generation, roots, jobs, machines, retry, progress, announce)
             if not generation.current:
                 with catalog.change():
@@ -264,9 +261,7 @@ class Library:
     def list(self) -> Sequence[Listed]:
         """All files, by path, with their videos."""
         with self._read() as catalog:
-            current = next((g for g in catalog.list_generations() if g.current), None)
-            videos = {v.identity: v for v in catalog.list_videos(current.id)} if current is not None else {}
-            return [Listed(file, videos.get(file.identity)) for file in catalog.list_files()]
+            return catalog.list_contents()[1]
 
     def info(self) -> LibraryInfo:
         """What the library holds."""

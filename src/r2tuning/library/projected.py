@@ -20,30 +20,10 @@ from r2tuning.errors import LibraryError
 from r2tuning.features import EncodedVideo
 from r2tuning.files import guard, require_regular
 from r2tuning.model import R2Tuning
+from r2tuning.model.pooling import QuantizedTokens
 
 VALUES, SCALES, ROWS = "values", "scales", "rows"
 FRAMES_AT_ONCE = 64
-
-_MOST = 127
-
-
-def quantize(projected: Tensor) -> tuple[Tensor, Tensor]:
-    """Rounds tokens ``[..., C]`` to int8 in steps of their own; returns the numbers and the steps, fp32 ``[...]``.
-
-    Example:
-        >>> values, scales = quantize(torch.tensor([[0.5, -1.27], [0.0, 0.0]]))
-        >>> values.tolist(), scales.tolist()
-        ([[50, -127], [0, 0]], [0.009999999776482582, 0.0])
-    """
-    scales = projected.abs().amax(dim=-1) / _MOST
-    steps = torch.where(scales > 0, scales, 1)
-    return (projected / steps[..., None]).round_().to(torch.int8), scales.float()
-
-
-def dequantize(values: Tensor, scales: Tensor) -> Tensor:
-    """What `quantize` rounded, fp32 ``[..., C]``, side by side in memory whatever the order of the axes."""
-    # An expression would make three tensors, whose fresh memory costs more than the arithmetic.
-    return torch.empty(values.shape).copy_(values).mul_(scales[..., None])
 
 
 def write_projected(encoded: EncodedVideo, model: R2Tuning, window: int, path: Path) -> int:
@@ -75,9 +55,9 @@ def write_projected(encoded: EncodedVideo, model: R2Tuning, window: int, path: P
         scales: list[Tensor] = []
         file.seek(begin + place - math.prod(shape) * config.hidden)
         for projected in _project(encoded, model, window, stored=rows is not None):
-            values, steps = quantize(projected)
-            file.write(values.numpy().tobytes())
-            scales.append(steps)
+            tokens = QuantizedTokens.quantize(projected)
+            file.write(tokens.values.numpy().tobytes())
+            scales.append(tokens.steps)
         file.seek(begin)
         file.write(torch.cat(scales).numpy().tobytes())
         if rows is not None:
@@ -102,8 +82,8 @@ def _project(encoded: EncodedVideo, model: R2Tuning, window: int, *, stored: boo
         yield model.project_frames(features[None].to(device), window)[0].transpose(0, 1).cpu().contiguous()
 
 
-def read_projected(path: Path, start: int, stop: int) -> Tensor:
-    """v̂ of the frames of a window, fp32 ``[K, stop - start, P+1, C]``; only these are read.
+def read_projected(path: Path, start: int, stop: int) -> QuantizedTokens:
+    """v̂ of the frames of a window, ``[K, stop - start, P+1, C]``; only these are read.
 
     Raises:
         LibraryError: If the file is missing or damaged.
@@ -121,9 +101,9 @@ def read_projected(path: Path, start: int, stop: int) -> Tensor:
             values, scales = file.get_slice(VALUES)[first:end], file.get_slice(SCALES)[first:end]
         if values.dim() != 4 or scales.shape != values.shape[:3] or len(values) < end - first:
             raise ValueError("is shorter than the catalog says")
-        frames = dequantize(values.transpose(0, 1), scales.transpose(0, 1))
+        frames = QuantizedTokens(values, scales)
         if rows is not None:
-            frames = frames[:, rows - first]
-        if frames.shape[1] != stop - start:
+            frames = frames[rows - first]
+        if len(frames.values) != stop - start:
             raise ValueError("is shorter than the catalog says")
-        return frames
+        return QuantizedTokens(frames.values.transpose(0, 1), frames.steps.transpose(0, 1))

@@ -56,7 +56,7 @@ def ask_sentence(backbone: Backbone, query: str, without: Sequence[str] = ()) ->
         QueryError: If one is empty.
     """
     queries = [query, *without]
-    pairs = zip(backbone.encode_queries(queries), backbone.embed_queries(queries), strict=True)
+    pairs = zip(*backbone.encode_and_embed_queries(queries), strict=True)
     sentence, *others = [Sentence(features, vector.cpu()) for features, vector in pairs]
     text = query + "".join(f" (without: {other})" for other in without)
     return Question(text, sentence.vector, sentence, tuple(others))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,8 @@ from r2tuning.types import Engine, Sampling
 
 Keep = Literal["vectors", "answers", "raw"]
 """What is kept of a video: ``vectors`` of its frames, with which it is found; for ``answers`` also what the model reads
-(int8 v̂); ``raw`` features too, from which another head can be served without decoding."""
+(int8 v̂); ``raw`` features too, from which another head can be served without decoding. Each keeps what those before it
+keep."""
 
 Ints = NDArray[np.int32]
 
@@ -53,6 +54,12 @@ class GenerationFacts(BaseModel):
         """Whether both make the same vectors and v̂; names and folders may differ."""
         names = {"model", "backbone_at", "backbone"}
         return self.model_dump(exclude=names) == other.model_dump(exclude=names)
+
+    def covers(self, other: GenerationFacts) -> bool:
+        """Whether both make the same, and all that ``other`` keeps is kept."""
+        tiers = get_args(Keep)
+        more = tiers.index(self.keep) >= tiers.index(other.keep)
+        return more and self.model_copy(update={"keep": other.keep}).same(other)
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,7 @@ class Video:
         frames: T.
         sampling: How they were picked.
         truncated: Whether the file ended early or is damaged.
-        bytes: Size of what is kept of it beside its vectors.
+        bytes: Size of what was kept of it when it was encoded.
     """
 
     id: int

@@ -30,8 +30,10 @@ from r2tuning.files import cache_folder, guard, name_temporary, replace_folder
 from r2tuning.library.catalog import CATALOG_FILE, Catalog, open_catalog
 from r2tuning.library.indexing import VIDEO_FOLDER, projected_path
 from r2tuning.library.lance import LanceIndex
-from r2tuning.library.projected import ROWS, SCALES, VALUES, dequantize
+from r2tuning.library.projected import ROWS, SCALES, VALUES
+from r2tuning.library.repair import list_kept
 from r2tuning.library.segments import FrameVectors
+from r2tuning.model.pooling import QuantizedTokens
 
 PUBLISH = 60.0
 """Seconds after which the writer publishes; a machine that fails loses as much."""
@@ -179,7 +181,7 @@ class RemotePlace(LanceIndex):
                 if generation.facts.keep != "vectors" and f"{video.id}.safetensors" not in objects:
                     yield video.id, f"video {video.id}: its v̂ is missing"
 
-    def read_projected(self, video: int, start: int, stop: int) -> Tensor | None:
+    def read_projected(self, video: int, start: int, stop: int) -> QuantizedTokens | None:
         """See `Place.read_projected`; only these frames are downloaded."""
         name = f"{VIDEO_FOLDER}/{projected_path(Path(), video).name}"
         try:
@@ -210,8 +212,7 @@ class RemotePlace(LanceIndex):
     def _sweep(self, catalog: Catalog) -> None:
         import obstore
 
-        known = {str(video.id) for video in catalog.list_videos()}
-        gone = [f"{VIDEO_FOLDER}/{name}" for name in self._list() if name.partition(".")[0] not in known]
+        gone = [f"{VIDEO_FOLDER}/{name}" for name in self._list() - list_kept(catalog)]
         with _explained(self.name):
             if gone:
                 obstore.delete(self._store, gone)
@@ -286,8 +287,8 @@ def _copy_committed(catalog: Catalog) -> bytes:
 
 def _read_window(
     layout: dict[str, Any], begin: int, start: int, stop: int, read: Callable[[int, int], bytes]
-) -> Tensor:
-    """Frames ``start`` to ``stop`` of v̂, fp32 ``[K, stop - start, P+1, C]``, by reading parts of a safetensors file."""
+) -> QuantizedTokens:
+    """Frames ``start`` to ``stop`` of v̂, ``[K, stop - start, P+1, C]``, by reading parts of a safetensors file."""
 
     def part(name: str, kind: Any, first: int, end: int) -> Tensor:
         shape, offset = layout[name]["shape"], layout[name]["data_offsets"][0] + begin
@@ -297,10 +298,10 @@ def _read_window(
 
     rows = part(ROWS, np.int32, start, stop).long() if ROWS in layout else None
     first, end = (start, stop) if rows is None else (int(rows[0]), int(rows[-1]) + 1)
-    frames = dequantize(part(VALUES, np.int8, first, end), part(SCALES, np.float32, first, end))
+    frames = QuantizedTokens(part(VALUES, np.int8, first, end), part(SCALES, np.float32, first, end))
     if rows is not None:
         frames = frames[rows - first]
-    return frames.transpose(0, 1).contiguous()
+    return QuantizedTokens(frames.values.transpose(0, 1), frames.steps.transpose(0, 1))
 
 
 @contextmanager

@@ -26,7 +26,7 @@ MOST_DEAD = 0.2
 def sweep(catalog: Catalog) -> None:
     """Removes files that the catalog does not mention: those of killed runs, removed videos and old segments."""
     folder = catalog.folder
-    wanted = {str(place(folder, v.id)) for v in catalog.list_videos() for place in (projected_path, raw_path)}
+    wanted = {str(folder / VIDEO_FOLDER / name) for name in list_kept(catalog)}
     wanted |= {str(segment_path(folder, segment.id)) for segment in catalog.list_segments()}
     for name in (VIDEO_FOLDER, SEGMENT_FOLDER):
         if not (folder / name).is_dir():
@@ -36,6 +36,17 @@ def sweep(catalog: Catalog) -> None:
             if str(path) not in wanted and path.suffix in (".f16", ".safetensors"):
                 with suppress(OSError):
                     path.unlink()
+
+
+def list_kept(catalog: Catalog) -> set[str]:
+    """Names of the files of v̂ and features that a library keeps."""
+    places = {"vectors": (), "answers": (projected_path,), "raw": (projected_path, raw_path)}
+    return {
+        place(catalog.folder, video.id).name
+        for generation in catalog.list_generations()
+        for video in catalog.list_videos(generation.id)
+        for place in places[generation.facts.keep]
+    }
 
 
 def tidy(catalog: Catalog) -> None:

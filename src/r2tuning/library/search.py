@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from r2tuning.decoding import Decoded
 from r2tuning.decoding.calibration import RankingMap, find_evidence, log_odds
@@ -26,6 +25,7 @@ from r2tuning.library.hits import Cursor, Curve, Hit, Hits
 from r2tuning.library.questions import Question, Sentence
 from r2tuning.library.records import File, Generation, Video
 from r2tuning.library.segments import Peak, VectorView
+from r2tuning.model.pooling import QuantizedTokens
 from r2tuning.prediction import PAIRS, predict_windows
 from r2tuning.results import Grounding
 from r2tuning.types import Moment, Saliency
@@ -82,7 +82,7 @@ class Snapshot:
         videos: Those that have a file, by number.
         files: Of each of these videos, those that are there.
         view: Their vectors.
-        read: v̂ of a video from a frame to another, fp32 ``[K, T, P+1, C]``; None if the video was removed meanwhile.
+        read: v̂ of a video from a frame to another, ``[K, T, P+1, C]``; None if the video was removed meanwhile.
     """
 
     changes: int
@@ -90,7 +90,7 @@ class Snapshot:
     videos: dict[int, Video]
     files: dict[int, list[File]]
     view: VectorView
-    read: Callable[[int, int, int], Tensor | None]
+    read: Callable[[int, int, int], QuantizedTokens | None]
 
 
 @torch.inference_mode()
@@ -232,7 +232,7 @@ class Finder:
         device = self.grounder.model.level_scale.device
         for first in range(0, len(fresh), PAIRS):
             batch = [
-                (peak, window, projected.to(device))
+                (peak, window, projected.move(device))
                 for peak in fresh[first : first + PAIRS]
                 for window in [self.place_window(peak)]
                 if (projected := self.snapshot.read(peak.video, window.start, window.stop)) is not None

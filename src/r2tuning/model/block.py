@@ -18,7 +18,7 @@ from r2tuning.model.layers import (
     position_encoding,
     temporal_endpoints,
 )
-from r2tuning.model.pooling import Pairs, pool_patches
+from r2tuning.model.pooling import Pairs, QuantizedTokens, pool_patches
 from r2tuning.model.projection import FrameProducts, multiply_frames, project_window
 
 
@@ -106,7 +106,8 @@ class TemporalRefinement(nn.Module):
         )
         self.feed_forward_norm = nn.LayerNorm(hidden)
         self.drop_path = DropPath(config.drop_path)
-        if config.init == "released":
+        # On the meta device there is nothing to draw, and `kaiming_normal_` would import the compiler, for seconds.
+        if config.init == "released" and not self.gate.is_meta:
             self._start_as_released()
 
     def _start_as_released(self) -> None:
@@ -218,7 +219,7 @@ class R2Block(nn.Module):
 
     def forward(
         self,
-        video: Tensor | Sequence[Tensor],
+        video: Tensor | Sequence[Tensor | QuantizedTokens],
         tokens: Tensor,
         video_mask: Tensor,
         query_mask: Tensor,
@@ -248,7 +249,7 @@ class R2Block(nn.Module):
             position = position_encoding(frames_seen, self.config.hidden).to(tokens.dtype)
         cls: dict[int, Tensor] = {}  # [B, T, C] for each layer
         if projected:
-            every_cls = torch.stack([of_video[..., 0, :] for of_video in video]).to(tokens.dtype)
+            every_cls = torch.stack([of_video[:, :, 0].to(tokens.dtype) for of_video in video])
             cls = dict(enumerate(every_cls[video_index].unbind(dim=1)))
         hidden = tokens.new_empty(0)  # there is no state before the first step
         for step, layer in enumerate(self.order):

@@ -20,6 +20,58 @@ CACHE = 2**20
 MEMORY = 2**28
 """The same on a GPU."""
 
+_MOST = 127  # in 8 bits
+
+
+@dataclass(frozen=True)
+class QuantizedTokens:
+    """v̂ in 8 bits with a step of its own for each token. Parts become numbers only when they are pooled, in the cache.
+
+    Attributes:
+        values: int8 ``[..., C]``.
+        steps: fp32 ``[...]``.
+
+    Example:
+        >>> tokens = QuantizedTokens.quantize(torch.tensor([[0.5, -1.27], [0.0, 0.0]]))
+        >>> tokens.values.tolist(), tokens.steps.tolist()
+        ([[50, -127], [0, 0]], [0.009999999776482582, 0.0])
+    """
+
+    values: Tensor
+    steps: Tensor
+
+    @classmethod
+    def quantize(cls, tokens: Tensor) -> QuantizedTokens:
+        """Rounds tokens ``[..., C]``."""
+        steps = tokens.abs().amax(dim=-1) / _MOST
+        divisors = torch.where(steps > 0, steps, 1)
+        return cls((tokens / divisors[..., None]).round_().to(torch.int8), steps.float())
+
+    @property
+    def shape(self) -> torch.Size:
+        """That of the tokens."""
+        return self.values.shape
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tokens are."""
+        return self.values.device
+
+    def __getitem__(self, index: int | slice | Tensor | tuple[int | slice | Tensor, ...]) -> QuantizedTokens:
+        """Some tokens; there is no index of a channel."""
+        return QuantizedTokens(self.values[index], self.steps[index])
+
+    def move(self, device: torch.device) -> QuantizedTokens:
+        """The same on another device."""
+        return QuantizedTokens(self.values.to(device), self.steps.to(device))
+
+    def to(self, precision: torch.dtype) -> Tensor:
+        """The numbers, ``[..., C]``, side by side in memory whatever the order of the axes."""
+        # An expression would make three tensors, whose fresh memory costs more than the arithmetic.
+        return (
+            torch.empty(self.shape, dtype=precision, device=self.device).copy_(self.values).mul_(self.steps[..., None])
+        )
+
 
 @dataclass(frozen=True)
 class Pairs:
@@ -129,11 +181,13 @@ def attend(patches: Tensor, query: Tensor) -> Tensor:
     return logits.view(*logits.shape[:2], *patches.shape[1:3]).softmax(dim=-1)
 
 
-def pool_patches(videos: Sequence[Tensor], video_mask: Tensor, query: Tensor, tokens: Tensor, pairs: Pairs) -> Tensor:
+def pool_patches(
+    videos: Sequence[Tensor | QuantizedTokens], video_mask: Tensor, query: Tensor, tokens: Tensor, pairs: Pairs
+) -> Tensor:
     """Pools the patches of every frame for every query (Eq. 4 and 5).
 
     Args:
-        videos: v̂ of one layer, V times ``[T, P+1, C]``, in any precision.
+        videos: v̂ of one layer, V times ``[T, P+1, C]``, in any precision or quantized.
         video_mask: bool ``[V, T]``, real frames first.
         query: From `SpatialPooling.project_query`, packed, ``[V, S, C]``.
         tokens: q̂, packed, ``[V, S, C]``.
@@ -153,12 +207,12 @@ def pool_patches(videos: Sequence[Tensor], video_mask: Tensor, query: Tensor, to
     return pooled[pairs.rank]
 
 
-def _pool_part(patches: Tensor, query: Tensor, tokens: Tensor, lengths: list[int]) -> Tensor:
+def _pool_part(patches: Tensor | QuantizedTokens, query: Tensor, tokens: Tensor, lengths: list[int]) -> Tensor:
     """Pools ``[t, P+1, C]`` to ``[G, t, C]`` for G queries whose tokens ``[S, C]`` lie side by side."""
     # A function, so that its memory is free, and still in the cache, for the next part.
-    patches = patches.to(query.dtype)
-    attention = attend(patches[None], query[None])[0]
-    seen = (attention.transpose(0, 1) @ patches).add_(tokens)  # [t, S, C]
+    read = patches.to(query.dtype)
+    attention = attend(read[None], query[None])[0]
+    seen = (attention.transpose(0, 1) @ read).add_(tokens)  # [t, S, C]
     if len(set(lengths)) == 1:  # one step instead of one for each query
         return seen.view(len(seen), len(lengths), lengths[0], -1).amax(dim=2).transpose(0, 1)
     return torch.stack([of_query.amax(dim=1) for of_query in torch.split(seen, lengths, dim=1)])

@@ -20,7 +20,7 @@ from r2tuning.model.heads import (
     level_mask,
     level_points,
 )
-from r2tuning.model.pooling import attend
+from r2tuning.model.pooling import QuantizedTokens, attend
 from r2tuning.model.projection import FrameProducts, WindowProjector
 from r2tuning.types import ModelOutput
 
@@ -149,7 +149,7 @@ class R2Tuning(nn.Module):
 
     def predict(
         self,
-        projected: Tensor | Sequence[Tensor],
+        projected: Tensor | Sequence[Tensor | QuantizedTokens],
         query_features: Tensor,
         video_mask: Tensor | None = None,
         query_mask: Tensor | None = None,
@@ -157,8 +157,8 @@ class R2Tuning(nn.Module):
         """Predicts for every query on every projected video.
 
         Args:
-            projected: v̂ from `project`, ``[V, K, T, P+1, C]`` or V times ``[K, T, P+1, C]``, in any precision; fp16
-                halves the memory and moves moments by up to a tenth of a second.
+            projected: v̂ from `project`, ``[V, K, T, P+1, C]`` or V times ``[K, T, P+1, C]``, in any precision or
+                quantized; fp16 halves the memory and moves moments by up to a tenth of a second.
             query_features: ``[Q, K, L, Dq]``.
             video_mask: bool ``[V, T]``, real frames first; None if all are real.
             query_mask: bool ``[Q, L]``; None if all tokens are real.
@@ -195,7 +195,7 @@ class R2Tuning(nn.Module):
 
     def _predict_pairs(
         self,
-        video: Tensor | Sequence[Tensor],
+        video: Tensor | Sequence[Tensor | QuantizedTokens],
         tokens: Tensor,
         video_mask: Tensor,
         query_mask: Tensor,
@@ -257,6 +257,6 @@ class R2Tuning(nn.Module):
                 raise ValueError(f"{name}_mask is {mask.dtype}; it must be torch.bool, True = real")
 
 
-def _all_real(features: Tensor) -> Tensor:
+def _all_real(features: Tensor | QuantizedTokens) -> Tensor:
     """A mask without padding for ``[B, T, ...]``."""
     return torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)

@@ -56,7 +56,7 @@ WRITERS = {
     "fcpxml": Writer("text.edits.to_fcpxml", framed=True),
     **dict.fromkeys(PICTURES, Writer("charts.grounding.save_plot", text=False, per_query=True)),
     "gif": Writer("registry.save_gif", ("footage",), text=False, per_query=True),
-    "mp4": Writer("registry.save_reel", ("footage", "pad", "progress"), text=False),
+    "mp4": Writer("registry.save_reel", ("footage", "pad", "progress"), text=False, many_videos=True),
     "html": Writer("page.write_page", ("top", "embed"), text=False, many_videos=True),
     "sheet": Writer("media.sheet.write_sheet", ("footage",), text=False),
 }
@@ -66,6 +66,7 @@ SUMMARY_WRITERS = WRITERS | {
     "json": Writer("text.json.to_object", many_videos=True),
     "jsonl": Writer("text.json.to_jsonl", many_videos=True),
     "txt": Writer("text.terminal.to_table"),
+    "mp4": Writer("registry.save_reel", ("footage", "pad", "progress"), text=False),
 }
 """Formats of summaries; those that are also in `WRITERS` write the shots as the moments of an answer."""
 
@@ -204,7 +205,7 @@ def _prepare(results: Results, form: str, writer: Writer) -> list[Any]:
     answers = [result.answer if isinstance(result, Summary) else result for result in results]
     if not writer.many_videos and len(videos := {answer.video for answer in answers}) > 1:
         raise ValueError(f"{form} is about one video, not {len(videos)}: write a file for each")
-    for moment in (m for r in results for m in (r.shots if isinstance(r, Summary) else r.moments)):
+    for moment in (moment for result in results for moment in list_moments(result)):
         if not all(math.isfinite(value) for value in (moment.start, moment.end, moment.score)):
             raise OutputError(f"result holds {moment}: check the video features and the checkpoint for damage")
     if writer is WRITERS.get(form):
@@ -212,6 +213,11 @@ def _prepare(results: Results, form: str, writer: Writer) -> list[Any]:
         order: Callable[[Moment], float] = (lambda m: m.start) if writer.framed else (lambda m: -m.score)
         return [replace(r.answer, moments=sorted(r.shots, key=order)) if isinstance(r, Summary) else r for r in results]
     return list(results)
+
+
+def list_moments(result: Grounding | Summary) -> list[Moment]:
+    """The moments of an answer, or the shots of a summary."""
+    return result.shots if hasattr(result, "shots") else result.moments
 
 
 def _choose(writer: Writer, options: dict[str, Any]) -> dict[str, Any]:
@@ -232,7 +238,7 @@ def save_gif(results: Sequence[Grounding], path: str, *, force: bool, footage: F
 
 
 def save_reel(
-    results: Sequence[Grounding],
+    results: Results,
     path: str,
     *,
     force: bool,
@@ -240,12 +246,18 @@ def save_reel(
     pad: float = 0.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Joins the moments of all answers in order of time, what they share once, with their sound."""
+    """Joins the moments of all answers, video by video, each in order of time, what they share once, with sound."""
     from r2tuning.output.media.cut import join
+    from r2tuning.results import Summary
 
-    spans = [(moment.start - pad, moment.end + pad) for result in results for moment in result.moments]
+    spans: dict[str, list[tuple[float, float]]] = {}
+    for result in (result for result in results if list_moments(result)):
+        answer = result.answer if isinstance(result, Summary) else result
+        if footage is None and answer.video not in spans:
+            answer.check_video()
+        here = spans.setdefault(answer.video, [])
+        here += [(moment.start - pad, moment.end + pad) for moment in list_moments(result)]
     if not spans:
         raise OutputError(f"{path} cannot be written: the answer has no moment to show")
-    if footage is None:
-        results[0].check_video()
-    join(footage or results[0].video, spans, Path(path), force=force, progress=progress)
+    parts = [(footage or video, of_video) for video, of_video in spans.items()]
+    join(parts, Path(path), force=force, progress=progress)

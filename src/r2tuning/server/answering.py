@@ -5,9 +5,10 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from r2tuning.errors import LibraryError, R2TuningError, ServerError, VideoError
 from r2tuning.features import EncodedVideo
@@ -17,61 +18,8 @@ from r2tuning.library.indexing import raw_path
 from r2tuning.library.library import Library
 from r2tuning.library.questions import find_video
 from r2tuning.results import Grounding
-from r2tuning.server.settings import Settings
-from r2tuning.server.workers import Failure, Worker
-
-SECONDS = 300.0
-"""In which a question must be answered."""
-
-
-@dataclass(frozen=True)
-class Search:
-    """A search in the whole library; the fields are those of `Library.search`."""
-
-    query: str | None = None
-    like: tuple[str, float, float] | None = None
-    picture: bytes | None = None
-    without: tuple[str, ...] = ()
-    top: int = 20
-    within: str | None = None
-    since: float | None = None
-    min_duration: float | None = None
-    threshold: float | None = None
-    after: str = ""
-
-
-@dataclass(frozen=True)
-class Ground:
-    """Questions about one video; those of several clients are batched where only the queries differ."""
-
-    path: str
-    queries: tuple[str, ...]
-    top: int | None = None
-    threshold: float | None = None
-    overlapping: bool = False
-
-
-@dataclass(frozen=True)
-class Outline:
-    """What a video shows most and newest."""
-
-    path: str
-
-
-Question = Search | Ground | Outline
-Answer = Hits | list[Grounding]
-Answers = Worker[Question, Answer]
-
-
-def belong(question: Question) -> object:
-    """What questions share that are answered in one go."""
-    return replace(question, queries=()) if isinstance(question, Ground) else None
-
-
-def start_answers(settings: Settings) -> Answers:
-    """The worker with the model, to be started."""
-    opened = partial(open_answers, settings.library, settings.model, settings.device)
-    return Worker("search", opened, most_waiting=settings.most_waiting, belong=belong, seconds=SECONDS)
+from r2tuning.server.asking import Answer, Ground, Outline, Peaks, Question, Search
+from r2tuning.server.workers import Failure
 
 
 def open_answers(
@@ -90,7 +38,8 @@ def answer(library: Library, questions: list[Question]) -> list[Answer | Failure
         warnings.simplefilter("ignore")  # what matters is in the notes of an answer
         if len(questions) > 1 and all(isinstance(each, Ground) for each in questions):
             try:
-                return [*_ground_all(library, [each for each in questions if isinstance(each, Ground)])]
+                answers = _ground_all(library, [each for each in questions if isinstance(each, Ground)])
+                return [_to_dicts(each) for each in answers]
             except R2TuningError:  # of one of them; each gets its own answer or error
                 pass
         return [_answer_one(library, each) for each in questions]
@@ -102,8 +51,14 @@ def _answer_one(library: Library, question: Question) -> Answer | Failure:
             return _search(library, question)
         if isinstance(question, Ground):
             (found,) = _ground_all(library, [question])
-            return found
-        return [_outline(library, question)]
+            return _to_dicts(found)
+        if question.query is None:
+            answer = _outline(library, question)
+        else:
+            ((answer,),) = _ground_all(library, [Ground(question.path, (question.query,))])
+        if isinstance(question, Peaks):
+            answer = replace(answer, moments=answer.highlights(question.top, question.seconds))
+        return _to_dicts([answer])
     except R2TuningError as error:
         return Failure(error)
     except ValueError as error:  # of a number out of range
@@ -153,6 +108,7 @@ def _ground_all(library: Library, asked: list[Ground]) -> list[list[Grounding]]:
 
 
 def _outline(library: Library, asked: Outline) -> Grounding:
+    """What a video shows most and newest."""
     snapshot = library.look()
     if snapshot.generation.facts.keep != "raw":
         raise LibraryError(
@@ -162,3 +118,8 @@ def _outline(library: Library, asked: Outline) -> Grounding:
     number = find_video(snapshot.videos, snapshot.files, asked.path).id
     encoded = EncodedVideo.load(raw_path(library.folder, number), asked.path)
     return library.load().outline(encoded)
+
+
+def _to_dicts(answers: list[Grounding]) -> list[dict[str, Any]]:
+    """The answers as JSON has them: the server itself needs none of what makes them."""
+    return [answer.to_dict() for answer in answers]

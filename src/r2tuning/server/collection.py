@@ -11,8 +11,7 @@ from glob import escape
 from pathlib import Path
 
 from r2tuning.library.catalog import open_catalog
-from r2tuning.library.library import Library
-from r2tuning.library.records import LibraryInfo, Listed
+from r2tuning.library.records import Generation, Listed
 from r2tuning.server.problems import Refused
 from r2tuning.server.settings import Settings
 
@@ -23,14 +22,14 @@ class Contents:
 
     Attributes:
         changes: How many changes there had been.
-        info: What it holds.
+        generation: What made it; None if it is empty.
         files: By id, in order of their names.
         ids: By path.
         same: Ids of the files with a content, by its identity.
     """
 
     changes: int
-    info: LibraryInfo
+    generation: Generation | None
     files: dict[str, Listed]
     ids: dict[str, str]
     same: dict[str, list[str]]
@@ -51,7 +50,6 @@ class Collection:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._library = Library(settings.library)
         self._contents: Contents | None = None
         self._lock = threading.Lock()
 
@@ -62,17 +60,17 @@ class Collection:
 
     def read(self) -> Contents:
         """The library as it is now."""
-        with self._lock:
-            changes = self.count_changes()  # before the files: what changes meanwhile is read the next time
-            if self._contents is None or self._contents.changes != changes:
-                listed = sorted(self._library.list(), key=lambda one: self.name(one.file.path))
-                files = {make_id(one.file.path): one for one in listed}
-                ids = {one.file.path: number for number, one in files.items()}
-                same: dict[str, list[str]] = {}
-                for number, one in files.items():
-                    same.setdefault(one.file.identity, []).append(number)
-                self._contents = Contents(changes, self._library.info(), files, ids, same)
-            return self._contents
+        with self._lock, open_catalog(self._settings.library) as catalog, catalog.look():
+            changes = catalog.count_changes()
+            if self._contents is not None and self._contents.changes == changes:
+                return self._contents
+            generation, listed = catalog.list_contents()
+        files = {make_id(one.file.path): one for one in sorted(listed, key=lambda one: self.name(one.file.path))}
+        same: dict[str, list[str]] = {}
+        for number, one in files.items():
+            same.setdefault(one.file.identity, []).append(number)
+        self._contents = Contents(changes, generation, files, {one.file.path: i for i, one in files.items()}, same)
+        return self._contents
 
     def find(self, number: str) -> Listed:
         """The file of an id.

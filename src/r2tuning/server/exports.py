@@ -7,7 +7,7 @@ import io
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -15,8 +15,10 @@ from pydantic import BaseModel, ConfigDict
 from r2tuning.errors import OutputError
 from r2tuning.files import file_name, quote_formula, replace_file, write_atomically
 from r2tuning.output.registry import WRITERS, find_target, save_results
-from r2tuning.results import Grounding
 from r2tuning.types import Moment, Saliency, Sampling
+
+if TYPE_CHECKING:
+    from r2tuning.results import Grounding
 
 Format = Literal[
     "json", "jsonl", "csv", "md", "txt", "srt", "vtt", "ffmetadata", "edl", "otio", "fcpxml", "custom",
@@ -105,6 +107,8 @@ def write_export(task: ExportTask, folder: Path, progress: Progress = lambda *_:
 
 def to_answers(task: ExportTask) -> list[Grounding]:
     """The moments as an answer for each video and query, best first."""
+    from r2tuning.results import Grounding
+
     of_pair: dict[tuple[int, str], list[Moment]] = {}
     for moment in task.moments:
         if moment.start is not None and moment.end is not None:

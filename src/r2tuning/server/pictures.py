@@ -18,7 +18,6 @@ import numpy as np
 
 from r2tuning.errors import R2TuningError, VideoError
 from r2tuning.output.media.footage import Footage
-from r2tuning.output.media.sheet import turn_upright
 from r2tuning.server.exports import ExportTask, write_export
 from r2tuning.server.previews import Piece, Plan, plan_preview, write_piece
 from r2tuning.server.workers import Failure, Worker
@@ -135,7 +134,7 @@ def draw_strip(footage: Footage, times: tuple[float, ...], height: int) -> bytes
     ticks = np.array([footage.find_shown(time) for time in times], np.int64)
     wanted = np.unique(ticks)
     with closing(footage.read_frames(wanted)) as frames:
-        found = {tick: turn_upright(frame, footage, height * 4) for tick, frame in frames}
+        found = {tick: footage.turn_upright(frame, height * 4) for tick, frame in frames}
     if not found:
         raise VideoError(f"{footage.info.path}: the pictures at these times cannot be decoded; copy it again")
     pictures = []

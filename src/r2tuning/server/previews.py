@@ -156,7 +156,7 @@ def write_piece(footage: Footage, piece: Piece) -> bytes:
                 stretch = footage.extend_to_key_frame(stretch)
                 copy_stretch(footage, stretch, file, PIECE)
             else:
-                write_stretches(footage, [stretch], file, preview=True)
+                write_stretches([(footage, [stretch])], file, preview=True)
         except av.FFmpegError as error:
             raise VideoError(f"{footage.info.path}: piece {piece.number} cannot be made ({error.strerror})") from error
         return move_piece(file.read_bytes(), Fraction(footage.find_time(stretch.begin)))

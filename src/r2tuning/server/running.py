@@ -17,7 +17,7 @@ from r2tuning.files import remove_leftovers
 from r2tuning.processes import Death, Isolated
 from r2tuning.server.jobs import LANES, Job, JobStore, Kind, Lane
 from r2tuning.server.settings import Settings
-from r2tuning.server.work import AddTask, Outcome, open_work
+from r2tuning.server.tasks import AddTask, Outcome, start_work
 
 _LOG = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class Runner:
 
     async def _run(self, lane: Lane) -> None:
         """Does the jobs of a lane; its process stays for the next job, but not for ever, since it holds a model."""
-        isolated: Isolated[Job, Outcome] = Isolated(partial(open_work, self._settings), has_children=True)
+        isolated: Isolated[Job, Outcome] = Isolated(partial(start_work, self._settings), has_children=True)
         last = 0.0
         try:
             while True:

@@ -37,7 +37,7 @@ class LibraryOut(BaseModel):
     seconds: float
     missing: int = Field(description="Files that are not there at the moment.")
     failed: int = Field(description="Files that could not be used.")
-    bytes: int = Field(description="Size on the disk.")
+    bytes: int = Field(description="Size of what is kept of the videos.")
     model: str | None = Field(description="Which made it; null as long as it is empty.", examples=["demo"])
     keep: str | None = Field(description="What it keeps of videos: vectors, answers or raw.", examples=["answers"])
     roots: list[str] = Field(description="Names of the folders from which videos can be added by path.")

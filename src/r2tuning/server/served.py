@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
-from r2tuning.library.places import open_place
-from r2tuning.server.answering import Answer, Answers, Question, start_answers
+from r2tuning.library.catalog import CATALOG_FILE
+from r2tuning.server.asking import Answer, Answers, Question, start_answers
 from r2tuning.server.collection import Collection
 from r2tuning.server.jobs import JobStore
 from r2tuning.server.pictures import Made, Order, Pictures, start_pictures
@@ -98,7 +98,9 @@ def open_served(settings: Settings) -> Served:
         LibraryError: If it is damaged, or its folder has other files.
         ServerError: If the list of jobs is damaged.
     """
-    if not (settings.library / "catalog.sqlite").exists():
+    if not (settings.library / CATALOG_FILE).exists():
+        from r2tuning.library.places import open_place
+
         with open_place(settings.library).write():
             pass
     for folder in (settings.uploads, settings.exports):

@@ -6,12 +6,9 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-from pydantic import BaseModel, ConfigDict
 
 from r2tuning.errors import LibraryError, R2TuningError, ServerError
 from r2tuning.files import find_videos, guard, write_atomically
@@ -23,51 +20,13 @@ from r2tuning.server.collection import Collection
 from r2tuning.server.exports import ExportTask, write_export
 from r2tuning.server.jobs import MOST_FAILURES, FileFailure, Job, JobStore, Progress
 from r2tuning.server.settings import Settings
+from r2tuning.server.tasks import AddTask, Outcome, RemoveTask, RescanTask, SummaryTask
 
 NICENESS = 10
 """How much a job stands back behind questions, as ``nice`` counts."""
 
 PAUSE = 0.5
 """Seconds between two notes of progress."""
-
-
-class _Task(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class AddTask(_Task):
-    """Adds files and folders; ``retry`` tries files again that failed before."""
-
-    paths: list[str]
-    retry: bool = False
-
-
-class RescanTask(_Task):
-    """Looks again at everything that was added."""
-
-    retry: bool = False
-
-
-class RemoveTask(_Task):
-    """Takes files out of the library; those that were uploaded are deleted."""
-
-    paths: list[str]
-
-
-class SummaryTask(_Task):
-    """Sums up a video by the saliency of an answer, as `Grounding.to_dict` has it."""
-
-    answer: dict[str, Any]
-    ratio: float | None = None
-    seconds: float | None = None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a job ended: the file that it made, if any, and why it failed, if it did."""
-
-    result: str = ""
-    error: str = ""
 
 
 def open_work(settings: Settings) -> Callable[[Job], Outcome]:

@@ -96,8 +96,8 @@ def copy_stretch(footage: Footage, stretch: Stretch, file: Path, options: dict[s
                 footage.said_sound = True
             else:
                 pieces.append(chain([first], packets))
-        writer = SoundWriter(container, path, refused)
-        with writer.open(begin, end - begin) as write_sound:
+        writer = SoundWriter(container, refused)
+        with writer.open(path, refused, begin, end - begin) as write_sound:
             for packet in heapq.merge(*pieces, key=_find_time):
                 shift = round(begin / packet.time_base)
                 packet.pts, packet.dts = (packet.pts or 0) - shift, (packet.dts or 0) - shift
@@ -208,7 +208,7 @@ def cut(
     stretch = footage.find(start, end)
     with replace_file(target, force=force, refusals=(av.FFmpegError,)) as file:
         if exact:
-            write_stretches(footage, [stretch], file)
+            write_stretches([(footage, [stretch])], file)
         elif footage.stamped:
             stretch = footage.extend_to_key_frame(stretch)
             try:
@@ -233,18 +233,20 @@ def _check_apart(footage: Footage, target: str | os.PathLike[str]) -> None:
 
 
 def join(
-    video: str | Footage,
-    spans: Sequence[tuple[float, float]],
+    parts: Sequence[tuple[str | Footage, Sequence[tuple[float, float]]]],
     target: Path,
     *,
     force: bool,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Joins spans of a video in order of time, frame by frame and with their sound, into one MP4 file.
+    """Joins spans of one video or several, frame by frame and with their sound, into one MP4 file.
+
+    One video stays as it is. Several share the size of the largest, upright: others are scaled to it and get black
+    bars; all become 8-bit BT.709. Each keeps its frame rate, and is silent where it has no sound.
 
     Args:
-        video: The file, or a :class:`Footage`.
-        spans: Starts and ends in seconds on the player's clock; overlaps are shown once.
+        parts: Videos, as files or `Footage`, in the order of the reel, each once, with the starts and ends of its spans
+            in seconds on the player's clock; they come in order of time, and overlaps are shown once.
         target: The file to write.
         force: Whether an existing file may be replaced.
         progress: Called after each frame with the numbers of frames written and expected.
@@ -252,10 +254,14 @@ def join(
     Raises:
         OutputError: The file may not or cannot be written.
         ValueError: There are no spans, or one does not end after it starts.
-        VideoError: The video cannot be read, or shows nothing in one of the spans.
+        VideoError: A video cannot be read, or shows nothing in one of its spans.
     """
-    footage = video if isinstance(video, Footage) else Footage(video)
-    _check_apart(footage, target)
-    stretches = [footage.find(start, end) for start, end in merge_spans(spans)]
+    found = []
+    for video, spans in parts:
+        footage = video if isinstance(video, Footage) else Footage(video)
+        _check_apart(footage, target)
+        found.append((footage, [footage.find(start, end) for start, end in merge_spans(spans)]))
+    if not found:
+        raise ValueError("there are no spans")
     with replace_file(target, force=force, refusals=(av.FFmpegError,)) as file:
-        write_stretches(footage, stretches, file, progress)
+        write_stretches(found, file, progress)

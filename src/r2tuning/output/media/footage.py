@@ -19,7 +19,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from r2tuning.errors import VideoError
-from r2tuning.output.media.picture import deinterlace, measure_aspect
+from r2tuning.output.media.picture import deinterlace, measure_aspect, to_rgb
 from r2tuning.output.media.sound import Sound, find_sound
 from r2tuning.video.container import decode_frames, open_video, read_packets
 from r2tuning.video.probe import survey
@@ -80,6 +80,13 @@ class Footage:
     def find_shape(self, frame: VideoFrame) -> tuple[int, int]:
         """Width and height of a frame, as stored, if its pixels were square; a player shows it turned."""
         return max(1, round(frame.width * (self.fixed_aspect or measure_aspect(frame)))), frame.height
+
+    def turn_upright(self, frame: VideoFrame, largest: int) -> np.ndarray:
+        """A frame as a player shows it, uint8 RGB ``[h, w, 3]``, with square pixels and sides up to ``largest``."""
+        shape = self.find_shape(frame)
+        width, height = (max(2, round(side * min(1.0, largest / max(shape)))) for side in shape)
+        image = to_rgb(frame, width, height).to_ndarray()
+        return np.asarray(np.rot90(image, -self.info.rotation // 90))
 
     def find(self, start: float, end: float) -> Stretch:
         """Finds the frames that appear in ``[start, end)``, in seconds on the player's clock; at least one.

@@ -15,12 +15,11 @@ from av.video.stream import VideoStream
 from r2tuning.errors import OutputError, VideoError
 from r2tuning.files import check_target, write_atomically
 from r2tuning.output.media.footage import Footage
-from r2tuning.output.media.picture import Fitter, add_source, find_matrix, tag
+from r2tuning.output.media.picture import TURNS, Fitter, Raster, add_source, find_matrix, tag
 
 _WIDTH = 480
 _RATE = 10  # frames per second
 _LONGEST = 10.0  # seconds; what follows is left out
-_TURNS = {0: (), 90: ("clock",), 180: ("clock", "clock"), 270: ("cclock",)}
 
 
 def write_gif(
@@ -46,7 +45,7 @@ def write_gif(
         for tick, frame in frames:
             if graph is None:
                 # A recording may change its size, format or shape midway.
-                fitter = Fitter(frame, footage.fixed_aspect, "yuv444p")
+                fitter = Fitter(Raster.of(frame, footage.fixed_aspect, "yuv444p"), footage.fixed_aspect)
                 graph = _make_palette_graph(fitter.fit(frame), footage.find_shape(frame), footage.info.rotation)
             for _ in range(counts[tick]):
                 fitted = fitter.fit(frame)
@@ -66,7 +65,7 @@ def _make_palette_graph(frame: VideoFrame, stored: tuple[int, int], rotation: in
     shape = stored if rotation in (0, 180) else stored[::-1]
     width = min(_WIDTH, shape[0])
     height = max(1, round(shape[1] * width / shape[0]))
-    turned = [graph.add("transpose", turn) for turn in _TURNS[rotation]]
+    turned = [graph.add("transpose", turn) for turn in TURNS[rotation]]
     split, use = graph.add("split"), graph.add("paletteuse")
     palette = graph.add("palettegen")
     graph.link_nodes(source, *turned, graph.add("scale", f"{width}:{height}:flags=lanczos"), split, palette)

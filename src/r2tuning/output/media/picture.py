@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, floor
 from typing import cast
@@ -19,6 +20,9 @@ BT709, UNTAGGED, BT601 = 1, 2, 6
 LIMITED = 1
 _BT2020, _BT2020_CONSTANT = 9, 10
 _CONVERTIBLE = {BT709, 4, 5, BT601, 7, _BT2020}
+
+TURNS = {0: (), 90: ("clock",), 180: ("clock", "clock"), 270: ("cclock",)}
+"""What FFmpeg's filter ``transpose`` does for each number of degrees clockwise."""
 
 # Pixel shapes are read as the width of a picture that FFmpeg scales by them: 1/12 comes out as 1/12, 4/3 as 4/3.
 _PRECISION, _LARGEST_TERM = 100_000, 200
@@ -134,36 +138,59 @@ def _pull(graph: Graph, waiting: deque[VideoFrame]) -> Iterator[VideoFrame]:
         yield frame
 
 
-class Fitter:
-    """Fits frames, whose size, format, shape and matrix may change midway, to those of the first one.
-
-    Pictures of another shape get black bars. RGB becomes BT.709. Where ``pix_fmt``, FFmpeg's name of the format of the
-    fitted frames, has color in half the lines and columns, an odd width or height loses its last column or row.
-    ``fixed_aspect`` is the shape of all pixels, width over height; if it is None, each frame says its own. Frames with
-    more lines than ``tallest`` are made smaller.
+@dataclass(frozen=True)
+class Raster:
+    """What fitted pictures have in common.
 
     Attributes:
+        size: Width and height. Where ``pix_fmt`` has color in half the lines and columns, odd ones lose the last.
         aspect: Width over height of their pixels.
+        pix_fmt: FFmpeg's name of their format.
         matrix, primaries, transfer, range: How their colors are to be read, as numbers of H.273.
+        read_as: The matrix by which a player reads them, also where they name none.
     """
 
-    def __init__(
-        self, first: VideoFrame, fixed_aspect: Fraction | None, pix_fmt: str, tallest: int | None = None
-    ) -> None:
-        smaller = min(Fraction(1), Fraction(tallest or first.height, first.height))
-        self._size = max(2, round(first.width * smaller)), max(2, round(first.height * smaller))
-        self.aspect = fixed_aspect or measure_aspect(first)
-        self._follows = fixed_aspect is None
-        self._format = pix_fmt
-        self.matrix, self.range = int(first.colorspace), int(first.color_range)
-        self.primaries, self.transfer = int(first.color_primaries), int(first.color_trc)
+    size: tuple[int, int]
+    aspect: Fraction = Fraction(1)
+    pix_fmt: str = "yuv420p"
+    matrix: int = BT709
+    primaries: int = int(ColorPrimaries.BT709)
+    transfer: int = int(ColorTrc.BT709)
+    range: int = LIMITED
+    read_as: int = BT709
+
+    @classmethod
+    def of(cls, first: VideoFrame, fixed_aspect: Fraction | None, pix_fmt: str) -> Raster:
+        """That of a frame; RGB becomes BT.709. ``fixed_aspect`` is None if the frame says the shape of its pixels."""
+        matrix, color_range = int(first.colorspace), int(first.color_range)
+        primaries, transfer = int(first.color_primaries), int(first.color_trc)
         if is_rgb(first):
-            self.matrix, self.range = BT709, LIMITED
-            if self.primaries == UNTAGGED:
-                self.primaries = int(ColorPrimaries.BT709)
-            if self.transfer == UNTAGGED:
-                self.transfer = int(ColorTrc.IEC61966_2_1)
-        self._read_as = BT709 if is_rgb(first) else find_matrix(first)
+            matrix, color_range = BT709, LIMITED
+            primaries = int(ColorPrimaries.BT709) if primaries == UNTAGGED else primaries
+            transfer = int(ColorTrc.IEC61966_2_1) if transfer == UNTAGGED else transfer
+        return cls(
+            (first.width, first.height),
+            fixed_aspect or measure_aspect(first),
+            pix_fmt,
+            matrix,
+            primaries,
+            transfer,
+            color_range,
+            BT709 if is_rgb(first) else find_matrix(first),
+        )
+
+
+class Fitter:
+    """Fits the frames of a video, whose size, format, shape and matrix may change midway, to a raster.
+
+    Pictures of another shape get black bars. ``fixed_aspect`` is the shape of all pixels, width over height; if it is
+    None, each frame says its own. ``rotation`` is by how many degrees clockwise they are turned.
+    """
+
+    def __init__(self, raster: Raster, fixed_aspect: Fraction | None, rotation: int = 0) -> None:
+        self.raster = raster
+        self._fixed_aspect = fixed_aspect
+        self._rotation = rotation
         self._graph: Graph | None = None
         self._shape: tuple[object, ...] | None = None
 
@@ -176,28 +203,31 @@ class Fitter:
         return cast(VideoFrame, self._graph.pull())
 
     def _make_graph(self, frame: VideoFrame) -> Graph:
-        graph = Graph()
-        width, height = self._size
-        step = 1 if self._format.startswith("yuv444p") else 2
+        graph, raster = Graph(), self.raster
+        width, height = raster.size if self._rotation in (0, 180) else raster.size[::-1]
+        aspect = raster.aspect if self._rotation in (0, 180) else 1 / raster.aspect
+        step = 1 if raster.pix_fmt.startswith("yuv444p") else 2
 
         def even(size: int, rounding: Callable[[float], int]) -> int:
             return rounding(size / step) * step
 
-        # Width over height of the picture in pixels of the first one's shape. The scaler notices when `sar` changes.
-        ratio = f"(iw*sar/ih/({self.aspect}))" if self._follows else "(iw/ih)"
+        # Width over height of the picture in pixels of the raster's shape. The scaler notices when `sar` changes.
+        own = f"sar/({aspect})" if self._fixed_aspect is None else f"({self._fixed_aspect / aspect})"
+        ratio = f"(iw*{own}/ih)"
         scale = f"w='min({width},round({height}*{ratio}))':h='min({height},round({width}/{ratio}))':eval=frame"
         if is_rgb(frame):
-            scale += f":out_color_matrix={self._read_as}"
-        elif (matrix := find_matrix(frame)) != self._read_as:
-            scale += f":in_color_matrix={matrix}:out_color_matrix={self._read_as}"
-        if self.range:
-            scale += f":out_range={self.range}"
+            scale += f":out_color_matrix={raster.read_as}"
+        elif (matrix := find_matrix(frame)) != raster.read_as:
+            scale += f":in_color_matrix={matrix}:out_color_matrix={raster.read_as}"
+        if raster.range:
+            scale += f":out_range={raster.range}"
         nodes = [
             add_source(graph, frame, matrix=find_matrix(frame)),
             graph.add("scale", scale),
-            graph.add("format", self._format),
+            graph.add("format", raster.pix_fmt),
             graph.add("pad", f"{even(width, ceil)}:{even(height, ceil)}:(ow-iw)/2:(oh-ih)/2:eval=frame"),
             graph.add("crop", f"{even(width, floor)}:{even(height, floor)}:0:0"),
+            *(graph.add("transpose", turn) for turn in TURNS[self._rotation]),
             graph.add("buffersink"),
         ]
         graph.link_nodes(*nodes)

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from av.video.frame import VideoFrame
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from r2tuning.errors import VideoError, show_on_one_line
 from r2tuning.output.charts.figure import BLACK, GREY, WIDTH, check_plot_target, find_fonts, save_picture, wrap_text
 from r2tuning.output.media.footage import Footage
-from r2tuning.output.media.picture import to_rgb
 from r2tuning.output.text.labels import format_clock
 from r2tuning.results import Grounding
 from r2tuning.types import Moment
@@ -80,7 +78,7 @@ def _make_row(footage: Footage, rank: int, moment: Moment) -> _Row:
     ticks = np.array([footage.find_shown(moment.start + (part + 0.5) * step) for part in range(_FRAMES)], np.int64)
     try:
         with closing(footage.read_frames(np.unique(ticks))) as found:
-            images = {tick: turn_upright(frame, footage) for tick, frame in found}
+            images = {tick: footage.turn_upright(frame, _STORED) for tick, frame in found}
     except VideoError:
         images = {}
     # In a moment with fewer frames, each is shown once.
@@ -88,14 +86,6 @@ def _make_row(footage: Footage, rank: int, moment: Moment) -> _Row:
     width, height = (max((image.shape[axis] for _, image in frames), default=1) for axis in (1, 0))
     scale = min((_SLOT - _GAP) / width, _TALLEST / height)
     return _Row("", f"{rank}   {start} to {end}\n     score {moment.score:.2f}", tuple(frames), scale)
-
-
-def turn_upright(frame: VideoFrame, footage: Footage, largest: int = _STORED) -> np.ndarray:
-    """The frame as a player shows it, with square pixels and sides of at most ``largest``, uint8 RGB ``[h, w, 3]``."""
-    shape = footage.find_shape(frame)
-    width, height = (max(2, round(side * min(1.0, largest / max(shape)))) for side in shape)
-    image = to_rgb(frame, width, height).to_ndarray()
-    return np.asarray(np.rot90(image, -footage.info.rotation // 90))
 
 
 def _draw(name: str, rows: Sequence[_Row]) -> Figure:

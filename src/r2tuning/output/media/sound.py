@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
 from typing import Any, cast
@@ -56,6 +56,22 @@ def find_sound(stream: VideoStream) -> Sound | None:
     number, context = found
     rate = context.sample_rate if context.sample_rate in _RATES else _USUAL_RATE
     return Sound(number, rate, min(context.channels, 2) or 1)
+
+
+def choose_sound(sounds: Iterable[Sound | None]) -> Sound | None:
+    """The rate and the channels that suit several sounds, as a sound that has them; None if there are none.
+
+    Example:
+        >>> sound = choose_sound([None, Sound(1, 44100, 1), Sound(3, 44100, 2)])
+        >>> sound.rate, sound.channels, choose_sound([None])
+        (44100, 2, None)
+    """
+    found = [sound for sound in sounds if sound is not None]
+    if not found:
+        return None
+    rates = {sound.rate for sound in found}
+    rate = rates.pop() if len(rates) == 1 else _USUAL_RATE
+    return replace(found[0], rate=rate, channels=max(sound.channels for sound in found))
 
 
 def read_samples(path: str, sound: Sound, begin: Fraction, samples: int) -> Iterator[np.ndarray]:
@@ -157,11 +173,11 @@ def _silence(sound: Sound, samples: int) -> np.ndarray:
 class SoundWriter:
     """Encodes the sound of stretches into an open container as AAC, one after the other, aligned to the sample.
 
-    Does nothing if there is no sound.
+    ``sound`` has its rate and channels. Does nothing if it is None.
     """
 
-    def __init__(self, container: OutputContainer, path: str, sound: Sound | None) -> None:
-        self._container, self._path, self._sound = container, path, sound
+    def __init__(self, container: OutputContainer, sound: Sound | None) -> None:
+        self._container, self._sound = container, sound
         self._written = 0  # samples
         self._audio: AudioStream | None = None
         if sound is not None:
@@ -171,12 +187,14 @@ class SoundWriter:
             self._audio.bit_rate = _BITS * sound.channels
 
     @contextmanager
-    def open(self, begin: Fraction, after: Fraction) -> Iterator[Callable[[Fraction], None]]:
-        """Opens the sound from the stored second ``begin``, for the output up to its second ``after``.
+    def open(
+        self, path: str, sound: Sound | None, begin: Fraction, after: Fraction
+    ) -> Iterator[Callable[[Fraction], None]]:
+        """Opens the sound of a file from the stored second ``begin``, for the output up to its second ``after``.
 
-        Yields a function that writes it up to a second of the output, at least.
+        Yields a function that writes it, or silence if the file has none, up to a second of the output, at least.
         """
-        with closing(self._read(begin, after)) as blocks:
+        with closing(self._read(path, sound, begin, after)) as blocks:
             yield lambda until: self._write(blocks, until)
 
     def finish(self) -> None:
@@ -184,14 +202,21 @@ class SoundWriter:
         if self._audio is not None:
             self._container.mux(self._audio.encode(None))
 
-    def _read(self, begin: Fraction, after: Fraction) -> Generator[np.ndarray, None, None]:
+    def _read(
+        self, path: str, sound: Sound | None, begin: Fraction, after: Fraction
+    ) -> Generator[np.ndarray, None, None]:
         """Yields the samples of a stretch up to the second ``after`` of the output, faded at both ends."""
         if self._sound is None:
             return
         count = round(after * self._sound.rate) - self._written
+        if sound is None:
+            for first in range(0, count, self._sound.rate):
+                yield _silence(self._sound, count - first)
+            return
+        sound = replace(sound, rate=self._sound.rate, channels=self._sound.channels)
         ramp = max(1.0, min(_FADE * self._sound.rate, count / 2))
         done = 0
-        for block in read_samples(self._path, self._sound, begin, count):
+        for block in read_samples(path, sound, begin, count):
             place = np.arange(done, done + block.shape[1])
             gain = np.clip(np.minimum(place + 0.5, count - place - 0.5) / ramp, 0, 1).astype(np.float32)
             yield block * gain

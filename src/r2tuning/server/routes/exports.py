@@ -61,7 +61,7 @@ def _plan(served: Served, asked: ExportIn) -> ExportTask:
         )
     if asked.format != "custom" and any(moment.start is None for moment in asked.moments):
         raise Refused(422, f"format {asked.format}: takes moments with times; only custom takes others")
-    made = served.collection.read().info.generation
+    made = served.collection.read().generation
     return ExportTask(
         format=asked.format,
         videos=videos,

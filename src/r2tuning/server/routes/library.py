@@ -17,7 +17,7 @@ from r2tuning.server.pictures import Probe
 from r2tuning.server.problems import Busy, Refused
 from r2tuning.server.schemas import AddIn, JobOut, LibraryOut, VideoId, VideoOut, VideosOut, to_job, to_video
 from r2tuning.server.served import MOST_UPLOADS, Served, ServedNow
-from r2tuning.server.work import AddTask, RemoveTask, RescanTask
+from r2tuning.server.tasks import AddTask, RemoveTask, RescanTask
 from r2tuning.types import VIDEO_SUFFIXES
 
 router = APIRouter(tags=["library"])
@@ -33,17 +33,18 @@ _LONGEST_NAME = 255
 def show_library(served: ServedNow) -> LibraryOut:
     """What the library holds, and what may be done with it."""
     contents, settings = served.collection.read(), served.settings
-    info = contents.info
-    made = None if info.generation is None else info.generation.facts
+    made = None if contents.generation is None else contents.generation.facts
+    listed = list(contents.files.values())
+    videos = {one.video.id: one.video for one in listed if one.video is not None}
     return LibraryOut(
-        name=Path(info.name).name,
+        name=settings.library.name,
         changes=contents.changes,
-        files=info.files,
-        videos=info.videos,
-        seconds=round(info.seconds, 3),
-        missing=info.missing,
-        failed=info.failed,
-        bytes=info.bytes,
+        files=len(listed),
+        videos=len(videos),
+        seconds=round(sum(video.duration for video in videos.values()), 3),
+        missing=sum(one.state == "missing" for one in listed),
+        failed=sum(one.state == "failed" for one in listed),
+        bytes=sum(video.bytes for video in videos.values()),
         model=None if made is None else Path(made.model).name,
         keep=None if made is None else made.keep,
         roots=[root.name for root in settings.roots],

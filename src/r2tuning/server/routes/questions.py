@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 from fastapi import APIRouter, Request
 
 from r2tuning.library.hits import Hits
-from r2tuning.library.records import Listed
-from r2tuning.results import Grounding
-from r2tuning.server.answering import Ground, Outline, Search
+from r2tuning.server.asking import Ground, Outline, Peaks, Search
 from r2tuning.server.collection import Collection, make_id
 from r2tuning.server.schemas import (
     AnswerOut,
@@ -27,7 +24,7 @@ from r2tuning.server.schemas import (
     to_job,
 )
 from r2tuning.server.served import Served, ServedNow
-from r2tuning.server.work import SummaryTask
+from r2tuning.server.tasks import SummaryTask
 
 router = APIRouter(tags=["questions"])
 
@@ -73,36 +70,32 @@ async def ground(served: ServedNow, request: Request, video: VideoId, asked: Gro
     """Finds the moments of one video for each query, with its saliency, and whether it shows the query at all."""
     listed = await asyncio.to_thread(served.collection.find_ready, video)
     question = Ground(listed.file.path, tuple(asked.queries), asked.top, asked.threshold, asked.overlapping)
-    found = cast("list[Grounding]", await served.ask(question, request))
-    return AnswersOut(answers=[show_answer(one, served.collection) for one in found])
+    return AnswersOut(answers=[show_answer(one, served.collection) for one in await _ask(served, request, question)])
 
 
-def show_answer(answer: Grounding, collection: Collection) -> AnswerOut:
+def show_answer(answer: dict[str, Any], collection: Collection) -> AnswerOut:
     """An answer, with an id in place of a path."""
-    shown = answer.to_dict() | {"video": make_id(answer.video), "name": collection.name(answer.video)}
-    return AnswerOut.model_validate(shown)
+    path = answer["video"]
+    return AnswerOut.model_validate(answer | {"video": make_id(path), "name": collection.name(path)})
 
 
 @router.post("/videos/{video}/highlights")
 async def highlights(served: ServedNow, request: Request, video: VideoId, asked: HighlightsIn) -> AnswerOut:
     """The best seconds of a video: the highest peaks of its saliency, as the moments of an answer."""
     listed = await asyncio.to_thread(served.collection.find_ready, video)
-    found = await _find_saliency(served, request, listed, asked.query)
-    moments = await asyncio.to_thread(found.highlights, asked.top, asked.seconds)
-    return show_answer(replace(found, moments=moments), served.collection)
+    question = Peaks(listed.file.path, asked.query, asked.top, asked.seconds)
+    (found,) = await _ask(served, request, question)
+    return show_answer(found, served.collection)
 
 
 @router.post("/videos/{video}/summary", status_code=202)
 async def summarize(served: ServedNow, request: Request, video: VideoId, asked: SummaryIn) -> JobOut:
     """Sums up a video, by a job that reads it once; its result is that of `r2tuning summarize --json`."""
     listed = await asyncio.to_thread(served.collection.find_ready, video)
-    found = await _find_saliency(served, request, listed, asked.query)
-    task = SummaryTask(answer=found.to_dict(), ratio=asked.ratio, seconds=asked.seconds)
+    (found,) = await _ask(served, request, Outline(listed.file.path, asked.query))
+    task = SummaryTask(answer=found, ratio=asked.ratio, seconds=asked.seconds)
     return to_job(await served.runner.submit("summary", task))
 
 
-async def _find_saliency(served: Served, request: Request, listed: Listed, query: str | None) -> Grounding:
-    """The answer to a query; without one, what the video shows most and newest."""
-    question = Outline(listed.file.path) if query is None else Ground(listed.file.path, (query,))
-    (found,) = cast("list[Grounding]", await served.ask(question, request))
-    return found
+async def _ask(served: Served, request: Request, question: Ground | Outline) -> list[dict[str, Any]]:
+    return cast("list[dict[str, Any]]", await served.ask(question, request))

@@ -50,7 +50,7 @@ async def open_session(served: ServedNow, request: Request) -> Response:
 @router.get("/models")
 def list_models(served: ServedNow) -> ModelsOut:
     """The named models."""
-    made = served.collection.read().info.generation
+    made = served.collection.read().generation
     current = "" if made is None else made.facts.model
     models = [
         ModelOut(name=DEMO, task="moments", fps=DEMO_FPS, bytes=demo_size(), cached=True, current=current == DEMO)
