@@ -29,6 +29,7 @@ WIDE, NARROW = 1200, 390
 
 def main(images: Path) -> None:
     """Writes the pictures."""
+    images.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         annotations = synthesize(place / "holidays", VIDEOS, seed=SEED, split="test").annotations
