@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import webbrowser
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -109,10 +110,10 @@ def serve(
         max_upload=size,
         requests_per_second=rate,
     )
-    listener = listen(host, port)
-    address = show_address(settings, listener.getsockname()[1])
-    served = open_served(settings)
-    typer.echo(f"{settings.library}: {address}")
-    if open_page:
-        webbrowser.open(address)
-    serve(served, listener)
+    with closing(listen(host, port)) as listener:
+        address = show_address(settings, listener.getsockname()[1])
+        served = open_served(settings)
+        typer.echo(f"{settings.library}: {address}")
+        if open_page:
+            webbrowser.open(address)
+        serve(served, listener)
