@@ -5,6 +5,7 @@ import io
 import json
 import time
 import zipfile
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus, urlsplit
@@ -49,6 +50,15 @@ def test_the_token_becomes_a_cookie(page: Browser, server: Server) -> None:
     assert page.run(TEXTS, "#facts")[0].startswith("2 videos, ")
 
 
+def test_all_modules_are_loaded_at_once(page: Browser) -> None:
+    named = page.run("return [...document.querySelectorAll('link[rel=modulepreload]')].map((e) => e.href)")
+    folder = files("r2tuning") / "server" / "page"
+    modules = {each.name for each in folder.iterdir() if each.name.endswith(".js")} - {"app.js"}
+    assert {address.rpartition("/")[2] for address in named} == {*modules, "timeline.js"}
+    assert page.run("return performance.getEntriesByType('resource').filter((e) => e.initiatorType === 'script')"
+                    ".map((e) => e.name.split('/').at(-1)).filter((name) => name !== 'app.js')") == []  # fmt: skip
+
+
 def test_without_a_token_it_says_so(browser: Browser, server: Server) -> None:
     browser.command("Network.clearBrowserCookies")
     browser.open(server.address.partition("#")[0])
@@ -68,7 +78,7 @@ def test_hits_are_those_of_the_api(page: Browser, client: Client, query: str) ->
     assert found["calibrated"]
     assert page.run(TEXTS, ".score") == [f"{int(100 * hit['score'] + 0.5)} %" for hit in found["hits"]]
     assert page.run("return location.hash") == f"#/search?q={quote_plus(query)}"
-    assert page.run("return [...document.querySelectorAll('.dim')].length") == (found["present"] is False)
+    assert page.run("return [...document.querySelectorAll('.found.dim')].length") == (found["present"] is False)
     if found["next"]:
         page.click(".found > p:last-child button")
         page.wait(f"{HITS} > arguments[0]", len(spans))

@@ -9,6 +9,7 @@ import { formatSpan, html } from "./shared/timeline.js";
 
 const PAGE = 12; // hits
 const FRAMES = 8; // of the moving preview
+const UNLIKELY = 0.1; // probability below which a hit is dimmed
 const PACE = 280; // milliseconds for which each is shown
 
 const results = document.getElementById("results");
@@ -112,7 +113,8 @@ function showHit(hit, { calibrated }, queries, query) {
   );
   movePreview(link, frame, hit);
   const moment = { video: hit.video, name: hit.name, query, start: hit.start, end: hit.end, score: hit.score };
-  return html("li", { class: "hit" }, link, makePick(moment));
+  const unlikely = calibrated && hit.score < UNLIKELY;
+  return html("li", { class: unlikely ? "hit dim" : "hit" }, link, makePick(moment));
 }
 
 function makePick(moment) {
