@@ -33,10 +33,9 @@ from r2tuning.checkpoints.folder import CheckpointConfig, Provenance, save_check
 from r2tuning.decoding import DecodingConfig
 from r2tuning.features import encode_video
 from r2tuning.library.catalog import Catalog, open_catalog
-from r2tuning.library.generations import describe
 from r2tuning.library.indexing import embed_video
 from r2tuning.library.projected import read_projected, write_projected
-from r2tuning.library.records import File, Generation, Keep, RowRange, Video
+from r2tuning.library.records import File, Generation, Keep, RowRange, Video, describe
 from r2tuning.library.segments import MOST_ROWS, segment_path
 from r2tuning.model import R2Config, R2Tuning
 from r2tuning.types import Engine

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from r2tuning import Grounder, Grounding
 from r2tuning.intervals import temporal_iou
-from r2tuning.output.text.labels import format_clock
+from r2tuning.output.text import format_clock
 from r2tuning.output.text.terminal import print_grounding
 
 FOLDER = Path(__file__).resolve().parent

@@ -29,8 +29,8 @@ from r2tuning.evaluation.splits import open_split
 from r2tuning.grounder import Grounder
 from r2tuning.metrics import expected_calibration_error
 from r2tuning.metrics.reliability import auroc
+from r2tuning.output.charts import BLUE, ORANGE
 from r2tuning.output.charts.experiments import ReliabilityDiagram, plot_reliability
-from r2tuning.output.charts.figure import BLUE, ORANGE
 from r2tuning.synthetic.actions import track_script
 from r2tuning.synthetic.queries import choose_absent_queries, choose_queries, names_held_out
 from r2tuning.synthetic.semantics import find_truth

@@ -23,7 +23,7 @@ from r2tuning.datasets import Annotation, Benchmark, find_benchmark, load_annota
 from r2tuning.errors import DataError
 from r2tuning.features.store import FeatureStore
 from r2tuning.model import R2Tuning
-from r2tuning.output.charts.figure import GREY, WIDTH, check_plot_target, save_picture
+from r2tuning.output.charts import GREY, WIDTH, check_plot_target, save_picture
 from r2tuning.training.losses import mean_positive, to_unit
 
 Floats = NDArray[np.float64]

@@ -25,7 +25,7 @@ from r2tuning.ablation.table import HEADINGS, CellResult, format_spread, read_ta
 from r2tuning.datasets import Annotation
 from r2tuning.errors import DataError
 from r2tuning.files import write_atomically
-from r2tuning.output.charts.figure import BLUE, GREEN, MARKERS, ORANGE, PURPLE
+from r2tuning.output.charts import BLUE, GREEN, MARKERS, ORANGE, PURPLE
 from r2tuning.synthetic.queries import MOST_MOMENTS, names_held_out
 from r2tuning.synthetic.scenes import SPLITS
 from r2tuning.synthetic.semantics import BEST, WORST, Meaning

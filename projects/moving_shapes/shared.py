@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from r2tuning.datasets import Annotation, find_benchmark, load_annotations
 from r2tuning.features.store import FeatureStore
 from r2tuning.files import write_atomically
-from r2tuning.output.charts.figure import save_picture
+from r2tuning.output.charts import save_picture
 from r2tuning.synthetic.scenes import SPLITS
 
 BENCHMARK = find_benchmark("moving-shapes")

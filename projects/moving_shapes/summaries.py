@@ -30,7 +30,7 @@ from r2tuning.evaluation.predict import open_video, predict, see_whole
 from r2tuning.features.store import FeatureStore
 from r2tuning.grounder import Grounder, outline_video
 from r2tuning.intervals import FloatArray
-from r2tuning.metrics.summarization import kendall_tau, spearman_rho
+from r2tuning.metrics.reliability import kendall_tau, spearman_rho
 from r2tuning.results import RATIO, Grounding
 from r2tuning.synthetic.scenes import FPS
 from r2tuning.video.shots import detect_shots

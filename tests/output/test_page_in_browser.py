@@ -14,7 +14,7 @@ from support.videos import write_video
 
 from r2tuning.output.page import write_page
 from r2tuning.output.registry import write_format
-from r2tuning.output.text.labels import format_clock
+from r2tuning.output.text import format_clock
 
 FPS = 10
 MOMENTS = ((2.05, 6.0, 0.875), (8.55, 10.25, 0.5), (4.05, 9.0, 0.25))

@@ -13,7 +13,7 @@ from projects.moving_shapes.layers import compare_layers, draw_layers
 from r2tuning.datasets import Annotation, find_benchmark
 from r2tuning.errors import DataError
 from r2tuning.model import R2Config
-from r2tuning.output.charts.figure import save_picture
+from r2tuning.output.charts import save_picture
 
 BENCHMARK = find_benchmark("charades-sta")
 CONFIG = R2Config(video_width=6, query_width=5, layers=2, hidden=8, heads=2)

@@ -16,7 +16,7 @@ from support.page import HITS, TEXTS, go, search
 from support.player import await_seek
 from support.server import Client, Server
 
-from r2tuning.output.text.labels import format_clock
+from r2tuning.output.text import format_clock
 
 HOSTILE = "<img src=x onerror='window.hacked = 1'><script>window.hacked = 1</script> \"'&amp; ${1} {{1}} javascript:1"
 ABSENT = "a man cooks rice"

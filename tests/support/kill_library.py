@@ -27,6 +27,7 @@ from support.videos import write_video
 from r2tuning import Library
 from r2tuning.library import repair
 from r2tuning.library.catalog import CATALOG_FILE, open_catalog
+from r2tuning.library.indexing import VIDEO_FOLDER
 
 MODEL = "demo"
 
@@ -51,7 +52,8 @@ OPERATIONS: dict[str, Callable[[Library, Path], object]] = {
     "rescan": lambda library, videos: library.rescan(),
     "remove": lambda library, videos: library.remove([videos / "0.mp4", videos / "3.mp4"]),
     "compact": lambda library, videos: compact(library),
-    "switch": lambda library, videos: Library(library.folder, keep="vectors").rescan(),
+    "switch": lambda library, videos: Library(library.folder, sampling="keyframe").rescan(),
+    "keep less": lambda library, videos: Library(library.folder, keep="vectors").rescan(),
 }
 
 
@@ -118,8 +120,12 @@ def inspect(name: str, videos: Path, place: Path) -> list[str]:
         except Exception as error:
             if "has no library" not in str(error):
                 problems.append(f"check: {error}")
-    keep = "vectors" if name == "switch" else None
-    again = Library(place, model=MODEL, keep=keep)
+    again = Library(
+        place,
+        model=MODEL,
+        keep="vectors" if name == "keep less" else None,
+        sampling="keyframe" if name == "switch" else None,
+    )
     if name == "remove":
         present = [
             videos / f for f in ("0.mp4", "3.mp4") if any(x.file.path == str(videos / f) for x in library.list())
@@ -152,6 +158,9 @@ def inspect(name: str, videos: Path, place: Path) -> list[str]:
         rows, dead = repair.count_rows(catalog)
         if name == "compact" and dead:
             problems.append(f"{dead} of {rows} rows are dead")
+        kept = {path.name for path in (place / VIDEO_FOLDER).iterdir()}
+        if kept != repair.list_kept(catalog) or bool(kept) == (name == "keep less"):
+            problems.append(f"keeps {sorted(kept)}")
     left = [str(p) for p in place.rglob("*") if p.name.endswith(".part") or p.name == ".lock" or p.name[:4] == "new-"]
     if left:
         problems.append(f"left: {left}")

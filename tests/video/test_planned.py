@@ -19,9 +19,8 @@ from r2tuning.errors import VideoError
 from r2tuning.types import Preprocessing
 from r2tuning.video import sample_frames
 from r2tuning.video.container import decode_frames, open_video, read_packets
-from r2tuning.video.planned.bitstream import PacketFacts, choose_facts_reader
 from r2tuning.video.planned.groups import decode_picks
-from r2tuning.video.planned.index import PacketIndexer
+from r2tuning.video.planned.index import PacketFacts, PacketIndexer, choose_facts_reader
 from r2tuning.video.preprocess import Preprocessor
 from r2tuning.video.probe import survey
 from r2tuning.video.selection import count_clips

@@ -1,4 +1,4 @@
-"""Finds, downloads and reads the files of a backbone. Loading is strict: no weight is missing or left random."""
+"""Finds, downloads and reads the files of a backbone, its tokenizer too. No weight is missing or left random."""
 
 from __future__ import annotations
 
@@ -12,17 +12,11 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import load_file
-from tokenizers import Tokenizer
+from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers, processors
+from tokenizers.models import BPE
 from torch import Tensor
 
 from r2tuning.backbones.registry import KNOWN_BACKBONES, find_folder, hub_name
-from r2tuning.backbones.tokenizer import (
-    SENTENCEPIECE_FILE,
-    TOKENIZER_FILE,
-    VOCABULARY_FILES,
-    has_tokenizer,
-    load_tokenizer,
-)
 from r2tuning.backbones.vit import TowerConfig, is_linear
 from r2tuning.errors import BackboneError
 from r2tuning.files import guard, parse_json, read_file, require_regular
@@ -34,6 +28,15 @@ IMAGE, TEXT = "vision_model.", "text_model."
 _CONFIG, _PREPROCESSOR = "config.json", "preprocessor_config.json"
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 """Where the weights are, in order of preference; an index lists the files of split weights."""
+
+TOKENIZER_FILE = "tokenizer.json"
+VOCABULARY_FILES = ("vocab.json", "merges.txt")
+"""CLIP's older form of the tokenizer."""
+SENTENCEPIECE_FILE = "spiece.model"
+"""SigLIP's older form, which is not read."""
+_START, _END = "<|startoftext|>", "<|endoftext|>"
+_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+"""How CLIP splits a sentence into words."""
 
 _AGAIN = "download the folder again"
 
@@ -252,3 +255,52 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _guard(path: Path) -> AbstractContextManager[None]:
     return guard(f"{path}: cannot be loaded as a backbone", BackboneError, _AGAIN)
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Returns whether a folder has one of the forms that `load_tokenizer` reads."""
+    return (folder / TOKENIZER_FILE).is_file() or all((folder / name).is_file() for name in VOCABULARY_FILES)
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """Loads ``tokenizer.json`` of a folder, or else ``vocab.json`` and ``merges.txt``; neither truncates nor pads.
+
+    Raises:
+        ValueError: If it ends no sentence with a token: towers pool there.
+    """
+    file = folder / TOKENIZER_FILE
+    tokenizer = Tokenizer.from_buffer(_read(file)) if file.is_file() else _build_tokenizer(folder)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    if not tokenizer.encode("").ids:
+        raise ValueError("the tokenizer adds no end token")
+    return tokenizer
+
+
+def _read(path: Path) -> bytes:
+    return read_file(path, BackboneError, _AGAIN)
+
+
+def _build_tokenizer(folder: Path) -> Tokenizer:
+    vocabulary_file, merges_file = (folder / name for name in VOCABULARY_FILES)
+    vocabulary: dict[str, int] = parse_json(_read(vocabulary_file))
+    lines = _read(merges_file).decode().splitlines()
+    pairs = (line.partition(" ") for line in lines if line and not line.startswith("#version"))
+    merges = [(first, second) for first, _, second in pairs]
+    tokenizer = Tokenizer(
+        BPE(vocabulary, merges, continuing_subword_prefix="", end_of_word_suffix="</w>", unk_token=_END)
+    )
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_WORDS), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    tokenizer.add_special_tokens([_START, _END])
+    tokenizer.post_processor = processors.RobertaProcessing(
+        (_END, vocabulary[_END]), (_START, vocabulary[_START]), trim_offsets=False, add_prefix_space=False
+    )
+    return tokenizer

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 
 from r2tuning.cli import options
-from r2tuning.cli.export import export
 from r2tuning.cli.options import count
 from r2tuning.cli.search import search
 from r2tuning.errors import LibraryError, show_on_one_line
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from r2tuning.library.indexing import Added
     from r2tuning.library.library import Library
     from r2tuning.library.scanning import Scan
+
 
 library = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Index many videos once, and ask all of them with one sentence."
@@ -153,9 +153,9 @@ def encode_folders(
     sampling: Sampling,
 ) -> tuple[Library, Added]:
     """Brings the cached library of some folders up to date; makes it if there is none."""
-    from r2tuning.library.generations import name_model
     from r2tuning.library.library import Library
     from r2tuning.library.places import cached_library
+    from r2tuning.library.records import name_model
 
     options.announce_download(model, backbone)
     named = name_model(model), None if backbone is None else name_model(backbone)
@@ -297,4 +297,28 @@ def check(
 
 
 library.command()(search)
-library.command()(export)
+
+
+@library.command()
+def export(
+    file: Annotated[Path, typer.Argument(help="Parquet file to write.", metavar="FILE.parquet")],
+    rows: Annotated[
+        Literal["videos", "vectors"], typer.Option(help="What a row is: a video, or the vector of a frame.")
+    ] = "videos",
+    folder: options.FolderOption = None,
+    force: options.ForceOption = False,
+) -> None:
+    """Write what a library knows of its videos as a Parquet file, for pandas, DuckDB, Spark and the like.
+
+    Example: r2tuning library export videos.parquet
+    """
+    from r2tuning.files import check_target
+
+    if file.suffix.lower() != ".parquet":
+        raise typer.BadParameter(f"{file} must end with .parquet", param_hint="FILE.parquet")
+    check_target(file, force=force)
+    from r2tuning.library.export import export_library
+    from r2tuning.library.library import Library
+
+    written = export_library(Library(options.find_folder(folder)), file, rows, force=force)
+    typer.echo(f"Wrote {file}: {count(written, 'row')}", err=True)

@@ -49,7 +49,7 @@ def plot(
 
     Example: r2tuning plot mine.json theirs.json --truth val.jsonl -o compared.png
     """
-    from r2tuning.output.charts.figure import check_plot_target
+    from r2tuning.output.charts import check_plot_target
 
     check_plot_target(output, force=force)
     kinds = {_find_kind(source) for source in sources}
@@ -194,8 +194,8 @@ def attention(
     Example: r2tuning attention trip.mp4 "the dog catches the frisbee" --at 12 --at 15
     """
     from r2tuning.attention import find_attention
+    from r2tuning.output.charts import check_plot_target
     from r2tuning.output.charts.attention import MOST_FRAMES, choose_words, plot_attention
-    from r2tuning.output.charts.figure import check_plot_target
 
     check_plot_target(output, force=force)
     if at and len(at) > MOST_FRAMES:

@@ -177,7 +177,7 @@ def _read_date(text: str | None) -> float | None:
 
 
 def _print_hits(hits: Hits, place: str, *, more: bool) -> None:
-    from r2tuning.output.text.labels import format_clock
+    from r2tuning.output.text import format_clock
 
     console = Console()
 

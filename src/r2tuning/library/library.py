@@ -12,8 +12,8 @@ import torch
 
 from r2tuning.errors import LibraryError
 from r2tuning.grounder import Grounder
+from r2tuning.library import records
 from r2tuning.library.catalog import Catalog, open_catalog
-from r2tuning.library.generations import describe, name_model, other_model
 from r2tuning.library.hits import Hits
 from r2tuning.library.indexing import Added, Progress, drop_unused, update_files
 from r2tuning.library.places import open_place
@@ -64,8 +64,8 @@ class Library:
         sampling: Sampling | None = None,
     ) -> None:
         self._place = open_place(path)
-        self._model = None if model is None else name_model(model)
-        self._backbone = None if backbone is None else name_model(backbone)
+        self._model = None if model is None else records.name_model(model)
+        self._backbone = None if backbone is None else records.name_model(backbone)
         self._device = device
         self._engine: Engine | None = engine
         self._keep: Keep | None = keep
@@ -121,7 +121,7 @@ class Library:
             facts = self._describe(catalog)
             current = next((g for g in catalog.list_generations() if g.current), None)
             if current is not None and not current.facts.same(facts):
-                raise other_model(self.name, current.facts, facts)
+                raise records.other_model(self.name, current.facts, facts)
             with catalog.change():
                 catalog.add_roots(roots)
                 generation = current or catalog.add_generation(facts, current=True)
@@ -373,7 +373,7 @@ class Library:
             engine, keep, sampling = engine or current.engine, keep or current.keep, sampling or current.sampling
         model = model or DEFAULT_MODEL
         grounder = self._open(model, backbone, engine)
-        return describe(grounder, model, backbone, keep or "answers", sampling or "exact")
+        return records.describe(grounder, model, backbone, keep or "answers", sampling or "exact")
 
     def _open(self, model: str, backbone: str | None, engine: Engine | None) -> Grounder:
         wanted = model, backbone, engine
@@ -388,8 +388,8 @@ class Library:
             return self._fitting[1]
         model, backbone = self._model or facts.model, self._backbone or facts.backbone_at
         grounder = self._open(model, backbone, self._engine or facts.engine)
-        mine = describe(grounder, model, backbone, facts.keep, facts.sampling)
+        mine = records.describe(grounder, model, backbone, facts.keep, facts.sampling)
         if not mine.same(facts):
-            raise other_model(self.name, facts, mine)
+            raise records.other_model(self.name, facts, mine)
         self._fitting = facts, grounder
         return grounder

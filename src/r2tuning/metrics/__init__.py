@@ -7,8 +7,14 @@ from r2tuning.metrics.corpus import evaluate_corpus
 from r2tuning.metrics.evaluate import BRIEF, evaluate_grounding, match_predictions
 from r2tuning.metrics.highlight_detection import tvsum_top5_map, youtube_map
 from r2tuning.metrics.records import CorpusPrediction, CorpusTruth, GroundTruth, Prediction
-from r2tuning.metrics.reliability import auroc, average_precision, expected_calibration_error, find_reliability
-from r2tuning.metrics.summarization import kendall_tau, spearman_rho
+from r2tuning.metrics.reliability import (
+    auroc,
+    average_precision,
+    expected_calibration_error,
+    find_reliability,
+    kendall_tau,
+    spearman_rho,
+)
 
 __all__ = [
     "BRIEF",

@@ -19,10 +19,9 @@ from av.video.stream import VideoStream
 from r2tuning.errors import VideoError
 from r2tuning.types import VideoInfo
 from r2tuning.video.container import decode_frames, find_sounds, open_video, read_packets
-from r2tuning.video.joints import choose_joint_test
 from r2tuning.video.losses import find_losses
 from r2tuning.video.planned.index import PacketIndex, PacketIndexer
-from r2tuning.video.timeline import Timeline, find_frame_rate, read_timeline
+from r2tuning.video.timeline import Timeline, choose_joint_test, find_frame_rate, read_timeline
 
 # Seconds.
 _LONGEST_SILENCE = 60

@@ -6,7 +6,7 @@ from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib.font_manager import fontManager
 
-from r2tuning.output.charts.figure import find_fonts
+from r2tuning.output.charts import find_fonts
 
 # Private use: no font of the machine that runs the tests shows it.
 CHARACTER = "\U0010f2d7"

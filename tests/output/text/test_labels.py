@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from r2tuning.errors import show_on_one_line
-from r2tuning.output.text.labels import format_clock
+from r2tuning.output.text import format_clock
 
 
 def read_clock(text: str) -> float:

@@ -22,7 +22,7 @@ export const html = (name, attributes, ...children) => fill(document.createEleme
 export const svg = (name, attributes, ...children) =>
   fill(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
 
-// As format_clock of labels.py: ties to even, and rounded before it is split.
+// As format_clock of output/text: ties to even, and rounded before it is split.
 export function formatClock(seconds, decimals = 1) {
   const scale = 10 ** decimals;
   const exact = Math.max(seconds, 0) * scale;

@@ -13,8 +13,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from r2tuning.output.charts.figure import GREY, WIDTH, find_fonts, make_canvas, save_picture, wrap_text
-from r2tuning.output.text.labels import format_clock
+from r2tuning.output.charts import GREY, WIDTH, find_fonts, make_canvas, save_picture, wrap_text
+from r2tuning.output.text import format_clock
 from r2tuning.types import PatchAttention
 
 MOST_WORDS, MOST_FRAMES = 8, 6

@@ -15,7 +15,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from r2tuning.output.charts.figure import (
+from r2tuning.output.charts import (
     BLUE,
     GREY,
     STYLES,

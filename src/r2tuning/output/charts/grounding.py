@@ -9,10 +9,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from r2tuning.output.charts import timeline
-from r2tuning.output.charts.figure import BLUE, LIGHT, ORANGE, SKY, STYLES, save_picture, set_fonts, wrap_text
+from r2tuning.output.charts import BLUE, LIGHT, ORANGE, SKY, STYLES, save_picture, set_fonts, timeline, wrap_text
 from r2tuning.output.charts.timeline import CURVE, FOOT, GAP, ROW, Thumbnails
-from r2tuning.output.text.labels import label_notes
+from r2tuning.output.text import label_notes
 from r2tuning.results import Grounding
 
 MOST_ANSWERS = len(STYLES)

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 from r2tuning.errors import VideoError
-from r2tuning.output.charts.figure import GREY, LIGHT, WIDTH, find_fonts, make_canvas, style_axes, wrap_text
-from r2tuning.output.text.labels import format_clock
+from r2tuning.output.charts import GREY, LIGHT, WIDTH, find_fonts, make_canvas, style_axes, wrap_text
+from r2tuning.output.text import format_clock
 from r2tuning.results import Grounding
 from r2tuning.types import Moment, Saliency, Sampling
 

@@ -12,9 +12,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from r2tuning.errors import VideoError, show_on_one_line
-from r2tuning.output.charts.figure import BLACK, GREY, WIDTH, check_plot_target, find_fonts, save_picture, wrap_text
+from r2tuning.output.charts import BLACK, GREY, WIDTH, check_plot_target, find_fonts, save_picture, wrap_text
 from r2tuning.output.media.footage import Footage
-from r2tuning.output.text.labels import format_clock
+from r2tuning.output.text import format_clock
 from r2tuning.results import Grounding
 from r2tuning.types import Moment
 

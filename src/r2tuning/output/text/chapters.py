@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from r2tuning.output.text.labels import label_moment, label_notes
+from r2tuning.output.text import label_moment, label_notes
 from r2tuning.results import Grounding
 
 BETWEEN = "…"

@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from r2tuning.errors import OutputWarning, show_on_one_line
-from r2tuning.output.text.labels import label_moment, label_notes
+from r2tuning.output.text import label_moment, label_notes
 from r2tuning.results import Grounding
 from r2tuning.types import Moment, VideoInfo
 

@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import PurePath
 
 from r2tuning.errors import show_on_one_line
-from r2tuning.output.text.labels import format_clock, label_notes
+from r2tuning.output.text import format_clock, label_notes
 from r2tuning.results import Grounding
 from r2tuning.types import Moment
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from r2tuning.output.text.labels import label_moment, label_notes
+from r2tuning.output.text import label_moment, label_notes
 from r2tuning.results import Grounding
 
 NOTICE = 5000

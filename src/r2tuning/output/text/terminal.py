@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from r2tuning.errors import show_on_one_line
-from r2tuning.output.text.labels import format_clock
+from r2tuning.output.text import format_clock
 from r2tuning.results import Grounding, Summary
 from r2tuning.types import Moment
 
