@@ -93,7 +93,19 @@ class LibraryError(R2TuningError):
 
 
 class ServerError(R2TuningError):
-    """A server cannot start, or does not do what it is asked."""
+    """A server cannot start, or its own files are damaged."""
+
+
+class RequestError(ServerError):
+    """A server is asked for what makes no sense."""
+
+
+class MissingError(ServerError):
+    """A server is asked for what does not exist."""
+
+
+class BusyError(ServerError):
+    """A server has too much to do already."""
 
 
 class MetricError(R2TuningError):

@@ -139,7 +139,7 @@ def test_highlights_and_summary_follow_the_saliency(client: Client, shapes: Shap
     job = client.wait(client.post(f"/videos/{video}/summary", {"query": query, "seconds": 12}).check(202)["id"])
     assert (job["state"], job["result"]) == ("done", "summary.json")
     summary = client.get(f"/jobs/{job['id']}/result").check(200)
-    assert summary["budget"] == 12
+    assert (summary["budget"], summary["video"]) == (12, video)
     assert 0 < summary["length"] <= 12
     assert [shot["start"] for shot in summary["shots"]] == sorted(shot["start"] for shot in summary["shots"])
     client.post(f"/videos/{video}/highlights", {}).refused(409, "without a query", "--keep raw")

@@ -88,9 +88,10 @@ def test_pages_of_other_sites_may_not_ask(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [None, "", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"]
+    "kind",
+    ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"],
 )
-def test_forms_cannot_change_anything(client: Client, kind: str | None) -> None:
+def test_forms_cannot_change_anything(client: Client, kind: str) -> None:
     """What a form of another site can send without asking first."""
     for path in ("/rescan", "/search", f"/jobs/{ID}/cancel", f"/jobs/{ID}/retry", "/session", "/uploads?name=a.mp4"):
         client.post(path, {"queries": ["a"]}, Content_Type=kind).refused(415, "send application/json")

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from r2tuning.errors import LibraryError, R2TuningError, ServerError, VideoError
+from r2tuning.errors import LibraryError, R2TuningError, RequestError, VideoError
 from r2tuning.features import EncodedVideo
 from r2tuning.library.grounding import ground_video
 from r2tuning.library.hits import Hits
@@ -62,7 +62,7 @@ def _answer_one(library: Library, question: Question) -> Answer | Failure:
     except R2TuningError as error:
         return Failure(error)
     except ValueError as error:  # of a number out of range
-        return Failure(ServerError(f"{error}; correct the request"))
+        return Failure(RequestError(f"{error}; correct the request"))
 
 
 def _search(library: Library, asked: Search) -> Hits:

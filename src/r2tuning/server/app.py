@@ -64,11 +64,11 @@ def create_app(served: Served) -> FastAPI:
     app.mount("/shared", PageFiles(directory=SHARED), name="shared")
     app.mount("/", PageFiles(directory=PAGE, html=True), name="page")
     app.add_middleware(Guard, settings=served.settings)
-    describe_problems(app)
+    describe_problems(app, needs_token=bool(served.settings.token))
     return app
 
 
-def describe_problems(app: FastAPI) -> None:
+def describe_problems(app: FastAPI, *, needs_token: bool) -> None:
     """Says in the OpenAPI document that every address answers with a problem document if it does not do as asked."""
     make = app.openapi
 
@@ -81,12 +81,13 @@ def describe_problems(app: FastAPI) -> None:
             schemas.pop(name, None)
         schemas["Problem"] = Problem.model_json_schema()
         problem = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-        document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        if needs_token:
+            document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         for path, item in document["paths"].items():
             for operation in item.values():
                 operation["responses"].pop("422", None)
                 operation["responses"]["default"] = {"description": "A problem", "content": problem}
-                if path.startswith(API):
+                if needs_token and path.startswith(API):
                     operation["security"] = [{"token": []}]
         return document
 

@@ -16,7 +16,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from r2tuning.errors import ServerError
+from r2tuning.errors import BusyError, ServerError
 from r2tuning.files import guard
 
 JOBS_FILE = "jobs.sqlite"
@@ -153,12 +153,12 @@ class JobStore:
         """Queues a job.
 
         Raises:
-            ServerError: If `MOST_WAITING` wait already.
+            BusyError: If `MOST_WAITING` wait already.
         """
         with self._open() as connection:
             (waiting,) = connection.execute("SELECT count(*) FROM jobs WHERE state = 'queued'").fetchone()
             if waiting >= MOST_WAITING:
-                raise TooManyError(f"jobs: {waiting} wait already; wait until some are done, or cancel some")
+                raise BusyError(f"jobs: {waiting} wait already; wait until some are done, or cancel some")
             number = secrets.token_hex(8)
             connection.execute(
                 "INSERT INTO jobs (id, kind, task, state, progress, error, result, attempts, stopping, created) "
@@ -251,7 +251,3 @@ class JobStore:
         """What all jobs of a kind are about, as JSON text."""
         with self._open() as connection:
             return [text for (text,) in connection.execute("SELECT task FROM jobs WHERE kind = ?", (kind,))]
-
-
-class TooManyError(ServerError):
-    """Too many jobs wait already."""

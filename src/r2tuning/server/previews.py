@@ -19,7 +19,7 @@ import av
 import numpy as np
 from av.container import InputContainer
 
-from r2tuning.errors import VideoError
+from r2tuning.errors import MissingError, VideoError
 from r2tuning.output.media.cut import copy_stretch
 from r2tuning.output.media.footage import Footage
 from r2tuning.output.media.mp4 import PIECE, write_stretches
@@ -141,11 +141,12 @@ def write_piece(footage: Footage, piece: Piece) -> bytes:
     """A piece of a preview as MP4.
 
     Raises:
-        VideoError: If there is no such piece, or nothing of it can be decoded.
+        MissingError: If there is no such piece.
+        VideoError: If nothing of it can be decoded.
     """
     plan = plan_preview(footage)
     if not 0 <= piece.number < len(plan.pieces):
-        raise VideoError(f"{footage.info.path}: has no piece {piece.number} of {len(plan.pieces)}; see its preview")
+        raise MissingError(f"{footage.info.path}: has no piece {piece.number} of {len(plan.pieces)}; see its preview")
     start = plan.pieces[piece.number]
     end = (*plan.pieces, plan.start + plan.duration)[piece.number + 1]
     stretch = footage.find(start, end)

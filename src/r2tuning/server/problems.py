@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from http.client import responses
 from typing import Any
@@ -14,15 +15,17 @@ from starlette.responses import JSONResponse, Response
 
 from r2tuning.errors import (
     BackboneError,
+    BusyError,
     CheckpointError,
     DataError,
     DownloadError,
     FeatureError,
     LibraryError,
+    MissingError,
     OutputError,
     QueryError,
     R2TuningError,
-    ServerError,
+    RequestError,
     VideoError,
     show_on_one_line,
 )
@@ -43,7 +46,9 @@ _STATUS: Mapping[type[R2TuningError], int] = {
     CheckpointError: 500,
     BackboneError: 500,
     DownloadError: 502,
-    ServerError: 400,
+    RequestError: 422,
+    MissingError: 404,
+    BusyError: 429,
 }
 
 
@@ -114,18 +119,20 @@ def add_handlers(app: FastAPI, hide: Callable[[str], str]) -> None:
 
     async def on_error(_: Request, error: Exception) -> Response:
         assert isinstance(error, R2TuningError)
-        return make_problem(find_status(error), hide(str(error)))
+        status = find_status(error)
+        return make_problem(status, hide(str(error)), {"Retry-After": str(RETRY_SECONDS)} if status == 429 else None)
 
     async def on_invalid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         return make_problem(422, describe_invalid(list(error.errors())))
 
-    async def on_http(_: Request, error: Exception) -> Response:
+    async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, StarletteException)
         if error.detail == "Not Found":
             return make_problem(404, f"no such address; GET {API}/openapi.json lists all")
         if error.detail == "Method Not Allowed":
-            return make_problem(405, f"this address takes {error.headers['Allow']}", error.headers)  # type: ignore[index]
+            methods = ", ".join(find_methods(app, request.url.path)) or "GET, HEAD"  # the latter of the page's files
+            return make_problem(405, f"this address takes {methods}", {"Allow": methods})
         return make_problem(error.status_code, str(error.detail), error.headers)
 
     handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
@@ -135,3 +142,14 @@ def add_handlers(app: FastAPI, hide: Callable[[str], str]) -> None:
     }
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)
+
+
+def find_methods(app: FastAPI, path: str) -> list[str]:
+    """The methods that an address of the API takes."""
+    templates = app.openapi()["paths"]
+    return sorted(
+        method.upper()
+        for template, item in templates.items()
+        if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path)
+        for method in item
+    )

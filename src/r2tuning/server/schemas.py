@@ -188,15 +188,15 @@ class HighlightsIn(Asked):
 
     query: Text | None = None
     top: int = Field(5, ge=1, le=100)
-    seconds: float | None = Field(None, gt=0, le=3600, description="Length of each; by default that of its peak.")
+    seconds: float | None = Field(None, ge=0.1, le=3600, description="Length of each; by default that of its peak.")
 
 
 class SummaryIn(Asked):
     """What to sum up; without a query, what the video shows most and newest."""
 
     query: Text | None = None
-    ratio: float | None = Field(None, gt=0, le=1, description="Share of the video; by default 0.15.")
-    seconds: float | None = Field(None, gt=0, le=LATEST, description="How long it may last instead.")
+    ratio: float | None = Field(None, ge=0.001, le=1, description="Share of the video; by default 0.15.")
+    seconds: float | None = Field(None, ge=0.1, le=LATEST, description="How long it may last instead.")
 
     @model_validator(mode="after")
     def _one_budget(self) -> SummaryIn:

@@ -141,8 +141,8 @@ class Guard:
             raise Refused(403, f"origin {origin}: may not ask; open the address of this server")
         if scope["method"] not in ("GET", "HEAD", "OPTIONS", "DELETE"):
             kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-            if HEADER not in headers and (not kind or kind in _FORMS):
-                raise Refused(415, f"content type {kind or 'missing'}: send application/json, or X-R2Tuning: 1")
+            if HEADER not in headers and kind in _FORMS:
+                raise Refused(415, f"content type {kind}: send application/json, or X-R2Tuning: 1")
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length) > (most := find_most(path, settings)):
             raise _too_large(most if length.isdigit() else 0)

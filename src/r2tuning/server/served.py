@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Hashable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -24,6 +25,8 @@ MOST_PICTURES = 128 * 2**20
 """Bytes of pictures and pieces of previews that are remembered."""
 MOST_UPLOADS = 4
 """Videos that are uploaded at once."""
+MOST_THREADS = 64
+"""Threads that wait for files and processes, at most."""
 MOST_STREAMS = 64
 """Clients that follow jobs at once."""
 
@@ -81,6 +84,8 @@ class Served:
 
     async def start(self) -> None:
         """Starts the processes."""
+        # Some threads always wait for a process; by default a machine with two cores has six.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(MOST_THREADS))
         self.answers.start()
         self.pictures.start()
         self.runner.start()

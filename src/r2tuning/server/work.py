@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -16,7 +17,8 @@ from r2tuning.library.catalog import open_catalog
 from r2tuning.library.indexing import Added
 from r2tuning.library.library import Library
 from r2tuning.library.scanning import Scan
-from r2tuning.server.collection import Collection
+from r2tuning.results import Grounding, summarize
+from r2tuning.server.collection import Collection, make_id
 from r2tuning.server.exports import ExportTask, write_export
 from r2tuning.server.jobs import MOST_FAILURES, FileFailure, Job, JobStore, Progress
 from r2tuning.server.settings import Settings
@@ -52,7 +54,7 @@ def do_job(settings: Settings, library: Library, job: Job) -> Outcome:
             if job.kind == "export":
                 export = ExportTask.model_validate_json(job.task)
                 return Outcome(write_export(export, folder, report.note))
-            return _sum_up(SummaryTask.model_validate_json(job.task), folder, report)
+            return _sum_up(SummaryTask.model_validate_json(job.task), collection, folder, report)
     except R2TuningError as error:
         with suppress(R2TuningError):
             collection.read()
@@ -160,12 +162,12 @@ def _remove(settings: Settings, library: Library, task: RemoveTask) -> Outcome:
     return Outcome()
 
 
-def _sum_up(task: SummaryTask, folder: Path, report: Reporter) -> Outcome:
+def _sum_up(task: SummaryTask, collection: Collection, folder: Path, report: Reporter) -> Outcome:
     """Looks for the cuts of a video and chooses shots."""
-    from r2tuning.output.registry import write_format
-    from r2tuning.results import Grounding, summarize
-
     report.progress = Progress(unit="frames")
-    summary = summarize(Grounding.from_dict(task.answer), ratio=task.ratio, seconds=task.seconds, progress=report.note)
-    write_atomically(folder / "summary.json", write_format([summary], "json"), force=True)
+    answer = Grounding.from_dict(task.answer)
+    summary = summarize(answer, ratio=task.ratio, seconds=task.seconds, progress=report.note)
+    shown = summary.to_dict() | {"video": make_id(answer.video), "name": collection.name(answer.video)}
+    text = json.dumps(shown, indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomically(folder / "summary.json", text, force=True)
     return Outcome("summary.json")

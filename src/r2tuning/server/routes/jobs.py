@@ -75,7 +75,7 @@ async def get_result(served: ServedNow, job: JobId) -> Response:
 @router.get(
     "/jobs/{job}/events",
     response_class=StreamingResponse,
-    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    responses={200: {"content": {"text/event-stream": {}}}},
 )
 async def follow_job(served: ServedNow, job: JobId) -> StreamingResponse:
     """Follows a job: server-sent events `job` with what `GET /jobs/{job}` gives, when it changes; the last is `end`."""
