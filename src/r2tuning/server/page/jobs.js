@@ -137,10 +137,9 @@ function show() {
   if (focused) list.querySelector(`[data-name="${focused}"]`)?.focus();
 }
 
-// The row of a job: the one that is there, as long as only its progress changes.
+// The row of a job: the one that is there, as long as the job can be told by it.
 function findRow(job) {
-  const { state, error, result, progress } = job;
-  const shape = JSON.stringify([state, error, result, progress.failures.length, asked.has(job.id)]);
+  const shape = JSON.stringify([isActive(job) || job.state, job.error, job.result, asked.has(job.id)]);
   let shown = rows.get(job.id);
   if (shown?.shape !== shape) {
     shown = { shape, ...showJob(job) };
@@ -151,28 +150,27 @@ function findRow(job) {
 }
 
 function showJob(job) {
-  const { progress, state } = job;
   const name = tracked.get(job.id)?.label || NAMES[job.kind];
   const bar = html("progress", { "aria-label": name, max: 1 });
+  const state = html("span", { class: "state" });
   const text = html("span", { class: "quiet" });
-  const failures = progress.failures.map((failure) => html("li", { dir: "auto" }, failure.reason));
-  const told = `${formatCount(failures.length, "file")} could not be used`;
-  const count = html("summary", { "data-name": `count-${job.id}` }, told);
-  const reasons = html("details", { "data-name": `files-${job.id}` }, count, html("ul", {}, ...failures));
-  const row = html(
-    "li",
-    { class: `job ${state}` },
-    html("span", { class: "title", dir: "auto" }, name),
-    html("span", { class: "state" }, asked.has(job.id) ? "is being cancelled" : state),
-    ...(state === "running" ? [bar] : []),
-    text,
-    ...(job.error ? [html("span", { class: "wrong", dir: "auto" }, job.error)] : []),
-    ...(failures.length ? [reasons] : []),
-    ...showActions(job, name)
-  );
+  const count = html("summary", { "data-name": `count-${job.id}` });
+  const reasons = html("ul", {});
+  const failures = html("details", { "data-name": `files-${job.id}`, hidden: "" }, count, reasons);
+  const error = job.error ? [html("span", { class: "wrong", dir: "auto" }, job.error)] : [];
+  const title = html("span", { class: "title", dir: "auto" }, name);
+  const row = html("li", {}, title, state, bar, text, ...error, failures, ...showActions(job, name));
   const update = (next) => {
+    const { progress } = next;
+    row.className = `job ${next.state}`;
+    state.textContent = asked.has(job.id) ? "is being cancelled" : next.state;
     text.textContent = describeProgress(next);
-    if (next.progress.expected) bar.value = next.progress.done / next.progress.expected;
+    bar.hidden = next.state !== "running";
+    if (progress.expected) bar.value = progress.done / progress.expected;
+    if (progress.failures.length === reasons.children.length) return;
+    failures.hidden = !progress.failures.length;
+    count.textContent = `${formatCount(progress.failures.length, "file")} could not be used`;
+    reasons.replaceChildren(...progress.failures.map(({ reason }) => html("li", { dir: "auto" }, reason)));
   };
   return { row, update };
 }
