@@ -22,6 +22,7 @@ HOSTILE = "<img src=x onerror='window.hacked = 1'><script>window.hacked = 1</scr
 ABSENT = "a man cooks rice"
 WIDTHS = (390, 1300)
 FITS = "return document.documentElement.scrollWidth <= innerWidth"
+EDGES = "return [...document.querySelectorAll('.edge')].map((e) => Number(e.ariaValueNow))"
 ACTIVE = "return document.activeElement.getAttribute('aria-label') ?? document.activeElement.textContent"
 
 
@@ -155,6 +156,15 @@ def test_several_queries_have_rows_and_colors(page: Browser, client: Client, que
     ]  # fmt: skip
 
 
+def test_a_hit_that_is_no_answer_gets_a_place_among_them(page: Browser, client: Client, query: str) -> None:
+    answer = watch(page, client, query)
+    go(page, f"video/{answer['video']}", ABSENT, query, t=1.5, end=2.75, of=1)
+    page.wait('return document.querySelectorAll(".answer:nth-child(2) .edge").length === 2')
+    assert page.run(EDGES) == [1.5, 2.75]
+    assert page.run(TEXTS, ".answer:nth-child(2) .bar.chosen text") == [str(len(answer["moments"]) + 1)]
+    assert await_seek(page, 1.5) == pytest.approx(1.5, abs=0.001)
+
+
 def test_more_like_a_moment(page: Browser, client: Client, query: str) -> None:
     answer = watch(page, client, query)
     page.run('[...document.querySelectorAll("#chosen button")].find((b) => b.textContent === "More like this").click()')
@@ -198,7 +208,7 @@ def test_a_moment_is_corrected_with_keys_and_exported(
     page: Browser, client: Client, query: str, tmp_path: Path
 ) -> None:
     answer = watch(page, client, query)
-    before = page.run("return [...document.querySelectorAll('.edge')].map((e) => Number(e.ariaValueNow))")
+    before = page.run(EDGES)
     assert before in [[moment["start"], moment["end"]] for moment in answer["moments"]]
     # From the chosen bar, Tab leads to its start and its end.
     page.run('document.querySelector(".bar.chosen").focus()')
@@ -210,7 +220,7 @@ def test_a_moment_is_corrected_with_keys_and_exported(
     page.press("Left", shift=True)
     page.press("Left")
     expected = [round(before[0] + 0.3, 3), round(before[1] - 1.1, 3)]
-    assert page.run("return [...document.querySelectorAll('.edge')].map((e) => Number(e.ariaValueNow))") == expected
+    assert page.run(EDGES) == expected
     assert await_seek(page, expected[1]) == pytest.approx(expected[1], abs=0.001)
     assert page.run(TEXTS, "#tray .mark") == ["corrected"]
     page.command("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
@@ -221,16 +231,16 @@ def test_a_moment_is_corrected_with_keys_and_exported(
     # It is still corrected when the page is opened again.
     page.run("location.reload()")
     page.wait("return document.querySelectorAll('.edge').length === 2")
-    assert page.run("return [...document.querySelectorAll('.edge')].map((e) => Number(e.ariaValueNow))") == expected
+    assert page.run(EDGES) == expected
     page.run('[...document.querySelectorAll("#chosen button")].find((b) => b.textContent === "Restore").click()')
-    assert page.run("return [...document.querySelectorAll('.edge')].map((e) => Number(e.ariaValueNow))") == before
+    assert page.run(EDGES) == before
 
 
 def test_a_moment_is_corrected_with_the_mouse_and_cut_out(
     page: Browser, client: Client, query: str, tmp_path: Path
 ) -> None:
     answer = watch(page, client, query)
-    start, end = page.run("return [...document.querySelectorAll('.edge')].map((e) => Number(e.ariaValueNow))")
+    start, end = page.run(EDGES)
     per_pixel = answer["duration"] / page.run('return document.querySelector(".chart").getBoundingClientRect().width')
     page.drag('.edge[data-name="end"] .grip', 30)
     moved = page.run("return Number(document.querySelectorAll('.edge')[1].ariaValueNow)")

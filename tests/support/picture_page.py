@@ -66,13 +66,13 @@ def take_video(browser: Browser, client: Client, query: str, images: Path) -> No
     browser.run('document.querySelector(".edge[data-name=end]").focus()')
     browser.press("Left", "Left")
     browser.run('document.getElementById("video").currentTime = arguments[0]', hit["start"] + 3)
-    photograph(browser, images / "serve-video.png", WIDE)
+    photograph(browser, images / "serve-video.png", WIDE, height=1180)
     photograph(browser, images / "serve-video-narrow.png", NARROW)
 
 
-def photograph(browser: Browser, path: Path, width: int, scheme: str = "light") -> None:
+def photograph(browser: Browser, path: Path, width: int, scheme: str = "light", height: int = 1000) -> None:
     """The top of the page, once its pictures are loaded and it says nothing."""
-    size = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
     browser.command("Emulation.setDeviceMetricsOverride", **size)
     browser.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
     browser.run("scrollTo(0, 0)")

@@ -6,11 +6,12 @@ import { forgetHits, showHits } from "./hits.js";
 import { onEnd, startJobs } from "./jobs.js";
 import { startKeyboard } from "./keyboard.js";
 import { complain, forgive, formatCount, formatDuration } from "./notices.js";
+import { pauseVideo } from "./player.js";
 import { formatRoute, parseRoute } from "./routes.js";
 import { showSearch, startSearch } from "./search.js";
 import { openSelection } from "./selection.js";
 import { showVideos, startVideos } from "./videos.js";
-import { leaveVideo, showVideo, startWatch } from "./watch.js";
+import { showVideo, startWatch } from "./watch.js";
 
 const LOADING = 1000; // milliseconds after which a model that is being loaded is asked for again
 const VIEWS = ["results", "watch", "list", "adding", "locked"];
@@ -29,10 +30,12 @@ function route(again = false) {
   const next = parseRoute(location.hash);
   forgive();
   showSearch(next);
-  if (next.view !== "video" && view === "video") leaveVideo();
+  if (next.view !== "video" && view === "video") pauseVideo();
   const back = view === "video" && next.view === "search";
   view = next.view;
-  part("to-videos").toggleAttribute("aria-current", view === "videos");
+  part("to-videos").setAttribute("aria-current", view === "videos" ? "page" : "false");
+  const about = view === "videos" ? "Videos" : next.queries.join(", ");
+  document.title = about ? `${about} – ${library.name}` : library.name;
   if (view === "video") {
     show("watch");
     return showVideo(next, searched);
@@ -58,7 +61,6 @@ async function readAgain() {
     return false;
   }
   part("home").textContent = library.name;
-  document.title = `${library.name} – r2tuning`;
   part("facts").textContent = describeLibrary();
   showRoots(library);
   if (!library.ready) setTimeout(readAgain, LOADING);

@@ -41,12 +41,12 @@ export function showChosen(moment, { title, start, end }, redraw) {
   restore.hidden = !moment.from || !isCorrected(moment);
   const like = button("More like this", () => go({ view: "search", like: { ...moment } }));
   const focused = panel.contains(document.activeElement) ? document.activeElement.id : "";
+  const buttons = [button("Play", () => playSpan(moment)), pick, like, restore];
   const unit = html("span", { class: "quiet" }, "seconds");
   const marks = isCorrected(moment) ? [html("span", { class: "mark" }, moment.from ? "corrected" : "added")] : [];
   panel.replaceChildren(
     html("p", { class: "title", dir: "auto" }, title, ...marks),
-    html("div", { class: "together" }, input("start", "Start"), input("end", "End"), unit),
-    html("div", { class: "together" }, button("Play", () => playSpan(moment)), pick, like, restore)
+    html("div", { class: "together" }, input("start", "Start"), input("end", "End"), unit, ...buttons)
   );
   onSelection(pick, () => (pick.textContent = isSelected(moment) ? "Remove from selection" : "Add to selection"));
   panel.hidden = false;

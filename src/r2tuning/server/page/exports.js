@@ -43,7 +43,7 @@ export function exportForm(list) {
 async function exportSelected(items, format, pad) {
   const taken = format === "custom" ? items : items.filter((item) => item.start !== null);
   if (!taken.length) return say("Nothing to export: this format takes moments with times.");
-  const moments = taken.map(({ video, query, start, end, score }) => ({ video, query, start, end, score }));
+  const moments = taken.map(({ video, query, start, end, score }) => ({ video, query, start, end, score: score ?? 1 }));
   const made = await exportMoments({ format, moments, pad: PADDED.includes(format) ? pad : 0 });
   if (made.job) {
     say("The export has started. The file is downloaded when it is done.");

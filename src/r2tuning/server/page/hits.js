@@ -63,7 +63,7 @@ function showFound(found, place, route, title) {
   const list = html("ul", { class: "hits" });
   const more = html("button", { type: "button" }, "More");
   const add = (page) => {
-    list.append(...page.hits.map((hit) => showHit(hit, page, route.queries, found.query)));
+    list.append(...page.hits.map((hit) => showHit(hit, page, route.queries, place)));
     more.hidden = !page.next;
     more.dataset.next = page.next;
   };
@@ -96,8 +96,9 @@ function describeFound({ hits, present }, filtered) {
   return filtered ? "No moment passes the filters. Try without some of them." : "No moments for this query.";
 }
 
-function showHit(hit, { calibrated }, queries, query) {
-  const address = formatRoute({ view: "video", id: hit.video, time: hit.start, queries });
+function showHit(hit, { calibrated, query }, queries, place) {
+  const of = queries.length > 1 ? place : null;
+  const address = formatRoute({ view: "video", id: hit.video, time: hit.start, end: hit.end, of, queries });
   const middle = (hit.start + hit.end) / 2;
   const picture = html("img", { alt: "", loading: "lazy", src: thumbnailAddress(hit.video, middle) });
   const frame = html("span", { class: "frame" }, picture);

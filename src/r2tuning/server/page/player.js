@@ -40,10 +40,8 @@ function tell(text, strong = false) {
 const tellTrouble = () =>
   tell("This browser does not show the video: it lacks the codec. Timelines and times are still right.", true);
 
-// Shows a video; what was shown before stops.
-export async function openVideo(id, signal) {
-  if (id === shown) return;
-  const time = wanted;
+// Shows a video at a time; what was shown before stops.
+export async function openVideo(id, time, signal) {
   closeVideo();
   wanted = time;
   const plan = await planPlayback(id, { signal });
@@ -55,10 +53,10 @@ export async function openVideo(id, signal) {
     tell(`Played ${how} because ${plan.reason}. Exports use the file itself.`);
     stop = playPieces(video, id, plan, (error) => tell(error.message, true));
   }
-  if (wanted !== null) video.currentTime = wanted;
+  seek(time);
 }
 
-export function closeVideo() {
+function closeVideo() {
   stop();
   stop = () => {};
   shown = "";

@@ -1,11 +1,10 @@
 // The search box: a row for each query, and filters. It shows the route, and submitting it goes to another.
 
 import { colorClass } from "./notices.js";
-import { go } from "./routes.js";
+import { FILTERS, go } from "./routes.js";
 import { html } from "./shared/timeline.js";
 
 const MOST = 20; // queries of a search
-const FILTERS = ["within", "since", "min", "without", "threshold"];
 
 const rows = document.getElementById("queries");
 const input = (name) => document.getElementById(name);
@@ -63,7 +62,7 @@ export function showSearch(route) {
   const same = JSON.stringify(readQueries()) === JSON.stringify(route.queries);
   if (!same || !rows.children.length) setQueries(route.queries);
   if (route.view !== "search") return;
-  for (const name of FILTERS) input(name).value = route.filters[name] ?? "";
+  for (const name of Object.keys(FILTERS)) input(name).value = route.filters[name] ?? "";
   if (Object.keys(route.filters).length) input("filters").open = true;
 }
 
@@ -72,7 +71,11 @@ function readQueries() {
 }
 
 function readFilters() {
-  return Object.fromEntries(FILTERS.map((name) => [name, input(name).value.trim()]).filter(([, value]) => value));
+  return Object.fromEntries(
+    Object.entries(FILTERS)
+      .map(([name, fits]) => [name, input(name).value.trim(), fits])
+      .filter(([, value, fits]) => fits(value))
+  );
 }
 
 // The body of the API's search for a route.

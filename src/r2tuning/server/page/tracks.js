@@ -27,7 +27,8 @@ export function makeTrack({ answer, moments, calibrated }, scale, actions) {
   const label = { class: "timeline", role: "group", "aria-label": "Timeline" };
   const element = draw.html("div", label, chart, hint);
 
-  const score = (moment) => (calibrated && !moment.made ? `, ${Math.round(100 * moment.score)} %` : "");
+  const hasScore = (moment) => calibrated && moment.score !== null && !moment.made;
+  const score = (moment) => (hasScore(moment) ? `, ${Math.round(100 * moment.score)} %` : "");
   const describe = (moment) => draw.formatSpan(moment) + score(moment);
   const tellMoment = (moment) => tell(describe(moment), (moment.start + moment.end) / 2);
 

@@ -3,7 +3,7 @@
 import { ground, readVideo } from "./api.js";
 import { hideChosen, keepCorrection, showChosen } from "./chosen.js";
 import { colorClass, complain, formatDuration, formatSize, say } from "./notices.js";
-import { currentTime, onTime, openVideo, pauseVideo, seek } from "./player.js";
+import { currentTime, onTime, openVideo, seek } from "./player.js";
 import { formatRoute, go, round } from "./routes.js";
 import { isSelected, listSelected, onSelection, select, unselect } from "./selection.js";
 import { findScale, html } from "./shared/timeline.js";
@@ -27,8 +27,8 @@ export async function showVideo(next, back) {
   part("back").textContent = back.includes("?") ? "Back to the hits" : "Back to the search";
   const queries = JSON.stringify(next.queries);
   const other = next.id !== shown.id;
-  if (next.time !== null) seek(next.time);
-  if (!other && queries === shown.queries) return chooseAt(next.time);
+  if (next.time !== null && !other) seek(next.time);
+  if (!other && queries === shown.queries) return chooseAt(next);
   current.abort();
   current = new AbortController();
   const { signal } = current;
@@ -43,11 +43,12 @@ export async function showVideo(next, back) {
     part("watch-title").textContent = video.name;
     part("watch-facts").textContent = describeVideo(video);
     if (other) part("watch-title").focus();
-    await openVideo(next.id, signal).catch((error) => complain(error));
-    if (next.time === null && other) seek(video.start ?? 0);
-    const found = next.queries.length ? (await ground(next.id, next.queries, { signal })).answers : [];
-    showAnswers(found);
-    chooseAt(next.time);
+    const [found] = await Promise.all([
+      next.queries.length ? ground(next.id, next.queries, { signal }) : { answers: [] },
+      other && openVideo(next.id, next.time ?? video.start ?? 0, signal).catch((error) => complain(error)),
+    ]);
+    showAnswers(found.answers);
+    chooseAt(next);
   } catch (error) {
     if (error.name === "AbortError") return;
     shown = { id: "", queries: "" };
@@ -58,10 +59,6 @@ export async function showVideo(next, back) {
   }
 }
 
-export function leaveVideo() {
-  pauseVideo();
-}
-
 function describeVideo(video) {
   const facts = [video.duration === null ? "" : formatDuration(video.duration), formatSize(video.size)];
   if (video.state !== "ready") facts.push(`${video.state}: ${video.reason}`);
@@ -69,16 +66,17 @@ function describeVideo(video) {
   return facts.filter(Boolean).join(", ");
 }
 
-// The model's moments, as they were corrected, and those that the user made.
+// The model's moments, as they were corrected, and others that are selected.
 function gatherMoments(answer) {
   const { video, name, query } = answer;
   const selected = listSelected(video, query).filter((item) => item.start !== null);
+  const isFrom = (item, { start, end }) => item.from && item.from.start === start && item.from.end === end;
   const found = answer.moments.map(({ start, end, score }) => {
-    const from = { start, end };
-    const known = selected.find((item) => item.from && item.from.start === start && item.from.end === end);
-    return { video, name, query, start: known?.start ?? start, end: known?.end ?? end, score, from };
+    const known = selected.find((item) => isFrom(item, { start, end }));
+    return { video, name, query, start: known?.start ?? start, end: known?.end ?? end, score, from: { start, end } };
   });
-  return [...found, ...selected.filter((item) => !item.from).map((item) => ({ ...item }))];
+  const others = selected.filter((item) => !answer.moments.some((moment) => isFrom(item, moment)));
+  return [...found, ...others.map((item) => ({ ...item }))];
 }
 
 function showAnswers(found) {
@@ -106,7 +104,7 @@ function showRow(row, place) {
   };
   const mark = button("New moment here", () => addMoment(row));
   const others = route.queries.filter((query) => query !== answer.query);
-  const remove = button("Remove", () => go({ ...route, queries: others, time: round(currentTime()) }));
+  const remove = button("Remove", () => ask(others));
   remove.setAttribute("aria-label", `Remove the query ${answer.query}`);
   const nothing = moments.length ? [] : [html("p", { class: "note" }, "No moments for this query.")];
   return html(
@@ -154,7 +152,8 @@ function choose(row, moment, jump) {
   tellChosen();
   if (!jump) return;
   seek(moment.start);
-  history.replaceState(null, "", formatRoute({ ...route, time: moment.start }));
+  route = { ...route, time: moment.start, end: null, of: null };
+  history.replaceState(null, "", formatRoute(route));
 }
 
 function tellChosen() {
@@ -172,18 +171,27 @@ function changed(row, moment) {
   if (chosen?.moment === moment) tellChosen();
 }
 
-// Chooses the moment that the address means.
-function chooseAt(time) {
-  if (time === null) return;
-  const all = rows.flatMap((row) => row.moments.map((moment) => ({ row, moment })));
+// Chooses the moment that the address means. A hit that is none of the answers gets a place among them.
+function chooseAt({ time, end, of }) {
+  if (time === null || !rows.length) return;
+  const likely = rows[of] ? [rows[of]] : rows;
+  const all = likely.flatMap((row) => row.moments.map((moment) => ({ row, moment })));
   const away = ({ moment }) => Math.abs((moment.from ?? moment).start - time);
   const best = all.reduce((a, b) => (a && away(a) <= away(b) ? a : b), null);
-  if (best && away(best) <= NEAR) choose(best.row, best.moment, false);
+  if (best && away(best) <= NEAR) return choose(best.row, best.moment, false);
+  if (end === null || end <= time) return;
+  const { video, name, query } = likely[0].answer;
+  const moment = { video, name, query, start: time, end, score: null, from: { start: time, end } };
+  likely[0].moments.push(moment);
+  choose(likely[0], moment, false);
 }
 
 function tellTime(time) {
   for (const { track } of rows) track?.follow(time);
 }
+
+// Asks other queries about the video that is shown.
+const ask = (queries) => go({ view: "video", id: route.id, queries, time: round(currentTime()) });
 
 export function startWatch() {
   onTime(tellTime);
@@ -192,6 +200,6 @@ export function startWatch() {
     const query = part("query-here").value.trim();
     if (!query || route.queries.includes(query)) return;
     part("query-here").value = "";
-    go({ ...route, queries: [...route.queries, query], time: round(currentTime()) });
+    ask([...route.queries, query]);
   });
 }
