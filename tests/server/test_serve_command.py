@@ -2,6 +2,8 @@
 
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,3 +57,13 @@ def test_what_cannot_be_served_is_one_line(tmp_path: Path) -> None:
 def test_sizes_are_numbers_with_a_unit(text: str) -> None:
     with pytest.raises(typer.BadParameter, match="is no size"):
         parse_size(text)
+
+
+def test_the_server_itself_loads_no_model() -> None:
+    """Only the process that answers imports PyTorch, so that the server starts at once and stays small."""
+    script = (
+        "import sys, r2tuning.server.serving, r2tuning.server.pictures\n"
+        "sys.exit(str({'torch', 'transformers', 'matplotlib'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stderr.strip() == "set()"

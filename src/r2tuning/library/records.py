@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from r2tuning.errors import LibraryError
-from r2tuning.grounder import Grounder
 from r2tuning.types import Engine, Sampling
 from r2tuning.video.preprocess import PREPROCESS_VERSION
+
+if TYPE_CHECKING:
+    from r2tuning.grounder import Grounder
 
 Keep = Literal["vectors", "answers", "raw"]
 """What is kept of a video: ``vectors`` of its frames, with which it is found; for ``answers`` also what the model reads

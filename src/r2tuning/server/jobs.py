@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from r2tuning.errors import BusyError, ServerError
 from r2tuning.files import guard
+from r2tuning.library.catalog import is_network_folder
 
 JOBS_FILE = "jobs.sqlite"
 FORMAT_VERSION = 1
@@ -116,7 +117,7 @@ class JobStore:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / JOBS_FILE
-        with self._open() as connection:
+        with self._open(prepare=True) as connection:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version > FORMAT_VERSION:
                 raise ServerError(f"{self._path}: was made by a newer r2tuning; upgrade r2tuning")
@@ -124,12 +125,15 @@ class JobStore:
             connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
 
     @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
+    def _open(self, *, write: bool = True, prepare: bool = False) -> Iterator[sqlite3.Connection]:
+        """A transaction; one that only reads waits for nobody."""
         try:
             connection = sqlite3.connect(self._path, timeout=30, isolation_level=None)
             try:
                 connection.execute("PRAGMA trusted_schema = OFF")
-                connection.execute("BEGIN IMMEDIATE")
+                if prepare and not is_network_folder(self._path.parent):
+                    connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
                 yield connection
                 connection.execute("COMMIT")
             finally:
@@ -174,14 +178,14 @@ class JobStore:
 
     def find(self, number: str) -> Job | None:
         """The job of an id; None if there is none."""
-        with self._open() as connection:
+        with self._open(write=False) as connection:
             return next(iter(self._read(connection, "WHERE id = ?", number)), None)
 
     def list_jobs(self, states: Sequence[State] = (), most: int = 100) -> list[Job]:
         """Jobs, newest first, in one of some states, or in any."""
         marks = ", ".join("?" * len(states))
         where = f"WHERE state IN ({marks})" if states else ""
-        with self._open() as connection:
+        with self._open(write=False) as connection:
             return self._read(connection, f"{where} ORDER BY number DESC LIMIT ?", *states, most)
 
     def requeue(self) -> int:
@@ -219,7 +223,7 @@ class JobStore:
 
     def is_stopping(self, number: str) -> bool:
         """Whether a running job was cancelled."""
-        with self._open() as connection:
+        with self._open(write=False) as connection:
             found = connection.execute("SELECT stopping FROM jobs WHERE id = ?", (number,)).fetchone()
             return bool(found and found[0])
 
@@ -249,5 +253,5 @@ class JobStore:
 
     def list_tasks(self, kind: Kind) -> list[str]:
         """What all jobs of a kind are about, as JSON text."""
-        with self._open() as connection:
+        with self._open(write=False) as connection:
             return [text for (text,) in connection.execute("SELECT task FROM jobs WHERE kind = ?", (kind,))]

@@ -22,9 +22,9 @@ Score = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class Asked(BaseModel):
-    """A request; unknown fields are refused."""
+    """A request; unknown fields are refused, and text in place of numbers."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class LibraryOut(BaseModel):
@@ -116,21 +116,21 @@ class SearchIn(Asked):
 
     queries: list[Text] = Field([], max_length=20, description="Each gets its own page of hits.")
     like: LikeIn | None = None
-    image: Base64Bytes | None = Field(None, max_length=16 * 2**20, description="A picture file in Base64.")
+    image: Base64Bytes | None = Field(
+        None, max_length=16 * 2**20, strict=False, description="A picture file in Base64."
+    )
     without: list[Text] = Field([], max_length=10, description="What must not be there.")
     top: int = Field(20, ge=1, le=200, description="Most hits on a page.")
     within: str | None = Field(
         None, max_length=1000, description="Only videos in this folder, or whose name fits this pattern.",
         examples=["videos/2024"],
     )  # fmt: skip
-    since: datetime | None = Field(None, description="Only files changed at this time or later.")
+    since: datetime | None = Field(None, strict=False, description="Only files changed at this time or later.")
     min_duration: float | None = Field(None, ge=0, le=LATEST, description="Only videos of at least so many seconds.")
     threshold: Score | None = Field(None, description="Lowest score of a hit.")
     after: str = Field("", max_length=64, description="`next` of the page before, for one query.")
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"queries": ["a red circle falls"], "top": 5}]}, frozen=True, extra="forbid"
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [{"queries": ["a red circle falls"], "top": 5}]})
 
     @model_validator(mode="after")
     def _one_question(self) -> SearchIn:
@@ -288,8 +288,6 @@ class ExportIn(Asked):
     fast: bool = Field(False, description="Copy clips as stored, from the key frame before the moment on.")
 
     model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
         json_schema_extra={
             "examples": [
                 {"format": "srt", "moments": [{"video": "e6d3ac6a4cc7d53b", "query": "a dog", "start": 2, "end": 6.5}]}
