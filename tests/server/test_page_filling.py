@@ -15,11 +15,13 @@ FPS = 10
 SECONDS = 12
 # What Chromium plays itself, what it plays from other packets, and what must be encoded again.
 KINDS = {
-    "plain.mp4": ("libx264", "native"),
-    "open.webm": ("libvpx-vp9", "native"),
-    "matroska.mkv": ("libx264", "remux"),
-    "hevc.mp4": ("libx265", "transcode"),
-    "old.avi": ("mpeg4", "transcode"),
+    "plain.mp4": ("libx264", "native", 0),
+    "late.mp4": ("libx264", "native", 5),  # seconds on the player's clock at which it begins
+    "open.webm": ("libvpx-vp9", "native", 0),
+    "matroska.mkv": ("libx264", "remux", 0),
+    "late.mkv": ("libx265", "transcode", 5),
+    "hevc.mp4": ("libx265", "transcode", 0),
+    "old.avi": ("mpeg4", "transcode", 0),
 }
 HOSTILE = "<img src=x onerror=window.hacked=1>&amp;<script>.mp4"
 
@@ -30,8 +32,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("filling")
     (place / "videos").mkdir()
     # No B-frames: the first remuxed piece would show them late, since MP4 has no times before zero.
-    for name, (codec, _) in KINDS.items():
-        write_video(place / "videos" / name, frames=SECONDS * FPS, fps=FPS, codec=codec, gop=FPS, b_frames=0)
+    for name, (codec, _, start) in KINDS.items():
+        options = {"fps": FPS, "codec": codec, "gop": FPS, "b_frames": 0, "start": start}
+        write_video(place / "videos" / name, frames=SECONDS * FPS, **options)
     (place / "videos" / "broken.mp4").write_bytes(b"no video at all")
     return place
 
@@ -76,9 +79,9 @@ def test_a_folder_is_added_with_progress_and_errors(page: Browser, filled: dict[
     (reason,) = page.run(TEXTS, "#jobs .job.failed li")
     assert reason.startswith("videos/broken.mp4 cannot be read as video")
     facts = page.run(TEXTS, "#facts")[0]
-    assert facts.startswith("5 videos, 1 minute, model demo, 1 failed")
+    assert facts.startswith("7 videos, 1.4 minutes, model demo, 1 failed")
     page.click("#to-videos")
-    page.wait('return document.querySelectorAll("#files-list li").length === 6')
+    page.wait('return document.querySelectorAll("#files-list li").length === 8')
     assert page.run(TEXTS, "#files-list li.failed .wrong") == [reason]
 
 
@@ -87,22 +90,24 @@ def test_every_kind_of_video_plays_with_seeking(
     page: Browser, client: Client, filled: dict[str, str], name: str
 ) -> None:
     plan = client.get(f"/videos/{filled[name]}/preview").check(200)
-    assert plan["mode"] == KINDS[name][1]
-    for time_ in (7.05, 2.55, 11.85):
-        page.run("location.hash = arguments[0]", f"#/video/{filled[name]}?t={time_}")
-        assert await_seek(page, time_) == pytest.approx(time_, abs=0.001)
-        assert shown_frame(page) == int(time_ * FPS)
+    _, mode, start = KINDS[name]
+    assert (plan["mode"], plan["start"]) == (mode, start)
+    for time in (7.05, 2.55, 11.85):
+        page.run("location.hash = arguments[0]", f"#/video/{filled[name]}?t={start + time}")
+        assert await_seek(page, start + time) == pytest.approx(start + time, abs=0.001)
+        assert shown_frame(page) == int(time * FPS)
     told = page.run(TEXTS, "#played:not([hidden])")
     if plan["mode"] == "native":
         assert told == []
     else:
         assert plan["reason"] in told[0]
     page.run(
-        'document.getElementById("video").muted = true; location.hash = arguments[0]', f"#/video/{filled[name]}?t=1"
+        'document.getElementById("video").muted = true; location.hash = arguments[0]',
+        f"#/video/{filled[name]}?t={start + 1}",
     )
-    await_seek(page, 1)
+    await_seek(page, start + 1)
     page.run("await document.getElementById('video').play()")
-    page.wait("return document.getElementById('video').currentTime > 1.3")
+    page.wait("return document.getElementById('video').currentTime > arguments[0]", start + 1.3)
 
 
 def test_a_chosen_file_is_uploaded_and_found(
@@ -156,7 +161,7 @@ def test_dropped_files_are_uploaded_and_errors_are_told_of_each(
     page.wait('return [...document.querySelectorAll("#jobs .done .title")].some((e) => e.textContent === arguments[0])',
               f"Add {HOSTILE}")  # fmt: skip
     page.click("#to-videos")
-    page.wait("return document.querySelectorAll('#files-list li').length >= 7")
+    page.wait("return document.querySelectorAll('#files-list li').length >= 9")
     names = page.run(TEXTS, "#files-list .name")
     (shown,) = [name for name in names if "onerror" in name]
     assert shown in {one["name"] for one in client.get("/videos").check(200)["videos"]}
@@ -184,7 +189,7 @@ def test_a_job_is_cancelled_and_tried_again(
     page.wait('return !document.querySelector("#jobs .job.cancelled")')
     ended = client.wait(job["id"])
     assert (ended["progress"]["failures"][0]["name"], len(ended["progress"]["failures"])) == ("videos/broken.mp4", 1)
-    page.wait("return document.querySelectorAll('#files-list li.ready').length >= 9")
+    page.wait("return document.querySelectorAll('#files-list li.ready').length >= 11")
 
 
 def test_without_events_progress_is_asked_for(page: Browser, client: Client, filled: dict[str, str]) -> None:

@@ -90,7 +90,7 @@ export function playSpan({ start, end }) {
 
 // Of a file that starts late, Chromium learns the true length only as it reads on, and stops short until then.
 video.addEventListener("seeked", () => {
-  if (wanted !== null && Math.abs(video.currentTime - wanted) < NEAR) wanted = null;
+  if (wanted !== null && (Math.abs(video.currentTime - wanted) < NEAR || wanted <= video.duration)) wanted = null;
 });
 video.addEventListener("durationchange", () => {
   if (wanted !== null && video.currentTime !== wanted) video.currentTime = wanted;
