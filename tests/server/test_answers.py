@@ -163,6 +163,16 @@ def test_many_who_ask_at_once_all_get_their_own_answer(client: Client, ids: dict
         np.testing.assert_allclose(answers[0]["saliency"]["scores"], alone["saliency"]["scores"], atol=1e-3)
 
 
+def test_many_who_search_the_same_get_the_same(client: Client) -> None:
+    """Searches that wait and are equal are done once."""
+    asked = [f"a {color} star" for color in ("red", "blue")] * 8
+    with ThreadPoolExecutor(len(asked)) as pool:
+        together = list(pool.map(lambda query: search(client, queries=[query], top=17), asked))
+    for query, pages in zip(asked, together, strict=True):
+        assert pages == search(client, queries=[query], top=17)
+        assert pages[0]["query"] == query
+
+
 def test_pictures_are_those_of_the_video(client: Client, shapes: Shapes, ids: dict[str, str], base: Path) -> None:
     path = next(iter(shapes))
     video = ids[str(path.relative_to(base))]

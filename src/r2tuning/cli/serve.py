@@ -89,7 +89,7 @@ def serve(
         raise typer.BadParameter("must have 8 to 200 letters, digits and signs without blanks", param_hint="--token")
     import uvicorn  # noqa: F401  (before anything else, to say which extra is missing)
 
-    from r2tuning.library.places import is_remote
+    from r2tuning.library.catalog import is_remote
     from r2tuning.server.served import open_served
     from r2tuning.server.serving import listen, serve, show_address
     from r2tuning.server.settings import Settings, is_loopback, make_roots

@@ -336,6 +336,30 @@ def _explained(folder: Path) -> Iterator[None]:
         raise LibraryError(f"{folder / CATALOG_FILE}: {error}; {advice}") from error
 
 
+def prepare_folder(folder: Path) -> None:
+    """Creates the folder of a library, if it is not there.
+
+    Raises:
+        LibraryError: If it cannot be created, or has files of something else.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LibraryError(f"{folder}: cannot be created ({error.strerror}); choose another folder") from error
+    if not (folder / CATALOG_FILE).exists() and any(p.name != ".lock" for p in folder.iterdir()):
+        raise LibraryError(f"{folder}: has other files; choose an empty or a new folder for a library")
+
+
+def is_remote(path: str | os.PathLike[str]) -> bool:
+    """Whether a library is in an object store.
+
+    Example:
+        >>> is_remote("s3://bucket/videos"), is_remote("videos.r2")
+        (True, False)
+    """
+    return "://" in os.fspath(path)
+
+
 def is_network_folder(folder: Path, mounts: str | None = None) -> bool:
     """Whether a folder is on another machine, as far as Linux tells; SQLite's WAL needs memory that all readers share.
 

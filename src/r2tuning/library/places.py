@@ -15,7 +15,7 @@ from typing import Protocol
 from r2tuning.errors import LibraryError
 from r2tuning.files import cache_folder, name_temporary
 from r2tuning.library import repair
-from r2tuning.library.catalog import CATALOG_FILE, Catalog, open_catalog
+from r2tuning.library.catalog import Catalog, is_remote, open_catalog, prepare_folder
 from r2tuning.library.indexing import projected_path
 from r2tuning.library.projected import read_projected
 from r2tuning.library.segments import SegmentIndex, VectorIndex
@@ -62,16 +62,6 @@ class Place(Protocol):
     def read_projected(self, video: int, start: int, stop: int) -> QuantizedTokens | None:
         """v̂ of the frames of a window, ``[K, T, P+1, C]``; None if the video was removed meanwhile."""
         ...
-
-
-def is_remote(path: str | os.PathLike[str]) -> bool:
-    """Whether a library is in an object store.
-
-    Example:
-        >>> is_remote("s3://bucket/videos"), is_remote("videos.r2")
-        (True, False)
-    """
-    return "://" in os.fspath(path)
 
 
 def open_place(path: str | os.PathLike[str]) -> Place:
@@ -135,12 +125,7 @@ class LocalPlace:
     def write(self) -> Iterator[Catalog]:
         """See `Place.write`."""
         folder = self._folder
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise LibraryError(f"{folder}: cannot be created ({error.strerror}); choose another folder") from error
-        if not (folder / CATALOG_FILE).exists() and any(p.name != ".lock" for p in folder.iterdir()):
-            raise LibraryError(f"{folder}: has other files; choose an empty or a new folder for a library")
+        prepare_folder(folder)
         with hold(folder, LibraryError), open_catalog(folder, create=True) as catalog:
             repair.sweep(catalog)
             yield catalog

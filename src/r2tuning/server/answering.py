@@ -42,7 +42,8 @@ def answer(library: Library, questions: list[Question]) -> list[Answer | Failure
                 return [_to_dicts(each) for each in answers]
             except R2TuningError:  # of one of them; each gets its own answer or error
                 pass
-        return [_answer_one(library, each) for each in questions]
+        found = {each: _answer_one(library, each) for each in dict.fromkeys(questions)}
+        return [found[each] for each in questions]
 
 
 def _answer_one(library: Library, question: Question) -> Answer | Failure:

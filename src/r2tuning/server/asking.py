@@ -67,8 +67,8 @@ Answers = Worker[Question, Answer]
 
 
 def belong(question: Question) -> object:
-    """What questions share that are answered in one go."""
-    return replace(question, queries=()) if isinstance(question, Ground) else None
+    """What questions share that are answered in one go: the same question, or other queries about the same video."""
+    return replace(question, queries=()) if isinstance(question, Ground) else question
 
 
 def start_answers(settings: Settings) -> Answers:

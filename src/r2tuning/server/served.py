@@ -10,7 +10,9 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
-from r2tuning.library.catalog import CATALOG_FILE
+from r2tuning.errors import LibraryError
+from r2tuning.library.catalog import CATALOG_FILE, open_catalog, prepare_folder
+from r2tuning.processes import hold
 from r2tuning.server.asking import Answer, Answers, Question, start_answers
 from r2tuning.server.collection import Collection
 from r2tuning.server.jobs import JobStore
@@ -104,9 +106,8 @@ def open_served(settings: Settings) -> Served:
         ServerError: If the list of jobs is damaged.
     """
     if not (settings.library / CATALOG_FILE).exists():
-        from r2tuning.library.places import open_place
-
-        with open_place(settings.library).write():
+        prepare_folder(settings.library)
+        with hold(settings.library, LibraryError), open_catalog(settings.library, create=True):
             pass
     for folder in (settings.uploads, settings.exports):
         folder.mkdir(exist_ok=True)
