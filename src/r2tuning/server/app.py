@@ -9,7 +9,9 @@ from typing import Any
 
 from fastapi import FastAPI
 from starlette.responses import Response
+from starlette.routing import Match, Mount
 from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
 from r2tuning import __version__
 from r2tuning.server.problems import MEDIA_TYPE, Problem, add_handlers
@@ -33,6 +35,14 @@ class PageFiles(StaticFiles):
         response = super().file_response(*args, **kwargs)
         response.headers["Cache-Control"] = "no-cache"
         return response
+
+
+class PageMount(Mount):
+    """Everything but the addresses of the API, which answer wrong methods and names themselves."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Whether a request is for the page."""
+        return (Match.NONE, {}) if scope["path"].startswith(f"{API}/") else super().matches(scope)
 
 
 def create_app(served: Served) -> FastAPI:
@@ -62,7 +72,7 @@ def create_app(served: Served) -> FastAPI:
         app.include_router(module.router, prefix=API)
     app.include_router(system.public)
     app.mount("/shared", PageFiles(directory=SHARED), name="shared")
-    app.mount("/", PageFiles(directory=PAGE, html=True), name="page")
+    app.router.routes.append(PageMount("/", PageFiles(directory=PAGE, html=True), name="page"))
     app.add_middleware(Guard, settings=served.settings)
     describe_problems(app, needs_token=bool(served.settings.token))
     return app
