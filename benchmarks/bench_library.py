@@ -46,7 +46,7 @@ HOUR = round(3600 * FPS)
 KEPT = 1.0
 """Share of the frames that keep a vector; half of it or less for real videos, whose frames look like the last one."""
 
-MANY = 10
+MANY = 12
 """Videos that are encoded by a process for each core."""
 
 QUERIES = ("a dog catches a ball", "someone opens a door", "a red car turns left", "people dance", "the sun sets")

@@ -78,6 +78,17 @@ def test_every_picture_is_at_its_time(tmp_path: Path, name: str, codec: str, b_f
     assert sorted(timeline) == list(range(100))
 
 
+def test_turned_videos_are_upright(tmp_path: Path) -> None:
+    """Browsers turn files, but not pieces."""
+    path = write_video(tmp_path / "a.mkv", frames=50, fps=10, size=(48, 64), rotation=90, gop=10)
+    footage = Footage(path)
+    assert plan_preview(footage).mode == "transcode"
+    with av.open(io.BytesIO(write_piece(footage, Piece(str(path), 0)))) as container:
+        frame = next(container.decode(video=0))
+    assert (frame.width, frame.height) == (48, 64)
+    assert read_index(frame.to_ndarray(format="rgb24")[8:56].transpose(2, 0, 1)) == 0
+
+
 def test_a_piece_has_its_sound_and_is_small(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.avi", codec="mpeg4", frames=60, fps=10, size=(1920, 1080), audio=6.0, b_frames=0)
     footage = Footage(path)

@@ -110,8 +110,15 @@ def plan_preview(footage: Footage) -> Plan:
     named = f"{facts.codec} {facts.pix_fmt}" + (f" with {facts.sound}" if facts.sound else "")
     reason = f"browsers do not play {named} in this container"
     end = info.start + info.duration
-    copied = facts.codec == "h264" and facts.pix_fmt in _PLAIN and facts.sound in ("", *_COPIED) and footage.stamped
-    if copied and len(facts.extradata) > 3 and facts.extradata[0] == 1:
+    # Pieces are not turned by browsers.
+    plain = facts.codec == "h264" and facts.pix_fmt in _PLAIN and not info.rotation
+    if (
+        plain
+        and facts.sound in ("", *_COPIED)
+        and footage.stamped
+        and len(facts.extradata) > 3
+        and facts.extradata[0] == 1
+    ):
         begins = _space(footage.list_key_frames())
         if len(begins) and np.diff([*begins, end]).max() <= _LONGEST_COPY and begins[0] <= info.start + 1e-3:
             codecs = f"avc1.{facts.extradata[1:4].hex()}" + (f",{_COPIED[facts.sound]}" if facts.sound else "")
