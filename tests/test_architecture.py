@@ -21,8 +21,8 @@ TIERS = (
     ("compatibility", "datasets", "output"),
     ("grounder",),
     ("evaluation", "synthetic", "attention", "library"),
-    ("training", "cluster"),
-    ("ablation",),
+    ("training", "cluster", "caches"),
+    ("ablation", "diagnosis"),
     ("server",),
     ("cli",),
 )

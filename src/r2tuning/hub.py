@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from r2tuning.errors import DownloadError, OutputError
@@ -47,6 +50,8 @@ def _hash(path: Path, digest: _Hash, report: Callable[[int, int], None]) -> str:
 
 
 _RANGE = 1 << 16
+
+_DIGEST = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 
 WINDOW, LEAST = 60, 1 << 16
 """A download that delivers fewer than so many bytes in so many seconds is given up."""
@@ -110,10 +115,77 @@ def list_files(repository: str) -> tuple[HubFile, ...]:
     return tuple(files)
 
 
+def reach_hub(repository: str, limit: float = 3.0) -> str:
+    """The address of the hub, if it says within ``limit`` seconds that it has a repository.
+
+    Raises:
+        DownloadError: If it does not; its ``reason`` says why.
+    """
+    from huggingface_hub import HfApi, constants
+
+    failures: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            with _explained(f"{repository}: the hub cannot be asked", "connect and try again"):
+                HfApi().model_info(repository, timeout=limit)
+        except Exception as error:  # which the caller raises
+            failures.append(error)
+
+    # The client's limit holds for each step alone, and for looking up the name not at all.
+    asking = Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(limit)
+    if asking.is_alive():
+        reason = f"{constants.ENDPOINT} did not answer in {limit:g} s"
+        raise DownloadError(f"{repository}: {reason}; connect and try again", reason)
+    if failures:
+        raise failures[0]
+    return constants.ENDPOINT
+
+
+def free_space(folder: Path) -> int:
+    """Bytes free on the disk that ``folder`` is on, or will be on."""
+    return shutil.disk_usage(next(place for place in (folder, *folder.absolute().parents) if place.exists())).free
+
+
+def hub_cache() -> Path:
+    """The folder in which the hub's client keeps repositories; other programs use it too."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
+def cached_repository(repository: str) -> Path:
+    """The folder of a model repository in the hub client's cache, whether or not it exists."""
+    return hub_cache() / f"models--{repository.replace('/', '--')}"
+
+
+def find_damaged(repository: str, progress: Progress = no_progress) -> list[str]:
+    """Names of the cached files of a model repository whose content does not have the hash in its name.
+
+    It reads all of them. That does not count as their use: the times of access are put back.
+    """
+    folder = cached_repository(repository)
+    names = {link.resolve().name: link.name for link in folder.glob("snapshots/*/**/*") if link.is_symlink()}
+    damaged = []
+    for blob in sorted(folder.glob("blobs/*")):
+        if not _DIGEST.fullmatch(blob.name) or not blob.is_file():
+            continue
+        status = blob.stat()
+        file = HubFile(repository, "", names.get(blob.name, blob.name), status.st_size, blob.name)
+        if file.hash_copy(blob, progress) != blob.name:
+            damaged.append(file.name)
+        with suppress(OSError):  # another user's
+            os.utime(blob, ns=(status.st_atime_ns, status.st_mtime_ns))
+    return damaged
+
+
 def fetch_cached(repository: str, path: str, *, name: str, advice: str) -> Path:
     """A file of a model repository in the hub client's cache, fetched into it unless it is there.
 
-    A cached file costs no request. A bar is shown on stderr. An error calls the file ``name`` and ends with ``advice``.
+    A cached file costs no request. A download that was interrupted is resumed, even in another process. A bar is shown
+    on stderr. An error calls the file ``name`` and ends with ``advice``.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError
@@ -121,15 +193,40 @@ def fetch_cached(repository: str, path: str, *, name: str, advice: str) -> Path:
     cached = try_to_load_from_cache(repository, path)
     if isinstance(cached, str):
         return Path(cached)
+    problem, file = f"{name}: cannot be downloaded", None
     try:
-        with _explained(f"{name}: cannot be downloaded", advice):
-            # hf_hub_download retries an unreachable hub for minutes, this request does not. That a file does not exist
-            # is left to hf_hub_download, whose cache remembers it.
-            with suppress(EntryNotFoundError):
-                get_hf_file_metadata(hf_hub_url(repository, path))
+        # hf_hub_download retries an unreachable hub for minutes, this request does not. That a file does not exist is
+        # left to hf_hub_download, whose cache remembers it.
+        with _explained(problem, advice), suppress(EntryNotFoundError):
+            found = get_hf_file_metadata(hf_hub_url(repository, path))
+            file = HubFile(repository, found.commit_hash or "", path, found.size or 0, found.etag or "")
+        if file is not None and file.commit and file.size and _DIGEST.fullmatch(file.digest):
+            _fetch_content(file, problem, advice)
+        with _explained(problem, advice):
             return Path(hf_hub_download(repository, path))
     except OSError as error:
         raise OutputError(f"{name}: the hub's cache cannot be written ({error.strerror}); free space") from error
+
+
+def _fetch_content(file: HubFile, problem: str, advice: str) -> None:
+    """Fetches the content of a large file to where the hub's client finds it, and resumes what was fetched before.
+
+    The client only resumes a cut connection, and discards what it has when it ends.
+    """
+    from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]  # it is documented there
+
+    folder = cached_repository(file.repository)
+    content = folder / "blobs" / file.digest
+    lock = hub_cache() / ".locks" / folder.name / f"{file.digest}.lock"  # which the client takes too
+    for place in (content.parent, lock.parent):
+        place.mkdir(parents=True, exist_ok=True)
+    with WeakFileLock(lock):
+        if content.exists():
+            return
+        part = _part(file, content.parent)
+        _complete(file, part, problem, advice)
+        _check(file, part, no_progress)
+        part.replace(content)
 
 
 def fetch_optional(repository: str, path: str, *, name: str, advice: str) -> Path | None:
@@ -156,14 +253,8 @@ def fetch_file(file: HubFile, folder: Path, progress: Progress = no_progress) ->
         folder.mkdir(parents=True, exist_ok=True)
         if whole.is_file() and file.hash_copy(whole, progress) == file.digest:
             return whole
-        _complete(file, part)
-        found = file.hash_copy(part, progress)
-        if found != file.digest:
-            part.unlink()
-            raise DownloadError(
-                f"{file.name}: what was downloaded has hash {found[:8]}…, the hub states {file.digest[:8]}…; "
-                "it was removed, try again"
-            )
+        _complete(file, part, f"{file.name}: cannot be downloaded", "connect and run it again to resume")
+        _check(file, part, progress)
         part.replace(whole)
         for outdated in folder.glob(f"{file.name}.*.part"):
             outdated.unlink()
@@ -188,7 +279,18 @@ def _part(file: HubFile, folder: Path) -> Path:
     return folder / f"{file.name}.{file.digest[:8]}.part"
 
 
-def _complete(file: HubFile, part: Path) -> None:
+def _check(file: HubFile, part: Path, progress: Progress) -> None:
+    """Removes what was downloaded if it is not what the hub listed."""
+    found = file.hash_copy(part, progress)
+    if found != file.digest:
+        part.unlink()
+        raise DownloadError(
+            f"{file.name}: what was downloaded has hash {found[:8]}…, the hub states {file.digest[:8]}…; "
+            "it was removed, try again"
+        )
+
+
+def _complete(file: HubFile, part: Path, problem: str, advice: str) -> None:
     """Appends to ``part`` what it lacks."""
     from huggingface_hub import hf_hub_url
     from huggingface_hub.file_download import http_get
@@ -196,8 +298,7 @@ def _complete(file: HubFile, part: Path) -> None:
 
     if part.is_file() and part.stat().st_size > file.size:
         part.unlink()
-    advice = "connect and run it again to resume"
-    with part.open("ab") as stream, _explained(f"{file.name}: cannot be downloaded", advice):
+    with part.open("ab") as stream, _explained(problem, advice):
         http_get(
             hf_hub_url(file.repository, file.path, revision=file.commit),
             stream,

@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +242,23 @@ def test_what_cannot_be_evaluated_is_refused(
     refused(
         run("evaluate", "qvhighlights", "-c", model, "--annotations", qvhighlights, *send), 1, "send: cannot be made"
     )
+
+
+def test_scoring_needs_no_pytorch(charades: Path, tmp_path: Path) -> None:
+    answers = [{"qid": x["qid"], "pred_relevant_windows": [[*x["relevant_windows"][0], 1]]} for x in charades_lines()]
+    script = (
+        "import sys\n"
+        "from r2tuning.cli.main import run\n"
+        "try: run()\n"
+        "except SystemExit as stop: assert not stop.code\n"
+        "heavy = {'torch', 'transformers', 'matplotlib', 'av', 'huggingface_hub'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    files = [str(write_lines(tmp_path / "a.jsonl", answers)), str(charades / "charades_test.jsonl")]
+    command = [sys.executable, "-c", script, "score", *files, "--benchmark", "charades-sta"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert rows(done.stdout)["MR-full-mAP"] == ["100.00"]
 
 
 def test_scoring_refuses_bad_lines_and_missing_answers(charades: Path, tmp_path: Path) -> None:

@@ -102,6 +102,22 @@ def test_commands_are_listed_in_order_and_an_unknown_one_is_refused() -> None:
     assert "No such command 'grund'" in result.stderr
 
 
+def test_the_help_shows_the_first_line_of_each_command_without_importing_it() -> None:
+    for name in COMMANDS:
+        command = main.Commands().get_command(None, name)
+        assert main._read_summary(name) == command.help.splitlines()[0], name
+    script = (
+        "import sys; sys.argv = ['r2tuning', '--help']\n"
+        "from r2tuning.cli.main import run\n"
+        "try: run()\n"
+        "except SystemExit: print([name for name in sys.modules if name.startswith('r2tuning.')])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "Score a file of predictions" in done.stdout
+    modules = {"cli", "cli.main", "errors", "processes"}
+    assert set(json.loads(done.stdout.splitlines()[-1].replace("'", '"'))) == {f"r2tuning.{name}" for name in modules}
+
+
 def test_version() -> None:
     assert CliRunner().invoke(app, ["--version"]).stdout == f"r2tuning {r2tuning.__version__}\n"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import re
 import tarfile
 import threading
@@ -92,6 +93,22 @@ def use_cache(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
     for name in ("hf_hub_download", "try_to_load_from_cache"):
         monkeypatch.setattr(huggingface_hub, name, partial(getattr(huggingface_hub, name), cache_dir=folder))
+
+
+def put_repository(cache: Path, repository: str, files: dict[str, bytes]) -> dict[str, Path]:
+    """A repository in the hub client's cache; the content of each file by its name."""
+    folder, commit = cache / f"models--{repository.replace('/', '--')}", "c" * 40
+    blobs = {}
+    for name, content in files.items():
+        blobs[name] = folder / "blobs" / hashlib.sha256(content).hexdigest()
+        blobs[name].parent.mkdir(parents=True, exist_ok=True)
+        blobs[name].write_bytes(content)
+        link = folder / "snapshots" / commit / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(os.path.relpath(blobs[name], link.parent))
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text(commit)
+    return blobs
 
 
 @contextmanager

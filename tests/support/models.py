@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,6 +21,7 @@ from r2tuning.backbones import registry
 from r2tuning.checkpoints import load_config, load_state, save_checkpoint
 from r2tuning.checkpoints import resolve as names
 from r2tuning.checkpoints.folder import CheckpointConfig, Provenance
+from r2tuning.checkpoints.published import DEMO_FOLDER, find_published
 from r2tuning.decoding import DecodingConfig
 from r2tuning.model import R2Config, R2Tuning
 
@@ -234,3 +236,9 @@ def place_demo(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
     monkeypatch.setattr(registry, "KNOWN_BACKBONES", tuple(placed))
     monkeypatch.setattr(names, "DEMO_FOLDER", head)
     return head
+
+
+def place_published(name: str) -> Path:
+    """Puts the demo's weights where a published checkpoint is cached, which cannot be here; returns their file."""
+    shutil.copytree(DEMO_FOLDER, find_published(name).cached_folder)
+    return find_published(name).cached_folder / "model.safetensors"

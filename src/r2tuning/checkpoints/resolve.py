@@ -114,17 +114,30 @@ def find_missing(name_or_path: str | Path, backbone: str | Path | None = None) -
     Raises:
         CheckpointError: If there is no such checkpoint, or its configuration is damaged.
     """
-    missing, source = [], BACKBONE
+    missing = []
     if isinstance(name_or_path, str) and is_published(name_or_path):
         entry = find_published(name_or_path)
         if not entry.is_cached:
             missing.append(Missing(entry.name, round(entry.approximate_size / 1e6), entry.url))
-    elif (path := find_checkpoint(name_or_path)).is_dir():
-        source = load_config(path).backbone
-    if (found := find_download(str(backbone or source))) is not None:
-        repository, megabytes = found
-        missing.append(Missing(repository, megabytes, f"https://huggingface.co/{repository}"))
-    return missing
+    return missing + find_missing_backbone(backbone or find_backbone(name_or_path))
+
+
+def find_missing_backbone(name: str | Path) -> list[Missing]:
+    """What must be downloaded before a backbone can be used: nothing, or all of it; makes no request."""
+    found = find_download(str(name))
+    return [] if found is None else [Missing(*found, f"https://huggingface.co/{found[0]}")]
+
+
+def find_backbone(name_or_path: str | Path) -> str:
+    """The hub name or folder of the backbone that a checkpoint was trained on; makes no request.
+
+    Raises:
+        CheckpointError: If there is no such checkpoint, or its configuration is damaged.
+    """
+    if isinstance(name_or_path, str) and is_published(name_or_path):
+        return BACKBONE
+    path = find_checkpoint(name_or_path)
+    return load_config(path).backbone if path.is_dir() else BACKBONE
 
 
 def load_checkpoint(path: str | Path) -> R2Tuning:

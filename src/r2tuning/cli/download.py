@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from r2tuning.cli.options import show_progress
+from r2tuning.cli.options import format_bytes, show_progress
 
 if TYPE_CHECKING:
     from r2tuning.hub import HubFile
@@ -65,17 +65,10 @@ def announce_files(files: Sequence[HubFile]) -> None:
     if not files:
         typer.echo("Nothing to download: all files exist.", err=True)
         return
-    total = _in_words(sum(file.size for file in files))
+    total = format_bytes(sum(file.size for file in files))
     typer.echo(f"{len(files)} files, {total}, from {files[0].repository} on the hub:", err=True)
     for file in files:
-        typer.echo(f"  {_in_words(file.size):>8}  {file.name}", err=True)
-
-
-def _in_words(size: int) -> str:
-    for unit, number in (("GB", 10**9), ("MB", 10**6)):
-        if size >= number:
-            return f"{size / number:.1f} {unit}"
-    return f"{size / 1000:.1f} kB"
+        typer.echo(f"  {format_bytes(file.size):>8}  {file.name}", err=True)
 
 
 @contextmanager

@@ -3,13 +3,15 @@
 import atexit
 import gc
 import os
+import re
 import sys
 import warnings
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 import r2tuning
 from r2tuning.cli import raise_interrupts
@@ -25,6 +27,8 @@ COMMANDS = {
     "extract": "extract",
     "models": "models",
     "convert": "models",
+    "prepare": "prepare",
+    "cache": "cache",
     "download": "download",
     "train": "train",
     "evaluate": "evaluate",
@@ -35,26 +39,21 @@ COMMANDS = {
     "plot": "plot",
     "attention": "plot",
     "synthesize": "synthesize",
+    "doctor": "doctor",
 }
 """In the order of the help; each is the function, or the group, of that name in the module given here, imported when it
 is used."""
 
-EXTRA_OF = {
-    "lightning": "train",
-    "tensorboard": "train",
-    "opentimelineio": "export",
-    "ray": "cluster",
-    "lancedb": "lance",
-    "obstore": "lance",
-    "pyarrow": "lance",
-    "uvicorn": "server",
-    "fastapi": "server",
-}
-"""Modules that only an extra installs, and which."""
-
 
 class Commands(TyperGroup):
     """Imports a command when it is used, and turns errors that people can act on into one line and exit code 1."""
+
+    _listing = False
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Lists the commands without importing them, which would take a third of the time."""
+        self._listing = True
+        super().format_help(ctx, formatter)
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  (the signature is Click's)
         """The names, in the order of the help."""
@@ -64,6 +63,8 @@ class Commands(TyperGroup):
         """The command of a name; None if there is none."""
         if name not in COMMANDS:
             return None
+        if self._listing and (summary := _read_summary(name)):
+            return TyperCommand(name, help=summary)
         command = getattr(import_module(f"{__package__}.{COMMANDS[name]}"), name)
         if isinstance(command, typer.Typer):  # several commands under one name
             group = typer.main.get_command(command)
@@ -84,9 +85,12 @@ class Commands(TyperGroup):
         except R2TuningError as error:
             raise _fail(str(error)) from error
         except ModuleNotFoundError as error:
-            if error.name not in EXTRA_OF:
+            from r2tuning.diagnosis import EXTRAS
+
+            extra = next((extra.name for extra in EXTRAS if error.name in extra.modules), None)
+            if extra is None:
                 raise
-            raise _fail(f"{error.name} is not installed; pip install 'r2tuning[{EXTRA_OF[error.name]}]'") from error
+            raise _fail(f"{error.name} is not installed; pip install 'r2tuning[{extra}]'") from error
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
             raise typer.Exit(130) from None
@@ -108,6 +112,18 @@ class Commands(TyperGroup):
                 "not enough memory; close other programs, or choose a shorter video or a smaller batch"
             ) from error
         return result
+
+
+def _read_summary(name: str) -> str:
+    """The first line of a command's help, from its source; nothing if that cannot be read."""
+    try:
+        source = Path(__file__).with_name(f"{COMMANDS[name]}.py").read_text(encoding="utf-8")
+    except OSError:  # compiled files alone, or an archive
+        return ""
+    docstring = rf'^def {name}\(.*?^    """(.+?)(?:""")?$'
+    found = re.search(docstring, source, re.DOTALL | re.MULTILINE)
+    found = found or re.search(rf'^{name} = typer\.Typer\([^)]*?help="(.+?)"', source, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def _fail(message: str) -> typer.Exit:

@@ -130,6 +130,19 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def format_bytes(size: int) -> str:
+    """A number of bytes, for people.
+
+    Example:
+        >>> format_bytes(1_500), format_bytes(605_000_000), format_bytes(4_545_000_000)
+        ('1.5 kB', '605.0 MB', '4.5 GB')
+    """
+    for unit, number in (("GB", 10**9), ("MB", 10**6)):
+        if size >= number:
+            return f"{size / number:.1f} {unit}"
+    return f"{size / 1000:.1f} kB"
+
+
 def format_hours(seconds: float) -> str:
     """How long videos last, for people.
 

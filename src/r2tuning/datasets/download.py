@@ -25,7 +25,7 @@ from r2tuning.checkpoints.published import REPOSITORY
 from r2tuning.datasets.benchmark import Benchmark
 from r2tuning.errors import DataError, DownloadError, OutputError, R2TuningWarning
 from r2tuning.files import cache_folder, read_model, remove_leftovers, replace_folder, write_atomically
-from r2tuning.hub import HubFile, Progress, fetch_file, fetched_bytes, list_files, no_progress
+from r2tuning.hub import HubFile, Progress, fetch_file, fetched_bytes, free_space, list_files, no_progress
 
 RECORD_FILE = "download.json"
 ARCHIVES = "archives"
@@ -69,11 +69,6 @@ class _Item:
 def dataset_folder(benchmark: Benchmark) -> Path:
     """The default folder of a benchmark, in the cache beside the checkpoints."""
     return cache_folder() / "datasets" / benchmark.name
-
-
-def free_space(folder: Path) -> int:
-    """Bytes free on the disk that ``folder`` is on, or will be on."""
-    return shutil.disk_usage(next(place for place in (folder, *folder.absolute().parents) if place.exists())).free
 
 
 def download_benchmark(
