@@ -6,12 +6,14 @@ ARGS ?=
 
 BIN := .venv/bin
 PACKAGE := .venv/.package
+SERVER := .venv/.server
 STAMP := .venv/.installed
+APP := build/app
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check # -qq: errors only
 TORCH := $(shell grep '^torch==' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint check-format check-style check-types format bench constraints clean
+.PHONY: help setup demo app test lint check-format check-style check-types format bench constraints clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -42,6 +44,21 @@ $(STAMP): $(PACKAGE)
 # Needs no network once .venv is set up.
 demo: $(PACKAGE) ## ground three queries in the bundled video with the embedded model
 	@$(BIN)/python examples/demo.py
+
+$(SERVER): $(PACKAGE)
+	@$(INSTALL) -c constraints.txt -e '.[server]'
+	@touch $(SERVER)
+
+$(APP)/.made: | $(SERVER)
+	@echo "Making a library of six videos; this takes a minute or two, once"
+	@$(BIN)/r2tuning synthesize $(APP)/shapes --videos 6 --split test --seed 9 --jobs $(JOBS)
+	@$(BIN)/r2tuning library add --library $(APP)/library --model demo $(APP)/shapes/videos
+	@touch $(APP)/.made
+
+app: $(APP)/.made ## serve a library of Moving Shapes and open its page (made once; ARGS are passed to serve)
+	@echo "Queries to try on the page:"
+	@awk -F'"query": "' 'NR % 6 == 1 { split($$2, part, "\""); print "  " part[1] }' $(APP)/shapes/test.jsonl
+	@$(BIN)/r2tuning serve $(APP)/library --root $(APP)/shapes/videos $(ARGS)
 
 # One thread per worker: two workers with two threads each fight for the cores of a small machine.
 test: $(STAMP) ## run the tests (JOBS=2 workers; ARGS='-k name' are passed to pytest)

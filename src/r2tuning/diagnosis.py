@@ -46,7 +46,7 @@ EXTRAS = (
     Extra("export", "OpenTimelineIO files", ("opentimelineio",)),
     Extra("cluster", "encode on a Ray cluster", ("ray",)),
     Extra("lance", "libraries in an object store", ("lancedb", "obstore", "pyarrow")),
-    Extra("server", "a library over HTTP", ("fastapi", "h11", "starlette", "uvicorn")),
+    Extra("server", "a library over HTTP", ("fastapi", "starlette", "uvicorn")),
 )
 
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"

@@ -172,6 +172,7 @@ class _Worker(Generic[Task]):
         self.process = context.Process(target=_serve, args=(theirs, make_worker), daemon=daemon)
         self.task: Task | None = None
         self.alive = True
+        self._closing = threading.Lock()
         with _ignored_interrupts():
             self.process.start()
         theirs.close()
@@ -187,7 +188,7 @@ class _Worker(Generic[Task]):
             return message
         except (EOFError, ConnectionResetError):
             self.process.join()
-            self.connection.close()
+            self._close()
             self.alive = False
             death = Death(f"the process ended with code {self.process.exitcode}")
             if self.task is None:
@@ -199,7 +200,12 @@ class _Worker(Generic[Task]):
         if self.process.exitcode is None:
             self.process.kill()
             self.process.join()
-        self.connection.close()
+        self._close()
+
+    def _close(self) -> None:
+        with self._closing:  # one thread may wait for a result while another ends the process
+            if not self.connection.closed:
+                self.connection.close()
 
 
 def _serve(connection: Connection, make_worker: Callable[[], Callable[[Task], Any]]) -> None:

@@ -87,7 +87,7 @@ def test_it_refers_to_the_video_and_nothing_else(tmp_path: Path) -> None:
 def test_only_its_own_script_and_style_may_run(tmp_path: Path) -> None:
     page = write(tmp_path, make_grounding(query=HOSTILE))
     ((_, style),), scripts = page.all("style"), page.all("script")
-    assert [attributes for attributes, _ in scripts] == [{"type": "application/json", "id": "data"}, {}]
+    assert [attributes for attributes, _ in scripts] == [{"type": "application/json", "id": "data"}, {"type": "module"}]
     (policy,) = [a["content"] for a, _ in page.all("meta") if a.get("http-equiv") == "Content-Security-Policy"]
     rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
     for name, text in (("style-src", style), ("script-src", scripts[1][1])):

@@ -1,19 +1,16 @@
 """The page in a browser: it plays, seeks, shows what it says, and asks for nothing."""
 
-import base64
-import io
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
-import numpy as np
 import pytest
-from PIL import Image
 from support.browser import Browser, start_browser
 from support.groundings import make_grounding
-from support.videos import read_index, write_video
+from support.player import await_seek, shown_frame
+from support.videos import write_video
 
 from r2tuning.output.page import write_page
 from r2tuning.output.registry import write_format
@@ -27,13 +24,6 @@ HOSTILE = (
 )
 Open = Callable[..., Browser]
 
-SEEKED = """
-    const video = document.querySelector("video");
-    const isNear = () => Math.abs(video.currentTime - arguments[0]) < arguments[1];
-    const reached = () => video.readyState >= 2 && !video.seeking && isNear();
-    for (let i = 0; i < 500 && !reached(); i++) await new Promise((done) => setTimeout(done, 20));
-    return video.currentTime;
-"""
 PLAYHEAD = 'return parseFloat(document.querySelector(".playhead").getAttribute("x1"))'
 FITS = "return document.documentElement.scrollWidth <= innerWidth"
 HINT = 'return [...document.querySelectorAll(".hint")].filter((h) => !h.hidden).map((h) => h.textContent).join()'
@@ -69,7 +59,7 @@ def style(browser: Browser, selector: str, name: str) -> str:
 
 
 def is_at(browser: Browser, seconds: float, within: float = 0.001) -> None:
-    assert browser.run(SEEKED, seconds, within) == pytest.approx(seconds, abs=within)
+    assert await_seek(browser, seconds, within) == pytest.approx(seconds, abs=within)
     assert browser.run(PLAYHEAD) == pytest.approx(100 * seconds / 12, abs=10 * within)
 
 
@@ -92,7 +82,7 @@ def test_a_click_shows_the_video_that_the_moment_is_of(show: Open, video: Path, 
     shown = 'return document.querySelector("video").duration'
     assert browser.run(shown) == pytest.approx(12, abs=0.1)
     browser.click(".answer:nth-child(3) .moments button")
-    assert browser.run(SEEKED, 3.05, 0.001) == pytest.approx(3.05, abs=0.001)
+    assert await_seek(browser, 3.05) == pytest.approx(3.05, abs=0.001)
     assert browser.run(shown) == pytest.approx(6, abs=0.1)
     assert browser.run('return document.getElementById("playing").textContent') == "other.mp4"
     heads = 'return [...document.querySelectorAll(".playhead")].map((e) => parseFloat(e.getAttribute("x1")))'
@@ -271,23 +261,10 @@ def test_moments_are_on_the_clock_of_the_player(show: Open, tmp_path: Path, suff
     browser = show({"video": str(video), "start": 5.0, "duration": 8.0, "moments": moments}, embed=True)
     for number, (start, _, _) in enumerate(moments, start=1):
         browser.click(f".moments li:nth-child({number}) button")
-        assert browser.run(SEEKED, start, 0.001) == pytest.approx(start, abs=0.001)
+        assert await_seek(browser, start) == pytest.approx(start, abs=0.001)
         assert shown_frame(browser) == int((start - 5) * FPS)
     ticks = browser.run('return [...document.querySelectorAll(".chart > text")].map((t) => t.textContent)')
     assert [tick for tick in ticks if ":" in tick] == ["0:06", "0:08", "0:10", "0:12"]
-
-
-def shown_frame(browser: Browser) -> int:
-    """Which frame of `write_video` the player shows; of an embedded video, since others may not be read."""
-    picture = browser.run(
-        """const video = document.querySelector("video");
-        const canvas = document.createElement("canvas");
-        [canvas.width, canvas.height] = [video.videoHeight, video.videoHeight];
-        canvas.getContext("2d").drawImage(video, (canvas.width - video.videoWidth) / 2, 0);
-        return canvas.toDataURL()"""
-    )
-    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.partition(",")[2]))).convert("RGB"))
-    return read_index(pixels.transpose(2, 0, 1))
 
 
 def test_a_video_that_does_not_play_leaves_the_timeline(show: Open, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.browser import Browser, start_browser
 from support.server import Client, Server, running
 from support.shapes import write_shapes
 from support.videos import write_video
@@ -69,3 +70,27 @@ def place(tmp_path: Path) -> Path:
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small video."""
     return write_video(tmp_path_factory.mktemp("small") / "small.mp4", frames=30, fps=2)
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with start_browser(tmp_path_factory.mktemp("profile")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def query(shapes: Shapes) -> str:
+    return next(iter(shapes.values()))[0].query
+
+
+@pytest.fixture
+def page(browser: Browser, server: Server) -> Iterator[Browser]:
+    """The page as the server's address opens it, with nothing selected; nothing must fail in it."""
+    browser.open(server.address)
+    browser.run("localStorage.clear()")
+    browser.open(server.address)
+    browser.wait('return document.getElementById("facts").textContent.includes("model demo")')
+    yield browser
+    assert browser.read_log("browser") == []
+    for address in browser.requests():
+        assert address.startswith((server.address.partition("#")[0], "blob:", "about:", "data:")), address

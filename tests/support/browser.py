@@ -41,6 +41,7 @@ KEYS = {
     "Up": "\ue013",
     "Right": "\ue014",
     "Down": "\ue015",
+    "Shift": "\ue008",
 }
 _DIRECT = build_opener(ProxyHandler({}))
 
@@ -76,10 +77,56 @@ class Browser:
         move = {"type": "pointerMove", "duration": 0, "origin": origin, "x": 0, "y": 0}
         self._act({"type": "pointer", "id": "mouse", "actions": [move]})
 
-    def press(self, *keys: str) -> None:
-        """Presses and releases keys of `KEYS`, one after the other."""
-        actions = [{"type": kind, "value": KEYS[key]} for key in keys for kind in ("keyDown", "keyUp")]
+    def press(self, *keys: str, shift: bool = False) -> None:
+        """Presses and releases keys of `KEYS` or letters, one after the other."""
+        actions = [{"type": kind, "value": KEYS.get(key, key)} for key in keys for kind in ("keyDown", "keyUp")]
+        if shift:
+            held = [{"type": kind, "value": KEYS["Shift"]} for kind in ("keyDown", "keyUp")]
+            actions = [held[0], *actions, held[1]]
         self._act({"type": "key", "id": "keyboard", "actions": actions})
+
+    def write(self, selector: str, text: str) -> None:
+        """Types into a field; into a field for files, the paths of files, one a line."""
+        _ask("POST", f"{self._session}/element/{self._find(selector)}/value", {"text": text})
+
+    def drag(self, selector: str, right: int) -> None:
+        """Drags the middle of an element some pixels to the right, in steps as a hand does."""
+        origin = {ELEMENT: self._find(selector)}
+        moves: list[dict[str, Any]] = [{"type": "pointerMove", "duration": 0, "origin": origin, "x": 0, "y": 0}]
+        moves.append({"type": "pointerDown", "button": 0})
+        part = [right // 3, right // 3, right - 2 * (right // 3)]
+        moves += [{"type": "pointerMove", "duration": 50, "origin": "pointer", "x": x, "y": 0} for x in part]
+        self._act({"type": "pointer", "id": "mouse", "actions": [*moves, {"type": "pointerUp", "button": 0}]})
+
+    def wait(self, script: str, *arguments: Any) -> Any:
+        """Runs a function body until what it returns is true, and returns that; fails after a minute."""
+        end = time.monotonic() + 60
+        while not (found := self.run(script, *arguments)):
+            assert time.monotonic() < end, f"it did not become true: {script}"
+            time.sleep(0.05)
+        return found
+
+    @contextmanager
+    def tab(self) -> Iterator[None]:
+        """Another tab, which is used in the block and closed after it."""
+        before = _ask("GET", f"{self._session}/window")
+        made = _ask("POST", f"{self._session}/window/new", {"type": "tab"})["handle"]
+        try:
+            self.switch(made)
+            yield
+        finally:
+            self.switch(made)
+            _ask("DELETE", f"{self._session}/window")
+            self.switch(before)
+
+    def tabs(self) -> list[str]:
+        """All tabs, oldest first."""
+        found: list[str] = _ask("GET", f"{self._session}/window/handles")
+        return found
+
+    def switch(self, tab: str) -> None:
+        """Uses another tab from now on."""
+        _ask("POST", f"{self._session}/window", {"handle": tab})
 
     def command(self, name: str, **parameters: Any) -> Any:
         """Sends a command of the DevTools protocol."""

@@ -25,7 +25,7 @@ MAX_EMBEDDED = 20_000_000
 _OFFERED = {"json": "application/json", "csv": "text/csv", "srt": "application/x-subrip"}
 """Formats to download and their media types; the page reads its answers from the first."""
 
-_ASSETS = files("r2tuning") / "assets" / "report"
+_ASSETS = files("r2tuning") / "assets"
 
 
 def check_embedding(*videos: str) -> None:
@@ -69,7 +69,8 @@ def write_page(
             result.check_video()
         check_embedding(*videos)
     first, *others = (_embed(video) if embed else link_file(video, folder) for video in videos)
-    style, script = (_ASSETS.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    style = _read("shared/page.css") + _read("report/page.css")
+    script = _read("shared/timeline.js") + _read("report/page.js")
     stem = show_on_one_line(Path(path).stem)
     names = [show_on_one_line(Path(video).name) for video in videos]
     links = [None if embed else show_on_one_line(relate(video, folder)) for video in videos]
@@ -87,7 +88,7 @@ def write_page(
         # An answer without moments shows peaks of its saliency.
         "peaks": [[vars(peak) for peak in r.find_peaks(top)] for r in results],
     }
-    page = Template(_ASSETS.joinpath("page.html").read_text(encoding="utf-8")).substitute(
+    page = Template(_read("report/page.html")).substitute(
         policy=_write_policy(style, script, media="data:" if embed else "'self' file:"),
         title=html.escape(names[0] if len(names) == 1 else f"{len(names)} videos: {', '.join(names)}"),
         source=first,
@@ -97,6 +98,10 @@ def write_page(
         data=json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
     )
     write_atomically(path, page, force=force)
+
+
+def _read(name: str) -> str:
+    return _ASSETS.joinpath(name).read_text(encoding="utf-8")
 
 
 def _embed(video: str) -> str:

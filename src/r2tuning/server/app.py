@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.responses import Response
+from starlette.routing import Match, Mount
 from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
 from r2tuning import __version__
 from r2tuning.server.problems import MEDIA_TYPE, Problem, add_handlers
@@ -19,6 +22,27 @@ from r2tuning.server.settings import API
 
 PAGE = Path(__file__).with_name("page")
 """The page's files, which everybody may get: they hold nothing of the library."""
+
+SHARED = Path(__file__).parents[1] / "assets" / "shared"
+"""What the page shares with the report."""
+
+
+class PageFiles(StaticFiles):
+    """Files of the page; a browser asks each time whether they have changed, as they do with an upgrade."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        """The file, or that it has not changed."""
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
+class PageMount(Mount):
+    """Everything but the addresses of the API, which answer wrong methods and names themselves."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Whether a request is for the page."""
+        return (Match.NONE, {}) if scope["path"].startswith(f"{API}/") else super().matches(scope)
 
 
 def create_app(served: Served) -> FastAPI:
@@ -47,8 +71,8 @@ def create_app(served: Served) -> FastAPI:
     for module in (library, questions, jobs, media, exports, system):
         app.include_router(module.router, prefix=API)
     app.include_router(system.public)
-    if PAGE.is_dir():
-        app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
+    app.mount("/shared", PageFiles(directory=SHARED), name="shared")
+    app.router.routes.append(PageMount("/", PageFiles(directory=PAGE, html=True), name="page"))
     app.add_middleware(Guard, settings=served.settings)
     describe_problems(app, needs_token=bool(served.settings.token))
     return app
