@@ -31,7 +31,7 @@ def test_an_empty_library_fills_by_path(place: Path) -> None:
         name, last = events[-1]
         assert (name, last["state"]) == ("end", "failed")
         assert last == client.get(f"/jobs/{job['id']}").check(200)
-        assert last["error"] == "1 files could not be used; they are listed with the reasons"
+        assert last["error"] == "1 file could not be used; it is listed with the reason"
         (failure,) = last["progress"]["failures"]
         assert failure["name"] == "videos/broken.mp4"
         assert failure["reason"].startswith("videos/broken.mp4 cannot be read as video")

@@ -123,7 +123,11 @@ def _index(settings: Settings, library: Library, collection: Collection, job: Jo
         return Outcome()
     if len(added.failures) == 1 and len(changes) == 1:
         return Outcome(error=collection.hide(added.failures[0].reason))
-    return Outcome(error=f"{len(added.failures)} files could not be used; they are listed with the reasons")
+    failed = len(added.failures)
+    many = "1 file could not be used; it is listed with the reason"
+    if failed > 1:
+        many = f"{failed} files could not be used; they are listed with the reasons"
+    return Outcome(error=many)
 
 
 def _measure(settings: Settings, collection: Collection, first: int, changes: set[str]) -> dict[str, Any]:
