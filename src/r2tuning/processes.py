@@ -171,8 +171,7 @@ class _Worker(Generic[Task]):
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, make_worker), daemon=daemon)
         self.task: Task | None = None
-        self.alive = True
-        self._closing = threading.Lock()
+        self.alive, self._closing = True, threading.Lock()
         with _ignored_interrupts():
             self.process.start()
         theirs.close()
@@ -204,8 +203,7 @@ class _Worker(Generic[Task]):
 
     def _close(self) -> None:
         with self._closing:  # one thread may wait for a result while another ends the process
-            if not self.connection.closed:
-                self.connection.close()
+            self.connection.close()
 
 
 def _serve(connection: Connection, make_worker: Callable[[], Callable[[Task], Any]]) -> None:
