@@ -178,7 +178,7 @@ def _list_videos(words: Sequence[str]) -> list[str]:
 def _list_folder(folder: str) -> list[str]:
     found = find_videos(folder)
     if not found:
-        raise VideoError(f"{folder}: has no videos; give a folder with {', '.join(sorted(VIDEO_SUFFIXES))} files")
+        raise VideoError(f"{folder}: has no videos; give a folder with files such as .mp4, .mkv, .mov or .webm")
     return found
 
 

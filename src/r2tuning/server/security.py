@@ -32,6 +32,8 @@ HEADER = "x-r2tuning"
 """Any value in it says that a request does not come from a form of another site."""
 
 UPLOADS = f"{API}/uploads"
+MOST_HEADERS = 2**15
+"""Bytes of all headers together."""
 MOST_BODY = 2**20
 """Bytes of the body of a request."""
 MOST_PICTURE = 24 * 2**20
@@ -143,6 +145,8 @@ class Guard:
             kind = headers.get("content-type", "").partition(";")[0].strip().lower()
             if HEADER not in headers and kind in _FORMS:
                 raise Refused(415, f"content type {kind}: send application/json, or X-R2Tuning: 1")
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > MOST_HEADERS:
+            raise Refused(431, f"headers: have more than {MOST_HEADERS:,} bytes; send less")
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length) > (most := find_most(path, settings)):
             raise _too_large(most if length.isdigit() else 0)
