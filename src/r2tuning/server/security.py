@@ -145,6 +145,8 @@ class Guard:
             kind = headers.get("content-type", "").partition(";")[0].strip().lower()
             if HEADER not in headers and kind in _FORMS:
                 raise Refused(415, f"content type {kind}: send application/json, or X-R2Tuning: 1")
+        if scope["http_version"] not in ("1.0", "1.1", "2"):
+            raise Refused(505, f"HTTP {scope['http_version']}: is not spoken here; use HTTP/1.1")
         if sum(len(name) + len(value) for name, value in scope["headers"]) > MOST_HEADERS:
             raise Refused(431, f"headers: have more than {MOST_HEADERS:,} bytes; send less")
         length = headers.get("content-length", "0")
