@@ -141,7 +141,7 @@ def test_keeping_less_encodes_nothing_and_keeping_more_does(videos: Path, tmp_pa
     Library(folder, model="demo", keep="raw").add(videos)
     reader = Library(folder)
     assert reader.search("a dog", top=50).hits == reference["raw"].search("a dog", top=50).hits
-    # Down by one, up, down by two, up: encoded anew where more is to be kept, with new numbers.
+    # Less, more, much less, more: videos are encoded again, under new numbers, only where more is to be kept.
     numbers = [1, 2, 3]
     for keep, encoded in (("answers", 0), ("raw", 3), ("vectors", 0), ("answers", 3), ("vectors", 0)):
         before = read_files(reader)

@@ -226,7 +226,7 @@ class Backbone(ABC):
 
     @torch.inference_mode()
     def encode_and_embed_queries(self, queries: Sequence[str]) -> tuple[list[QueryFeatures], Tensor]:
-        """`encode_queries` and `embed_queries` of sentences, at least one, from one run of the text tower."""
+        """Results, shapes and errors of both `encode_queries` and `embed_queries`, from one run of the text tower."""
         tokens = [self._tokenize(query) for query in queries]
         values = self._read_tokens([ids for ids, _ in tokens])
         embedded = self._pool_queries(values[:, -1], [len(ids) for ids, _ in tokens])

@@ -38,7 +38,7 @@ class Served:
     """What answers the requests.
 
     Attributes:
-        settings: What the server was told.
+        settings: Of the server.
         collection: The library, to read.
         store: The jobs.
         runner: Runs them.

@@ -115,7 +115,7 @@ class Worker(Generic[Task, Result]):
         self._running = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """Ends the process; who still waits is told so."""
+        """Ends the process, and refuses the requests that still wait."""
         if self._running is not None:
             self._isolated.interrupt()
             self._running.cancel()
