@@ -12,7 +12,6 @@ from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 CACHE = 2**20
@@ -178,15 +177,20 @@ def attend(patches: Tensor, query: Tensor) -> Tensor:
 
     Returns:
         ``[V, S, T, P+1]``, at least in single precision; sums to 1 over the patches. On a CPU what would be below 1e-20
-        of the highest is 0.
+        of the highest may be 0.
     """
     logits = query @ patches.flatten(1, 2).transpose(1, 2)
     logits = logits.view(*logits.shape[:2], *patches.shape[1:3])
-    if logits.device.type == "cpu":
-        # Attention of a trained model is sharp. The rest would be denormal numbers, with which a CPU multiplies
-        # up to a hundred times slower.
-        logits = F.threshold(logits - logits.detach().amax(dim=-1, keepdim=True), _LEAST, -torch.inf)
+    if logits.device.type == "cpu" and _is_wide(logits):
+        # What is small would become denormal numbers, with which a CPU multiplies up to a hundred times slower.
+        torch.threshold_(logits.sub_(logits.detach().amax(dim=-1, keepdim=True)), _LEAST, -torch.inf)
     return logits.softmax(dim=-1)
+
+
+def _is_wide(logits: Tensor) -> bool:
+    """Whether attention is so sharp, as that of a trained model, that its smallest numbers may not be normal ones."""
+    lowest, highest = torch.aminmax(logits.detach())
+    return bool(highest - lowest > -_LEAST)
 
 
 def pool_patches(
