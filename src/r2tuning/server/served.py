@@ -114,7 +114,7 @@ def open_served(settings: Settings) -> Served:
     collection, store = Collection(settings), JobStore(settings.library)
     store.requeue()
     tidy(settings, store, set(collection.read().ids))
-    runner = Runner(settings, store)
+    runner = Runner(settings, store, collection.hide)
     return Served(settings, collection, store, runner, start_answers(settings), start_pictures())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import cast
 
 from fastapi import APIRouter, Request
@@ -75,7 +76,7 @@ def _plan(served: Served, asked: ExportIn) -> ExportTask:
             )
             for moment in asked.moments
         ],
-        model="" if made is None else made.facts.model,
+        model="" if made is None else Path(made.facts.model).name,  # it may be a folder of the server
         pad=asked.pad,
         timecode=asked.timecode,
         fast=asked.fast,
