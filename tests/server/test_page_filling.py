@@ -127,6 +127,9 @@ def test_a_chosen_file_is_uploaded_and_found(
     page.click('#sure button[value="yes"]')
     page.wait("return document.querySelectorAll('#files-list li').length === arguments[0]", before)
     assert len(client.get("/videos").check(200)["videos"]) == before
+    page.run("location.reload()")  # other tabs know what jobs are about, too
+    page.wait('return document.querySelectorAll("#jobs .job.done").length > 1')
+    assert page.run(TEXTS, "#jobs .job.done .title")[:2] == ["Remove chosen.mp4", "Add chosen.mp4"]
 
 
 DROP = """

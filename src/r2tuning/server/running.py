@@ -68,9 +68,9 @@ class Runner:
             with suppress(asyncio.CancelledError):
                 await lane
 
-    async def submit(self, kind: Kind, task: BaseModel) -> Job:
-        """Queues a job."""
-        job = await asyncio.to_thread(self._store.add, kind, task)
+    async def submit(self, kind: Kind, task: BaseModel, subject: str = "") -> Job:
+        """Queues a job about something."""
+        job = await asyncio.to_thread(self._store.add, kind, task, subject)
         self.wake(kind)
         return job
 

@@ -35,7 +35,9 @@ async def export(served: ServedNow, request: Request, asked: ExportIn) -> Respon
     """
     task = await asyncio.to_thread(_plan, served, asked)
     if task.format in RENDERED:
-        job = to_job(await served.runner.submit("export", task))
+        videos = [video.name for video in task.videos]
+        subject = videos[0] if len(videos) == 1 else f"{len(videos)} videos"
+        job = to_job(await served.runner.submit("export", task, subject))
         return JSONResponse(job.model_dump(mode="json"), 202)
     made = cast(Written, await served.make(task, request))
     return make_download(made.name, made.content)
