@@ -169,8 +169,8 @@ class JobStore:
                 raise BusyError(f"jobs: {waiting} wait already; wait until some are done, or cancel some")
             number = secrets.token_hex(8)
             connection.execute(
-                "INSERT INTO jobs (id, kind, task, state, progress, error, result, attempts, stopping, created, subject) "
-                "VALUES (?, ?, ?, 'queued', ?, '', '', 0, 0, ?, ?)",
+                "INSERT INTO jobs (id, kind, task, state, progress, error, result, attempts, stopping, created, "
+                "subject) VALUES (?, ?, ?, 'queued', ?, '', '', 0, 0, ?, ?)",
                 (number, kind, task.model_dump_json(), Progress().model_dump_json(), time.time(), subject),
             )
             connection.execute(

@@ -96,7 +96,7 @@ async def add_videos(served: ServedNow, asked: AddIn) -> JobOut:
 async def remove_video(served: ServedNow, video: VideoId) -> JobOut:
     """Takes a file out of the library, by a job. The file itself stays, unless it was uploaded.
 
-    A file of a folder that was added comes back with the next rescan.
+    A file of a folder that was added stays out, too, until it is added by its own path.
     """
     found = await asyncio.to_thread(served.collection.find, video)
     path = found.file.path
