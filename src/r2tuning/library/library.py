@@ -20,7 +20,7 @@ from r2tuning.library.places import open_place
 from r2tuning.library.questions import ask_like, ask_picture, ask_sentence, find_video
 from r2tuning.library.records import File, Generation, GenerationFacts, Keep, LibraryInfo, Listed
 from r2tuning.library.remembered import Remembered
-from r2tuning.library.scanning import Scan, list_roots, require_paths
+from r2tuning.library.scanning import Scan, list_roots, remove_places, require_paths
 from r2tuning.library.search import BLOCK, Filters, Snapshot, search, to_groundings
 from r2tuning.processes import Machines
 from r2tuning.results import Grounding
@@ -293,8 +293,9 @@ class Library:
         """Takes files out of the library, with their videos unless other files have the same content.
 
         Args:
-            paths: Files, and folders with all that is in them. They may be gone already.
-            missing: Whether to take out all files that are gone, too.
+            paths: Files, and folders with all that is in them. They may be gone already. They stay out, also if a
+                folder around them is looked at again, until they are added by these names.
+            missing: Whether to take out all files that are gone, too; these come back if they are there again.
 
         Returns:
             The files that were taken out.
@@ -312,8 +313,8 @@ class Library:
                 gone += inside
             with catalog.change():
                 catalog.drop_files(gone)
-                # A root that is removed is not looked at again; a file removed from a root that stays would come back.
                 catalog.drop_roots(places)
+                catalog.save_removed(remove_places(places, catalog.list_roots(), catalog.list_removed()))
                 drop_unused(catalog, self._place.index)
             self._place.tidy(catalog)
         return sorted(set(gone))

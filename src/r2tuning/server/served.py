@@ -29,6 +29,8 @@ MOST_UPLOADS = 4
 """Videos that are uploaded at once."""
 MOST_THREADS = 64
 """Threads that wait for files and processes, at most."""
+LOOK = 0.05
+"""Seconds between two looks whether the model is loaded."""
 MOST_STREAMS = 64
 """Clients that follow jobs at once."""
 
@@ -92,6 +94,11 @@ class Served:
         self.pictures.start()
         self.runner.start()
 
+    async def wait_until_ready(self) -> None:
+        """Waits until questions are answered at once, or it is known why they are not."""
+        while not self.answers.ready and not self.answers.problem:
+            await asyncio.sleep(LOOK)
+
     async def stop(self) -> None:
         """Ends the processes; jobs are queued again."""
         self.closing.set()
@@ -114,7 +121,7 @@ def open_served(settings: Settings) -> Served:
     collection, store = Collection(settings), JobStore(settings.library)
     store.requeue()
     tidy(settings, store, set(collection.read().ids))
-    runner = Runner(settings, store)
+    runner = Runner(settings, store, collection.hide)
     return Served(settings, collection, store, runner, start_answers(settings), start_pictures())
 
 
