@@ -34,25 +34,26 @@ class Assistant:
         return {tool.name: tool for tool in self.portal.call(self.client.list_tools).tools}
 
     def do(self, work: Callable[[], Awaitable[Any]]) -> Any:
+        """What a function gives in the client's loop."""
         return self.portal.call(work)
 
-    async def ask(self, name: str, arguments: dict[str, Any]) -> CallToolResult:
+    async def ask(self, tool: str, arguments: dict[str, Any]) -> CallToolResult:
         self.progress = []
 
         async def note(done: float, expected: float | None, _: str | None) -> None:
             self.progress.append((done, expected))
 
-        return await self.client.call_tool(name, arguments, progress_callback=note)
+        return await self.client.call_tool(tool, arguments, progress_callback=note)
 
-    def call(self, name: str, **arguments: Any) -> Any:
+    def call(self, tool: str, /, **arguments: Any) -> Any:
         """What a tool gives."""
-        result = self.portal.call(self.ask, name, arguments)
+        result = self.portal.call(self.ask, tool, arguments)
         assert not result.is_error, result.content
         return result.structured_content
 
-    def refused(self, name: str, *parts: str, **arguments: Any) -> str:
+    def refused(self, tool: str, /, *parts: str, **arguments: Any) -> str:
         """Checks that a call ends with an error of one line, and returns that."""
-        result = self.portal.call(self.ask, name, arguments)
+        result = self.portal.call(self.ask, tool, arguments)
         assert result.is_error, result.structured_content
         assert result.structured_content is None
         (content,) = result.content

@@ -67,15 +67,18 @@ class Tools:
         self._clips = clips
         self._files: dict[str, str] = {}  # paths of files that are not in the library, by the ids that were told
         self._started = False
+        self._ending: asyncio.Future[Any] | None = None
 
     def hide(self, text: str) -> str:
         """A message without places on the disk."""
         return self._collection.hide(text)
 
     async def stop(self) -> None:
-        """Ends the processes."""
-        desk = self._desk
-        await asyncio.gather(self._encoding.stop(), self._cutting.stop(), desk.answers.stop(), desk.pictures.stop())
+        """Ends the processes; who calls it again waits for the first."""
+        if self._ending is None:
+            workers = (self._encoding, self._cutting, self._desk.answers, self._desk.pictures)
+            self._ending = asyncio.gather(*(worker.stop() for worker in workers))
+        await asyncio.shield(self._ending)
 
     async def search_library(self, asked: SearchLibraryIn, report: Report) -> SearchLibraryOut:  # noqa: ARG002
         """Find the moments of all videos of the library that match a sentence, best first, with start and end.
