@@ -92,6 +92,8 @@ class Bench:
         self._isolated: Isolated[LongTask, LongResult | Failure] = Isolated(partial(start_bench, settings, self._done))
         self._free = asyncio.Lock()
         self._tasks: set[asyncio.Task[LongResult | Failure | Death]] = set()
+        self._turn: asyncio.Task[Any] | None = None
+        """The task that the numbers are about, also when it is done."""
 
     async def do(self, task: LongTask, report: Report) -> LongResult:
         """The result of a task. Cancelling this ends the process, which starts anew for the next task.
@@ -105,9 +107,10 @@ class Bench:
         doing.add_done_callback(self._tasks.discard)
         told = 0
         try:
-            while not (await asyncio.wait({doing}, timeout=PAUSE))[0]:
+            while not doing.done():
+                await asyncio.wait({doing}, timeout=PAUSE)
                 done, expected = self._done
-                if self._free.locked() and done > told:
+                if self._turn is doing and done > told:
                     told = done
                     await report(done, expected or None)
         finally:
@@ -130,6 +133,7 @@ class Bench:
     async def _do(self, task: LongTask) -> LongResult | Failure | Death:
         async with self._free:
             self._done[:] = [0, 0]
+            self._turn = asyncio.current_task()
             working = asyncio.create_task(asyncio.to_thread(self._isolated, task))
             try:
                 return await asyncio.shield(working)

@@ -103,8 +103,14 @@ def make_server(tools: Tools) -> Server[Any]:
             known = ", ".join(offers)
             raise MCPError(INVALID_PARAMS, show_on_one_line(f"{asked.name}: is no tool; there are {known}", 300))
 
+        before = told = 0
+
         async def report(done: int, expected: int | None) -> None:
-            await context.session.report_progress(done, expected)
+            nonlocal before, told
+            if before + done <= told:  # another step has begun, but what is told must grow
+                before = told
+            told = before + done
+            await context.session.report_progress(told, None if expected is None else before + expected)
 
         given = await attempt(offer, asked.arguments or {}, report)
         if isinstance(given, str):
@@ -137,7 +143,11 @@ async def attempt(offer: Offer, arguments: dict[str, Any], report: Report) -> Ba
 
 
 def serve_stdio(tools: Tools) -> None:
-    """Answers the client at stdin until it goes away, or a signal ends the process."""
+    """Answers the client at stdin until it goes away, or a signal ends the process.
+
+    Raises:
+        BrokenPipeError: If the client does not read any more.
+    """
     asyncio.run(_serve(tools))
 
 
@@ -152,8 +162,18 @@ async def _serve(tools: Tools) -> None:
     try:
         async with stdio_server() as (messages, answers):
             await server.run(messages, answers, server.create_initialization_options())
+    except Exception as error:
+        if not _is_broken_pipe(error):
+            raise
+        raise BrokenPipeError from None
     finally:
         await tools.stop()
+
+
+def _is_broken_pipe(error: BaseException) -> bool:
+    """Whether an error, or each of a group of errors, says that nobody reads stdout any more."""
+    inner: tuple[BaseException, ...] = getattr(error, "exceptions", ())
+    return all(map(_is_broken_pipe, inner)) if inner else isinstance(error, BrokenPipeError)
 
 
 async def _leave(tools: Tools, number: int) -> None:
