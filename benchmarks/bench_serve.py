@@ -179,6 +179,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--pause", type=float, default=0.0, help="seconds from an answer to the next question, about")
+    parser.add_argument("--sentences", type=int, help="different ones that are asked; without it, all of the videos")
     parser.add_argument("--gradio", help="a Python with gradio and r2tuning")
     options = parser.parse_args()
     for name, seed, count in (("videos", FIRST_SEED, options.videos), ("more", MORE_SEED, options.more)):
@@ -189,6 +190,7 @@ def main() -> None:
                 write_shapes(path, [number], "val")
     queries = [one.query for number in range(FIRST_SEED, FIRST_SEED + options.videos)
                for one in describe(make_video(number, "val"))]  # fmt: skip
+    queries = random.Random(0).sample(queries, options.sentences or len(queries))
     print(
         f"{options.clients} clients, {len(queries)} sentences, a pause of {options.pause:g} s, {options.seconds:g} s\n"
     )

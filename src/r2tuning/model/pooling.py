@@ -12,6 +12,7 @@ from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 CACHE = 2**20
@@ -21,6 +22,7 @@ MEMORY = 2**28
 """The same on a GPU."""
 
 _MOST = 127  # in 8 bits
+_LEAST = -46.0  # e to this power is 1e-20, far below the precision of a sum
 
 
 @dataclass(frozen=True)
@@ -175,10 +177,16 @@ def attend(patches: Tensor, query: Tensor) -> Tensor:
         query: From `SpatialPooling.project_query`, ``[V, S, C]``.
 
     Returns:
-        ``[V, S, T, P+1]``, at least in single precision; sums to 1 over the patches.
+        ``[V, S, T, P+1]``, at least in single precision; sums to 1 over the patches. On a CPU what would be below 1e-20
+        of the highest is 0.
     """
     logits = query @ patches.flatten(1, 2).transpose(1, 2)
-    return logits.view(*logits.shape[:2], *patches.shape[1:3]).softmax(dim=-1)
+    logits = logits.view(*logits.shape[:2], *patches.shape[1:3])
+    if logits.device.type == "cpu":
+        # Attention of a trained model is sharp. The rest would be denormal numbers, with which a CPU multiplies
+        # up to a hundred times slower.
+        logits = F.threshold(logits - logits.detach().amax(dim=-1, keepdim=True), _LEAST, -torch.inf)
+    return logits.softmax(dim=-1)
 
 
 def pool_patches(

@@ -12,13 +12,13 @@ from starlette.requests import Request
 
 from r2tuning.errors import LibraryError
 from r2tuning.library.catalog import CATALOG_FILE, open_catalog, prepare_folder
+from r2tuning.library.remembered import Cache
 from r2tuning.processes import hold
 from r2tuning.server.asking import Answer, Answers, Question
 from r2tuning.server.collection import Collection
 from r2tuning.server.pictures import Made, Order, Pictures
 from r2tuning.server.problems import Refused
 from r2tuning.server.settings import Settings
-from r2tuning.server.workers import Cache
 
 MOST_ANSWERS = 256
 """Answers that are remembered."""

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
+from r2tuning.library.remembered import Cache
 from r2tuning.server.asking import start_answers
 from r2tuning.server.collection import Collection
 from r2tuning.server.desk import Desk, prepare_library
@@ -17,7 +18,6 @@ from r2tuning.server.jobs import JobStore
 from r2tuning.server.pictures import Order, start_pictures
 from r2tuning.server.running import Runner, tidy
 from r2tuning.server.settings import Settings
-from r2tuning.server.workers import Cache
 
 MOST_PICTURES = 128 * 2**20
 """Bytes of pictures and pieces of previews that are remembered."""
