@@ -19,6 +19,7 @@ from r2tuning.library.indexing import Added, Progress, drop_unused, update_files
 from r2tuning.library.places import open_place
 from r2tuning.library.questions import ask_like, ask_picture, ask_sentence, find_video
 from r2tuning.library.records import File, Generation, GenerationFacts, Keep, LibraryInfo, Listed
+from r2tuning.library.remembered import Remembered
 from r2tuning.library.scanning import Scan, list_roots, remove_places, require_paths
 from r2tuning.library.search import BLOCK, Filters, Snapshot, search, to_groundings
 from r2tuning.processes import Machines
@@ -73,6 +74,7 @@ class Library:
         self._loaded: tuple[tuple[str, str | None, Engine | None], Grounder] | None = None
         self._fitting: tuple[GenerationFacts, Grounder] | None = None
         self._snapshot: Snapshot | None = None
+        self._remembered = Remembered()
 
     def __repr__(self) -> str:
         return f"<Library {self.name}>"
@@ -232,7 +234,8 @@ class Library:
                 f"{self.name}: keeps vectors only, which cannot tell what is not there; use --keep answers"
             )
         if query is not None:
-            question = ask_sentence(grounder.backbone, query, without)
+            sentence, *others = self._remembered.encode(grounder.backbone, [query, *without])
+            question = ask_sentence(sentence, others)
         elif image is not None:
             question = ask_picture(grounder.backbone, image)
         else:
@@ -243,6 +246,7 @@ class Library:
             snapshot,
             grounder,
             question,
+            self._remembered.seen,
             top=top,
             filters=Filters(within, since, min_duration),
             threshold=threshold,
@@ -392,5 +396,5 @@ class Library:
         mine = records.describe(grounder, model, backbone, facts.keep, facts.sampling)
         if not mine.same(facts):
             raise records.other_model(self.name, facts, mine)
-        self._fitting = facts, grounder
+        self._fitting, self._remembered = (facts, grounder), Remembered()
         return grounder

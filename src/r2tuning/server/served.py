@@ -12,6 +12,7 @@ from fastapi import Depends, Request
 
 from r2tuning.errors import LibraryError
 from r2tuning.library.catalog import CATALOG_FILE, open_catalog, prepare_folder
+from r2tuning.library.remembered import Cache
 from r2tuning.processes import hold
 from r2tuning.server.asking import Answer, Answers, Question, start_answers
 from r2tuning.server.collection import Collection
@@ -19,7 +20,6 @@ from r2tuning.server.jobs import JobStore
 from r2tuning.server.pictures import Made, Order, Pictures, start_pictures
 from r2tuning.server.running import Runner, tidy
 from r2tuning.server.settings import Settings
-from r2tuning.server.workers import Cache
 
 MOST_ANSWERS = 256
 """Answers that are remembered."""
