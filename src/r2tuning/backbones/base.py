@@ -347,7 +347,7 @@ def choose_engine(device: torch.device, width: int) -> Engine:
     """Returns the fastest engine whose features keep a cosine of 0.999 to fp32.
 
     That is bf16 on processors with AMX units, and the published precision otherwise: without AMX bf16 is slower, and
-    int8 is not close enough on every CLIP (docs/benchmarks.md).
+    int8 is not close enough on every CLIP (docs/performance.md).
 
     Args:
         device: Where the image tower runs.
