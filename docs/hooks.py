@@ -1,4 +1,4 @@
-"""What the site has beyond Markdown: files of the root as pages, the command line from its code, examples in docstrings.
+"""What the site has beyond Markdown: files of the root as pages, the command line from its code, docstrings' examples.
 
 MkDocs calls ``on_page_markdown`` and ``on_files``; ``mkdocs.yml`` names them.
 """
@@ -6,7 +6,6 @@ MkDocs calls ``on_page_markdown`` and ``on_files``; ``mkdocs.yml`` names them.
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -96,7 +95,7 @@ def _describe(command: Any, path: str, level: str) -> Iterator[str]:
     for parameter in command.params:
         if not parameter.hidden and (record := parameter.get_help_record(context)):
             term, meaning = record
-            yield f"`{term}`\n{textwrap.indent(escape(meaning) or '–', '    ').replace('    ', ':   ', 1)}\n"
+            yield f"`{term}`\n:   {escape(meaning)}\n"
 
 
 def escape(text: str) -> str:
@@ -104,10 +103,11 @@ def escape(text: str) -> str:
 
     Example:
         >>> escape("a*b <c> `d*e`")
-        'a\\*b \\<c\\> `d*e`'
+        'a\\*b &lt;c> `d*e`'
     """
     parts = re.split(r"(`[^`]*`)", text)
-    return "".join(part if part.startswith("`") else re.sub(r"([\\*_<>\[\]|])", r"\\\1", part) for part in parts)
+    parts = [part if part.startswith("`") else re.sub(r"([\\*_\[\]|])", r"\\\1", part) for part in parts]
+    return "".join(part if part.startswith("`") else part.replace("<", "&lt;") for part in parts)
 
 
 class SingularExamples(Extension):
