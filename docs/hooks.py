@@ -1,6 +1,6 @@
 """What the site has beyond Markdown: files of the root as pages, the command line from its code, docstrings' examples.
 
-MkDocs calls ``on_page_markdown`` and ``on_files``; ``mkdocs.yml`` names them.
+MkDocs calls the functions ``on_…``, since ``mkdocs.yml`` names this file.
 """
 
 from __future__ import annotations
@@ -50,6 +50,26 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     text = re.sub(r"^\[[^\]]+\]\(\.\./([\w.]+\.md)\)$", lambda link: read_root(link[1]), markdown, flags=re.MULTILINE)
     text = text.replace(COMMAND_LINE, "\n".join(describe_commands()))
     return move_links(text)
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:  # noqa: ARG001
+    """Says where long names in the text may be broken on narrow screens."""
+    # Blocks of code have an empty span before it.
+    return re.sub(r"(?<!</span>)<code>([^<]*)</code>", lambda code: f"<code>{allow_breaks(code[1])}</code>", output)
+
+
+def allow_breaks(code: str) -> str:
+    """HTML of code that breaks between the parts of names, and not within options.
+
+    Example:
+        >>> allow_breaks("r2tuning.decode --top-k")
+        'r2tuning.<wbr>decode <span class="option">--top-k</span>'
+    """
+    words = (
+        f'<span class="option">{word}</span>' if word.startswith("-") else re.sub(r"(?<=[./_])(?=\w)", "<wbr>", word)
+        for word in code.split(" ")
+    )
+    return " ".join(words)
 
 
 def read_root(name: str) -> str:

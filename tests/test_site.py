@@ -18,7 +18,7 @@ from support.browser import start_browser
 from test_docs import COMMANDS, DOCUMENTS, check_options, split_command, without_blocks
 
 import r2tuning
-from docs.hooks import describe_commands, escape, move_links, read_root
+from docs.hooks import allow_breaks, describe_commands, escape, move_links, read_root
 from r2tuning import errors
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -117,6 +117,11 @@ def test_help_text_becomes_markdown_that_shows_it() -> None:
     assert "## r2tuning ground\n" in text
     assert "### r2tuning library add\n" in text
     assert '```\nr2tuning ground holidays/ "people dance"\n```' in text
+
+
+def test_long_names_break_between_their_parts() -> None:
+    assert allow_breaks("a.b_c/d") == "a.<wbr>b_<wbr>c/<wbr>d"
+    assert allow_breaks("r2tuning plot -o") == 'r2tuning plot <span class="option">-o</span>'
 
 
 def test_links_of_files_in_the_root_lead_to_pages() -> None:
