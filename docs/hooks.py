@@ -66,7 +66,7 @@ def allow_breaks(code: str) -> str:
         'r2tuning.<wbr>decode <span class="option">--top-k</span>'
     """
     words = (
-        f'<span class="option">{word}</span>' if word.startswith("-") else re.sub(r"(?<=[./_])(?=\w)", "<wbr>", word)
+        f'<span class="option">{word}</span>' if word.startswith("-") else re.sub(r"(?<=\w[./_])(?=\w)", "<wbr>", word)
         for word in code.split(" ")
     )
     return " ".join(words)

@@ -120,7 +120,7 @@ def test_help_text_becomes_markdown_that_shows_it() -> None:
 
 
 def test_long_names_break_between_their_parts() -> None:
-    assert allow_breaks("a.b_c/d") == "a.<wbr>b_<wbr>c/<wbr>d"
+    assert allow_breaks("a.b_c/d .pth") == "a.<wbr>b_<wbr>c/<wbr>d .pth"
     assert allow_breaks("r2tuning plot -o") == 'r2tuning plot <span class="option">-o</span>'
 
 

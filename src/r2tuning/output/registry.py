@@ -26,15 +26,24 @@ Results: TypeAlias = "Sequence[Grounding | Summary]"
 
 @dataclass(frozen=True)
 class Writer:
-    """How a format is written."""
+    """How a format is written.
 
-    # Takes a list of results. Ours are named, module and function below r2tuning.output, to be imported when used.
+    Attributes:
+        function: Takes a list of results. Those of r2tuning are named, by module and function below r2tuning.output, so
+            that they are imported when they are used.
+        options: Options of `save_results` that it takes too.
+        text: Whether it returns text. If not, it also takes ``path`` and ``force``, and writes the file.
+        framed: Whether it counts frames, and takes a `VideoInfo` as second argument.
+        per_query: Whether each query gets its own file.
+        many_videos: Whether a file may hold answers about several videos.
+    """
+
     function: str | Callable[..., Any]
-    options: tuple[str, ...] = ()  # of `save_results`, those that it takes too
-    text: bool = True  # whether it returns text; if not, it also takes path and force, and writes the file
-    framed: bool = False  # whether it counts frames, and takes a `VideoInfo` as second argument
-    per_query: bool = False  # whether each query gets its own file
-    many_videos: bool = False  # whether a file may hold answers about several videos
+    options: tuple[str, ...] = ()
+    text: bool = True
+    framed: bool = False
+    per_query: bool = False
+    many_videos: bool = False
 
     def load(self) -> Callable[..., Any]:
         """Imports the function; a `ModuleNotFoundError` names the module that only an extra installs."""
