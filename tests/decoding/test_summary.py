@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from r2tuning.decoding.summary import LONGEST, ScoredSpan, choose_items, choose_shots, cut_shots
+from r2tuning.decoding.summary import LONGEST, SHORTEST, ScoredSpan, choose_items, choose_shots, cut_shots
 
 Curve = tuple[NDArray[np.float64], NDArray[np.float32], tuple[float, float]]
 
@@ -150,3 +150,11 @@ def test_the_best_alone_may_not_be_among_the_best_together() -> None:
 def test_what_cannot_be_is_refused(sizes: list[int], capacity: int) -> None:
     with pytest.raises(ValueError, match="sizes must be at least 1"):
         choose_items([1.0] * len(sizes), sizes, capacity)
+
+
+@pytest.mark.parametrize("budget", [1e-300, 1e-17, 1e-9, 1e-4, 0.009])
+def test_a_tiny_budget_still_shows_something(budget: float) -> None:
+    """Late in a long video, so short a time is lost to rounding."""
+    ((start, end, mean),) = choose_shots([99_995, 99_999], [0.25, 0.75], (99_993, 100_001), [(99_993, 100_001)], budget)
+    assert end - start == pytest.approx(SHORTEST, abs=1e-9)
+    assert mean == pytest.approx(0.75, abs=1e-6)

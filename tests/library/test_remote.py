@@ -60,11 +60,11 @@ def remote(bucket: Bucket, filled: Library, shapes: Shapes) -> Library:
 
 
 def test_hits_are_those_of_a_library_in_a_folder(remote: Library, filled: Library, shapes: Shapes) -> None:
-    reader = Library(remote.name)
+    reader, near = Library(remote.name), Library(filled.folder)
     for annotation in [one for queries in shapes.values() for one in queries][::4]:
-        assert facts(reader.search(annotation.query, top=30)) == facts(filled.search(annotation.query, top=30))
+        assert facts(reader.search(annotation.query, top=30)) == facts(near.search(annotation.query, top=30))
     place = str(next(iter(shapes)))
-    assert facts(reader.search("a shape", within=place)) == facts(filled.search("a shape", within=place))
+    assert facts(reader.search("a shape", within=place)) == facts(near.search("a shape", within=place))
     assert [one.state for one in reader.list()] == ["ready"] * len(shapes)
     ours, theirs = reader.info(), filled.info()
     assert (ours.name, ours.videos, ours.rows) == (remote.name, theirs.videos, theirs.rows)

@@ -182,3 +182,30 @@ def test_answers_for_charts_have_a_curve(filled: Library, shapes: Shapes) -> Non
         answer.check_video()
         assert len(answer.saliency.scores) == len(answer.saliency.times)
         assert np.isfinite(answer.saliency.scores).all()
+
+
+def test_what_is_remembered_changes_no_hit(shapes: Shapes, tmp_path: Path) -> None:
+    """Pages, other limits, and sentences that were asked before a video came are as a new process finds them."""
+    first, *others = shapes
+    queries = [annotation.query for annotation in shapes[first]][:2]
+    library = Library(tmp_path / "library", model="demo")
+    library.add(first)
+    library.search(queries[0])
+    library.add(others)
+    fresh = Library(library.folder)
+    for found, expected in (
+        (library.search(queries[0], top=3), fresh.search(queries[0], top=3)),
+        (library.search(queries[0], top=30), Library(library.folder).search(queries[0], top=30)),
+        (library.search(queries[1], without=[queries[0]]), fresh.search(queries[1], without=[queries[0]])),
+        (library.search(queries[0], within=str(others[0])), fresh.search(queries[0], within=str(others[0]))),
+        (library.search(queries[1], threshold=0.2), Library(library.folder).search(queries[1], threshold=0.2)),
+    ):
+        assert [hit.video for hit in found] == [hit.video for hit in expected]
+        for hit, other in zip(found, expected, strict=True):  # windows in other batches differ in the last digit
+            values = [(x.moment.start, x.moment.end, x.score, x.cosine) for x in (hit, other)]
+            assert values[0] == pytest.approx(values[1], abs=1e-4)
+        assert (found.videos, found.present, len(found.curves)) == (
+            expected.videos,
+            expected.present,
+            len(expected.curves),
+        )

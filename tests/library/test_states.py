@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from support.videos import write_video
 
 from r2tuning import Library
 from r2tuning.errors import LibraryError, VideoError
+from r2tuning.library.catalog import CATALOG_FILE
 from r2tuning.library.indexing import VIDEO_FOLDER
 from r2tuning.library.scanning import scan_roots
 
@@ -152,6 +154,50 @@ def test_removing_takes_out_files_folders_and_their_videos(library: Library, vid
     # A number is never used again.
     library.add(videos / "a.mp4")
     assert numbers(library) == {"a.mp4": 3}
+
+
+def test_what_was_removed_stays_out_until_it_is_added_by_name(library: Library, videos: Path) -> None:
+    library.remove([videos / "a.mp4"])
+    for look in (library.rescan, lambda: library.add(videos), lambda: library.add(videos / "inner")):
+        look()
+        assert states(library) == {"b.mp4": "ready"}
+    write_video(videos / "a.mp4", frames=26, fps=2)  # it may change
+    assert library.rescan().scan.counts == {"unchanged": 1}
+    library.add(videos / "a.mp4")
+    library.rescan()
+    assert states(library) == {"a.mp4": "ready", "b.mp4": "ready"}
+    # A folder stays out with what comes into it, but not what is added in it.
+    library.remove([videos / "inner"])
+    write_video(videos / "inner" / "c.mp4", frames=28, fps=2)
+    write_video(videos / "inner" / "d.mp4", frames=30, fps=2)
+    library.add([videos / "inner" / "c.mp4", videos])
+    assert states(library) == {"a.mp4": "ready", "c.mp4": "ready"}
+    library.add(videos / "inner")
+    assert states(library) == dict.fromkeys(["a.mp4", "b.mp4", "c.mp4", "d.mp4"], "ready")
+    # What is gone and taken out as such comes back.
+    (videos / "a.mp4").rename(videos.parent / "a.mp4")
+    library.rescan()
+    library.remove(missing=True)
+    (videos.parent / "a.mp4").rename(videos / "a.mp4")
+    library.rescan()
+    assert set(states(library)) == {"a.mp4", "b.mp4", "c.mp4", "d.mp4"}
+    # With the whole folder, all that was noted of it is forgotten.
+    library.remove([videos / "a.mp4"])
+    library.remove([videos, videos / "inner"])
+    library.add(videos)
+    assert set(states(library)) == {"a.mp4", "b.mp4", "c.mp4", "d.mp4"}
+    assert library.check() == []
+
+
+def test_a_library_made_before_removals_were_noted_is_read_and_written(library: Library, videos: Path) -> None:
+    with sqlite3.connect(library.folder / CATALOG_FILE) as connection:
+        connection.execute("DROP TABLE removed")
+    connection.close()
+    again = Library(library.folder)
+    assert states(again) == {"a.mp4": "ready", "b.mp4": "ready"}
+    again.remove([videos / "a.mp4"])
+    again.rescan()
+    assert states(again) == {"b.mp4": "ready"}
 
 
 def test_what_cannot_be_added_is_one_line(tmp_path: Path, videos: Path) -> None:

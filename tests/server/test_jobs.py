@@ -62,6 +62,45 @@ def test_trying_again_also_tries_files_that_failed(tmp_path: Path) -> None:
     assert (retried.state, retried.error, AddTask.model_validate_json(retried.task).retry) == ("queued", "", True)
 
 
+def test_jobs_of_an_older_file_are_about_nothing(tmp_path: Path) -> None:
+    old = JobStore(tmp_path).add("rescan", RescanTask())
+    with sqlite3.connect(tmp_path / JOBS_FILE) as connection:
+        connection.execute("ALTER TABLE jobs DROP COLUMN subject")
+    connection.close()
+    store = JobStore(tmp_path)
+    new = store.add("add", AddTask(paths=["/root/a"]), "root/a")
+    assert [(job.id, job.subject) for job in store.list_jobs()] == [(new.id, "root/a"), (old.id, "")]
+
+
+def test_jobs_say_what_they_are_about(place: Path) -> None:
+    (place / "videos" / "deep").mkdir()
+    content = write_video(place / "videos" / "deep" / "2.mp4", frames=30, fps=2).read_bytes()
+    with running(place / "library", "--model", "demo", "--root", place / "videos") as server:
+        client = server.client
+        for path in ("videos", str(place / "videos" / "deep"), "videos/deep/2.mp4"):
+            client.do("/videos", {"path": path})
+        client.wait(client.upload("a <trip>.mp4", content).check(202)["id"])
+        client.do("/rescan")
+        ids = {one["name"]: one["id"] for one in client.get("/videos").check(200)["videos"]}
+        moments = [{"video": ids[f"videos/{number}.mp4"], "start": 0, "end": 2} for number in range(2)]
+        client.do("/export", {"format": "gif", "moments": moments[:1]})
+        client.do("/export", {"format": "mp4", "moments": moments})
+        client.do(f"/videos/{ids['videos/0.mp4']}/summary", {"query": "a dog"})
+        client.wait(client.send("DELETE", f"/api/v1/videos/{ids['videos/1.mp4']}").check(202)["id"])
+        jobs = client.get("/jobs").check(200)["jobs"]
+    assert [(job["kind"], job["subject"]) for job in reversed(jobs)] == [
+        ("add", "videos"),
+        ("add", "videos/deep"),
+        ("add", "videos/deep/2.mp4"),
+        ("add", "a <trip>.mp4"),
+        ("rescan", ""),
+        ("export", "videos/0.mp4"),
+        ("export", "2 videos"),
+        ("summary", "videos/0.mp4"),
+        ("remove", "videos/1.mp4"),
+    ]
+
+
 def test_jobs_have_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "MOST_WAITING", 3)
     monkeypatch.setattr(jobs, "MOST_JOBS", 5)

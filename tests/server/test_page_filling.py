@@ -31,9 +31,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Below it ``videos`` is a root, with videos of every kind and one that is none."""
     place = tmp_path_factory.mktemp("filling")
     (place / "videos").mkdir()
-    # No B-frames: the first remuxed piece would show them late, since MP4 has no times before zero.
     for name, (codec, _, start) in KINDS.items():
-        options = {"fps": FPS, "codec": codec, "gop": FPS, "b_frames": 0, "start": start}
+        b_frames = 2 if name == "matroska.mkv" else 0
+        options = {"fps": FPS, "codec": codec, "gop": FPS, "b_frames": b_frames, "start": start}
         write_video(place / "videos" / name, frames=SECONDS * FPS, **options)
     (place / "videos" / "broken.mp4").write_bytes(b"no video at all")
     return place
@@ -92,7 +92,7 @@ def test_every_kind_of_video_plays_with_seeking(
     plan = client.get(f"/videos/{filled[name]}/preview").check(200)
     _, mode, start = KINDS[name]
     assert (plan["mode"], plan["start"]) == (mode, start)
-    for time in (7.05, 2.55, 11.85):
+    for time in (7.05, 0.05, 0.15, 2.55, 11.85):
         page.run("location.hash = arguments[0]", f"#/video/{filled[name]}?t={start + time}")
         assert await_seek(page, start + time) == pytest.approx(start + time, abs=0.001)
         assert shown_frame(page) == int(time * FPS)
@@ -127,6 +127,9 @@ def test_a_chosen_file_is_uploaded_and_found(
     page.click('#sure button[value="yes"]')
     page.wait("return document.querySelectorAll('#files-list li').length === arguments[0]", before)
     assert len(client.get("/videos").check(200)["videos"]) == before
+    page.run("location.reload()")  # other tabs know what jobs are about, too
+    page.wait('return document.querySelectorAll("#jobs .job.done").length > 1')
+    assert page.run(TEXTS, "#jobs .job.done .title")[:2] == ["Remove chosen.mp4", "Add chosen.mp4"]
 
 
 DROP = """

@@ -31,6 +31,16 @@ def shown(content: bytes) -> list[tuple[float, int]]:
         ]
 
 
+def times(content: bytes, kind: str) -> list[float]:
+    """When the packets of the streams of a kind are shown or heard."""
+    with av.open(io.BytesIO(content)) as container:
+        return [
+            float(packet.pts * packet.time_base)
+            for packet in container.demux()
+            if packet.stream.type == kind and packet.pts is not None
+        ]
+
+
 def test_what_browsers_play_is_played_as_it_is(tmp_path: Path) -> None:
     for name, codec, mime in (
         ("a.mp4", "libx264", "video/mp4"),
@@ -57,25 +67,36 @@ def test_other_containers_are_remuxed_and_other_codecs_encoded(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("name", "codec", "b_frames"), [("a.mkv", "libx264", 0), ("b.mkv", "libx264", 2), ("a.avi", "mpeg4", 0)]
+    ("name", "codec", "b_frames", "audio"),
+    [
+        ("a.mkv", "libx264", 0, None),
+        ("b.mkv", "libx264", 2, None),
+        ("c.mkv", "libx264", 3, 10.0),
+        ("a.avi", "mpeg4", 0, None),
+    ],
 )
-def test_every_picture_is_at_its_time(tmp_path: Path, name: str, codec: str, b_frames: int) -> None:
-    path = write_video(tmp_path / name, codec=codec, frames=100, fps=10, gop=10, b_frames=b_frames)
+def test_every_picture_is_at_its_time(
+    tmp_path: Path, name: str, codec: str, b_frames: int, audio: float | None
+) -> None:
+    path = write_video(tmp_path / name, codec=codec, frames=100, fps=10, gop=10, b_frames=b_frames, audio=audio)
     footage = Footage(path)
     pieces = plan_preview(footage).pieces
     assert len(pieces) == 3
     # A piece that is appended takes the place of what was there at its times.
     timeline: dict[int, float] = {}
+    sound: list[float] = []
     for number, begin in enumerate(pieces):
-        found = shown(write_piece(footage, Piece(str(path), number)))
-        # No picture can be decoded before zero, so the first piece of a video with B-frames begins a little later.
-        late = 0.21 if number == 0 and b_frames else 0.01
-        assert found[0][0] == pytest.approx(begin, abs=late)
-        for time, index in found:
-            if number or not b_frames:
-                assert time == pytest.approx(index / 10, abs=0.011)
-            timeline[index] = time
-    assert sorted(timeline) == list(range(100))
+        content = write_piece(footage, Piece(str(path), number))
+        sound += times(content, "audio")
+        found = shown(content)
+        assert found[0][0] == pytest.approx(begin, abs=0.001)
+        timeline |= {index: time for time, index in found}
+    with av.open(str(path)) as container:
+        expected = [float(frame.pts * frame.time_base) for frame in container.decode(video=0) if frame.pts is not None]
+    assert [timeline[index] for index in range(100)] == pytest.approx(expected, abs=0.001)
+    heard = [time for time in times(path.read_bytes(), "audio") if time >= 0]
+    assert sorted({round(time, 3) for time in sound}) == pytest.approx(heard, abs=0.001)
+    assert bool(sound) == bool(audio)
 
 
 def test_turned_videos_are_upright(tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 import re
 import socket
 from collections.abc import Iterator
+from http.cookies import SimpleCookie
+from pathlib import Path
 from typing import Any
 
 import pytest
-from support.server import API, Client, Server
+from support.server import API, Client, Server, running
 
-from r2tuning.server.security import COOKIE, make_session
+from r2tuning.server.security import make_session
 
 ID = "0123456789abcdef"
 
@@ -43,7 +45,8 @@ def test_every_address_needs_the_token(client: Client) -> None:
         ):
             reply = client.send(method, path, b"{}", Authorization=wrong, Content_Type="application/json")
             reply.refused(401, "no valid token")
-        for cookie in (f"{COOKIE}=a-secret-token", f"{COOKIE}=", "a=b", ";;;=", f"{COOKIE}={make_session('other')}"):
+        name = f"r2tuning_session_{client.port}"
+        for cookie in (f"{name}=a-secret-token", f"{name}=", "a=b", ";;;=", f"{name}={make_session('other')}"):
             reply = client.send(method, path, b"{}", Authorization=None, Cookie=cookie, Content_Type="application/json")
             reply.refused(401, "no valid token")
         reply = client.send(method, path, b"{}", Content_Type="application/json")
@@ -59,6 +62,18 @@ def test_a_session_stands_for_the_token(client: Client) -> None:
     pair = cookie.partition(";")[0]
     assert client.get("/library", Authorization=None, Cookie=pair).status == 200
     assert client.post("/rescans", Authorization=None, Cookie=pair).status == 404
+
+
+def test_servers_on_one_host_keep_their_sessions(client: Client, tmp_path: Path) -> None:
+    """Browsers keep the cookies of a host together, whatever the port, and the last of a name counts."""
+    kept: SimpleCookie = SimpleCookie()
+    with running(tmp_path / "library", "--token", "another-token") as other:
+        for each in (client, other.client):
+            kept.load(each.post("/session").headers["set-cookie"])
+        sent = "; ".join(f"{name}={morsel.value}" for name, morsel in kept.items())
+        for each in (client, other.client):
+            assert each.get("/library", Authorization=None, Cookie=sent).status == 200
+            assert each.get("/library", Authorization=None).status == 401
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "", "localhost.", "localhost@evil:80"])

@@ -8,7 +8,9 @@ import pytest
 import typer
 from support.cli import refused, run
 from support.server import launch
+from support.videos import write_video
 
+from r2tuning import Library
 from r2tuning.cli.serve import parse_size
 
 
@@ -21,8 +23,18 @@ def test_it_makes_a_library_says_where_it_is_and_ends(tmp_path: Path) -> None:
     # Only the process that answers has PyTorch, so that the server starts at once and stays small.
     assert "libtorch" not in Path(f"/proc/{server.process.pid}/maps").read_text()
     code, errors = server.stop(signal.SIGINT)
-    assert (code, errors.strip()) == (130, "stopped")
+    assert (code, errors.splitlines()) == (130, ["Loading the model…", "stopped"])
     run("library", "check", "--library", library)  # it is a library as any other
+
+
+def test_the_address_comes_when_questions_are_answered(filled: Library, tmp_path: Path) -> None:
+    server = launch(filled.folder)
+    assert server.client.send("GET", "/ready").check(200) == {"ready": True, "waiting": 0, "problem": ""}
+    server.stop()
+    Library(tmp_path / "library", model="demo").add(write_video(tmp_path / "a.mp4", frames=20, fps=2))
+    server = launch(tmp_path / "library", "--model", tmp_path / "none")
+    assert "none" in server.client.send("GET", "/ready").check(503)["problem"]  # it says so rather than wait
+    server.stop()
 
 
 def test_other_addresses_need_a_token(tmp_path: Path) -> None:

@@ -127,6 +127,12 @@ def test_rescans_follow_files_and_removal_takes_them_out(place: Path) -> None:
         assert client.post("/search", {"queries": ["a dog"]}).check(200)["searches"][0]["videos"] == 1
         job = client.wait(client.send("DELETE", f"/api/v1/videos/{gone}").check(202)["id"])
         assert (job["state"], "videos/1.mp4" in names(client)) == ("done", False)
+        copy = videos["videos/copy.mp4"]["id"]
+        client.wait(client.send("DELETE", f"/api/v1/videos/{copy}").check(202)["id"])
+        client.do("/rescan")
+        assert set(names(client)) == {"videos/moved.mp4"}  # what was removed stays out
+        client.do("/videos", {"path": "videos/copy.mp4"})
+        assert set(names(client)) == {"videos/moved.mp4", "videos/copy.mp4"}
         assert (place / "videos" / "moved.mp4").exists()
 
 

@@ -269,7 +269,11 @@ def remove(
     missing: Annotated[bool, typer.Option("--missing", help="Take out all files that are gone.")] = False,
     folder: options.FolderOption = None,
 ) -> None:
-    """Take files out of a library; the files themselves stay."""
+    """Take files out of a library; the files themselves stay.
+
+    What is named stays out, also with the next rescan, until `library add` names it again. Files taken out by
+    --missing come back if they are there again.
+    """
     if not paths and not missing:
         raise typer.BadParameter("say what to take out, or give --missing", param_hint="PATH…")
     removed = _open(folder).remove(paths or (), missing=missing)

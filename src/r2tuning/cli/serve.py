@@ -113,7 +113,11 @@ def serve(
     with closing(listen(host, port)) as listener:
         address = show_address(settings, listener.getsockname()[1])
         served = open_served(settings)
-        typer.echo(f"{settings.library}: {address}")
-        if open_page:
-            webbrowser.open(address)
-        serve(served, listener)
+
+        def announce() -> None:
+            typer.echo(f"{settings.library}: {address}")
+            if open_page:
+                webbrowser.open(address)
+
+        typer.echo("Loading the model…", err=True)
+        serve(served, listener, announce)

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 LONGEST = 10.0  # seconds; a longer shot can be taken in part
 PARTS = 4  # at least as many pieces of a long shot fit into a budget
 STEP = 0.1  # seconds in which lengths are counted, rounded up: a choice never exceeds its budget
+SHORTEST = 0.01  # seconds; of a smaller budget, so much is shown all the same
 _ROUNDING = 1e-6  # seconds
 
 Spans = NDArray[np.float64]  # [n, 2], starts and ends in seconds
@@ -27,7 +28,8 @@ def choose_shots(
 
     A shot is worth its mean saliency times its length. One that is longer than `LONGEST`, or than a quarter of the
     budget (but no less than one sampled frame stands for), is first cut into equal pieces that are not. Where no piece
-    fits, or none is worth more than 0, the one of the highest mean is taken, cut to the budget about its middle.
+    fits, or none is worth more than 0, the one of the highest mean is taken, cut to the budget about its middle, but to
+    no less than `SHORTEST`.
 
     ``times`` are the centers of the frames' clips, and ``extent`` is when the video begins and ends; ``shots``, in time
     order, are cut to it. Returns the chosen shots in time order, with pieces that touch joined.
@@ -56,7 +58,7 @@ def choose_shots(
         taken = pieces[chosen]
     else:
         best = int((worth / lengths).argmax())
-        cut = max(0.0, (lengths[best] - budget) / 2)
+        cut = max(0.0, (lengths[best] - max(budget, SHORTEST)) / 2)
         taken = pieces[[best]] + [cut, -cut]
     apart = taken[1:, 0] - taken[:-1, 1] > _ROUNDING
     spans = np.column_stack([taken[np.r_[True, apart], 0], taken[np.r_[apart, True], 1]])

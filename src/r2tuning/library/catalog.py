@@ -55,6 +55,8 @@ CREATE INDEX ranges_video ON ranges (video);
 CREATE TABLE state (changes INTEGER NOT NULL);
 INSERT INTO state VALUES (0);
 """
+# Older code does without it: what was removed comes back there.
+_REMOVED = "CREATE TABLE IF NOT EXISTS removed (path TEXT PRIMARY KEY) WITHOUT ROWID"
 
 
 class Catalog:
@@ -147,8 +149,19 @@ class Catalog:
         return [path for (path,) in self._all("SELECT path FROM roots ORDER BY path")]
 
     def add_roots(self, paths: Iterable[str]) -> None:
-        """Remembers what was added, for `rescan`."""
-        self._connection.executemany("INSERT OR IGNORE INTO roots VALUES (?)", [(path,) for path in paths])
+        """Remembers what was added, for `rescan`; if it had been removed, it is not any more."""
+        added = [(path,) for path in paths]
+        self._connection.executemany("INSERT OR IGNORE INTO roots VALUES (?)", added)
+        self._connection.executemany("DELETE FROM removed WHERE path = ?", added)
+
+    def list_removed(self) -> list[str]:
+        """Files and folders that were taken out of roots; only a writer may ask."""
+        return [path for (path,) in self._all("SELECT path FROM removed ORDER BY path")]
+
+    def save_removed(self, paths: Iterable[str]) -> None:
+        """Remembers exactly these as taken out."""
+        self._connection.execute("DELETE FROM removed")
+        self._connection.executemany("INSERT OR IGNORE INTO removed VALUES (?)", [(path,) for path in paths])
 
     def drop_roots(self, paths: Iterable[str]) -> None:
         """Forgets roots."""
@@ -321,6 +334,8 @@ def _prepare(connection: sqlite3.Connection, folder: Path, create: bool) -> None
             connection.execute(f"PRAGMA application_id = {_APPLICATION}")
             connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
         connection.execute("COMMIT")
+    if create:
+        connection.execute(_REMOVED)
 
 
 def _no_library(folder: Path) -> LibraryError:

@@ -19,7 +19,7 @@ from r2tuning.grounder import FRAMES_READ, Grounder
 from r2tuning.library.catalog import Catalog
 from r2tuning.library.projected import write_projected
 from r2tuning.library.records import Generation, GenerationFacts, Video
-from r2tuning.library.scanning import Scan, scan_roots
+from r2tuning.library.scanning import Scan, is_removed, scan_roots
 from r2tuning.library.segments import FrameVectors, VectorIndex, thin
 from r2tuning.processes import Death, Machines, map_in_processes
 from r2tuning.video.planned.groups import count_cores
@@ -116,7 +116,8 @@ def update_files(
 
     ``load`` makes the model, if there is anything to encode.
     """
-    scan = scan_roots(roots, catalog.list_files(), retry=retry)
+    every, removed = set(catalog.list_roots()), set(catalog.list_removed())
+    scan = scan_roots(roots, catalog.list_files(), leave_out=lambda path: is_removed(path, every, removed), retry=retry)
     with catalog.change():
         catalog.drop_files(scan.dropped)
         for file in scan.files:

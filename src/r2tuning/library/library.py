@@ -19,7 +19,8 @@ from r2tuning.library.indexing import Added, Progress, drop_unused, update_files
 from r2tuning.library.places import open_place
 from r2tuning.library.questions import ask_like, ask_picture, ask_sentence, find_video
 from r2tuning.library.records import File, Generation, GenerationFacts, Keep, LibraryInfo, Listed
-from r2tuning.library.scanning import Scan, list_roots, require_paths
+from r2tuning.library.remembered import Remembered
+from r2tuning.library.scanning import Scan, list_roots, remove_places, require_paths
 from r2tuning.library.search import BLOCK, Filters, Snapshot, search, to_groundings
 from r2tuning.processes import Machines
 from r2tuning.results import Grounding
@@ -73,6 +74,7 @@ class Library:
         self._loaded: tuple[tuple[str, str | None, Engine | None], Grounder] | None = None
         self._fitting: tuple[GenerationFacts, Grounder] | None = None
         self._snapshot: Snapshot | None = None
+        self._remembered = Remembered()
 
     def __repr__(self) -> str:
         return f"<Library {self.name}>"
@@ -232,7 +234,8 @@ class Library:
                 f"{self.name}: keeps vectors only, which cannot tell what is not there; use --keep answers"
             )
         if query is not None:
-            question = ask_sentence(grounder.backbone, query, without)
+            sentence, *others = self._remembered.encode(grounder.backbone, [query, *without])
+            question = ask_sentence(sentence, others)
         elif image is not None:
             question = ask_picture(grounder.backbone, image)
         else:
@@ -243,6 +246,7 @@ class Library:
             snapshot,
             grounder,
             question,
+            self._remembered.seen,
             top=top,
             filters=Filters(within, since, min_duration),
             threshold=threshold,
@@ -289,8 +293,9 @@ class Library:
         """Takes files out of the library, with their videos unless other files have the same content.
 
         Args:
-            paths: Files, and folders with all that is in them. They may be gone already.
-            missing: Whether to take out all files that are gone, too.
+            paths: Files, and folders with all that is in them. They may be gone already. They stay out, also if a
+                folder around them is looked at again, until they are added by these names.
+            missing: Whether to take out all files that are gone, too; these come back if they are there again.
 
         Returns:
             The files that were taken out.
@@ -308,8 +313,8 @@ class Library:
                 gone += inside
             with catalog.change():
                 catalog.drop_files(gone)
-                # A root that is removed is not looked at again; a file removed from a root that stays would come back.
                 catalog.drop_roots(places)
+                catalog.save_removed(remove_places(places, catalog.list_roots(), catalog.list_removed()))
                 drop_unused(catalog, self._place.index)
             self._place.tidy(catalog)
         return sorted(set(gone))
@@ -391,5 +396,5 @@ class Library:
         mine = records.describe(grounder, model, backbone, facts.keep, facts.sampling)
         if not mine.same(facts):
             raise records.other_model(self.name, facts, mine)
-        self._fitting = facts, grounder
+        self._fitting, self._remembered = (facts, grounder), Remembered()
         return grounder

@@ -24,6 +24,7 @@ from r2tuning.video.preprocess import read_picture
 class Sentence:
     """A sentence for the R² head, and its unit vector ``[D]`` in the space of frames."""
 
+    text: str
     features: QueryFeatures
     vector: Tensor
 
@@ -49,17 +50,10 @@ class Question:
     span: tuple[float, float] = (0.0, 0.0)
 
 
-def ask_sentence(backbone: Backbone, query: str, without: Sequence[str] = ()) -> Question:
-    """Asks for a sentence, and not for others.
-
-    Raises:
-        QueryError: If one is empty.
-    """
-    queries = [query, *without]
-    pairs = zip(*backbone.encode_and_embed_queries(queries), strict=True)
-    sentence, *others = [Sentence(features, vector.cpu()) for features, vector in pairs]
-    text = query + "".join(f" (without: {other})" for other in without)
-    return Question(text, sentence.vector, sentence, tuple(others))
+def ask_sentence(sentence: Sentence, without: Sequence[Sentence] = ()) -> Question:
+    """Asks for a sentence, and not for others."""
+    text = sentence.text + "".join(f" (without: {other.text})" for other in without)
+    return Question(text, sentence.vector, sentence, tuple(without))
 
 
 def ask_picture(backbone: Backbone, path: str | os.PathLike[str]) -> Question:

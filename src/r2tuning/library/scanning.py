@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -54,7 +54,38 @@ def list_roots(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
     return list(dict.fromkeys(roots))
 
 
-def scan_roots(roots: Sequence[str], known: Sequence[File], *, retry: bool = False) -> Scan:
+def remove_places(places: Iterable[str], roots: Sequence[str], removed: Iterable[str]) -> list[str]:
+    """What is left out of roots once some places are taken out too; what lies in no root needs no note.
+
+    Example:
+        >>> remove_places(["/a/b", "/c"], ["/a"], ["/a/b/d", "/a/e"])
+        ['/a/b', '/a/e']
+    """
+    places = list(places)
+    kept = [path for path in removed if not _lies_in(path, places)]
+    return sorted({path for path in (*places, *kept) if _lies_in(path, roots)})
+
+
+def is_removed(path: str, roots: Collection[str], removed: Collection[str]) -> bool:
+    """Whether a file was taken out: of what was added and what was removed, the nearest to it decides.
+
+    Example:
+        >>> [is_removed(path, ["/a", "/a/b/c"], ["/a/b"]) for path in ("/a/x", "/a/b/x", "/a/b/c/x")]
+        [False, True, False]
+    """
+    for place in (path, *map(str, Path(path).parents)):
+        if place in roots or place in removed:
+            return place not in roots
+    return False
+
+
+def scan_roots(
+    roots: Sequence[str],
+    known: Sequence[File],
+    *,
+    leave_out: Callable[[str], bool] = lambda _: False,
+    retry: bool = False,
+) -> Scan:
     """Compares what lies at some places with what a library knows.
 
     A file whose size and time of change are known is not read. Any other is, for its identity.
@@ -62,6 +93,7 @@ def scan_roots(roots: Sequence[str], known: Sequence[File], *, retry: bool = Fal
     Args:
         roots: Absolute paths of files, and of folders, which are searched with their subfolders.
         known: All files of the library.
+        leave_out: Whether a file is not looked at.
         retry: Whether files that could not be used before are tried again although they have not changed.
     """
     by_path = {file.path: file for file in known}
@@ -71,7 +103,7 @@ def scan_roots(roots: Sequence[str], known: Sequence[File], *, retry: bool = Fal
             by_identity.setdefault(file.identity, []).append(file)
     scan = Scan([], [], {})
     taken: set[str] = set()  # old paths of moved files
-    for path in _list_files(roots):
+    for path in (path for path in _list_files(roots) if not leave_out(path)):
         now, change = _look_at(path, by_path.get(path), retry)
         if change == "new":
             same = [f for f in by_identity.get(now.identity, ()) if f.path not in taken and f.path != path]

@@ -24,6 +24,7 @@ from r2tuning.intervals import FloatArray
 from r2tuning.library.hits import Cursor, Curve, Hit, Hits
 from r2tuning.library.questions import Question, Sentence
 from r2tuning.library.records import File, Generation, Video
+from r2tuning.library.remembered import Cache, Seen, SeenKey
 from r2tuning.library.segments import Peak, VectorView
 from r2tuning.model.pooling import QuantizedTokens
 from r2tuning.prediction import PAIRS, predict_windows
@@ -98,6 +99,7 @@ def search(
     snapshot: Snapshot,
     grounder: Grounder,
     question: Question,
+    seen: Cache[SeenKey, Seen],
     *,
     top: int,
     filters: Filters,
@@ -105,7 +107,7 @@ def search(
     after: str,
     candidates: int = BLOCK,
 ) -> Hits:
-    """Finds the moments that answer a question; see `Library.search`."""
+    """Finds the moments that answer a question; see `Library.search`. What the R² head says is put into ``seen``."""
     newest = max(snapshot.videos, default=0)
     cursor = Cursor.parse(after) if after else Cursor(snapshot.generation.id, newest, 0)
     if cursor.generation != snapshot.generation.id:
@@ -117,7 +119,7 @@ def search(
     }
     calibration = grounder.calibration
     ranking = calibration.ranking if calibration is not None else None
-    finder = Finder(snapshot, grounder, question, ranking or RankingMap())
+    finder = Finder(snapshot, grounder, question, ranking or RankingMap(), seen)
     curves: list[Curve] = []
     stream = finder.rank(allowed, candidates, curves)
     page = list(islice(stream, cursor.done, cursor.done + top + 1))
@@ -162,6 +164,7 @@ class Finder:
     grounder: Grounder
     question: Question
     ranking: RankingMap
+    seen: Cache[SeenKey, Seen]
 
     def rank(self, allowed: dict[int, Video], block: int, curves: list[Curve]) -> Iterator[Hit]:
         """All hits, block of candidates by block, best first in each; a video's hits share no time."""
@@ -224,34 +227,54 @@ class Finder:
         if sentence is None or not self._refines:
             yield from (found for peak in fresh for found in self._take_peak(peak))
             return
-        queries = [sentence, *self.question.without]
         centers: dict[int, list[float]] = {}
         for peak in peaks:
             window = self.place_window(peak)
             centers.setdefault(peak.video, []).append((window.start + window.stop) / 2)
-        device = self.grounder.model.level_scale.device
+        windows = [(peak, self.place_window(peak)) for peak in fresh]
+        queries = [sentence, *self.question.without]
+        seen = self._look([(peak.video, window) for peak, window in windows], queries)
+        for peak, window in windows:
+            if (peak.video, window) not in seen:  # the video was removed meanwhile
+                continue
+            first, *others = seen[peak.video, window]
+            curves.append(Curve(peak.video, window.start, first.saliency))
+            avoided = [
+                one
+                for query, other in zip(self.question.without, others, strict=True)
+                for one in self._choose_moments(self._move(peak, window, query), window, other, [])
+            ]
+            for found in self._choose_moments(peak, window, first, centers[peak.video]):
+                yield _weaken(found, avoided)
+
+    def _look(
+        self, places: Sequence[tuple[int, Window]], queries: Sequence[Sentence]
+    ) -> dict[tuple[int, Window], list[Seen]]:
+        """What the R² head says of windows of videos for each query; a video that was removed meanwhile is left out."""
+        videos, device = self.snapshot.videos, self.grounder.model.level_scale.device
+        known: dict[tuple[int, Window], list[Seen | None]] = {
+            (number, window): [
+                self.seen.get((query.text, videos[number].identity, window.start, window.stop)) for query in queries
+            ]
+            for number, window in places
+        }
+        fresh = [place for place, seen in known.items() if None in seen]
+        found = {place: [one for one in seen if one is not None] for place, seen in known.items() if None not in seen}
         for first in range(0, len(fresh), PAIRS):
             batch = [
-                (peak, window, projected.move(device))
-                for peak in fresh[first : first + PAIRS]
-                for window in [self.place_window(peak)]
-                if (projected := self.snapshot.read(peak.video, window.start, window.stop)) is not None
+                (place, projected.move(device))
+                for place in fresh[first : first + PAIRS]
+                if (projected := self.snapshot.read(place[0], place[1].start, place[1].stop)) is not None
             ]
             if not batch:
                 continue
-            fps = self.snapshot.generation.facts.fps
-            asked = [query.features for query in queries]
-            decoded = predict_windows(self.grounder.model, [each[2] for each in batch], asked, fps)
-            for place, (peak, window, _) in enumerate(batch):
-                raw, *others = decoded[place * len(queries) : (place + 1) * len(queries)]
-                curves.append(Curve(peak.video, window.start, raw.saliency.cpu().numpy()))
-                avoided = [
-                    one
-                    for query, other in zip(self.question.without, others, strict=True)
-                    for one in self._decode(self._move(peak, window, query), window, other, [])
-                ]
-                for found in self._decode(peak, window, raw, centers[peak.video]):
-                    yield _weaken(found, avoided)
+            asked, fps = [query.features for query in queries], self.snapshot.generation.facts.fps
+            decoded = iter(predict_windows(self.grounder.model, [each[1] for each in batch], asked, fps))
+            for (number, window), _ in batch:
+                found[number, window] = [self._finish(videos[number], window, next(decoded)) for _ in queries]
+                for query, seen in zip(queries, found[number, window], strict=True):
+                    self.seen.put((query.text, videos[number].identity, window.start, window.stop), seen)
+        return found
 
     def _move(self, peak: Peak, window: Window, query: Sentence) -> Peak:
         """A peak with the highest cosine of another sentence in its window."""
@@ -273,31 +296,31 @@ class Finder:
                 return
         yield Found(peak, min(start, end), end, min(max(peak.cosine, 0.0), 1.0), None)
 
-    def _decode(self, peak: Peak, window: Window, raw: Decoded, centers: list[float]) -> Iterator[Found]:
-        """The moments of a window; those that a window nearer to them sees better are left to it."""
-        video, curve = self.snapshot.videos[peak.video], raw.saliency.cpu().numpy()
+    def _finish(self, video: Video, window: Window, raw: Decoded) -> Seen:
+        """The moments of a window, none of which share time, and what tells how likely they are."""
+        curve = raw.saliency.cpu().numpy()
         shift = window.start / video.fps
         moments = raw.moments.double().cpu().numpy() + np.array([shift, shift, 0.0])
-        config = self.grounder.config
         if len(moments):
-            final = keep_distinct(finish_moments(moments, video.duration, config.decoding))
+            final = keep_distinct(finish_moments(moments, video.duration, self.grounder.config.decoding))
         else:  # of the saliency family
             times = (np.arange(window.start, window.stop) + 0.5) / video.fps
             extent = shift, min(window.stop / video.fps, video.duration)
             final = np.array(find_highlights(times, curve, extent, PER_WINDOW, None)).reshape(-1, 3)
-        middle = (window.start + window.stop) / 2
-        kept = 0
-        for start, end, score in final.tolist():
-            if not (score > 0 and end > start) or kept == PER_WINDOW:
-                continue
-            # Where windows overlap, the one whose middle is nearer sees a moment better.
+        _, top, head = find_evidence(moments[:, 2], curve, raw.presence).tolist()
+        return Seen(final[(final[:, 2] > 0) & (final[:, 1] > final[:, 0])], curve, top, head)
+
+    def _choose_moments(self, peak: Peak, window: Window, seen: Seen, centers: list[float]) -> Iterator[Found]:
+        """The best moments of a window; those that a window nearer to them sees better are left to it."""
+        video, middle, kept = self.snapshot.videos[peak.video], (window.start + window.stop) / 2, 0
+        for start, end, score in seen.moments.tolist():
             place = (start + end) / 2 * video.fps
+            if kept == PER_WINDOW:
+                return
             if any(abs(place - other) < abs(place - middle) for other in centers):
                 continue
             kept += 1
-            _, saliency, head = find_evidence(moments[:, 2], curve, raw.presence).tolist()
-            odds = float(log_odds(np.array(score)))
-            evidence = np.array([odds, saliency, head, peak.cosine])
+            evidence = np.array([float(log_odds(np.array(score))), seen.top, seen.head, peak.cosine])
             yield Found(peak, start, end, float(self.ranking.apply(evidence)), evidence)
 
 

@@ -21,6 +21,7 @@ MEMORY = 2**28
 """The same on a GPU."""
 
 _MOST = 127  # in 8 bits
+_LEAST = -46.0  # e to this power is 1e-20, far below the precision of a sum
 
 
 @dataclass(frozen=True)
@@ -175,10 +176,21 @@ def attend(patches: Tensor, query: Tensor) -> Tensor:
         query: From `SpatialPooling.project_query`, ``[V, S, C]``.
 
     Returns:
-        ``[V, S, T, P+1]``, at least in single precision; sums to 1 over the patches.
+        ``[V, S, T, P+1]``, at least in single precision; sums to 1 over the patches. On a CPU what would be below 1e-20
+        of the highest may be 0.
     """
     logits = query @ patches.flatten(1, 2).transpose(1, 2)
-    return logits.view(*logits.shape[:2], *patches.shape[1:3]).softmax(dim=-1)
+    logits = logits.view(*logits.shape[:2], *patches.shape[1:3])
+    if logits.device.type == "cpu" and _is_wide(logits):
+        # What is small would become denormal numbers, with which a CPU multiplies up to a hundred times slower.
+        torch.threshold_(logits.sub_(logits.detach().amax(dim=-1, keepdim=True)), _LEAST, -torch.inf)
+    return logits.softmax(dim=-1)
+
+
+def _is_wide(logits: Tensor) -> bool:
+    """Whether attention is so sharp, as that of a trained model, that its smallest numbers may not be normal ones."""
+    lowest, highest = torch.aminmax(logits.detach())
+    return bool(highest - lowest > -_LEAST)
 
 
 def pool_patches(

@@ -8,7 +8,7 @@ import html
 import json
 import mimetypes
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -52,6 +52,7 @@ def write_page(
     *,
     embed: bool = False,
     top: int = 5,
+    names: Mapping[str, str] | None = None,
     force: bool = False,
 ) -> None:
     """Writes the page: the player, and for each query a timeline to click on, the moments, and the notes.
@@ -61,6 +62,7 @@ def write_page(
         path: The file to write.
         embed: Whether the page holds the videos themselves; otherwise it links to the file by a relative path.
         top: Most peaks of saliency to show for an answer without moments.
+        names: What stands for the paths of videos in the files that the page offers, by path.
         force: Whether an existing file may be replaced.
     """
     videos, folder = list(dict.fromkeys(result.video for result in results)), Path(path).parent
@@ -72,16 +74,16 @@ def write_page(
     style = _read("shared/page.css") + _read("report/page.css")
     script = _read("shared/timeline.js") + _read("report/page.js")
     stem = show_on_one_line(Path(path).stem)
-    names = [show_on_one_line(Path(video).name) for video in videos]
+    titles = [show_on_one_line(Path(video).name) for video in videos]
     links = [None if embed else show_on_one_line(relate(video, folder)) for video in videos]
     data = {
         "videos": [
             {"name": name, "link": link, "source": source}
-            for name, link, source in zip(names, links, [None, *others], strict=True)  # the player has the first
+            for name, link, source in zip(titles, links, [None, *others], strict=True)  # the player has the first
         ],
         "of": [videos.index(result.video) for result in results],  # which video each answer is about
         "files": [
-            {"name": f"{stem}.{form}", "type": kind, "text": write_format(results, form)}
+            {"name": f"{stem}.{form}", "type": kind, "text": write_format(results, form, names=names)}
             for form, kind in _OFFERED.items()
             if len(videos) == 1 or WRITERS[form].many_videos
         ],
@@ -90,7 +92,7 @@ def write_page(
     }
     page = Template(_read("report/page.html")).substitute(
         policy=_write_policy(style, script, media="data:" if embed else "'self' file:"),
-        title=html.escape(names[0] if len(names) == 1 else f"{len(names)} videos: {', '.join(names)}"),
+        title=html.escape(titles[0] if len(titles) == 1 else f"{len(titles)} videos: {', '.join(titles)}"),
         source=first,
         style=style,
         script=script,

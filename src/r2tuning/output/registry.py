@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import quote
 
 from r2tuning.errors import OutputError, VideoError
 from r2tuning.files import check_target, write_atomically
@@ -65,12 +67,12 @@ WRITERS = {
     "vtt": Writer("text.subtitles.to_webvtt"),
     "ffmetadata": Writer("text.chapters.to_chapters"),
     "edl": Writer("text.edits.to_edl", framed=True),
-    "otio": Writer("text.otio.to_otio", framed=True),
-    "fcpxml": Writer("text.edits.to_fcpxml", framed=True),
+    "otio": Writer("text.otio.to_otio", ("reference",), framed=True),
+    "fcpxml": Writer("text.edits.to_fcpxml", ("reference",), framed=True),
     **dict.fromkeys(PICTURES, Writer("charts.grounding.save_plot", text=False, per_query=True)),
     "gif": Writer("registry.save_gif", ("footage",), text=False, per_query=True),
     "mp4": Writer("registry.save_reel", ("footage", "pad", "progress"), text=False, many_videos=True),
-    "html": Writer("page.write_page", ("top", "embed"), text=False, many_videos=True),
+    "html": Writer("page.write_page", ("top", "embed", "names"), text=False, many_videos=True),
     "sheet": Writer("media.sheet.write_sheet", ("footage",), text=False),
 }
 """Formats of answers by name: the suffix that stands for each, without its dot, and ``sheet``, a contact sheet.
@@ -186,8 +188,9 @@ def write_format(results: Results, form: str, video: VideoInfo | None = None, **
 
     writer = (SUMMARY_WRITERS if results and isinstance(results[0], Summary) else WRITERS)[form]
     shown = _prepare(results, form, writer)
+    names: Mapping[str, str] = options.get("names") or {}
     if not writer.framed:
-        return str(writer.load()(shown, **_choose(writer, options)))
+        return str(writer.load()(rename_videos(shown, names), **_choose(writer, options)))
     from r2tuning.video import probe
 
     try:
@@ -196,7 +199,9 @@ def write_format(results: Results, form: str, video: VideoInfo | None = None, **
             video = probe(shown[0].video)
         if options.get("timecode") == "zero":
             video = replace(video, timecode=None)
-        return str(writer.load()(shown, video))
+        if name := names.get(shown[0].video):
+            options["reference"] = quote(os.fsencode(PurePosixPath(name).name))  # names need not be UTF-8
+        return str(writer.load()(shown, video, **_choose(writer, options)))
     except VideoError as error:
         raise OutputError(f"{error} ({form} counts frames, so it needs the video and not only features)") from error
 
@@ -206,7 +211,8 @@ def save_results(results: Results, target: Target, *, force: bool = False, **opt
 
     Formats take the options that they know: ``top``, most rows or peaks of an answer; ``embed``, whether a page holds
     the video; ``footage``, the video if it is open; ``pad``, seconds that a reel shows before and after each moment;
-    ``progress``, called with the frames written and expected;
+    ``progress``, called with the frames written and expected; ``names``, what stands for the paths of videos in the
+    file, by path: edit lists then refer to a video by its bare name, so that it must lie beside them;
     ``timecode``, ``zero`` to count the frames of edit lists from the first one although the video has timecode.
     """
     for single, part in target.split(results):
@@ -232,6 +238,27 @@ def _prepare(results: Results, form: str, writer: Writer) -> list[Any]:
         order: Callable[[Moment], float] = (lambda m: m.start) if writer.framed else (lambda m: -m.score)
         return [replace(r.answer, moments=sorted(r.shots, key=order)) if isinstance(r, Summary) else r for r in results]
     return list(results)
+
+
+def rename_videos(results: Results, names: Mapping[str, str]) -> list[Any]:
+    """The results with what stands for the paths of their videos, which then need not be there.
+
+    Example:
+        >>> import numpy as np
+        >>> from r2tuning.results import Grounding
+        >>> from r2tuning.types import Saliency
+        >>> answer = Grounding("a", "/home/me/a.mp4", 8.0, 0.0, [], Saliency(np.zeros(0), np.zeros(0)), "demo", "exact")
+        >>> [one.video for one in rename_videos([answer], {"/home/me/a.mp4": "trips/a.mp4"})]
+        ['trips/a.mp4']
+    """
+    from r2tuning.results import Summary
+
+    def rename(result: Any) -> Any:
+        if isinstance(result, Summary):
+            return replace(result, answer=rename(result.answer))
+        return replace(result, video=names.get(result.video, result.video))
+
+    return [rename(result) for result in results] if names else list(results)
 
 
 def list_moments(result: Grounding | Summary) -> list[Moment]:

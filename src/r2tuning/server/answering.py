@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,10 +26,15 @@ from r2tuning.server.workers import Failure
 def open_answers(
     folder: Path, model: str | None, device: str | None
 ) -> Callable[[list[Question]], list[Answer | Failure]]:
-    """Loads the model, if the library has one yet, and returns a function that answers questions."""
+    """Loads the model, if the library has one yet, and returns a function that answers questions.
+
+    A first search is made here, so that that of a user is as fast as any: it reads the vectors and warms the caches.
+    """
     library = Library(folder, model, device=device)
     if library.info().generation is not None:
         library.load()
+        with suppress(R2TuningError):  # such as damaged vectors, which the questions tell of
+            answer(library, [Search("somebody does something", top=1)])
     return partial(answer, library)
 
 

@@ -107,9 +107,20 @@ class Collection:
         for root in sorted((*self._settings.roots, self._settings.library), key=lambda root: -len(root.parts)):
             if root.name:
                 text = text.replace(f"{root.parent}{os.sep}".replace("//", "/"), "")
+        for model in self._list_models():
+            text = text.replace(f"{model.parent}{os.sep}", "")
         for path in self._contents.ids if self._contents is not None else ():
             text = text.replace(path, self.name(path)) if path in text else text
-        return text
+        home = Path.home()  # such as of the cache
+        return text.replace(f"{home}{os.sep}", "~/") if home.name else text
+
+    def _list_models(self) -> list[Path]:
+        """The models that are folders or files of the server: the one that was asked for, and what made the library."""
+        names = [self._settings.model]
+        if self._contents is not None and self._contents.generation is not None:
+            facts = self._contents.generation.facts
+            names += [facts.model, facts.backbone_at]
+        return [Path(name) for name in names if name is not None and Path(name).is_absolute()]
 
     def to_pattern(self, within: str) -> str:
         """A folder or pattern of names as one of paths, for a search.

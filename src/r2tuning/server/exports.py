@@ -94,7 +94,13 @@ def write_export(task: ExportTask, folder: Path, progress: Progress = lambda *_:
     target = find_target(f"{task.format}:{folder / f'moments.{suffix}'}")
     groups = _group(answers)
     parts = target.part(_label(groups)) if not WRITERS[task.format].many_videos else [target]
-    options: dict[str, Any] = {"pad": task.pad, "timecode": task.timecode, "embed": True, "top": len(task.moments)}
+    options: dict[str, Any] = {
+        "pad": task.pad,
+        "timecode": task.timecode,
+        "embed": True,
+        "top": len(task.moments),
+        "names": {video.path: video.name for video in task.videos},
+    }
     names: list[str] = []
     for part, results in zip(parts, groups if len(parts) > 1 else [answers], strict=True):
         if len(parts) == 1 or "progress" not in part.writer.options:

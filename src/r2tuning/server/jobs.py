@@ -43,10 +43,10 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, task TEXT NOT NULL,
     state TEXT NOT NULL, progress TEXT NOT NULL, error TEXT NOT NULL, result TEXT NOT NULL, attempts INTEGER NOT NULL,
-    stopping INTEGER NOT NULL, created REAL NOT NULL, started REAL, ended REAL
+    stopping INTEGER NOT NULL, created REAL NOT NULL, started REAL, ended REAL, subject TEXT NOT NULL DEFAULT ''
 )
 """
-_COLUMNS = "id, kind, task, state, progress, error, result, attempts, created, started, ended"
+_COLUMNS = "id, kind, task, state, progress, error, result, attempts, created, started, ended, subject"
 
 
 class FileFailure(BaseModel):
@@ -86,6 +86,7 @@ class Job(BaseModel):
         created: Seconds since 1970, as for the next two.
         started: None if it has not.
         ended: None if it has not.
+        subject: What it is about, such as the name of a video; empty if that is the whole library.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -101,6 +102,7 @@ class Job(BaseModel):
     created: float
     started: float | None
     ended: float | None
+    subject: str = ""
 
     @property
     def over(self) -> bool:
@@ -122,6 +124,8 @@ class JobStore:
             if version > FORMAT_VERSION:
                 raise ServerError(f"{self._path}: was made by a newer r2tuning; upgrade r2tuning")
             connection.execute(_SCHEMA)
+            if "subject" not in {row[1] for row in connection.execute("PRAGMA table_info(jobs)")}:
+                connection.execute("ALTER TABLE jobs ADD COLUMN subject TEXT NOT NULL DEFAULT ''")
             connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
 
     @contextmanager
@@ -153,8 +157,8 @@ class JobStore:
                 for row in found
             ]
 
-    def add(self, kind: Kind, task: BaseModel) -> Job:
-        """Queues a job.
+    def add(self, kind: Kind, task: BaseModel, subject: str = "") -> Job:
+        """Queues a job about something.
 
         Raises:
             BusyError: If `MOST_WAITING` wait already.
@@ -165,9 +169,9 @@ class JobStore:
                 raise BusyError(f"jobs: {waiting} wait already; wait until some are done, or cancel some")
             number = secrets.token_hex(8)
             connection.execute(
-                "INSERT INTO jobs (id, kind, task, state, progress, error, result, attempts, stopping, created) "
-                "VALUES (?, ?, ?, 'queued', ?, '', '', 0, 0, ?)",
-                (number, kind, task.model_dump_json(), Progress().model_dump_json(), time.time()),
+                "INSERT INTO jobs (id, kind, task, state, progress, error, result, attempts, stopping, created, "
+                "subject) VALUES (?, ?, ?, 'queued', ?, '', '', 0, 0, ?, ?)",
+                (number, kind, task.model_dump_json(), Progress().model_dump_json(), time.time(), subject),
             )
             connection.execute(
                 "DELETE FROM jobs WHERE state NOT IN ('queued', 'running') AND number <= "

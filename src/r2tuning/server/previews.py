@@ -176,13 +176,10 @@ def move_piece(content: bytes, begin: Fraction) -> bytes:
         packets = container.demux(container.streams.video[0])
         shown = min(packet.pts * packet.time_base for packet in packets if packet.pts is not None)
     moved = bytearray(content)
-    scales = _read_scales(moved)
-    places = [(place, scales[track]) for track, place in _find_clocks(moved)]
-    # No track may be decoded before zero.
-    first = min((Fraction(_read_clock(moved, place), scale) for place, scale in places), default=Fraction(0))
-    shift = max(begin - shown, -first)
-    for place, scale in places:
-        time = max(0, _read_clock(moved, place) + round(shift * scale))
+    scales, waits = _read_scales(moved), _drop_waits(moved)
+    for track, place in _find_clocks(moved):
+        shift = begin - shown + waits.get(track, Fraction(0))
+        time = max(0, _read_clock(moved, place) + round(shift * scales[track]))
         struct.pack_into(">Q" if moved[place] == 1 else ">I", moved, place + 4, time)
     return bytes(moved)
 
@@ -221,6 +218,30 @@ def _read_scales(content: bytearray) -> dict[int, int]:
         (scale,) = struct.unpack_from(">I", content, media + (20 if content[media] == 1 else 12))
         scales[track] = scale
     return scales
+
+
+def _drop_waits(content: bytearray) -> dict[int, Fraction]:
+    """Seconds that tracks wait before they begin by their edit lists, which then say nothing any more.
+
+    Browsers obey the other use of edit lists, that B-frames are decoded before the first picture is shown, but no wait.
+    """
+    waits = {}
+    ((head, _),) = _find_boxes(content, (b"moov", b"mvhd"), 0, len(content))
+    (movie,) = struct.unpack_from(">I", content, head + (20 if content[head] == 1 else 12))
+    scales = _read_scales(content)
+    for first, stop in _find_boxes(content, (b"moov", b"trak"), 0, len(content)):
+        ((head, _),) = _find_boxes(content, (b"tkhd",), first, stop)
+        (track,) = struct.unpack_from(">I", content, head + (20 if content[head] == 1 else 12))
+        for edits, end in _find_boxes(content, (b"edts",), first, stop):
+            for place, _ in _find_boxes(content, (b"elst",), edits, end):
+                (count,) = struct.unpack_from(">I", content, place + 4)
+                entry = struct.Struct(">QqI" if content[place] == 1 else ">IiI")
+                found = [entry.unpack_from(content, place + 8 + entry.size * number) for number in range(count)]
+                if found and found[0][1] == -1:
+                    shown = found[1][1] if count > 1 else 0
+                    waits[track] = Fraction(found[0][0], movie) - Fraction(shown, scales[track])
+                    content[edits - 4 : edits] = b"free"  # a box that everybody skips
+    return waits
 
 
 def _find_clocks(content: bytearray) -> Iterator[tuple[int, int]]:

@@ -133,7 +133,7 @@ def add_handlers(app: FastAPI, hide: Callable[[str], str]) -> None:
         if error.detail == "Method Not Allowed":
             methods = ", ".join(find_methods(app, request.url.path)) or "GET, HEAD"  # the latter of the page's files
             return make_problem(405, f"this address takes {methods}", {"Allow": methods})
-        return make_problem(error.status_code, str(error.detail), error.headers)
+        return make_problem(error.status_code, hide(str(error.detail)), error.headers)
 
     handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
         R2TuningError: on_error,

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -39,10 +40,12 @@ class Runner:
     Args:
         settings: Of the server.
         store: The jobs.
+        hide: Takes paths of the server out of texts.
     """
 
-    def __init__(self, settings: Settings, store: JobStore) -> None:
+    def __init__(self, settings: Settings, store: JobStore, hide: Callable[[str], str]) -> None:
         self._settings = settings
+        self._hide = hide
         self._store = store
         self._wakes = {lane: asyncio.Event() for lane in LANES}
         self._lanes: list[asyncio.Task[None]] = []
@@ -65,9 +68,9 @@ class Runner:
             with suppress(asyncio.CancelledError):
                 await lane
 
-    async def submit(self, kind: Kind, task: BaseModel) -> Job:
-        """Queues a job."""
-        job = await asyncio.to_thread(self._store.add, kind, task)
+    async def submit(self, kind: Kind, task: BaseModel, subject: str = "") -> Job:
+        """Queues a job about something."""
+        job = await asyncio.to_thread(self._store.add, kind, task, subject)
         self.wake(kind)
         return job
 
@@ -137,7 +140,7 @@ class Runner:
             outcome = Death("it was cancelled") if stopped else isolated(job)
         except R2TuningError as error:
             ending = self._closing or self._store.is_stopping(job.id)  # then it did not fail by itself
-            outcome = Death("it was ended while it started") if ending else Outcome(error=str(error))
+            outcome = Death("it was ended while it started") if ending else Outcome(error=self._hide(str(error)))
         if isinstance(outcome, Death):
             isolated.close()
         try:

@@ -88,6 +88,10 @@ class JobOut(BaseModel):
 
     id: str = Field(examples=["0f3c2a9b81d4e657"])
     kind: Kind
+    subject: str = Field(
+        description="What it is about: the name of a file or folder, or how many videos; empty for the whole library.",
+        examples=["videos/2024"],
+    )
     state: State
     progress: Progress
     error: str = Field(description="Why it failed; empty if it did not.")
@@ -371,6 +375,7 @@ def to_job(job: Job) -> JobOut:
     return JobOut(
         id=job.id,
         kind=job.kind,
+        subject=job.subject,
         state=job.state,
         progress=job.progress,
         error=job.error,

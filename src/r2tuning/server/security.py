@@ -25,9 +25,6 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
 
-COOKIE = "r2tuning_session"
-"""Holds what the browser shows instead of the token, where it cannot send a header, as for pictures."""
-
 HEADER = "x-r2tuning"
 """Any value in it says that a request does not come from a form of another site."""
 
@@ -61,6 +58,19 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
+
+
+def name_cookie(scope: Message) -> str:
+    """Name of what the browser shows instead of the token, where it cannot send a header, as for pictures.
+
+    Browsers share cookies among all ports of a host, so each server there needs a name of its own.
+
+    Example:
+        >>> name_cookie({"server": ("127.0.0.1", 8420)})
+        'r2tuning_session_8420'
+    """
+    _, port = scope.get("server") or ("", None)
+    return f"r2tuning_session_{port or 0}"
 
 
 def make_session(token: str) -> str:
@@ -152,10 +162,10 @@ class Guard:
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length) > (most := find_most(path, settings)):
             raise _too_large(most if length.isdigit() else 0)
-        if path.startswith(API) and settings.token and not self._knows(headers):
+        if path.startswith(API) and settings.token and not self._knows(headers, name_cookie(scope)):
             raise Refused(401, "no valid token; send Authorization: Bearer TOKEN, which the server printed")
 
-    def _knows(self, headers: Headers) -> bool:
+    def _knows(self, headers: Headers, cookie: str) -> bool:
         """Whether the client sent the token, or a cookie made from it; takes the same time for any wrong one."""
         kind, _, given = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and _same(given.strip(), self._settings.token):
@@ -165,7 +175,7 @@ class Guard:
             cookies.load(headers.get("cookie", ""))
         except Exception:  # it is no valid cookie, whatever the parser thinks of it
             return False
-        return COOKIE in cookies and _same(cookies[COOKIE].value, make_session(self._settings.token))
+        return cookie in cookies and _same(cookies[cookie].value, make_session(self._settings.token))
 
 
 def _same(given: str, right: str) -> bool:

@@ -12,6 +12,7 @@ from fastapi import Depends, Request
 
 from r2tuning.errors import LibraryError
 from r2tuning.library.catalog import CATALOG_FILE, open_catalog, prepare_folder
+from r2tuning.library.remembered import Cache
 from r2tuning.processes import hold
 from r2tuning.server.asking import Answer, Answers, Question, start_answers
 from r2tuning.server.collection import Collection
@@ -19,7 +20,6 @@ from r2tuning.server.jobs import JobStore
 from r2tuning.server.pictures import Made, Order, Pictures, start_pictures
 from r2tuning.server.running import Runner, tidy
 from r2tuning.server.settings import Settings
-from r2tuning.server.workers import Cache
 
 MOST_ANSWERS = 256
 """Answers that are remembered."""
@@ -29,6 +29,8 @@ MOST_UPLOADS = 4
 """Videos that are uploaded at once."""
 MOST_THREADS = 64
 """Threads that wait for files and processes, at most."""
+LOOK = 0.05
+"""Seconds between two looks whether the model is loaded."""
 MOST_STREAMS = 64
 """Clients that follow jobs at once."""
 
@@ -92,6 +94,11 @@ class Served:
         self.pictures.start()
         self.runner.start()
 
+    async def wait_until_ready(self) -> None:
+        """Waits until questions are answered at once, or it is known why they are not."""
+        while not self.answers.ready and not self.answers.problem:
+            await asyncio.sleep(LOOK)
+
     async def stop(self) -> None:
         """Ends the processes; jobs are queued again."""
         self.closing.set()
@@ -114,7 +121,7 @@ def open_served(settings: Settings) -> Served:
     collection, store = Collection(settings), JobStore(settings.library)
     store.requeue()
     tidy(settings, store, set(collection.read().ids))
-    runner = Runner(settings, store)
+    runner = Runner(settings, store, collection.hide)
     return Served(settings, collection, store, runner, start_answers(settings), start_pictures())
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
@@ -20,11 +22,21 @@ MOST_CONNECTIONS = 1000
 
 
 class _Server(uvicorn.Server):
-    """Tells streams that it is about to end, which would otherwise go on for ever."""
+    """Says when it is ready, and tells streams that it is about to end, which would otherwise go on for ever."""
 
-    def __init__(self, config: uvicorn.Config, served: Served) -> None:
+    def __init__(self, config: uvicorn.Config, served: Served, announce: Callable[[], None]) -> None:
         super().__init__(config)
         self._served = served
+        self._announce = announce
+        self._announcing: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._announcing = asyncio.create_task(self._await_ready())
+
+    async def _await_ready(self) -> None:
+        await self._served.wait_until_ready()
+        self._announce()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._served.closing.set()
@@ -62,8 +74,11 @@ def show_address(settings: Settings, port: int) -> str:
     return f"http://{host}:{port}/" + (f"#token={settings.token}" if settings.token else "")
 
 
-def serve(served: Served, listener: socket.socket) -> None:
-    """Answers requests until a signal ends it; then the signal is raised again."""
+def serve(served: Served, listener: socket.socket, announce: Callable[[], None]) -> None:
+    """Answers requests until a signal ends it; then the signal is raised again.
+
+    ``announce`` is called once the model is loaded, or cannot be.
+    """
     config = uvicorn.Config(
         create_app(served),
         log_level="warning",
@@ -79,4 +94,4 @@ def serve(served: Served, listener: socket.socket) -> None:
         forwarded_allow_ips="127.0.0.1",
         lifespan="on",
     )
-    _Server(config, served).run(sockets=[listener])
+    _Server(config, served, announce).run(sockets=[listener])

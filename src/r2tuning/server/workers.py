@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
-from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable
+from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -21,7 +20,6 @@ _LOG = logging.getLogger(__name__)
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -29,44 +27,6 @@ class Failure:
     """Stands for the result of a task that raised an error of ours."""
 
     error: R2TuningError
-
-
-class Cache(Generic[Key, Result]):
-    """Keeps results of a total size; those that were not asked for longest are dropped. Threads may share it.
-
-    Example:
-        >>> cache: Cache[str, bytes] = Cache(5, len)
-        >>> cache.put("a", b"123"); cache.put("b", b"45"); cache.get("a")
-        b'123'
-        >>> cache.put("c", b"6"); cache.get("b") is None
-        True
-    """
-
-    def __init__(self, most: int, measure: Callable[[Result], int] = lambda _: 1) -> None:
-        self._most = most
-        self._measure = measure
-        self._kept: OrderedDict[Key, tuple[Result, int]] = OrderedDict()
-        self._size = 0
-        self._lock = threading.Lock()
-
-    def get(self, key: Key) -> Result | None:
-        """The result that was put there, if it is still there."""
-        with self._lock:
-            if key not in self._kept:
-                return None
-            self._kept.move_to_end(key)
-            return self._kept[key][0]
-
-    def put(self, key: Key, result: Result) -> None:
-        """Keeps a result, unless it alone is too large."""
-        size = self._measure(result)
-        if size > self._most:
-            return
-        with self._lock:
-            self._size += size - self._kept.pop(key, (None, 0))[1]
-            self._kept[key] = result, size
-            while self._size > self._most:
-                self._size -= self._kept.popitem(last=False)[1][1]
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ ENCODERS = (
 
 
 WHOLE = {"movflags": "faststart"}
-PIECE = {"movflags": "empty_moov+default_base_moof", "frag_duration": "60000000"}
+PIECE = {"movflags": "empty_moov+delay_moov+default_base_moof", "frag_duration": "60000000"}
 """Options of the MP4 format: for a file by itself, and for a piece that a browser appends to others."""
 
 PREVIEW_HEIGHT = 720

@@ -108,6 +108,10 @@ class Timecode:
 class Source:
     """A video as edit lists describe it.
 
+    Args:
+        video: Facts about it.
+        reference: Percent-encoded URL by which programs find it, absolute or relative; by default that of its path.
+
     Attributes:
         name, url: Its name, and its percent-encoded URL.
         rate: Frames per second.
@@ -116,9 +120,9 @@ class Source:
         begin: The number of its first frame by its timecode; 0 without one.
     """
 
-    def __init__(self, video: VideoInfo) -> None:
+    def __init__(self, video: VideoInfo, reference: str | None = None) -> None:
         self.name = show_on_one_line(Path(video.path).name)
-        self.url = Path(os.path.abspath(video.path)).as_uri()  # noqa: PTH100  (Path.absolute keeps ..)
+        self.url = reference or Path(os.path.abspath(video.path)).as_uri()  # noqa: PTH100  (Path.absolute keeps ..)
         self.rate = choose_rate(video)
         self.length = max(round(Fraction(video.duration) * self.rate), 1)
         self.timecode, self.begin = Timecode(round(self.rate)), 0
@@ -202,13 +206,13 @@ def _to_ascii(text: str) -> str:
 _FORMAT, _ASSET = "r1", "r2"
 
 
-def to_fcpxml(results: Sequence[Grounding], video: VideoInfo) -> str:
+def to_fcpxml(results: Sequence[Grounding], video: VideoInfo, *, reference: str | None = None) -> str:
     """Writes the moments twice: as keywords on the video, and as a project that plays them, best first for each query.
 
     A comma would end a keyword, so it becomes ``;``. Times are exact multiples of a frame's length, and begin with the
-    video's timecode. Both have the notes.
+    video's timecode. Both have the notes. The ``reference`` to the video is as in `Source`.
     """
-    source = Source(video)
+    source = Source(video, reference)
     kind = "DF" if source.timecode.drop else "NDF"
 
     def time(frames: int) -> str:

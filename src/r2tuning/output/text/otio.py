@@ -15,14 +15,14 @@ from r2tuning.results import Grounding
 from r2tuning.types import VideoInfo
 
 
-def to_otio(results: Sequence[Grounding], video: VideoInfo) -> str:
+def to_otio(results: Sequence[Grounding], video: VideoInfo, *, reference: str | None = None) -> str:
     """Writes the moments as clips that follow each other, best first, on a track for each query and one for its sound.
 
     Clips count frames by the video's timecode, else from its first one, which is 0. Their metadata hold, under
     ``r2tuning``, query, rank and score, and start and end in seconds on the player's clock; those of tracks hold query
-    and notes.
+    and notes. The ``reference`` to the video is as in `Source`.
     """
-    source = Source(video)
+    source = Source(video, reference)
     timeline = Timeline(source.name)
     for kind in (TrackKind.Video, TrackKind.Audio) if video.has_audio else (TrackKind.Video,):
         position = 0

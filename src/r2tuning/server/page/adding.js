@@ -117,7 +117,7 @@ async function send(one) {
   try {
     const job = await upload(file, progress, one.stop.signal);
     removeUpload(one.row);
-    trackJob(job, { label: `Add ${file.name}` });
+    trackJob(job);
   } catch (error) {
     if (error.name === "AbortError") return;
     if (error.status === 429) {
@@ -170,7 +170,7 @@ export function startAdding() {
     const given = path.value.trim();
     if (!given) return;
     try {
-      trackJob(await addPath(given), { label: `Add ${given}` });
+      trackJob(await addPath(given));
       path.value = "";
       say("The videos are being added.");
     } catch (error) {

@@ -48,7 +48,7 @@ async function exportSelected(items, format, pad) {
   if (made.job) {
     say("The export has started. The file is downloaded when it is done.");
     const done = ({ id, result }) => result && download(resultAddress(id), result);
-    return trackJob(made.job, { label: "Export", done });
+    return trackJob(made.job, done);
   }
   const address = URL.createObjectURL(made.blob);
   download(address, made.name);

@@ -14,11 +14,11 @@ const KEPT = 5; // jobs that ended are listed
 
 const panel = document.getElementById("job-list");
 const opener = document.getElementById("to-jobs");
-const NAMES = { add: "Add videos", rescan: "Rescan", remove: "Remove videos", export: "Export", summary: "Summary" };
+const NAMES = { add: "Add", rescan: "Rescan", remove: "Remove", export: "Export", summary: "Summary of" };
 const RUNNING = ["queued", "running"];
 
 const known = new Map(); // by id, newest first
-const tracked = new Map(); // what this tab started: { label, done }
+const tracked = new Map(); // what this tab does once a job that it started has succeeded
 const uploads = new Set(); // rows of what is being uploaded, see adding.js
 const watchers = []; // called when a job has ended
 const asked = new Set(); // jobs whose cancelling was asked for
@@ -27,14 +27,15 @@ let streamed = "";
 let eventsFail = false;
 let timer = 0;
 
+const nameJob = ({ kind, subject }) => `${NAMES[kind]} ${subject}`.trim();
 const isActive = (job) => RUNNING.includes(job.state);
 
 // Calls a function with each job that ends from now on.
 export const onEnd = (watcher) => watchers.push(watcher);
 
 // Shows a job that this tab started; `done` is called once it has succeeded.
-export function trackJob(job, { label = "", done = () => {} } = {}) {
-  tracked.set(job.id, { label, done });
+export function trackJob(job, done = () => {}) {
+  tracked.set(job.id, done);
   take([job, ...known.values()]);
   plan(0);
 }
@@ -86,10 +87,10 @@ function take(jobs) {
 
 function finish(job) {
   asked.delete(job.id);
-  const { label, done } = tracked.get(job.id) ?? { label: "", done: () => {} };
-  tracked.set(job.id, { label, done: () => {} });
-  say(`${label || NAMES[job.kind]}: ${job.state}.`);
-  if (job.state === "done") done(job);
+  const done = tracked.get(job.id);
+  tracked.set(job.id, null);
+  say(`${nameJob(job)}: ${job.state}.`);
+  if (job.state === "done") done?.(job);
   for (const watcher of watchers) watcher(job);
 }
 
@@ -150,7 +151,7 @@ function findRow(job) {
 }
 
 function showJob(job) {
-  const name = tracked.get(job.id)?.label || NAMES[job.kind];
+  const name = nameJob(job);
   const bar = html("progress", { "aria-label": name, max: 1 });
   const state = html("span", { class: "state" });
   const text = html("span", { class: "quiet" });
@@ -197,7 +198,7 @@ function showActions(job, name) {
 
 async function change(job, action) {
   if (action === cancelJob) asked.add(job.id);
-  else tracked.set(job.id, tracked.get(job.id) ?? { label: "", done: () => {} });
+  else tracked.set(job.id, tracked.get(job.id) ?? null);
   take([...known.values()].map((other) => (other.id === job.id ? { ...other } : other)));
   try {
     const next = await action(job.id);

@@ -63,7 +63,9 @@ export function playPieces(video, id, { mime, pieces, start, duration }, fail) {
     }
     await settle();
     if (!isThere(number)) useless.add(number);
-    if (number === pieces.length - 1 && source.readyState === "open") source.endOfStream();
+    // An earlier piece opens the source again; pictures that wait for later ones are only shown at its end.
+    const last = pieces.length - 1;
+    if ((useless.has(last) || isThere(last)) && source.readyState === "open") source.endOfStream();
   };
 
   const feed = async () => {

@@ -65,7 +65,7 @@ async function askToRemove(video) {
   dialog.showModal();
   await new Promise((done) => dialog.addEventListener("close", done, { once: true }));
   if (dialog.returnValue !== "yes") return;
-  trackJob(await removeVideo(video.id), { label: `Remove ${video.name}` });
+  trackJob(await removeVideo(video.id));
   say("The video is being removed.");
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import cast
 
 from fastapi import APIRouter, Request
@@ -34,7 +35,9 @@ async def export(served: ServedNow, request: Request, asked: ExportIn) -> Respon
     """
     task = await asyncio.to_thread(_plan, served, asked)
     if task.format in RENDERED:
-        job = to_job(await served.runner.submit("export", task))
+        videos = [video.name for video in task.videos]
+        subject = videos[0] if len(videos) == 1 else f"{len(videos)} videos"
+        job = to_job(await served.runner.submit("export", task, subject))
         return JSONResponse(job.model_dump(mode="json"), 202)
     made = cast(Written, await served.make(task, request))
     return make_download(made.name, made.content)
@@ -75,7 +78,7 @@ def _plan(served: Served, asked: ExportIn) -> ExportTask:
             )
             for moment in asked.moments
         ],
-        model="" if made is None else made.facts.model,
+        model="" if made is None else Path(made.facts.model).name,  # it may be a folder of the server
         pad=asked.pad,
         timecode=asked.timecode,
         fast=asked.fast,

@@ -89,17 +89,18 @@ def show_video(served: ServedNow, video: VideoId) -> VideoOut:
 async def add_videos(served: ServedNow, asked: AddIn) -> JobOut:
     """Adds a file or a folder below a root of the server, by a job. What is there and has not changed is skipped."""
     path = await asyncio.to_thread(served.collection.resolve, asked.path)
-    return to_job(await served.runner.submit("add", AddTask(paths=[path])))
+    return to_job(await served.runner.submit("add", AddTask(paths=[path]), served.collection.name(path)))
 
 
 @router.delete("/videos/{video}", status_code=202)
 async def remove_video(served: ServedNow, video: VideoId) -> JobOut:
     """Takes a file out of the library, by a job. The file itself stays, unless it was uploaded.
 
-    A file of a folder that was added comes back with the next rescan.
+    A file of a folder that was added stays out, too, until it is added by its own path.
     """
     found = await asyncio.to_thread(served.collection.find, video)
-    return to_job(await served.runner.submit("remove", RemoveTask(paths=[found.file.path])))
+    path = found.file.path
+    return to_job(await served.runner.submit("remove", RemoveTask(paths=[path]), served.collection.name(path)))
 
 
 @router.post("/rescan", status_code=202)
@@ -137,7 +138,7 @@ async def upload(
         path = await _receive(served, request, name)
     finally:
         served.uploading -= 1
-    return to_job(await served.runner.submit("add", AddTask(paths=[str(path)])))
+    return to_job(await served.runner.submit("add", AddTask(paths=[str(path)]), name))
 
 
 async def _receive(served: Served, request: Request, name: str) -> Path:

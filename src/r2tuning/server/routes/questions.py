@@ -94,7 +94,7 @@ async def summarize(served: ServedNow, request: Request, video: VideoId, asked: 
     listed = await asyncio.to_thread(served.collection.find_ready, video)
     (found,) = await _ask(served, request, Outline(listed.file.path, asked.query))
     task = SummaryTask(answer=found, ratio=asked.ratio, seconds=asked.seconds)
-    return to_job(await served.runner.submit("summary", task))
+    return to_job(await served.runner.submit("summary", task, served.collection.name(listed.file.path)))
 
 
 async def _ask(served: Served, request: Request, question: Ground | Outline) -> list[dict[str, Any]]:

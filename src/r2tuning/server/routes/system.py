@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 
 from r2tuning.checkpoints.published import DEMO, DEMO_FPS, PUBLISHED, demo_size
 from r2tuning.server.schemas import HealthOut, ModelOut, ModelsOut, ReadyOut
-from r2tuning.server.security import COOKIE, make_session
+from r2tuning.server.security import make_session, name_cookie
 from r2tuning.server.served import ServedNow
 
 router = APIRouter(tags=["system"])
@@ -37,7 +37,7 @@ async def open_session(served: ServedNow, request: Request) -> Response:
     response = Response(status_code=204)
     if served.settings.token:
         response.set_cookie(
-            COOKIE,
+            name_cookie(request.scope),
             make_session(served.settings.token),
             httponly=True,
             samesite="strict",
