@@ -13,7 +13,7 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check # -qq: e
 TORCH := $(shell grep '^torch==' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo app test lint check-format check-style check-types format bench constraints clean
+.PHONY: help setup demo app docs test lint check-format check-style check-types format bench constraints clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -60,6 +60,11 @@ app: $(APP)/.made ## serve a library of Moving Shapes and open its page (made on
 	@awk -F'"query": "' 'NR % 6 == 1 { split($$2, part, "\""); print "  " part[1] }' $(APP)/shapes/test.jsonl
 	@$(BIN)/r2tuning serve $(APP)/library --root $(APP)/shapes/videos $(ARGS)
 
+# Every warning is an error. The variable silences an advertisement of the theme.
+docs: $(STAMP) ## build the documentation as a site in site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@echo "The site is in site/; open site/index.html"
+
 # One thread per worker: two workers with two threads each fight for the cores of a small machine.
 test: $(STAMP) ## run the tests (JOBS=2 workers; ARGS='-k name' are passed to pytest)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --durations=5 --durations-min=5 $(ARGS)
@@ -95,5 +100,5 @@ constraints: $(STAMP) ## renew constraints.txt from pyproject.toml (keeps versio
 	@rm .venv/constraints.txt
 
 clean: ## remove caches and build outputs (.venv stays; delete it to start over)
-	@rm -rf build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf build dist site src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find src tests benchmarks projects -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""How long the model takes, beside the paper written out plainly: Markdown tables for docs/benchmarks.md.
+"""How long the model takes, beside the paper written out plainly: Markdown tables for docs/performance.md.
 
 The baseline is `tests/dense_transcription.py`: fp32, whole tensors, every input searched for padding and every query
 through everything, as the released scripts do; *unmasked* is the same without the search. Sizes are those of the

@@ -22,6 +22,7 @@ from r2tuning.training.recipes import Recipe, list_recipes, load_recipe
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 TRAINING = ROOT / "docs" / "training.md"
+RECIPES = ROOT / "docs" / "recipes.md"
 SHELL = ("", "sh", "bash", "shell", "console")
 """Languages of code blocks that hold commands."""
 
@@ -168,7 +169,7 @@ def recipe_fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[st
 
 
 def test_every_key_of_a_recipe_is_documented_with_its_default() -> None:
-    rows = re.findall(r"^\| `([\w.]+)` \| (?:`(.*?)`)? ?\| \S", TRAINING.read_text(encoding="utf-8"), re.MULTILINE)
+    rows = re.findall(r"^\| `([\w.]+)` \| (?:`(.*?)`)? ?\| \S", RECIPES.read_text(encoding="utf-8"), re.MULTILINE)
     documented = [(key, default) for key, default in rows if key == "name" or key in dict(recipe_fields(Recipe))]
 
     def show(key: str, value: object) -> str:

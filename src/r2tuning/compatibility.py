@@ -81,9 +81,11 @@ def check_features(
     # Features without a fingerprint are the authors'; nothing tells which weights made them.
     known = "" not in (facts.fingerprint, fingerprint)
     if facts.summary != config.summary or (known and facts.fingerprint != fingerprint):
+        made, wanted = facts.backbone, config.backbone
+        if facts.summary != config.summary:
+            made, wanted = f"{made} with token 0 {facts.summary}", f"{wanted} with {config.summary}"
         raise FeatureError(
-            f"{facts.video}: features were made with another backbone ({facts.backbone}, not {config.backbone}); "
-            f"encode the video again"
+            f"{facts.video}: features were made with another backbone ({made}, not {wanted}); encode the video again"
         )
 
 

@@ -284,6 +284,7 @@ def load_backbone(
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
     engine: Engine | None = "torch",
+    family: type[Backbone] | None = None,
 ) -> Backbone:
     """Loads a backbone by short name (``ViT-B/32``), hub name or folder in Hugging Face layout.
 
@@ -294,25 +295,25 @@ def load_backbone(
         dtype: Precision; None for fp32 on CPU and fp16 elsewhere.
         engine: What runs the image tower: ``torch``, ``torch-bf16``, or ``onnx-int8``, whose model is made and
             cached on first use. None for the choice of `choose_engine`, or ``torch`` if ``dtype`` is given.
+        family: Your class for it; by default the one that its ``config.json`` says.
 
     Raises:
         BackboneError: If it is not found, is damaged, is of an unknown kind, or has fewer than K layers, or if the
             engine is not installed or does not run on this device.
         DownloadError: If it is not cached and the hub cannot be reached.
     """
-    # The families are built on this module.
-    from r2tuning.backbones.clip import ClipBackbone
+    from r2tuning.backbones.clip import ClipBackbone  # built on this module, as the next
     from r2tuning.backbones.siglip import SiglipBackbone
 
     kinds: dict[str, type[Backbone]] = {"clip": ClipBackbone, "siglip": SiglipBackbone, "siglip2": SiglipBackbone}
     files = load_files(str(name))
     kind = files.config.get("model_type")
-    if not isinstance(kind, str) or kind not in kinds:
-        raise BackboneError(
-            f"{files.folder}: holds a model of type {kind!r}, not one of {', '.join(kinds)}; give a CLIP or SigLIP"
-        )
+    family = family or (kinds.get(kind) if isinstance(kind, str) else None)
+    if family is None:
+        found = f"a model of type {kind!r}, not one of {', '.join(kinds)}"
+        raise BackboneError(f"{files.folder}: holds {found}; give a CLIP or SigLIP")
     with guard(files.folder, BackboneError, "download the folder again"):
-        return kinds[kind](files, layers=layers, device=device, dtype=dtype, engine=engine)
+        return family(files, layers=layers, device=device, dtype=dtype, engine=engine)
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
@@ -347,7 +348,7 @@ def choose_engine(device: torch.device, width: int) -> Engine:
     """Returns the fastest engine whose features keep a cosine of 0.999 to fp32.
 
     That is bf16 on processors with AMX units, and the published precision otherwise: without AMX bf16 is slower, and
-    int8 is not close enough on every CLIP (docs/benchmarks.md).
+    int8 is not close enough on every CLIP (docs/performance.md).
 
     Args:
         device: Where the image tower runs.

@@ -25,7 +25,7 @@ class Annotation:
     Attributes:
         qid: Unique in a file.
         vid: The video's id; for custom data the file, as written.
-
+        query: The sentence.
         duration: Seconds of video; None for custom data, where only the video file knows.
         moments: Starts and ends in seconds, start ≤ end.
         saliency: float64 ``[clips, raters]``, the labels as in the benchmark; None without.

@@ -57,7 +57,7 @@ class Benchmark:
         hub_folder: The authors' folder on the hub, below ``datasets/``, and prefix of its archives; empty without.
         parse: From an entry of a file to its annotation; None for custom data, where an annotation is several rows.
         task: ``moments`` needs a model of the grounding family, ``highlights`` one of the saliency family.
-
+        scorer: Which metric scores it.
         domains: Parts of the benchmark that have a separate model each.
         validation_videos: Ids of the videos in ``val``, where one file may hold all splits; else empty.
         labels: How saliency labels become a target.

@@ -116,6 +116,7 @@ def extract_videos(
         device=backbone.device if machines is None else torch.device(machines.device),
         dtype=backbone.dtype if machines is None else None,
         engine=backbone.engine,
+        family=type(backbone),
     )
     here = partial(_encode, store=store, backbone=backbone, sampling=sampling)
     failures = []

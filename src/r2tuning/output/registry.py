@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -27,17 +28,29 @@ Results: TypeAlias = "Sequence[Grounding | Summary]"
 
 @dataclass(frozen=True)
 class Writer:
-    """How a format is written."""
+    """How a format is written.
 
-    function: str  # module and function below r2tuning.output; it takes a list of results
-    options: tuple[str, ...] = ()  # of `save_results`, those that it takes too
-    text: bool = True  # whether it returns text; if not, it also takes path and force, and writes the file
-    framed: bool = False  # whether it counts frames, and takes a `VideoInfo` as second argument
-    per_query: bool = False  # whether each query gets its own file
-    many_videos: bool = False  # whether a file may hold answers about several videos
+    Attributes:
+        function: Takes a list of results. Those of r2tuning are named, by module and function below r2tuning.output, so
+            that they are imported when they are used.
+        options: Options of `save_results` that it takes too.
+        text: Whether it returns text. If not, it also takes ``path`` and ``force``, and writes the file.
+        framed: Whether it counts frames, and takes a `VideoInfo` as second argument.
+        per_query: Whether each query gets its own file.
+        many_videos: Whether a file may hold answers about several videos.
+    """
+
+    function: str | Callable[..., Any]
+    options: tuple[str, ...] = ()
+    text: bool = True
+    framed: bool = False
+    per_query: bool = False
+    many_videos: bool = False
 
     def load(self) -> Callable[..., Any]:
         """Imports the function; a `ModuleNotFoundError` names the module that only an extra installs."""
+        if not isinstance(self.function, str):
+            return self.function
         module, _, name = self.function.rpartition(".")
         return getattr(import_module(f"{__package__}.{module}"), name)  # type: ignore[no-any-return]
 
@@ -62,14 +75,20 @@ WRITERS = {
     "html": Writer("page.write_page", ("top", "embed", "names"), text=False, many_videos=True),
     "sheet": Writer("media.sheet.write_sheet", ("footage",), text=False),
 }
-"""Formats of answers by name: the suffix that stands for each, without its dot, and ``sheet``, a contact sheet."""
+"""Formats of answers by name: the suffix that stands for each, without its dot, and ``sheet``, a contact sheet.
 
-SUMMARY_WRITERS = WRITERS | {
-    "json": Writer("text.json.to_object", many_videos=True),
-    "jsonl": Writer("text.json.to_jsonl", many_videos=True),
-    "txt": Writer("text.terminal.to_table"),
-    "mp4": Writer("registry.save_reel", ("footage", "pad", "progress"), text=False),
-}
+A program may add formats of its own: ``WRITERS["lrc"] = Writer(to_lrc)``.
+"""
+
+SUMMARY_WRITERS: Mapping[str, Writer] = ChainMap(
+    {
+        "json": Writer("text.json.to_object", many_videos=True),
+        "jsonl": Writer("text.json.to_jsonl", many_videos=True),
+        "txt": Writer("text.terminal.to_table"),
+        "mp4": Writer("registry.save_reel", ("footage", "pad", "progress"), text=False),
+    },
+    WRITERS,
+)
 """Formats of summaries; those that are also in `WRITERS` write the shots as the moments of an answer."""
 
 

@@ -29,9 +29,10 @@ from r2tuning.model import R2Tuning
 from r2tuning.training.build import build_model, describe_model, open_splits
 from r2tuning.training.data import Batch, Group, TrainingData, load_batches, share_batch
 from r2tuning.training.distributed import agree, gather, is_first_process, launch, stop_signals
-from r2tuning.training.losses import Losses, compute_losses
+from r2tuning.training.losses import LossConfig, Losses, compute_losses
 from r2tuning.training.recipes import Recipe, learning_rate
 from r2tuning.training.run_folder import LOG_FILE, VALIDATION_FILE, Log, RunFolder, guard_state
+from r2tuning.training.targets import Targets
 from r2tuning.types import ModelOutput
 
 
@@ -78,6 +79,8 @@ def train(
     resume: bool = False,
     report: Callable[[Report], None] | None = None,
     announce: Callable[[OpenSplit, OpenSplit], None] = lambda *_: None,
+    splits: tuple[OpenSplit, OpenSplit] | None = None,
+    losses: Callable[[ModelOutput, Targets, LossConfig], Losses] = compute_losses,
 ) -> Trained:
     """Trains a model.
 
@@ -86,6 +89,15 @@ def train(
     from. Ctrl-C or SIGTERM ends the run after the current step or validation, with its state saved. The main process
     calls ``announce`` with the splits to train and to validate on before it starts, and ``report`` after steps and
     validations.
+
+    Args:
+        recipe: All settings.
+        folder: Folder of the run.
+        resume: Whether to continue the run in the folder.
+        report: Called with the progress.
+        announce: Called with both splits.
+        splits: What to train and to validate on, in place of the data that the recipe names.
+        losses: Computes the losses of a batch. A run does not record this and ``splits``: give the same to resume.
     """
     run, saved = RunFolder(folder), None
     with ExitStack() as held:
@@ -94,7 +106,7 @@ def train(
             run.require_new()
         elif run.path.is_dir() and is_first_process():
             held.enter_context(run.hold())
-        training, validation = open_splits(recipe)
+        training, validation = open_splits(recipe) if splits is None else splits
         model = build_model(recipe, training.store)
         if resume:
             saved = run.resume(recipe)
@@ -105,7 +117,7 @@ def train(
                 held.enter_context(run.hold())
                 run.begin(recipe)
         fabric.barrier()
-        return _Trainer(recipe, training, validation, model, run, fabric, saved, report).run()
+        return _Trainer(recipe, training, validation, model, run, fabric, saved, report, losses).run()
 
 
 class _AsTuple(nn.Module):
@@ -133,9 +145,10 @@ class _Trainer:
         fabric: Fabric,
         saved: dict[str, Any] | None,
         report: Callable[[Report], None] | None,
+        losses: Callable[[ModelOutput, Targets, LossConfig], Losses],
     ) -> None:
         self._recipe, self._validation, self._folder, self._fabric = recipe, validation, run, fabric
-        self._report = report
+        self._report, self._compute = report, losses
         self._log: Log | None = None
         settings = recipe.training
         self._data = TrainingData(
@@ -220,7 +233,7 @@ class _Trainer:
         self._model.train()
         predicted = self._model(batch.video, batch.query, batch.video_mask, batch.query_mask, batch.video_index)
         output, targets = gather(fabric, ModelOutput(*predicted), batch.targets, queries)
-        losses = compute_losses(output, targets, recipe.losses)
+        losses = self._compute(output, targets, recipe.losses)
         self._optimizer.zero_grad()
         fabric.backward(losses.total)
         fabric.clip_gradients(
