@@ -47,6 +47,7 @@ EXTRAS = (
     Extra("cluster", "encode on a Ray cluster", ("ray",)),
     Extra("lance", "libraries in an object store", ("lancedb", "obstore", "pyarrow")),
     Extra("server", "a library over HTTP", ("fastapi", "starlette", "uvicorn")),
+    Extra("mcp", "a library for assistants", ("mcp",)),
 )
 
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"

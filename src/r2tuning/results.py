@@ -82,17 +82,8 @@ class Grounding:
     identity: str = ""
 
     def check_video(self) -> None:
-        """Checks that the file at `video` is the one that the answer is about.
-
-        Raises:
-            VideoError: If it is another one, or cannot be read.
-        """
-        if not self.identity:
-            return
-        with guard(self.video, VideoError, "give the video's place with --video"):
-            require_regular(self.video)
-            if identify_file(self.video) != self.identity:
-                raise ValueError("is not the video that was encoded; its times would be wrong")
+        """Checks that the file at `video` is the one that the answer is about, see `check_identity`."""
+        check_identity(self.video, self.identity)
 
     @property
     def present(self) -> bool | None:
@@ -353,6 +344,20 @@ def _read_curve(values: Any) -> NDArray[np.float64]:
 def _round(value: float, decimals: int) -> float:
     # float(): NumPy scalars are no JSON numbers. + 0.0 turns -0.0 into 0.0.
     return round(float(value), decimals) + 0.0
+
+
+def check_identity(video: str, identity: str) -> None:
+    """Checks that a file is the one that was encoded, by its identity; nothing is checked if that is empty.
+
+    Raises:
+        VideoError: If it is another one, or cannot be read.
+    """
+    if not identity:
+        return
+    with guard(video, VideoError, "give the video's place with --video"):
+        require_regular(video)
+        if identify_file(video) != identity:
+            raise ValueError("is not the video that was encoded; its times would be wrong")
 
 
 def summarize(

@@ -86,8 +86,8 @@ def query(shapes: Shapes) -> str:
 @pytest.fixture
 def page(browser: Browser, server: Server) -> Iterator[Browser]:
     """The page as the server's address opens it, with nothing selected; nothing must fail in it."""
-    browser.open(server.address)
-    browser.run("localStorage.clear()")
+    origin = f"http://127.0.0.1:{server.client.port}"
+    browser.command("Storage.clearDataForOrigin", origin=origin, storageTypes="local_storage")
     browser.open(server.address)
     browser.wait('return document.getElementById("facts").textContent.includes("model demo")')
     yield browser

@@ -158,7 +158,7 @@ def test_what_is_outside_of_the_roots_is_not_added(place: Path, tmp_path_factory
             "/proc/self/root/etc",
             "a" * 4000,
         ):
-            client.post("/videos", {"path": path}).refused(404, "is not in a folder that may be added")
+            client.post("/videos", {"path": path}).refused(404, "is in no folder that may be read")
         client.post("/videos", {"path": "a\0b"}).refused(422, "zero byte")
         # A folder with a link that leads out is refused as a whole.
         job = client.wait(client.post("/videos", {"path": "videos"}).check(202)["id"])

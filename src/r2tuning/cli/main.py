@@ -24,6 +24,7 @@ COMMANDS = {
     "summarize": "ground",
     "library": "library",
     "serve": "serve",
+    "mcp": "mcp",
     "extract": "extract",
     "models": "models",
     "convert": "models",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -111,6 +112,25 @@ FolderOption = Annotated[
         show_default=False,
     ),
 ]
+ServedArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[LIBRARY]",
+        help="Folder of the library, created if it is not there; by default $R2TUNING_LIBRARY, or a folder in your "
+        "data folder.",
+        show_default=False,
+    ),
+]
+ServedModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="Name (see `r2tuning models`), checkpoint folder or .pth; by default that of the library, or "
+        "qvhighlights for a new one.",
+        show_default=False,
+    ),
+]
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Replace output files that exist.")]
 
 
@@ -118,6 +138,16 @@ def find_folder(given: str | None) -> str:
     """The folder, or the address, of the library that a command is about."""
     chosen = given or os.environ.get("R2TUNING_LIBRARY")
     return chosen or os.path.join(user_data_dir("r2tuning", appauthor=False), "library")  # noqa: PTH118
+
+
+def find_served_folder(given: str | None) -> Path:
+    """The folder of the library that a server is for; one in an object store is wrong usage."""
+    from r2tuning.library.catalog import is_remote
+
+    folder = find_folder(given)
+    if is_remote(folder):
+        raise typer.BadParameter(f"{folder} is in an object store; serve a library in a folder", param_hint="LIBRARY")
+    return Path(folder).expanduser().absolute()
 
 
 def count(number: int, noun: str) -> str:

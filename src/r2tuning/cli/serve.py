@@ -30,15 +30,7 @@ def parse_size(text: str) -> int:
 
 
 def serve(
-    library: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[LIBRARY]",
-            help="Folder of the library, created if it is not there; by default $R2TUNING_LIBRARY, or a folder in your "
-            "data folder.",
-            show_default=False,
-        ),
-    ] = None,
+    library: options.ServedArgument = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on; any other than this machine's needs a token.")
     ] = "127.0.0.1",
@@ -59,16 +51,7 @@ def serve(
         list[str] | None,
         typer.Option(metavar="NAME", help="Name by which clients call the server, such as behind a proxy."),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            help="Name (see `r2tuning models`), checkpoint folder or .pth; by default that of the library, or "
-            "qvhighlights for a new one.",
-            show_default=False,
-        ),
-    ] = None,
+    model: options.ServedModelOption = None,
     device: options.DeviceOption = None,
     engine: options.EngineOption = None,
     max_upload: Annotated[
@@ -89,16 +72,12 @@ def serve(
         raise typer.BadParameter("must have 8 to 200 letters, digits and signs without blanks", param_hint="--token")
     import uvicorn  # noqa: F401  (before anything else, to say which extra is missing)
 
-    from r2tuning.library.catalog import is_remote
     from r2tuning.server.served import open_served
     from r2tuning.server.serving import listen, serve, show_address
     from r2tuning.server.settings import Settings, is_loopback, make_roots
 
-    folder = options.find_folder(library)
-    if is_remote(folder):
-        raise typer.BadParameter(f"{folder} is in an object store; serve a library in a folder", param_hint="LIBRARY")
     settings = Settings(
-        library=Path(folder).expanduser().absolute(),
+        library=options.find_served_folder(library),
         model=model,
         device=device,
         engine=engine,

@@ -10,7 +10,7 @@ import numpy as np
 from r2tuning.errors import LibraryError
 from r2tuning.files import replace_file
 from r2tuning.library.library import Library
-from r2tuning.library.search import Snapshot
+from r2tuning.library.snapshot import Snapshot
 
 Rows = Literal["videos", "vectors"]
 

@@ -10,7 +10,7 @@ from r2tuning.decoding.windows import Window
 from r2tuning.errors import LibraryError
 from r2tuning.features.encoded import EncodingFacts
 from r2tuning.grounder import Grounder
-from r2tuning.library.search import Snapshot
+from r2tuning.library.snapshot import Snapshot
 from r2tuning.model.pooling import QuantizedTokens
 from r2tuning.results import Grounding
 

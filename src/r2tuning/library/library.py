@@ -18,10 +18,11 @@ from r2tuning.library.hits import Hits
 from r2tuning.library.indexing import Added, Progress, drop_unused, update_files
 from r2tuning.library.places import open_place
 from r2tuning.library.questions import ask_like, ask_picture, ask_sentence, find_video
-from r2tuning.library.records import File, Generation, GenerationFacts, Keep, LibraryInfo, Listed
+from r2tuning.library.records import Generation, GenerationFacts, Keep, LibraryInfo, Listed
 from r2tuning.library.remembered import Remembered
 from r2tuning.library.scanning import Scan, list_roots, remove_places, require_paths
-from r2tuning.library.search import BLOCK, Filters, Snapshot, search, to_groundings
+from r2tuning.library.search import BLOCK, search, to_groundings
+from r2tuning.library.snapshot import Filters, Snapshot, take_snapshot
 from r2tuning.processes import Machines
 from r2tuning.results import Grounding
 from r2tuning.types import Engine, Moment, Sampling
@@ -345,26 +346,14 @@ class Library:
         """The library as it is now, for what reads it as a whole."""
         for attempt in range(5):
             with self._read() as catalog:
-                changes = catalog.count_changes()
-                if self._snapshot is not None and self._snapshot.changes == changes:
+                if self._snapshot is not None and self._snapshot.changes == catalog.count_changes():
                     return self._snapshot
-                generation = next((g for g in catalog.list_generations() if g.current), None)
-                if generation is None:
-                    raise LibraryError(f"{self.name}: is empty; add videos with r2tuning library add")
-                files: dict[str, list[File]] = {}
-                for file in catalog.list_files():
-                    if not file.missing:
-                        files.setdefault(file.identity, []).append(file)
-                videos = {v.id: v for v in catalog.list_videos(generation.id) if v.identity in files}
                 try:
-                    view = self._place.index.view(catalog, generation.id)
-                except LibraryError:
+                    self._snapshot = take_snapshot(catalog, self._place)
+                    return self._snapshot
+                except LibraryError:  # a writer may have removed old vectors meanwhile
                     if attempt == 4:
                         raise
-                    continue  # a writer removed old segments meanwhile
-            of_video = {number: files[video.identity] for number, video in videos.items()}
-            self._snapshot = Snapshot(changes, generation, videos, of_video, view, self._place.read_projected)
-            return self._snapshot
         raise AssertionError
 
     def _describe(self, catalog: Catalog) -> GenerationFacts:

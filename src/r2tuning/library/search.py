@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatch
 from itertools import islice
 from pathlib import Path
 
@@ -23,10 +21,10 @@ from r2tuning.grounder import Grounder
 from r2tuning.intervals import FloatArray
 from r2tuning.library.hits import Cursor, Curve, Hit, Hits
 from r2tuning.library.questions import Question, Sentence
-from r2tuning.library.records import File, Generation, Video
+from r2tuning.library.records import Video
 from r2tuning.library.remembered import Cache, Seen, SeenKey
-from r2tuning.library.segments import Peak, VectorView
-from r2tuning.model.pooling import QuantizedTokens
+from r2tuning.library.segments import Peak
+from r2tuning.library.snapshot import Filters, Snapshot
 from r2tuning.prediction import PAIRS, predict_windows
 from r2tuning.results import Grounding
 from r2tuning.types import Moment, Saliency
@@ -42,56 +40,6 @@ APART = 10.0
 
 LIKELY = 0.5
 """A first hit below this probability is probably not what the query describes."""
-
-
-@dataclass(frozen=True)
-class Filters:
-    """Which videos may be found; all that are given must hold.
-
-    Attributes:
-        within: Pattern of paths, such as ``*/2024/*``; a folder stands for all that is in it.
-        since: Files changed at this time or later, seconds since 1970.
-        min_duration: Seconds that a video lasts at least.
-    """
-
-    within: str | None = None
-    since: float | None = None
-    min_duration: float | None = None
-
-    def allow(self, video: Video, files: Sequence[File]) -> bool:
-        """Whether a video with these files may be found."""
-        if self.min_duration is not None and video.duration < self.min_duration:
-            return False
-        return any(self._allow_file(file) for file in files)
-
-    def _allow_file(self, file: File) -> bool:
-        if self.since is not None and file.mtime_ns < self.since * 1e9:
-            return False
-        if self.within is None:
-            return True
-        pattern = str(Path(self.within).expanduser())
-        return fnmatch(file.path, pattern) or file.path.startswith(os.path.join(pattern, ""))  # noqa: PTH118
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A library as it is between two changes.
-
-    Attributes:
-        changes: How many changes there had been.
-        generation: What is searched.
-        videos: Those that have a file, by number.
-        files: Of each of these videos, those that are there.
-        view: Their vectors.
-        read: v̂ of a video from a frame to another, ``[K, T, P+1, C]``; None if the video was removed meanwhile.
-    """
-
-    changes: int
-    generation: Generation
-    videos: dict[int, Video]
-    files: dict[int, list[File]]
-    view: VectorView
-    read: Callable[[int, int, int], QuantizedTokens | None]
 
 
 @torch.inference_mode()
@@ -260,10 +208,11 @@ class Finder:
         }
         fresh = [place for place, seen in known.items() if None in seen]
         found = {place: [one for one in seen if one is not None] for place, seen in known.items() if None not in seen}
-        for first in range(0, len(fresh), PAIRS):
+        at_once = max(1, PAIRS // len(queries))
+        for first in range(0, len(fresh), at_once):
             batch = [
                 (place, projected.move(device))
-                for place in fresh[first : first + PAIRS]
+                for place in fresh[first : first + at_once]
                 if (projected := self.snapshot.read(place[0], place[1].start, place[1].stop)) is not None
             ]
             if not batch:

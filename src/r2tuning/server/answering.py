@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from r2tuning.errors import LibraryError, R2TuningError, RequestError, VideoError
 from r2tuning.features import EncodedVideo
@@ -21,6 +21,8 @@ from r2tuning.library.questions import find_video
 from r2tuning.results import Grounding
 from r2tuning.server.asking import Answer, Ground, Outline, Peaks, Question, Search
 from r2tuning.server.workers import Failure
+
+Result = TypeVar("Result")
 
 
 def open_answers(
@@ -53,23 +55,47 @@ def answer(library: Library, questions: list[Question]) -> list[Answer | Failure
 
 
 def _answer_one(library: Library, question: Question) -> Answer | Failure:
+    return attempt(partial(_find_answer, library, question))
+
+
+def _find_answer(library: Library, question: Question) -> Answer:
+    if isinstance(question, Search):
+        return _search(library, question)
+    found = answer_about(question, lambda asked: _ground_all(library, [asked])[0], partial(_outline, library))
+    return _to_dicts(found)
+
+
+def attempt(make: Callable[[], Result]) -> Result | Failure:
+    """What a function returns, or a `Failure` that stands for its error."""
     try:
-        if isinstance(question, Search):
-            return _search(library, question)
-        if isinstance(question, Ground):
-            (found,) = _ground_all(library, [question])
-            return _to_dicts(found)
-        if question.query is None:
-            answer = _outline(library, question)
-        else:
-            ((answer,),) = _ground_all(library, [Ground(question.path, (question.query,))])
-        if isinstance(question, Peaks):
-            answer = replace(answer, moments=answer.highlights(question.top, question.seconds))
-        return _to_dicts([answer])
+        return make()
     except R2TuningError as error:
         return Failure(error)
     except ValueError as error:  # of a number out of range
         return Failure(RequestError(f"{error}; correct the request"))
+
+
+def answer_about(
+    question: Ground | Outline,
+    ground: Callable[[Ground], list[Grounding]],
+    outline: Callable[[Outline], Grounding],
+) -> list[Grounding]:
+    """Answers a question about one video.
+
+    Args:
+        question: What is asked.
+        ground: Grounds queries in the video.
+        outline: Scores what the video shows most and newest.
+    """
+    if isinstance(question, Ground):
+        return ground(question)
+    if question.query is None:
+        answer = outline(question)
+    else:
+        (answer,) = ground(Ground(question.path, (question.query,)))
+    if isinstance(question, Peaks):
+        answer = replace(answer, moments=answer.highlights(question.top, question.seconds))
+    return [answer]
 
 
 def _search(library: Library, asked: Search) -> Hits:

@@ -11,9 +11,11 @@ from glob import escape
 from pathlib import Path
 
 from r2tuning.library.catalog import open_catalog
-from r2tuning.library.records import Generation, Listed
+from r2tuning.library.records import File, Generation, Listed
 from r2tuning.server.problems import Refused
 from r2tuning.server.settings import Settings
+
+_SHOWN = 5  # videos of one name that a message lists
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,34 @@ class Collection:
             raise Refused(409, f"{self.name(found.file.path)}: is {found.state}{reason}; it cannot be asked")
         return found
 
+    def find_there(self, number: str) -> File:
+        """The file of an id, if it is there.
+
+        Raises:
+            Refused: If it is not.
+        """
+        file = self.find(number).file
+        if not Path(file.path).is_file():
+            raise Refused(404, f"{self.name(file.path)}: is not there any more; rescan the library")
+        return file
+
+    def find_named(self, given: str) -> str | None:
+        """The id of the file of an id, a name, or the last part of a name; None if there is none.
+
+        Raises:
+            Refused: If there are several.
+        """
+        files = self.read().files
+        if given in files:
+            return given
+        named = {number: self.name(one.file.path) for number, one in files.items()}
+        found = [number for number, name in named.items() if name == given]
+        found = found or [number for number, name in named.items() if Path(name).name == given]
+        if len(found) > 1:
+            several = ", ".join(f"{number} ({named[number]})" for number in found[:_SHOWN])
+            raise Refused(409, f"{given}: is the name of {len(found)} videos; give an id: {several}")
+        return found[0] if found else None
+
     def name(self, path: str) -> str:
         """A file as the API shows it: from the name of its root on; the bare name if it is outside of all roots."""
         root = self._settings.find_root(path)
@@ -155,5 +185,5 @@ class Collection:
         # Whether something outside exists is not told.
         if not real or self._settings.find_root(real) is None:
             names = ", ".join(root.name for root in roots)
-            raise Refused(404, f"{given}: is not in a folder that may be added from ({names}); check the path")
+            raise Refused(404, f"{given}: is in no folder that may be read ({names}); check the path")
         return real

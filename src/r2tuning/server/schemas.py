@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, model_validator
 
-from r2tuning.library.records import Listed
-from r2tuning.server.collection import Collection, Contents
 from r2tuning.server.exports import Format
-from r2tuning.server.jobs import Job, Kind, Progress, State
+from r2tuning.server.jobs import Kind, Progress, State
 
 LATEST = 1e9
 """Seconds; no time in a video is later."""
@@ -115,14 +113,9 @@ class LikeIn(Asked):
     end: Seconds
 
 
-class SearchIn(Asked):
-    """A search: queries, or a moment to find more like, or a picture."""
+class FilteredIn(Asked):
+    """What to leave out of a search."""
 
-    queries: list[Text] = Field([], max_length=20, description="Each gets its own page of hits.")
-    like: LikeIn | None = None
-    image: Base64Bytes | None = Field(
-        None, max_length=16 * 2**20, strict=False, description="A picture file in Base64."
-    )
     without: list[Text] = Field([], max_length=10, description="What must not be there.")
     top: int = Field(20, ge=1, le=200, description="Most hits on a page.")
     within: str | None = Field(
@@ -133,6 +126,16 @@ class SearchIn(Asked):
     min_duration: float | None = Field(None, ge=0, le=LATEST, description="Only videos of at least so many seconds.")
     threshold: Score | None = Field(None, description="Lowest score of a hit.")
     after: str = Field("", max_length=64, description="`next` of the page before, for one query.")
+
+
+class SearchIn(FilteredIn):
+    """A search: queries, or a moment to find more like, or a picture."""
+
+    queries: list[Text] = Field([], max_length=20, description="Each gets its own page of hits.")
+    like: LikeIn | None = None
+    image: Base64Bytes | None = Field(
+        None, max_length=16 * 2**20, strict=False, description="A picture file in Base64."
+    )
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"queries": ["a red circle falls"], "top": 5}]})
 
@@ -181,17 +184,22 @@ class SearchOut(BaseModel):
 class GroundIn(Asked):
     """Questions about one video."""
 
-    queries: list[Text] = Field(min_length=1, max_length=50, examples=[["a red circle falls", "a blue cross spins"]])
+    queries: list[Text] = Field(
+        min_length=1,
+        max_length=50,
+        description="Sentences that each describe what is seen; each gets its own answer.",
+        examples=[["a red circle falls", "a blue cross spins"]],
+    )
     top: int = Field(5, ge=1, le=50, description="Most moments of an answer.")
-    threshold: Score | None = None
+    threshold: Score | None = Field(None, description="Lowest score of a moment.")
     overlapping: bool = Field(False, description="Whether to return the whole ranked list.")
 
 
 class HighlightsIn(Asked):
     """What to look for; without a query, what the video shows most and newest."""
 
-    query: Text | None = None
-    top: int = Field(5, ge=1, le=100)
+    query: Text | None = Field(None, description="A sentence; null for what the video shows most and newest.")
+    top: int = Field(5, ge=1, le=100, description="Most highlights.")
     seconds: float | None = Field(None, ge=0.1, le=3600, description="Length of each; by default that of its peak.")
 
 
@@ -231,8 +239,8 @@ class CurveOut(BaseModel):
     scores: list[float]
 
 
-class AnswerOut(BaseModel):
-    """An answer, with the keys of `r2tuning ground --json`; `video` is an id."""
+class FoundOut(BaseModel):
+    """An answer but for its curve."""
 
     query: str
     video: VideoId
@@ -255,6 +263,11 @@ class AnswerOut(BaseModel):
     identity: str
     notes: list[NoteOut]
     moments: list[MomentOut]
+
+
+class AnswerOut(FoundOut):
+    """An answer, with the keys of `r2tuning ground --json`; `video` is an id."""
+
     saliency: CurveOut
 
 
@@ -343,44 +356,3 @@ class ReadyOut(BaseModel):
     ready: bool
     waiting: int = Field(description="Questions that wait for an answer.")
     problem: str = Field(description="Why the model could not be loaded; empty if it could.")
-
-
-def to_time(seconds: float) -> datetime:
-    """A time of the system."""
-    return datetime.fromtimestamp(seconds, timezone.utc)
-
-
-def to_video(number: str, listed: Listed, contents: Contents, collection: Collection) -> VideoOut:
-    """A file as the API shows it."""
-    file, video = listed.file, listed.video
-    same = contents.same[file.identity] if file.identity else []
-    return VideoOut(
-        id=number,
-        name=collection.name(file.path),
-        state=listed.state,
-        reason=collection.hide(file.reason),
-        size=file.size,
-        changed=to_time(file.mtime_ns / 1e9),
-        added=to_time(file.added),
-        duration=None if video is None else round(video.duration, 3),
-        start=None if video is None else round(video.start, 3),
-        fps=None if video is None else video.fps,
-        damaged=None if video is None else video.truncated,
-        copies=[one for one in same if one != number],
-    )
-
-
-def to_job(job: Job) -> JobOut:
-    """A job as the API shows it."""
-    return JobOut(
-        id=job.id,
-        kind=job.kind,
-        subject=job.subject,
-        state=job.state,
-        progress=job.progress,
-        error=job.error,
-        result=job.result or None,
-        created=to_time(job.created),
-        started=None if job.started is None else to_time(job.started),
-        ended=None if job.ended is None else to_time(job.ended),
-    )

@@ -10,19 +10,15 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
-from r2tuning.errors import LibraryError
-from r2tuning.library.catalog import CATALOG_FILE, open_catalog, prepare_folder
 from r2tuning.library.remembered import Cache
-from r2tuning.processes import hold
-from r2tuning.server.asking import Answer, Answers, Question, start_answers
+from r2tuning.server.asking import start_answers
 from r2tuning.server.collection import Collection
+from r2tuning.server.desk import Desk, prepare_library
 from r2tuning.server.jobs import JobStore
-from r2tuning.server.pictures import Made, Order, Pictures, start_pictures
+from r2tuning.server.pictures import Order, start_pictures
 from r2tuning.server.running import Runner, tidy
 from r2tuning.server.settings import Settings
 
-MOST_ANSWERS = 256
-"""Answers that are remembered."""
 MOST_PICTURES = 128 * 2**20
 """Bytes of pictures and pieces of previews that are remembered."""
 MOST_UPLOADS = 4
@@ -36,46 +32,23 @@ MOST_STREAMS = 64
 
 
 @dataclass
-class Served:
+class Served(Desk):
     """What answers the requests.
 
     Attributes:
-        settings: Of the server.
-        collection: The library, to read.
         store: The jobs.
         runner: Runs them.
-        answers: The worker with the model.
-        pictures: The worker that reads videos.
         closing: Set when the server is about to end.
         uploading: How many videos are being uploaded.
         streams: How many clients follow jobs.
     """
 
-    settings: Settings
-    collection: Collection
     store: JobStore
     runner: Runner
-    answers: Answers
-    pictures: Pictures
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     uploading: int = 0
     streams: int = 0
-    _answered: Cache[Hashable, Answer] = field(default_factory=lambda: Cache(MOST_ANSWERS))
     _made: Cache[Hashable, bytes] = field(default_factory=lambda: Cache(MOST_PICTURES, len))
-
-    async def ask(self, question: Question, request: Request) -> Answer:
-        """The answer of the library as it is now, remembered until it changes."""
-        changes = await asyncio.to_thread(self.collection.count_changes)
-        key = changes, question
-        if (known := self._answered.get(key)) is not None:
-            return known
-        found = await self.answers.ask(question, request)
-        self._answered.put(key, found)
-        return found
-
-    async def make(self, order: Order, request: Request) -> Made:
-        """What the worker for pictures makes."""
-        return await self.pictures.ask(order, request)
 
     async def make_bytes(self, order: Order, version: object, request: Request) -> bytes:
         """A picture or a piece of a preview, remembered until the ``version`` of its file changes."""
@@ -112,17 +85,14 @@ def open_served(settings: Settings) -> Served:
         LibraryError: If it is damaged, or its folder has other files.
         ServerError: If the list of jobs is damaged.
     """
-    if not (settings.library / CATALOG_FILE).exists():
-        prepare_folder(settings.library)
-        with hold(settings.library, LibraryError), open_catalog(settings.library, create=True):
-            pass
+    prepare_library(settings)
     for folder in (settings.uploads, settings.exports):
         folder.mkdir(exist_ok=True)
     collection, store = Collection(settings), JobStore(settings.library)
     store.requeue()
     tidy(settings, store, set(collection.read().ids))
     runner = Runner(settings, store, collection.hide)
-    return Served(settings, collection, store, runner, start_answers(settings), start_pictures())
+    return Served(settings, collection, start_answers(settings), start_pictures(), store, runner)
 
 
 def get_served(request: Request) -> Served:

@@ -183,6 +183,7 @@ def cut(
     exact: bool = True,
     *,
     force: bool = False,
+    progress: Callable[[int, int], None] | None = None,
 ) -> float:
     """Cuts a span of a video, with its sound, into an MP4 file; subtitles are left out.
 
@@ -194,6 +195,7 @@ def cut(
         exact: Whether to encode exactly the frames that appear in ``[start, end)``. Otherwise packets are copied:
             fast and lossless, but from the key frame at or before ``start``, and maybe to a few frames after ``end``.
         force: Whether an existing file may be replaced.
+        progress: Called after each frame that is encoded with the numbers of frames written and expected.
 
     Returns:
         When the clip begins, in seconds on the player's clock of the video.
@@ -208,7 +210,7 @@ def cut(
     stretch = footage.find(start, end)
     with replace_file(target, force=force, refusals=(av.FFmpegError,)) as file:
         if exact:
-            write_stretches([(footage, [stretch])], file)
+            write_stretches([(footage, [stretch])], file, progress)
         elif footage.stamped:
             stretch = footage.extend_to_key_frame(stretch)
             try:

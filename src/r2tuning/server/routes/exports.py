@@ -14,8 +14,9 @@ from r2tuning.server.exports import RENDERED, ExportMoment, ExportTask, ExportVi
 from r2tuning.server.files import make_download
 from r2tuning.server.pictures import Written
 from r2tuning.server.problems import Refused
-from r2tuning.server.schemas import ExportIn, JobOut, to_job
+from r2tuning.server.schemas import ExportIn, JobOut
 from r2tuning.server.served import Served, ServedNow
+from r2tuning.server.showing import to_job
 
 router = APIRouter(tags=["exports"])
 

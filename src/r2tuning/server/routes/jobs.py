@@ -12,8 +12,9 @@ from starlette.responses import Response, StreamingResponse
 from r2tuning.server.files import FileAnswer
 from r2tuning.server.jobs import Job, State
 from r2tuning.server.problems import Busy, Refused
-from r2tuning.server.schemas import JobOut, JobsOut, to_job
+from r2tuning.server.schemas import JobOut, JobsOut
 from r2tuning.server.served import MOST_STREAMS, Served, ServedNow
+from r2tuning.server.showing import to_job
 
 router = APIRouter(tags=["jobs"])
 

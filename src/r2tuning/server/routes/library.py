@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-import shutil
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -13,17 +12,16 @@ from fastapi import APIRouter, Query, Request
 
 from r2tuning.errors import OutputError, VideoError
 from r2tuning.files import file_name, flush_folder, name_temporary
+from r2tuning.server.desk import check_space
 from r2tuning.server.pictures import Probe
 from r2tuning.server.problems import Busy, Refused
-from r2tuning.server.schemas import AddIn, JobOut, LibraryOut, VideoId, VideoOut, VideosOut, to_job, to_video
+from r2tuning.server.schemas import AddIn, JobOut, LibraryOut, VideoId, VideoOut, VideosOut
 from r2tuning.server.served import MOST_UPLOADS, Served, ServedNow
+from r2tuning.server.showing import to_job, to_video
 from r2tuning.server.tasks import AddTask, RemoveTask, RescanTask
 from r2tuning.types import VIDEO_SUFFIXES
 
 router = APIRouter(tags=["library"])
-
-SPARE = 10**9
-"""Bytes that uploads leave free on the disk."""
 
 _BLOCK = 4 * 2**20  # bytes that are collected before they are written
 _LONGEST_NAME = 255
@@ -146,7 +144,7 @@ async def _receive(served: Served, request: Request, name: str) -> Path:
     uploads = served.settings.uploads
     temporary = await asyncio.to_thread(name_temporary, uploads)
     try:
-        await asyncio.to_thread(_check_space, uploads, int(request.headers.get("content-length", 0)))
+        await asyncio.to_thread(check_space, uploads, int(request.headers.get("content-length", 0)))
         with temporary.open("xb") as file:
             waiting, size = bytearray(), 0
             async for block in request.stream():
@@ -169,13 +167,8 @@ async def _receive(served: Served, request: Request, name: str) -> Path:
         await asyncio.to_thread(temporary.unlink, missing_ok=True)
 
 
-def _check_space(folder: Path, size: int) -> None:
-    if shutil.disk_usage(folder).free - size < SPARE:
-        raise Refused(507, "the server's disk is full; free space there, or send a smaller file")
-
-
 def _write(file: BinaryIO, block: bytes, folder: Path, *, last: bool = False) -> None:
-    _check_space(folder, len(block))
+    check_space(folder, len(block))
     file.write(block)
     if last:
         file.flush()

@@ -31,14 +31,6 @@ _VIDEO: dict[int | str, dict[str, object]] = {
 }
 
 
-async def _find_file(served: Served, video: str) -> File:
-    """The file of an id, if it is there."""
-    file = (await asyncio.to_thread(served.collection.find, video)).file
-    if not await asyncio.to_thread(FilePath(file.path).is_file):
-        raise Refused(404, f"{served.collection.name(file.path)}: is not there any more; rescan the library")
-    return file
-
-
 async def _draw(served: Served, request: Request, file: File, order: Order) -> Response:
     content = await served.make_bytes(order, (file.size, file.mtime_ns), request)
     kind = "video/mp4" if isinstance(order, Piece) else "image/jpeg"
@@ -50,7 +42,7 @@ async def thumbnail(
     served: ServedNow, request: Request, video: VideoId, time: Time = 0.0, height: Height = 180
 ) -> Response:
     """The picture at a time, as a JPEG."""
-    file = await _find_file(served, video)
+    file = await asyncio.to_thread(served.collection.find_there, video)
     return await _draw(served, request, file, Strip(file.path, (time,), height))
 
 
@@ -67,7 +59,7 @@ async def strip(
     """Pictures from a stretch of a video, evenly spaced, side by side in one JPEG of equal parts."""
     if not start < end:
         raise Refused(422, f"end: {end:g} is not after start, {start:g}; correct one")
-    file = await _find_file(served, video)
+    file = await asyncio.to_thread(served.collection.find_there, video)
     times = tuple(start + (end - start) * (number + 0.5) / frames for number in range(frames))
     return await _draw(served, request, file, Strip(file.path, times, height))
 
@@ -75,7 +67,7 @@ async def strip(
 @router.get("/videos/{video}/media", response_class=Response, responses=_VIDEO)
 async def media(served: ServedNow, video: VideoId) -> Response:
     """The file itself, or ranges of its bytes."""
-    file = await _find_file(served, video)
+    file = await asyncio.to_thread(served.collection.find_there, video)
     return FileAnswer(
         file.path,
         media_type=find_type(file.path),
@@ -87,7 +79,7 @@ async def media(served: ServedNow, video: VideoId) -> Response:
 @router.get("/videos/{video}/preview")
 async def preview(served: ServedNow, request: Request, video: VideoId) -> PreviewOut:
     """How a browser can play the video."""
-    file = await _find_file(served, video)
+    file = await asyncio.to_thread(served.collection.find_there, video)
     plan = cast(Plan, await served.make(Preview(file.path), request))
     return PreviewOut(
         mode=plan.mode,
@@ -104,5 +96,5 @@ async def preview_piece(
     served: ServedNow, request: Request, video: VideoId, number: Annotated[int, Path(ge=0, le=10**6)]
 ) -> Response:
     """A piece of a preview, as MP4."""
-    file = await _find_file(served, video)
+    file = await asyncio.to_thread(served.collection.find_there, video)
     return await _draw(served, request, file, Piece(file.path, number))

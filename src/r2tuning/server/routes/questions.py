@@ -8,22 +8,20 @@ from typing import Any, cast
 from fastapi import APIRouter, Request
 
 from r2tuning.library.hits import Hits
-from r2tuning.server.asking import Ground, Outline, Peaks, Search
-from r2tuning.server.collection import Collection, make_id
+from r2tuning.server.asking import Ground, Outline, Peaks
 from r2tuning.server.schemas import (
     AnswerOut,
     AnswersOut,
     GroundIn,
     HighlightsIn,
-    HitsOut,
     JobOut,
     SearchIn,
     SearchOut,
     SummaryIn,
     VideoId,
-    to_job,
 )
 from r2tuning.server.served import Served, ServedNow
+from r2tuning.server.showing import show_answer, show_hits, to_job, to_search
 from r2tuning.server.tasks import SummaryTask
 
 router = APIRouter(tags=["questions"])
@@ -36,33 +34,10 @@ async def search(served: ServedNow, request: Request, asked: SearchIn) -> Search
     if asked.like is not None:
         listed = await asyncio.to_thread(served.collection.find_ready, asked.like.video)
         like = listed.file.path, asked.like.start, asked.like.end
-    questions = [
-        Search(
-            query=query,
-            like=like,
-            picture=asked.image,
-            without=tuple(asked.without),
-            top=asked.top,
-            within=None if asked.within is None else served.collection.to_pattern(asked.within),
-            since=None if asked.since is None else asked.since.timestamp(),
-            min_duration=asked.min_duration,
-            threshold=asked.threshold,
-            after=asked.after,
-        )
-        for query in (asked.queries or (None,))
-    ]
+    queries = asked.queries or (None,)
+    questions = [to_search(asked, served.collection, query, like, asked.image) for query in queries]
     pages = await asyncio.gather(*(served.ask(question, request) for question in questions))
     return SearchOut(searches=[show_hits(cast(Hits, page), served.collection) for page in pages])
-
-
-def show_hits(hits: Hits, collection: Collection) -> HitsOut:
-    """A page of hits, with ids in place of paths."""
-    shown = hits.to_dict()
-    for hit in shown["hits"]:
-        hit["name"] = collection.name(hit["video"])
-        hit["video"] = make_id(hit["video"])
-        hit["copies"] = [make_id(path) for path in hit["copies"]]
-    return HitsOut.model_validate(shown)
 
 
 @router.post("/videos/{video}/ground")
@@ -71,12 +46,6 @@ async def ground(served: ServedNow, request: Request, video: VideoId, asked: Gro
     listed = await asyncio.to_thread(served.collection.find_ready, video)
     question = Ground(listed.file.path, tuple(asked.queries), asked.top, asked.threshold, asked.overlapping)
     return AnswersOut(answers=[show_answer(one, served.collection) for one in await _ask(served, request, question)])
-
-
-def show_answer(answer: dict[str, Any], collection: Collection) -> AnswerOut:
-    """An answer, with an id in place of a path."""
-    path = answer["video"]
-    return AnswerOut.model_validate(answer | {"video": make_id(path), "name": collection.name(path)})
 
 
 @router.post("/videos/{video}/highlights")
