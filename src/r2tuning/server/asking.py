@@ -72,7 +72,7 @@ def belong(question: Question) -> object:
 
 
 def find_slow(question: Question) -> object:
-    """What of a question is slow the first time: the sentences of a search; the library remembers what it saw for them."""
+    """What of a question is slow only the first time: sentences, for which the library remembers what it saw."""
     return (question.query, question.without) if isinstance(question, Search) and question.query is not None else None
 
 
