@@ -76,8 +76,9 @@ def find_owners() -> dict[str, set[str]]:
     """
     owners: dict[str, set[str]] = {}
     for distribution in importlib.metadata.distributions():
-        for file in distribution.files or ():
-            owners.setdefault(file.parts[0].partition(".")[0], set()).add(canonicalize_name(distribution.name))
+        owner = canonicalize_name(distribution.name)  # reads the metadata each time
+        for top in {file.parts[0].partition(".")[0] for file in distribution.files or ()}:
+            owners.setdefault(top, set()).add(owner)
     return owners
 
 
