@@ -19,10 +19,11 @@ from r2tuning.decoding.windows import Window
 from r2tuning.errors import LibraryError
 from r2tuning.grounder import Grounder
 from r2tuning.intervals import FloatArray
+from r2tuning.library.cache import Cache
 from r2tuning.library.hits import Cursor, Curve, Hit, Hits
 from r2tuning.library.questions import Question, Sentence
 from r2tuning.library.records import Video
-from r2tuning.library.remembered import Cache, Seen, SeenKey
+from r2tuning.library.remembered import Seen, SeenKey
 from r2tuning.library.segments import Peak
 from r2tuning.library.snapshot import Filters, Snapshot
 from r2tuning.prediction import PAIRS, predict_windows

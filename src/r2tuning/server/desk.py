@@ -11,8 +11,8 @@ from pathlib import Path
 from starlette.requests import Request
 
 from r2tuning.errors import LibraryError
+from r2tuning.library.cache import Cache
 from r2tuning.library.catalog import CATALOG_FILE, open_catalog, prepare_folder
-from r2tuning.library.remembered import Cache
 from r2tuning.processes import hold
 from r2tuning.server.asking import Answer, Answers, Question
 from r2tuning.server.collection import Collection

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
-from r2tuning.library.remembered import Cache
+from r2tuning.library.cache import Cache
 from r2tuning.server.asking import start_answers
 from r2tuning.server.collection import Collection
 from r2tuning.server.desk import Desk, prepare_library

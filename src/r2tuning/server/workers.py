@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 from starlette.requests import Request
 
 from r2tuning.errors import R2TuningError
-from r2tuning.library.remembered import Cache
+from r2tuning.library.cache import Cache
 from r2tuning.processes import Death, Isolated
 from r2tuning.server.problems import RETRY_SECONDS, Busy, Refused
 
