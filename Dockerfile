@@ -1,7 +1,9 @@
 # r2tuning on a CPU. Build and ask:
 #   docker build -t r2tuning .
 #   docker run --rm -v r2tuning:/cache -v "$PWD:/videos" r2tuning ground trip.mp4 "the dog catches the frisbee"
-# The volume keeps downloaded models. Files in /videos must be readable, and for output the folder writable, by user 1000;
+# Serve a library, with the token that it prints:
+#   docker run --rm -p 8420:8420 -v r2tuning:/cache -v "$PWD:/videos" r2tuning serve --root /videos --host 0.0.0.0
+# The volume keeps downloaded models and the library. Files in /videos must be readable, and for output the folder writable, by user 1000;
 # add --user "$(id -u):0" to be yourself.
 
 FROM python:3.12.11-slim-bookworm AS build
@@ -13,8 +15,10 @@ COPY constraints.txt pyproject.toml README.md LICENSE ./
 RUN /opt/r2tuning/bin/pip install --no-cache-dir --extra-index-url https://download.pytorch.org/whl/cpu \
     -c constraints.txt torch
 COPY src src
+# Others: docker build --build-arg EXTRAS=server,mcp,onnx -t r2tuning .
+ARG EXTRAS=server
 RUN /opt/r2tuning/bin/pip install --no-cache-dir --extra-index-url https://download.pytorch.org/whl/cpu \
-    -c constraints.txt .
+    -c constraints.txt ".[$EXTRAS]"
 
 FROM python:3.12.11-slim-bookworm
 COPY --from=build /opt/r2tuning /opt/r2tuning
@@ -29,5 +33,6 @@ ENV PATH=/opt/r2tuning/bin:$PATH \
 VOLUME /cache
 WORKDIR /videos
 USER 1000:0
+# No HEALTHCHECK: most commands answer and end. Of `serve`, /health can be asked.
 ENTRYPOINT ["r2tuning"]
 CMD ["--help"]

@@ -69,16 +69,30 @@ def test_constraints_fit_pyproject() -> None:
             assert wanted.specifier.contains(version), f"{wanted} is pinned to {version}"
 
 
+def find_owners() -> dict[str, set[str]]:
+    """Canonical names of the distributions that install each module.
+
+    `importlib.metadata.packages_distributions` of Python 3.10 knows only those with a file ``top_level.txt``.
+    """
+    owners: dict[str, set[str]] = {}
+    for distribution in importlib.metadata.distributions():
+        owner = canonicalize_name(distribution.name)  # reads the metadata each time
+        for top in {file.parts[0].partition(".")[0] for file in distribution.files or ()}:
+            owners.setdefault(top, set()).add(owner)
+    return owners
+
+
 def test_source_imports_only_declared_distributions() -> None:
     users = set(names(declared(*(extra for extra in EXTRAS if extra != "dev"))))
-    distributions = importlib.metadata.packages_distributions()
+    owners = find_owners()
     for path in (ROOT / "src").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             for top in {module.partition(".")[0] for module in modules} - sys.stdlib_module_names - {"r2tuning"}:
-                owners = {canonicalize_name(name) for name in distributions.get(top, [])}
-                assert owners & users, f"{path.name} imports {top}, which pyproject.toml does not declare"
+                assert owners.get(top, set()) & users, (
+                    f"{path.name} imports {top}, which pyproject.toml does not declare"
+                )
 
 
 def test_package_data_covers_every_file_that_is_not_python() -> None:

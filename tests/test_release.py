@@ -84,6 +84,19 @@ def test_the_image_installs_the_pinned_versions_without_cuda() -> None:
             assert words[words.index("--extra-index-url") + 1].endswith("/whl/cpu")
 
 
+def steps_of_release(job: str) -> list[dict[str, Any]]:
+    steps = read_yaml(".github/workflows/release.yml")["jobs"][job]["steps"]
+    assert isinstance(steps, list)
+    return steps
+
+
+def run_step(name: str, folder: Path, **environment: str) -> int:
+    """Runs the step of the job ``build`` whose name begins so, as GitHub does; the exit code."""
+    (script,) = [step["run"] for step in steps_of_release("build") if step.get("name", "").startswith(name)]
+    command = ["bash", "-e", "-c", script]
+    return subprocess.run(command, cwd=folder, env=os.environ | environment, check=False).returncode
+
+
 def test_only_the_job_that_publishes_may_prove_who_it_is() -> None:
     release = read_yaml(".github/workflows/release.yml")
     assert release[True] == {"push": {"tags": ["v*"]}}  # YAML takes "on" for a truth value
@@ -91,31 +104,91 @@ def test_only_the_job_that_publishes_may_prove_who_it_is() -> None:
     jobs = release["jobs"]
     assert {name: job.get("permissions") for name, job in jobs.items()} == {
         "build": None,
+        "try": None,
         "publish": {"id-token": "write"},
+        "announce": {"contents": "write"},
     }
-    assert jobs["publish"]["needs"] == "build"
     assert jobs["publish"]["environment"]["name"] == "pypi"
+    # Neither of the two that may write runs anything of this repository.
     uses = [step["uses"].partition("@")[0] for step in jobs["publish"]["steps"]]
     assert uses == ["actions/download-artifact", "pypa/gh-action-pypi-publish"]
-    commands = " ".join(step.get("run", "") for step in jobs["build"]["steps"])
+    assert [step.get("uses", "").partition("@")[0] for step in jobs["announce"]["steps"]] == [
+        "actions/download-artifact",
+        "",
+    ]
     assert "secrets." not in (ROOT / ".github/workflows/release.yml").read_text(encoding="utf-8")
-    assert "twine check --strict dist/*" in commands
+
+
+def test_what_is_published_was_built_once_and_tried() -> None:
+    jobs = read_yaml(".github/workflows/release.yml")["jobs"]
+    assert {name: job.get("needs") for name, job in jobs.items()} == {
+        "build": None,
+        "try": "build",
+        "publish": ["build", "try"],
+        "announce": "publish",
+    }
+    commands = {name: " ".join(step.get("run", "") for step in job["steps"]) for name, job in jobs.items()}
+    assert [name for name, command in commands.items() if "python -m build" in command] == ["build"]
+    assert "twine check --strict dist/*" in commands["build"]
+    assert "R2TUNING_DIST=dist python -m pytest tests/test_release.py -m slow" in commands["try"]
+    assert jobs["try"]["strategy"]["matrix"]["python"] == [PYTHONS[0], PYTHONS[-1]]
+
+
+@pytest.mark.parametrize("name", ["ci.yml", "release.yml"])
+def test_actions_are_named_by_commit(name: str) -> None:
+    text = (ROOT / ".github/workflows" / name).read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if "uses:" in line]
+    assert lines
+    for line in lines:
+        assert re.fullmatch(r" *- uses: [\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line), line
+    # The token of the checkout is not left for what runs later.
+    assert text.count("actions/checkout@") == text.count("persist-credentials: false")
 
 
 def test_the_tag_must_be_the_version(tmp_path: Path) -> None:
-    """Runs the step itself."""
-    (script,) = [s["run"] for s in read_yaml(".github/workflows/release.yml")["jobs"]["build"]["steps"] if "name" in s]
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     version = PROJECT["version"]
-    for tag, heading, code in (
-        (f"v{version}", f"## [{version}] - 2026-01-31", 0),
-        (f"v{version}", f"## [{version}] - Unreleased", 1),
-        ("v9.9.9", f"## [{version}] - 2026-01-31", 1),
+    for tag, cited, heading, code in (
+        (f"v{version}", version, f"## [{version}] - 2026-01-31", 0),
+        (f"v{version}", version, f"## [{version}] - Unreleased", 1),
+        (f"v{version}", "9.9.9", f"## [{version}] - 2026-01-31", 1),
+        ("v9.9.9", version, f"## [{version}] - 2026-01-31", 1),
+        (version, version, f"## [{version}] - 2026-01-31", 1),
     ):
         (tmp_path / "CHANGELOG.md").write_text(f"{heading}\n")
-        environment = os.environ | {"GITHUB_REF_NAME": tag}
-        done = subprocess.run(["bash", "-e", "-c", script], cwd=tmp_path, env=environment, check=False)
-        assert done.returncode == code, (tag, heading)
+        (tmp_path / "CITATION.cff").write_text(f"version: {cited}\n")
+        assert run_step("The tag is the version", tmp_path, GITHUB_REF_NAME=tag) == code, (tag, cited, heading)
+
+
+def test_the_tag_must_be_on_main(tmp_path: Path) -> None:
+    def git(*words: str) -> None:
+        command = ["git", "-c", "user.name=Ada", "-c", "user.email=ada@example.org", *words]
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+
+    git("init", "--quiet")
+    git("commit", "--quiet", "--allow-empty", "-m", "one")
+    git("commit", "--quiet", "--allow-empty", "-m", "two")
+    git("update-ref", "refs/remotes/origin/main", "HEAD")
+    git("checkout", "--quiet", "HEAD~1")
+    assert run_step("The tag is on main", tmp_path) == 0
+    git("commit", "--quiet", "--allow-empty", "-m", "aside")
+    assert run_step("The tag is on main", tmp_path) == 1
+
+
+def test_what_readers_elsewhere_see_has_whole_links(tmp_path: Path) -> None:
+    readme = "[Help](docs/a.md#part), [site](https://example.org/x), [here](#start)\n![A b](docs/images/c.png)\n"
+    (tmp_path / "README.md").write_text(readme)
+    changes = "# Changelog\n\n## [1.2.3] - 2026-01-31\n\n### New\n\n- All ([how](docs/a.md)).\n\n## [1.2.2]\n\n- Old.\n"
+    (tmp_path / "CHANGELOG.md").write_text(changes)
+    known = {"GITHUB_REF_NAME": "v1.2.3", "GITHUB_REPOSITORY": "ada/r2", "GITHUB_SERVER_URL": "https://github.com"}
+    assert run_step("Links", tmp_path, **known) == 0
+    page, raw = "https://github.com/ada/r2/blob/v1.2.3", "https://raw.githubusercontent.com/ada/r2/v1.2.3"
+    assert (tmp_path / "README.md").read_text() == (
+        f"[Help]({page}/docs/a.md#part), [site](https://example.org/x), [here](#start)\n"
+        f"![A b]({raw}/docs/images/c.png)\n"
+    )
+    assert (tmp_path / "notes.md").read_text() == f"\n### New\n\n- All ([how]({page}/docs/a.md)).\n\n"
+    assert run_step("Links", tmp_path, **known | {"GITHUB_REF_NAME": "v9.9.9"}) == 1
 
 
 def test_the_citation_names_this_version_and_the_paper() -> None:
@@ -156,7 +229,9 @@ def list_sources() -> set[str]:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """An sdist, and a wheel made from it, of a copy of the files that git has."""
+    """An sdist, and a wheel made from it, of a copy of the files that git has; or what R2TUNING_DIST holds."""
+    if given := os.environ.get("R2TUNING_DIST"):
+        return {kind: next(Path(given).glob(f"*{kind}")).absolute() for kind in (".whl", ".tar.gz")}
     folder = tmp_path_factory.mktemp("dist")
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listed, cwd=ROOT, capture_output=True, check=False)

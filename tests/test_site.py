@@ -69,6 +69,7 @@ def read_inventory(site: Path) -> dict[str, str]:
     return {name: role for name, role, *_ in map(str.split, lines)}
 
 
+@pytest.mark.slow
 def test_every_public_name_is_in_the_reference(site: Path) -> None:
     names = list(public_names())
     assert {"r2tuning.Grounder", "r2tuning.metrics.auroc", "r2tuning.output.media.cut"} <= set(names)
@@ -96,6 +97,7 @@ def walk(command: object, path: str) -> Iterator[tuple[str, object]]:
         yield path, command
 
 
+@pytest.mark.slow
 def test_every_command_and_option_is_in_the_reference_of_the_command_line(site: Path) -> None:
     page = (site / "command-line.html").read_text(encoding="utf-8")
     sections = {
@@ -136,6 +138,7 @@ def test_links_of_files_in_the_root_lead_to_pages() -> None:
     assert "docs/" not in without_blocks(readme)
 
 
+@pytest.mark.slow
 def test_pages_load_nothing_from_elsewhere(site: Path) -> None:
     for page in site.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
@@ -196,6 +199,7 @@ def test_a_target_that_is_not_there_is_noticed(target: str) -> None:
         check_target(target)
 
 
+@pytest.mark.slow
 def test_pages_fit_their_window_and_can_be_searched_as_files(site: Path, tmp_path: Path) -> None:
     with start_browser(tmp_path) as browser:
         for width in (WIDE, NARROW):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.models import save_tiny_clip
+from support.models import MeanClip, save_tiny_clip
 from support.planted import FatalStore, TerminatedStore
 from support.videos import write_video
 
@@ -189,3 +189,17 @@ def test_videos_are_found_by_name(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
     with pytest.raises(VideoError, match="no such folder"):
         VideoFolder(tmp_path / "no")
+
+
+def test_other_processes_use_the_class_of_the_backbone(tmp_path: Path, videos: Path, clip: Backbone) -> None:
+    mean = load_backbone(clip.name, layers=2, family=MeanClip)
+    store = FeatureStore.create(tmp_path / "s", mean)
+    assert outcome(extract_videos(make_tasks(videos), store, mean, jobs=2)) == (3, 0, [])
+    for name in NAMES:
+        stored, direct = store.video(name).float(), encode_video(videos / f"{name}.mp4", clip, 2)
+        patches = direct.read(0, direct.frames).transpose(0, 1).float()[:, :, 1:]
+        torch.testing.assert_close(stored[:, :, 1:], patches, rtol=0, atol=2e-3)
+        torch.testing.assert_close(stored[:, :, 0], patches.mean(dim=2), rtol=0, atol=2e-3)
+    facts = store.video_facts("a")
+    assert facts is not None
+    assert facts.summary == "mean"

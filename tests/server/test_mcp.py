@@ -393,6 +393,7 @@ def test_stdout_has_nothing_but_the_protocol(tmp_path: Path, outside: Path) -> N
     wait_until_alone(server.pid)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["stdin", "stdout", signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_a_client_that_goes_away_leaves_no_process(tmp_path: Path, outside: Path, how: str | signal.Signals) -> None:
     server = launch(tmp_path / "library", "--model", "demo", "--root", outside)

@@ -18,6 +18,8 @@ from support.server import Client, Server
 
 from r2tuning.output.text import format_clock
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "<img src=x onerror='window.hacked = 1'><script>window.hacked = 1</script> \"'&amp; ${1} {{1}} javascript:1"
 ABSENT = "a man cooks rice"
 WIDTHS = (390, 1300)

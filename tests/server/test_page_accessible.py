@@ -7,6 +7,8 @@ import pytest
 from support.browser import Browser
 from support.page import go, search
 
+pytestmark = pytest.mark.slow
+
 AXE = (files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8")
 ABSENT = "a man cooks rice"
 

@@ -11,6 +11,8 @@ from support.player import await_seek, shown_frame
 from support.server import Client, Server, running
 from support.videos import write_video
 
+pytestmark = pytest.mark.slow
+
 FPS = 10
 SECONDS = 12
 # What Chromium plays itself, what it plays from other packets, and what must be encoded again.

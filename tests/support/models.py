@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,12 +18,29 @@ from torch import Generator, Tensor, nn, randn
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, SiglipConfig, SiglipModel
 
 from r2tuning.backbones import registry
+from r2tuning.backbones.clip import ClipBackbone
 from r2tuning.checkpoints import load_config, load_state, save_checkpoint
 from r2tuning.checkpoints import resolve as names
 from r2tuning.checkpoints.folder import CheckpointConfig, Provenance
 from r2tuning.checkpoints.published import DEMO_FOLDER, find_published
 from r2tuning.decoding import DecodingConfig
 from r2tuning.model import R2Config, R2Tuning
+from r2tuning.types import Engine
+
+
+class MeanClip(ClipBackbone):
+    """A CLIP whose token 0 of a frame is the mean of its patches."""
+
+    summary = "mean"
+
+    def make_image_tower(self, engine: Engine) -> Callable[[Tensor], Tensor]:
+        tower = super().make_image_tower(engine)
+
+        def run(pixels: Tensor) -> Tensor:
+            patches = tower(pixels)[:, :, 1:]
+            return torch.cat([patches.mean(dim=2, keepdim=True), patches], dim=2)
+
+        return run
 
 
 @contextmanager

@@ -45,6 +45,7 @@ def difference(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
     return max((one[name] - other[name]).abs().max().item() for name in one if not name.endswith(ZERO_GRADIENT))
 
 
+@pytest.mark.slow
 def test_moments_of_two_processes(tmp_path: Path) -> None:
     """Groups of 3 and of 1 query on videos of 3 lengths: shares of 1 and 2 groups, so of 1 to 6 queries."""
     data = save_charades(tmp_path / "data")
@@ -65,6 +66,7 @@ def test_moments_of_two_processes(tmp_path: Path) -> None:
     assert len(read_totals(tmp_path / "two")) == 6
 
 
+@pytest.mark.slow
 def test_highlights_of_two_processes_that_are_interrupted(tmp_path: Path) -> None:
     """9 videos in batches of 4: of the last one nothing falls to the first process."""
     data = plant_highlights(tmp_path / "data", train=9)

@@ -39,6 +39,7 @@ ASKED = ("model.presence=true", "data.negatives=1")
 LEARNING = ("model.hidden=64", "model.heads=4", "optimizer.lr=1e-3", "optimizer.warmup_steps=20", "training.epochs=14")
 
 
+@pytest.mark.slow
 def test_it_learns_which_queries_a_video_lacks(planted: Path, tmp_path: Path) -> None:
     """AUROC of 50 unseen queries and as many of other videos."""
     train(make_recipe(planted, *LEARNING, *ASKED), tmp_path / "run")

@@ -71,10 +71,15 @@ def belong(question: Question) -> object:
     return replace(question, queries=()) if isinstance(question, Ground) else question
 
 
+def find_slow(question: Question) -> object:
+    """What of a question is slow only the first time: sentences, for which the library remembers what it saw."""
+    return (question.query, question.without) if isinstance(question, Search) and question.query is not None else None
+
+
 def start_answers(settings: Settings) -> Answers:
     """The worker with the model, to be started."""
     opened = partial(open_worker, settings.library, settings.model, settings.device)
-    return Worker("search", opened, most_waiting=settings.most_waiting, belong=belong, seconds=SECONDS)
+    return Worker("search", opened, most_waiting=settings.most_waiting, belong=belong, slow=find_slow, seconds=SECONDS)
 
 
 def open_worker(

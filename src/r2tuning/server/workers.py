@@ -1,11 +1,11 @@
-"""The front of a process that answers: a bounded queue, one task after the other, a new process after a crash."""
+"""The front of a process that answers: a bounded queue, quick tasks before slow ones, a new process after a crash."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -13,10 +13,17 @@ from typing import Any, Generic, TypeVar
 from starlette.requests import Request
 
 from r2tuning.errors import R2TuningError
+from r2tuning.library.remembered import Cache
 from r2tuning.processes import Death, Isolated
 from r2tuning.server.problems import RETRY_SECONDS, Busy, Refused
 
 _LOG = logging.getLogger(__name__)
+
+MOST_BEFORE = 20
+"""Quick tasks that are done before a slow one that came earlier."""
+
+MOST_KNOWN = 1000
+"""Sentences and the like of which a worker knows that they are quick now."""
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -38,13 +45,16 @@ class _Waiting(Generic[Task]):
 
 
 class Worker(Generic[Task, Result]):
-    """Does tasks in a process of its own, in the order they come; those that belong together are done in one go.
+    """Does tasks in a process of its own; those that belong together are done in one go.
+
+    Quick ones are done before slow ones, `MOST_BEFORE` of them at most; otherwise they are done in the order they come.
 
     Args:
         name: What it does, for messages.
         make_work: Called in the process; returns a function that takes tasks and returns a result or `Failure` each.
         most_waiting: Tasks that may wait; a further one is refused as `Busy`.
         belong: A key that tasks share which are done in one go; None for tasks by themselves.
+        slow: What is slow about a task only the first time, such as a sentence; None if it is quick already.
         seconds: In which a task must be done; then the process is ended.
     """
 
@@ -55,12 +65,16 @@ class Worker(Generic[Task, Result]):
         *,
         most_waiting: int,
         belong: Callable[[Task], object] = lambda _: None,
+        slow: Callable[[Task], Hashable] = lambda _: None,
         seconds: float = 300.0,
     ) -> None:
         self._name = name
         self._isolated: Isolated[list[Task], list[Result | Failure]] = Isolated(make_work)
         self._most_waiting = most_waiting
         self._belong = belong
+        self._slow = slow
+        self._known: Cache[Hashable, bool] = Cache(MOST_KNOWN)
+        self._before = 0
         self._seconds = seconds
         self._waiting: deque[_Waiting[Task]] = deque()
         self._wake = asyncio.Event()
@@ -136,16 +150,27 @@ class Worker(Generic[Task, Result]):
 
     def _take(self) -> list[_Waiting[Task]]:
         """The next task whose client still waits, with all that belong to it."""
-        while self._waiting and self._waiting[0].future.done():
-            self._waiting.popleft()
+        self._waiting = deque(each for each in self._waiting if not each.future.done())
         if not self._waiting:
             return []
-        first = self._waiting.popleft()
+        first = self._choose()
+        self._waiting.remove(first)
         key = self._belong(first.task)
         same = [each for each in self._waiting if key is not None and self._belong(each.task) == key]
         for each in same:
             self._waiting.remove(each)
-        return [first, *(each for each in same if not each.future.done())]
+        return [first, *same]
+
+    def _choose(self) -> _Waiting[Task]:
+        """The first quick task, unless so many were done before the one that came first that it is its turn."""
+        first = self._waiting[0]
+        quick = next((each for each in self._waiting if self._is_quick(each.task)), first)
+        self._before = 0 if quick is first or self._before == MOST_BEFORE else self._before + 1
+        return quick if self._before else first
+
+    def _is_quick(self, task: Task) -> bool:
+        slow = self._slow(task)
+        return slow is None or self._known.get(slow) is not None
 
     async def _do(self, batch: list[_Waiting[Task]]) -> None:
         doing = asyncio.create_task(asyncio.to_thread(self._isolated, [each.task for each in batch]))
@@ -168,6 +193,8 @@ class Worker(Generic[Task, Result]):
             await self._start()
             return
         for each, result in zip(batch, results, strict=True):
+            if not self._is_quick(each.task):
+                self._known.put(self._slow(each.task), True)
             if not each.future.done():
                 each.future.set_result(result)
 
