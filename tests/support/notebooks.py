@@ -76,6 +76,7 @@ def execute(path: Path, place: Path, ask: str = "None") -> tuple[NotebookNode, A
     temporary = place / "temporary"
     temporary.mkdir(parents=True)
     offline = {"HF_ENDPOINT": "http://127.0.0.1:9", "R2TUNING_CACHE": str(place / "cache")}
+    offline["TORCHINDUCTOR_CACHE_DIR"] = str(place / "torch")  # PyTorch makes it where temporary files are
     # The package that is tested, from another working folder; one thread, because sums depend on the number of threads.
     ours = {"PYTHONPATH": str(Path(r2tuning.__file__).parents[1]), "TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"}
     with set_environment({**own, **offline, **ours}):
@@ -110,9 +111,11 @@ def clean(notebook: NotebookNode) -> NotebookNode:
 
 def shrink(picture: str) -> str:
     """A PNG picture in base64 with at most 128 colors, so that the repository stays small."""
-    image = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")
+    image = Image.open(io.BytesIO(base64.b64decode(picture)))
+    if image.mode == "P":
+        return picture
     file = io.BytesIO()
-    image.quantize(128, dither=Image.Dither.NONE).save(file, "png", optimize=True)
+    image.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(file, "png", optimize=True)
     return base64.b64encode(file.getvalue()).decode()
 
 
