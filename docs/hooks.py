@@ -28,15 +28,16 @@ PAGES = {
 }
 """Files of the root that are shown on a page of the site."""
 
-STATIC = ("CITATION.cff", "LICENSE")
-"""Files of the root that pages link to."""
+NOTEBOOKS = tuple(path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("examples/*.ipynb")))
+STATIC = ("CITATION.cff", "LICENSE", *NOTEBOOKS)
+"""Files outside the folder of documents that pages link to."""
 
 COMMAND_LINE = "<!-- commands -->"
 """Stands for the reference of all commands in a page."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds the files of the root that pages link to."""
+    """Adds the files elsewhere that pages link to."""
     for name in STATIC:
         files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))
     return files
