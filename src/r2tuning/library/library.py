@@ -46,12 +46,12 @@ class Library:
         keep: What to keep of videos, see `Keep`. None for that of the library, or ``answers``.
         sampling: How frames are picked. None for that of the library, or ``exact``.
 
-    Example::
-
-        library = Library("~/videos.r2", model="demo")
-        library.add(["~/videos"])
-        for hit in library.search("a red circle falls"):
-            print(hit.video, hit.moment, hit.score)
+    ```python
+    library = Library("~/videos.r2", model="demo")
+    library.add(["~/videos"])
+    for hit in library.search("a red circle falls"):
+        print(hit.video, hit.moment, hit.score)
+    ```
     """
 
     def __init__(
