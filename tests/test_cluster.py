@@ -87,6 +87,7 @@ def extract(tasks: list[VideoTask], store: FeatureStore, clip: Backbone, nodes: 
     return extract_videos(tasks, store, clip, machines=Cluster(nodes.address))
 
 
+@pytest.mark.slow
 def test_a_cluster_makes_what_jobs_make_and_a_poisonous_video_is_listed(
     folder: Path, tasks: list[VideoTask], clip: Backbone, nodes: Any
 ) -> None:

@@ -129,6 +129,7 @@ def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:
         JobStore(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [1, 3])
 def test_a_killed_server_goes_on(place: Path, after: int) -> None:
     """It is killed without warning when so many videos are done."""

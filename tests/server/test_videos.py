@@ -196,6 +196,7 @@ def test_a_job_is_cancelled_while_it_runs_and_while_it_waits(place: Path) -> Non
     assert Library(place / "library").check() == []
 
 
+@pytest.mark.slow
 def test_what_a_server_that_ends_was_doing_goes_on_with_the_next(place: Path) -> None:
     for number in range(8):
         write_video(place / "videos" / f"more-{number}.mp4", frames=60 + number, fps=2)

@@ -112,6 +112,7 @@ def test_every_color_is_seen_exactly_when_it_is_there(video: tuple[Script, Path]
     assert compared >= 20
 
 
+@pytest.mark.slow
 def test_moving_targets_move_as_the_query_says_in_its_moments() -> None:
     """Where a moving actor's color is seen once, its center goes that way, in drawn frames."""
     headings = {Action.MOVE_LEFT: (-1, 0), Action.MOVE_RIGHT: (1, 0), Action.RISE: (0, -1), Action.FALL: (0, 1)}
