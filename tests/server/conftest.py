@@ -40,7 +40,7 @@ def filled(base: Path, shapes: Shapes) -> Library:
 @pytest.fixture(scope="session")
 def server(base: Path, filled: Library) -> Iterator[Server]:
     """A server for it, which needs a token."""
-    with running(filled.folder, "--root", base / "videos", "--token", "a-secret-token") as server:
+    with running(filled.folder, "--root", base / "videos", "--token", "a-secret-token", "--rate", 100) as server:
         server.client.token = "a-secret-token"
         server.client.wait_until_ready()
         yield server

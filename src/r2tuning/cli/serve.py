@@ -60,7 +60,7 @@ def serve(
     rate: Annotated[
         float,
         typer.Option(help="Requests a second of one client, on average.", callback=options.check_positive),
-    ] = 100,
+    ] = 1000,
     open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = False,
 ) -> None:
     """Serve a library over HTTP: search it, add videos, cut moments out. Ctrl-C ends it.

@@ -50,7 +50,7 @@ class Settings:
     allowed_hosts: tuple[str, ...] = ()
     max_upload: int = MAX_UPLOAD
     most_waiting: int = 64
-    requests_per_second: float = 100.0
+    requests_per_second: float = 1000.0
 
     @property
     def uploads(self) -> Path:
