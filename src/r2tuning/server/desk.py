@@ -1,4 +1,4 @@
-"""What answers questions about a library, whoever asks: clients over HTTP, or an assistant."""
+"""Answers questions about a library, both for clients over HTTP and for an assistant."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from r2tuning.types import VideoInfo
 PAUSE = 0.25
 """Seconds between two looks at how far a task is."""
 
-_END = 0.1  # seconds after which a process that did not exist yet is told again to end
+_END = 0.1  # seconds between attempts to end a process, which may still be starting
 
 Report = Callable[[int, "int | None"], Awaitable[None]]
 """Takes the numbers of units done and expected; the latter is None until it is known."""
